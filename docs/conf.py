@@ -1,0 +1,64 @@
+"""Configuration of the documentation: ``sphinx-build -W -b html docs docs/_build/html``, without a network."""
+
+from __future__ import annotations
+
+import os
+
+# The examples and the workers that they start share the machine with the build.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import skpartial
+
+project = "skpartial"
+author = "The skpartial developers"
+copyright = "2026, The skpartial developers"
+version = release = skpartial.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "**/GALLERY_HEADER.rst"]
+default_role = "code"
+nitpicky = False
+
+autosummary_generate = True
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+# Members are listed by the templates, which leave out what scikit-learn gives to every estimator.
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"skpartial {release}"
+html_theme_options = {
+    "navbar_end": ["theme-switcher"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "show_toc_level": 2,
+    "secondary_sidebar_items": ["page-toc"],
+}
+html_sidebars = {"changelog": [], "bibliography": []}
+html_show_sourcelink = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"[\\/]plot_",
+    "ignore_pattern": r"__init__\.py|[\\/]bench_",
+    "nested_sections": False,
+    "abort_on_example_error": True,
+    "min_reported_time": 1,
+    "show_memory": False,
+    "show_signature": False,
+    "download_all_examples": False,
+    "copyfile_regex": r"GALLERY_HEADER\.rst",
+    "reference_url": {"skpartial": None},
+    "backreferences_dir": "generated/backreferences",
+    "doc_module": ("skpartial",),
+    "within_subsection_order": "FileNameSortKey",
+}

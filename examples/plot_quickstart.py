@@ -1,0 +1,114 @@
+"""
+A linear probe on a tenth of the labels
+=======================================
+
+Photographs of handwritten digits, each with one to four of the ten digits on it: ten labels an image. Of every image
+only one label is known, present or absent, and nine are unknown. Three ways to train on that are compared on images of
+handwriting that training has not seen, where all labels are known:
+
+- leave unknown entries out (:class:`~skpartial.PartialLabelClassifier` as it is);
+- assume that unknown means absent (``loss="an"``);
+- hand the matrix of -1, 0 and 1 to scikit-learn's ``MultiOutputClassifier``.
+"""
+
+# %%
+# Data: images, and features for a linear model
+# ---------------------------------------------
+# ``target`` is complete: 1 present, -1 absent. The test scenes are composed of other scans than the training scenes.
+import matplotlib
+
+matplotlib.use("agg")  # write figures to files, with or without a screen
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skpartial import PartialLabelClassifier
+from skpartial.datasets import make_digit_scenes
+from skpartial.labels import describe, drop_labels
+from skpartial.metrics import average_precision_per_label, f1, mean_average_precision
+
+train = make_digit_scenes(2000, scans="train", random_state=0)
+test = make_digit_scenes(2000, scans="test", random_state=1)
+
+# %%
+# Keep a tenth of the labels
+# --------------------------
+# :func:`~skpartial.labels.drop_labels` makes the others unknown (0), and :func:`~skpartial.labels.describe` says what
+# the labels that are left allow.
+Y = drop_labels(train.target, known=0.1, random_state=0)
+print(describe(Y))
+
+# %%
+# Fit
+# ---
+# The classifier is a scikit-learn estimator, here the last step of a pipeline. The first model is the reference: it is
+# trained on all ten labels of every image.
+
+
+def probe(loss):
+    return make_pipeline(StandardScaler(), PartialLabelClassifier(loss=loss, alpha=0.01))
+
+
+models = {
+    "all labels known": probe("bce").fit(train.data, train.target),
+    "unknown left out": probe("partial_bce").fit(train.data, Y),
+    "unknown assumed absent": probe("an").fit(train.data, Y),
+    "MultiOutputClassifier": make_pipeline(
+        StandardScaler(), MultiOutputClassifier(LogisticRegression(C=0.1, max_iter=1000))
+    ).fit(train.data, Y),
+}
+
+# %%
+# scikit-learn's classifier has learned three classes a label, of which "unknown" is one, and by far the most frequent:
+# it answers "unknown" nearly always. The nearest it has to a score is the probability of the class 1.
+naive = models["MultiOutputClassifier"]
+print("classes of each label:", naive[-1].estimators_[0].classes_)
+values, counts = np.unique(naive.predict(test.data), return_counts=True)
+print("its predictions:", dict(zip(values.tolist(), counts.tolist())))
+
+
+def scores_and_labels(model):
+    if hasattr(model[-1], "estimators_"):
+        present = np.column_stack([probabilities[:, -1] for probabilities in model.predict_proba(test.data)])
+        return present, (model.predict(test.data) == 1).astype(int)
+    return model.decision_function(test.data), model.predict(test.data)
+
+
+# %%
+# Score
+# -----
+# Mean average precision asks whether images are ranked rightly, F1 whether they are labelled rightly. Assuming absence
+# teaches that everything is rare, so that no probability reaches one half.
+results = {}
+print(f"\n{'':24} {'mAP':>6} {'micro F1':>9}")
+for name, model in models.items():
+    scores, labels = scores_and_labels(model)
+    results[name] = average_precision_per_label(test.target, scores)
+    mean = mean_average_precision(test.target, scores)
+    print(f"{name:24} {mean:6.3f} {f1(test.target, labels, average='micro'):9.3f}")
+
+# %%
+# The estimator's own ``score`` is that mean average precision; it takes labels that are partly unknown, too, and then
+# counts the known entries only.
+print("score:", round(models["unknown left out"].score(test.data, test.target), 3))
+
+# %%
+# Average precision of each label
+# -------------------------------
+fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4), width_ratios=(1, 1.6), layout="constrained")
+shown = train.images[:12].reshape(3, 4, 32, 32, 3).transpose(0, 2, 1, 3, 4).reshape(96, 128, 3)
+left.imshow(shown)
+left.set_axis_off()
+left.set_title("Twelve of the training images")
+for name, marker in zip(results, "ovsx"):
+    right.plot(results[name], marker, label=name)
+right.set_xticks(range(10), test.label_names)
+right.set_ylabel("average precision")
+right.set_ylim(0, 1)
+right.legend(loc="lower left")
+right.set_title("On test images, all labels known")
+fig.savefig("quickstart.png", dpi=120)
+print("The figure is in quickstart.png, in the working directory.")

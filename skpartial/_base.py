@@ -1,0 +1,502 @@
+"""The estimator that both classifiers share: scikit-learn's contract, and fitted state."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import scipy.special
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.metrics import accuracy_score
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
+
+from skpartial import heads
+from skpartial._inputs import EncodedTarget, check_features, check_label_names, check_sample_weight, encode_target
+from skpartial._task import (
+    choose_device,
+    make_problem,
+    resolve_shorthand,
+    resolve_solver,
+    split_rows,
+    warn_if_ambiguous,
+)
+from skpartial.exceptions import UnfittableLabelsWarning
+from skpartial.labels import LabelMatrix
+from skpartial.losses import Loss
+from skpartial.metrics import mean_average_precision
+from skpartial.regularizers import Regularizer
+from skpartial.relabeling import Relabeling
+from skpartial.solvers import Minibatch, Solver
+from skpartial.solvers._features import as_features, compute_dtype
+from skpartial.solvers._problem import Monitor, Problem, Solution, predict_logits
+
+__all__ = ["BasePartialLabelClassifier"]
+
+_STORE_BYTES = 100_000_000
+
+
+class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator, ABC):
+    """Shared part of the classifiers: validates, encodes labels, picks the solver, fits and exposes fitted state."""
+
+    n_features_in_: int
+    n_iter_: int
+    history_: list[dict[str, Any]]
+    classes_: NDArray[Any]
+
+    #: How validation and `score` read unknown entries of labels that hold no known absence.
+    _positive_only_reading: ClassVar[Literal["ignore", "absent"]] = "ignore"
+
+    @abstractmethod
+    def __init__(
+        self,
+        loss: str | Loss,
+        *,
+        backbone: Any,
+        head: str | heads.Head,
+        relabeling: Relabeling | None,
+        regularizer: Regularizer | None,
+        solver: str | Solver,
+        alpha: float,
+        class_weight: Any,
+        validation_fraction: float | None,
+        warm_start: bool,
+        device: str | torch.device,
+        precision: str,
+        n_jobs: int | None,
+        checkpoint_dir: str | None,
+        store_state: bool | Literal["auto"],
+        random_state: Any,
+        verbose: int,
+    ) -> None:
+        self.loss = loss
+        self.backbone = backbone
+        self.head = head
+        self.relabeling = relabeling
+        self.regularizer = regularizer
+        self.solver = solver
+        self.alpha = alpha
+        self.class_weight = class_weight
+        self.validation_fraction = validation_fraction
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+        self.n_jobs = n_jobs
+        self.checkpoint_dir = checkpoint_dir
+        self.store_state = store_state
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # --------------------------------------------------------------------------------------------------- training
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None) -> Self:
+        """Train on features and a label matrix.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d)
+            Features. Memory maps and tensors, on the CPU or on CUDA, are used where they are; float64 (and integers
+            that float32 cannot hold) are computed in float64, everything else in float32.
+        y : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, L) or (n,)
+            Labels: 1 present, -1 absent, 0 unknown. Of a sparse matrix the stored 1 and -1 are known. 1-D y with two
+            classes is plain binary classification.
+        sample_weight : array-like of shape (n,) or (n, L), or None, default=None
+            Non-negative weights of rows or of entries; weighted means divide by their sum.
+        X_val, y_val : like X and y, default=None
+            Held-out rows by which the epoch is chosen, instead of `validation_fraction`.
+
+        Returns
+        -------
+        self
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If an argument has the wrong shape or values, or the solver cannot serve the loss; one sentence says which.
+
+        Warns
+        -----
+        UnfittableLabelsWarning
+            If labels have nothing known, or one sign only under a loss that ignores unknown entries.
+        ConvergenceWarning
+            If the solver stops before `tol` is reached.
+        """
+        X = check_features(self, X, reset=True)
+        target = encode_target(self, y)
+        check_consistent_length(X, target.labels)
+        weights = check_sample_weight(sample_weight, X, target)
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val belong together: pass both or neither.")
+        if X_val is not None and self.validation_fraction is not None:
+            raise ValueError("Pass either X_val and y_val or validation_fraction, not both.")
+        rng = check_random_state(self.random_state)
+        seed = int(rng.randint(np.iinfo(np.int32).max))
+
+        held_out: tuple[Any, Callable[[NDArray[Any]], float]] | None = None
+        train_X, train = X, target
+        if X_val is not None:
+            classes = target.classes if target.binary else None
+            held_labels = encode_target(self, y_val, name="y_val", classes=classes).labels
+            held_X = check_features(self, X_val, reset=False)
+            check_consistent_length(held_X, held_labels)
+            if held_labels.n_labels != target.labels.n_labels:
+                raise ValueError(f"y_val has {held_labels.n_labels} labels, but y has {target.labels.n_labels}.")
+            if target.labels.names is not None:
+                check_label_names(target.labels.names, held_labels.names, "y_val")
+            held_out = held_X, self._scorer(held_labels)
+        elif self.validation_fraction is not None:
+            rows, held_rows = split_rows(X.shape[0], self.validation_fraction, rng)
+            held_out = X[held_rows], self._scorer(target.labels.take(held_rows))
+            train_X = X[rows]
+            train = EncodedTarget(target.labels.take(rows), target.classes, target.binary)
+            weights = None if weights is None else weights[rows]
+
+        problem = make_problem(self, train_X, train, weights, seed=seed, held_out=held_out)
+        solver = resolve_solver(self.solver, problem)
+        ambiguous = not target.binary and warn_if_ambiguous(self, problem)
+        if self.warm_start and hasattr(self, "n_iter_"):
+            self._check_same_shape("warm_start=True", target)
+            problem.start = self._parameters()
+        self._start_fit(target)
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        context = self._init_callback_context(max_subtasks=solver.max_steps(problem))
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
+        problem.monitor = self._monitor(context, X, y, metadata)
+        solution = solver.solve(problem)
+        self._finish_fit(problem, solution)
+        if solution.unfitted.any() and not ambiguous:
+            self._warn_unfitted(solution.unfitted)
+        context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=metadata, reconstruction_attributes={})
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Train for one epoch on a batch of rows, going on from what was fitted before.
+
+        Minibatch steps are taken, with the settings of `solver` where it is a `Minibatch`; the optimiser's moments
+        live until the next `fit` and are not pickled.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+        classes : array-like, default=None
+            For 1-D y the two classes, needed in the first call; for a label matrix the names of the labels, optional.
+
+        Returns
+        -------
+        self
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            As in `fit`; also if the labels do not match those of earlier calls, or the loss keeps a state for every
+            row, which later batches could not find.
+        """
+        first = not hasattr(self, "n_iter_")
+        X = check_features(self, X, reset=first)
+        known = None if first else self.classes_
+        if first and classes is not None and np.asarray(y).ndim == 1:
+            known = np.unique(classes)
+            if len(known) != 2:
+                raise ValueError(f"classes holds {len(known)} values: Only binary classification is supported.")
+        target = encode_target(self, y, classes=known if known is not None and known.ndim == 1 else None)
+        check_consistent_length(X, target.labels)
+        if not first:
+            self._check_same_shape("partial_fit", target)
+        weights = check_sample_weight(sample_weight, X, target)
+        solver = self.solver if isinstance(self.solver, Minibatch) else Minibatch()
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        problem = make_problem(self, X, target, weights, seed=seed)
+        problem.incremental = True
+        if first and not target.binary:
+            warn_if_ambiguous(self, problem, stacklevel=3)
+        if any(spec.per_row for spec in problem.loss.state_spec().values()):
+            raise ValueError(
+                f"partial_fit cannot train {problem.loss!r}, which keeps a state for every training row: use fit."
+            )
+        if not first:
+            problem.start = self._parameters()
+            problem.first_epoch = self.n_iter_ + 1
+            problem.optimizer_state = getattr(self, "_optimizer_state", None)
+            problem.previous_state = getattr(self, "_loss_state", None)
+        one_epoch = Minibatch(**{**solver.get_params(), "max_epochs": 1, "patience": None})
+        solution = one_epoch.solve(problem)
+        if first:
+            names = None if classes is None or target.binary else np.asarray(classes, dtype=object)
+            self._start_fit(target, names)
+        past = [] if first else self.history_
+        self._finish_fit(problem, solution)
+        self.history_ = past + solution.history
+        self.n_iter_ = len(self.history_)
+        self._optimizer_state = solution.optimizer_state
+        self._loss_state = solution.state
+        return self
+
+    def _monitor(self, context: Any, X: Any, y: Any, metadata: Any) -> Monitor:
+        """Report every epoch to scikit-learn's callbacks, and in words if `verbose`."""
+
+        def monitor(record: dict[str, Any], parameters: Callable[[], dict[str, Any]]) -> bool:
+            if self.verbose:
+                numbers = " ".join(f"{key}={value:.6g}" for key, value in record.items())
+                print(f"[{type(self).__name__}] {numbers}")
+            if not getattr(self, "_skl_callbacks", None):
+                return False
+            task = context.subcontext(task_name="epoch")
+            task.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
+            return bool(
+                task.call_on_fit_task_end(
+                    estimator=self,
+                    X=X,
+                    y=y,
+                    metadata=metadata,
+                    reconstruction_attributes=lambda: self._parameter_attributes(parameters()) | {"n_iter_": 1},
+                )
+            )
+
+        return monitor
+
+    # --------------------------------------------------------------------------------------------- fitted state
+
+    def _start_fit(self, target: EncodedTarget, names: NDArray[Any] | None = None) -> None:
+        n_labels = target.labels.n_labels
+        self.classes_ = target.classes
+        self._binary = target.binary
+        given = target.labels.names if names is None else names
+        if given is not None and len(given) != n_labels:
+            raise ValueError(f"classes names {len(given)} labels, but y has {n_labels}.")
+        self.label_names_ = np.arange(n_labels).astype(str).astype(object) if given is None else given
+        self._fitted_shape = (self.n_features_in_, n_labels)
+        for name in ("best_epoch_", "relabeled_", "_optimizer_state", "_loss_state"):
+            self.__dict__.pop(name, None)
+
+    def _finish_fit(self, problem: Problem, solution: Solution) -> None:
+        self.__dict__.update(self._parameter_attributes(solution.parameters))
+        self.history_ = solution.history
+        self.n_iter_ = solution.n_iter
+        if solution.best_epoch is not None:
+            self.best_epoch_ = solution.best_epoch
+        large = problem.labels.n_rows * problem.labels.n_labels * 8 > _STORE_BYTES
+        if self.store_state is True or (self.store_state == "auto" and not large):
+            if problem.relabeling is not None:
+                self.relabeled_ = solution.labels.values
+            self.__dict__.update(problem.loss.fitted_attributes(solution.state))
+
+    def _check_same_shape(self, what: str, target: EncodedTarget) -> None:
+        shape = (self.n_features_in_, target.labels.n_labels)
+        if shape != self._fitted_shape or target.binary != self._binary:
+            raise ValueError(
+                f"{what} goes on from a fit with {self._fitted_shape[0]} features and {self._fitted_shape[1]} labels, "
+                f"but X has {shape[0]} features and y has {shape[1]} labels."
+            )
+        check_label_names(self.label_names_, target.labels.names, "y")
+
+    def _warn_unfitted(self, unfitted: NDArray[np.bool_]) -> None:
+        names = self.label_names_[unfitted]
+        shown = ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")
+        warnings.warn(
+            f"{len(names)} of {len(unfitted)} labels cannot be fitted ({shown}): nothing is known of them, or only one "
+            "sign. They keep zero weights and a prior intercept. Annotate both signs, drop these labels, stratify the "
+            "folds with skpartial.model_selection.PartialLabelKFold, or choose a loss that reads unknown as absent.",
+            UnfittableLabelsWarning,
+            stacklevel=4,
+        )
+
+    def _parameter_attributes(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Fitted attributes of a head's parameters; a linear one has scikit-learn's names."""
+        if isinstance(heads.get(self.head), heads.Linear):
+            return {"coef_": parameters["weight"], "intercept_": parameters["bias"], "head_parameters_": None}
+        return {"head_parameters_": parameters}
+
+    def _parameters(self) -> dict[str, Any]:
+        if self.head_parameters_ is None:
+            return {"weight": self.coef_, "bias": self.intercept_}
+        parameters: dict[str, Any] = self.head_parameters_
+        return parameters
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State without what only a running `partial_fit` needs."""
+        state: dict[str, Any] = super().__getstate__()
+        return {key: value for key, value in state.items() if key not in ("_optimizer_state", "_loss_state")}
+
+    # ------------------------------------------------------------------------------------------------ prediction
+
+    def decision_function(self, X: Any) -> NDArray[Any]:
+        """Logits: above 0 a label is predicted to be present.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n, L), or (n,) after a fit on 1-D y
+            Always a NumPy array, whatever X was.
+        """
+        logits = self._logits(X)
+        return logits[:, 0] if self._binary else logits
+
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """Probabilities of presence.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n, L), or (n, 2) after a fit on 1-D y
+            Within the open interval (0, 1). After 1-D y the columns are the two classes.
+        """
+        logits = self._logits(X)
+        if self._binary:
+            logits = np.column_stack([-logits[:, 0], logits[:, 0]])
+        limits = np.finfo(logits.dtype)
+        return np.clip(scipy.special.expit(logits), limits.tiny, 1 - limits.epsneg)
+
+    def predict_log_proba(self, X: Any) -> NDArray[Any]:
+        """Logarithms of the probabilities of presence.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n, L), or (n, 2) after a fit on 1-D y
+            Finite.
+        """
+        return np.log(self.predict_proba(X))
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predicted labels.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d)
+            Features.
+
+        Returns
+        -------
+        ndarray of int64, shape (n, L), or of classes, shape (n,), after a fit on 1-D y
+            1 where the probability is above one half, else 0: an indicator matrix, which every metric of scikit-learn
+            reads right, unlike one of 1 and -1.
+        """
+        present = self._logits(X) > 0
+        if self._binary:
+            return np.asarray(self.classes_[present[:, 0].astype(np.int64)])
+        return present.astype(np.int64)
+
+    def score(self, X: Any, y: Any) -> float:
+        """Mean average precision over known entries; accuracy for 1-D y.
+
+        It takes no `sample_weight`, so that searches which train with one can score: average precision here is
+        unweighted.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d)
+            Features.
+        y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
+            Labels in {-1, 0, 1}. A label without both a known presence and a known absence is left out.
+
+        Returns
+        -------
+        float
+            In [0, 1].
+
+        Raises
+        ------
+        ValueError
+            If no label can be scored, or the labels are not those of the fit.
+        """
+        check_is_fitted(self)
+        if self._binary:
+            return float(accuracy_score(y, self.predict(X)))
+        labels = LabelMatrix.encode(y)
+        check_label_names(self.label_names_, labels.names, "y")
+        return self._scorer(labels)(self.decision_function(X))
+
+    def _scorer(self, labels: LabelMatrix) -> Callable[[NDArray[Any]], float]:
+        """From logits to their mean average precision on these labels."""
+        reading = "ignore" if labels.has_absent else self._positive_only_reading
+        if reading == "ignore" and not labels.has_absent:
+            raise ValueError(
+                "Labels without any known absence (-1) cannot be scored over known entries: every ranking of them is "
+                "perfect. If 0 means absent, pass 2 * y - 1; if only presences were recorded, use "
+                "SinglePositiveClassifier, or skpartial.metrics.mean_average_precision_unknown_absent_scorer."
+            )
+        return lambda logits: float(mean_average_precision(labels, logits, unknown=reading))
+
+    def _logits(self, X: Any) -> NDArray[Any]:
+        check_is_fitted(self)
+        X = check_features(self, X, reset=False)
+        device = choose_device(self.device, X, predicting=True)
+        parameters = self._parameters()
+        dtype = compute_dtype(X, self.precision)
+        if self.head_parameters_ is None:
+            weight, bias = (torch.as_tensor(parameters[name]) for name in ("weight", "bias"))
+            dtype = torch.promote_types(dtype, weight.dtype)
+            # One pass over X: by the chunk where it would have to be converted or moved, else in place.
+            features = as_features(X, dtype=dtype, device=device, max_resident_bytes=0)
+            logits = features.matmul(weight.to(device, dtype).T).add_(bias.to(device, dtype))
+        else:
+            module = heads.get(self.head).build(*self._fitted_shape)
+            module.load_state_dict({name: torch.as_tensor(value) for name, value in parameters.items()})
+            dtype = next(module.parameters()).dtype if any(True for _ in module.parameters()) else dtype
+            features = as_features(X, dtype=dtype, device=device, max_resident_bytes=0)
+            logits = predict_logits(module.to(device=device, dtype=dtype), features)
+        array: NDArray[Any] = logits.cpu().numpy()
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"X holds values so large that predictions overflow {array.dtype}: scale them as the training features "
+                "were."
+            )
+        return array
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, those of loss, head and solver included.
+
+        Parameters
+        ----------
+        **params : dict
+            Such as ``alpha=0.1`` or ``loss__gamma=3``. Where the loss, head or solver is a shorthand, it is replaced by
+            the object that it stands for before parameters of that object are set.
+
+        Returns
+        -------
+        self
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter.
+        """
+        for name in ("loss", "head", "solver"):
+            nested = [key.removeprefix(f"{name}__") for key in params if key.startswith(f"{name}__")]
+            value = params.get(name, getattr(self, name))
+            if nested and isinstance(value, str):
+                params[name] = resolve_shorthand(name, value, nested)
+        result: Self = super().set_params(**params)
+        return result
+
+    def __sklearn_tags__(self) -> Tags:
+        """Tags: multi-label and binary, dense and sparse features."""
+        tags: Tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        tags.classifier_tags.multi_class = False
+        tags.target_tags.two_d_labels = True
+        tags.input_tags.sparse = True
+        return tags

@@ -1,0 +1,374 @@
+"""Validation at the door: what a user may pass as X, y and weights, and what the package makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from skpartial.labels import LabelMatrix
+
+__all__ = [
+    "EncodedTarget",
+    "check_class_weight",
+    "check_features",
+    "check_label_names",
+    "check_sample_weight",
+    "encode_target",
+]
+
+
+def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
+    """Validate features: an ndarray, a CSR matrix or a tensor, never a copy where none is needed.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Whose `n_features_in_` is set or compared with.
+    X : array-like, DataFrame, sparse matrix or Tensor, shape (n, d)
+        Features.
+    reset : bool
+        Whether this is a fit.
+
+    Returns
+    -------
+    ndarray, csr_array or Tensor
+        Of any numeric type.
+
+    Raises
+    ------
+    ValueError
+        If X is not two-dimensional, not numeric, not finite, empty, or has another number of features.
+    """
+    if not isinstance(X, torch.Tensor):
+        # The check for NaN adds values up, and large finite ones overflow on the way.
+        with np.errstate(over="ignore", invalid="ignore"):
+            X = validate_data(estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", order=None)
+        if X.dtype.kind == "b":
+            X = X.astype(np.uint8)
+        return X
+    if X.ndim != 2 or 0 in X.shape:
+        raise ValueError(
+            f"X must be a tensor of shape (n_rows, n_features) with at least one of each, got {tuple(X.shape)}."
+        )
+    if X.is_complex():
+        raise ValueError("Complex data not supported: X must hold real numbers.")
+    if X.layout != torch.strided:
+        raise ValueError(f"X is a tensor with layout {X.layout}: pass a dense tensor or a scipy.sparse matrix.")
+    if X.is_floating_point() and not bool(torch.isfinite(X).all()):
+        raise ValueError("Input X contains NaN or infinity.")
+    if reset:
+        estimator.n_features_in_ = X.shape[1]
+        estimator.__dict__.pop("feature_names_in_", None)
+    elif X.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting {estimator.n_features_in_} "
+            "features as input."
+        )
+    return X.detach()
+
+
+@dataclass(frozen=True)
+class EncodedTarget:
+    """What y is to an estimator.
+
+    Parameters
+    ----------
+    labels : LabelMatrix
+        Of shape (n, L); (n, 1) with values in {-1, 1} for 1-D y.
+    classes : ndarray
+        For 1-D y the two classes; else [0, 1] for every label, shape (L, 2).
+    binary : bool
+        Whether y was 1-D: one label that is present or absent in every row.
+    """
+
+    labels: LabelMatrix
+    classes: NDArray[Any]
+    binary: bool
+
+
+def encode_target(
+    estimator: BaseEstimator, y: Any, *, name: str = "y", classes: NDArray[Any] | None = None
+) -> EncodedTarget:
+    """Encode y: a label matrix, or 1-D y as plain binary classification.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Named in error messages.
+    y : array-like, DataFrame or sparse matrix, shape (n,) or (n, L)
+        Labels.
+    name : str, default="y"
+        What error messages call it.
+    classes : ndarray or None, default=None
+        The two classes of 1-D y, where they are known already.
+
+    Returns
+    -------
+    EncodedTarget
+        Labels and classes.
+
+    Raises
+    ------
+    ValueError
+        If y is missing, holds other values, or is 1-D without exactly two classes.
+    """
+    if y is None:
+        raise ValueError(f"{type(estimator).__name__} requires {name} to be passed, but the target {name} is None.")
+    if not isinstance(y, LabelMatrix) and not sp.issparse(y) and not hasattr(y, "columns"):
+        if isinstance(y, torch.Tensor):
+            y = y.detach().cpu().numpy()
+        array = _as_array(y, name)
+        if array.ndim == 1 or _is_column_of_classes(array):
+            vector = column_or_1d(y if array.dtype == object else array, warn=True)
+            return _encode_vector(vector, name, classes)
+        y = array
+    labels = LabelMatrix.encode(y, name=name)
+    return EncodedTarget(labels, np.tile([0, 1], (labels.n_labels, 1)), binary=False)
+
+
+def _as_array(y: Any, name: str) -> NDArray[Any]:
+    try:
+        array = np.asarray(y)
+    except ValueError:
+        raise ValueError(
+            f"{name} is a ragged sequence: pass a matrix of shape (n_rows, n_labels), or turn lists of names into one "
+            "with skpartial.labels.from_names."
+        ) from None
+    if (
+        array.ndim == 1
+        and array.dtype == object
+        and len(array)
+        and isinstance(array[0], list | tuple | set | np.ndarray)
+    ):
+        raise ValueError(
+            f"{name} holds lists: turn lists of names into a label matrix with skpartial.labels.from_names."
+        )
+    if np.iscomplexobj(array):
+        raise ValueError(f"Complex data not supported: {name} must hold real numbers.")
+    return array
+
+
+def _is_column_of_classes(array: NDArray[Any]) -> bool:
+    """Whether a matrix is a vector of two classes that lost its shape, as everywhere in scikit-learn.
+
+    With a -1 in it, or one value only, it is a label matrix of one label: in a fold without presences the unknown
+    entries of such a label must not turn into a class.
+    """
+    if array.ndim != 2 or array.shape[1] != 1:
+        return False
+    values = _values(array)
+    return len(values) == 2 and not (values == -1).any()
+
+
+def _values(array: NDArray[Any]) -> NDArray[Any]:
+    try:
+        return np.unique(array)
+    except TypeError:
+        return np.unique(array.astype(str))
+
+
+def _encode_vector(y: NDArray[Any], name: str, classes: NDArray[Any] | None) -> EncodedTarget:
+    if y.dtype.kind == "f" or (y.dtype == object and all(isinstance(value, float | None) for value in y)):
+        # One message for NaN, infinity and None, from scikit-learn.
+        y = check_array(y, ensure_2d=False, dtype=np.float64 if y.dtype == object else None, input_name=name)
+    found = _values(y)
+    if y.dtype.kind in "fiu" and len(found) == 3 and set(found.tolist()) == {-1, 0, 1}:
+        raise ValueError(
+            f"1-D {name} holds -1, 0 and 1, which is ambiguous: Only binary classification is supported. For one label "
+            f"with unknown entries pass a matrix of shape (n_rows, 1), {name}.reshape(-1, 1); for three classes use "
+            "skpartial.labels.from_classes."
+        )
+    kind = type_of_target(y, input_name=name, raise_unknown=True)
+    if kind not in ("binary", "multiclass"):
+        raise ValueError(
+            f"Unknown label type: {kind}. {name} must be a label matrix of shape (n_rows, n_labels) with values in "
+            "{-1, 0, 1}, or a vector of two classes."
+        )
+    if len(found) > 2:
+        raise ValueError(
+            f"Only binary classification is supported. The 1-D target {name} holds {len(found)} classes; "
+            "skpartial.labels.from_classes turns classes into a label matrix."
+        )
+    if classes is None:
+        if len(found) < 2:
+            raise ValueError(f"1-D {name} holds one class only, {found[0]!r}: a classifier needs both.")
+        classes = found
+    elif not np.isin(found, classes).all():
+        raise ValueError(f"1-D {name} holds classes {found.tolist()}, expected {np.asarray(classes).tolist()}.")
+    present = np.asarray(y == classes[1])
+    return EncodedTarget(
+        LabelMatrix(np.where(present, 1, -1).astype(np.int8)[:, None]), np.asarray(classes), binary=True
+    )
+
+
+def check_sample_weight(sample_weight: Any, X: Any, target: EncodedTarget) -> NDArray[Any] | None:
+    """Validate weights of rows or entries.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n,) or (n, L), number, or None
+        Non-negative weights.
+    X : array-like of shape (n, d)
+        Validated features.
+    target : EncodedTarget
+        Labels: 1-D y has row weights only.
+
+    Returns
+    -------
+    ndarray of float64 of shape (n,) or (n, L), or None
+        None where no weights were given.
+
+    Raises
+    ------
+    ValueError
+        If weights are negative, not finite, all zero, or of another shape.
+    """
+    if sample_weight is None:
+        return None
+    n_rows, n_labels, binary = X.shape[0], target.labels.n_labels, target.binary
+    if target.labels.names is not None and getattr(sample_weight, "columns", None) is not None:
+        check_label_names(target.labels.names, np.asarray(sample_weight.columns, dtype=object), "sample_weight")
+    if isinstance(sample_weight, torch.Tensor):
+        sample_weight = sample_weight.detach().cpu().numpy()
+    weights: NDArray[Any]
+    if np.asarray(sample_weight).ndim == 2:
+        weights = check_array(sample_weight, dtype=np.float64, input_name="sample_weight")
+        if binary or weights.shape != (n_rows, n_labels):
+            expected = f"({n_rows},)" if binary else f"({n_rows},) or ({n_rows}, {n_labels})"
+            raise ValueError(f"sample_weight.shape == {weights.shape}, expected {expected}.")
+        if (weights < 0).any():
+            raise ValueError("Negative values in data passed to `sample_weight`: weights must not be below 0.")
+    else:
+        proxy = X if not isinstance(X, torch.Tensor) else np.empty((n_rows, 0))
+        weights = _check_sample_weight(sample_weight, proxy, dtype=np.float64, ensure_non_negative=True)
+    if not weights.any():
+        raise ValueError("sample_weight is zero everywhere: nothing is left to train on.")
+    return np.ascontiguousarray(weights)
+
+
+def check_class_weight(
+    class_weight: Any,
+    target: EncodedTarget,
+    unknown: Literal["ignored", "absent", "estimated"],
+    sample_weight: NDArray[Any] | None,
+) -> NDArray[np.float64] | None:
+    """Weights of absent, unknown and present entries of every label.
+
+    Parameters
+    ----------
+    class_weight : None, "balanced", array-like of shape (L,) or (L, 2), dict or Series
+        As the estimators document it.
+    target : EncodedTarget
+        Labels and classes.
+    unknown : {"ignored", "absent", "estimated"}
+        How the loss reads unknown entries: read as absent, they weigh as absent ones.
+    sample_weight : ndarray or None
+        Counted by "balanced".
+
+    Returns
+    -------
+    ndarray of float64, shape (L, 3), or None
+        Columns for -1, 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If it has another form, or a weight is negative or not finite.
+    """
+    if class_weight is None:
+        return None
+    n_labels = target.labels.n_labels
+    weights = np.ones((n_labels, 2))
+    if isinstance(class_weight, str) and class_weight == "balanced":
+        weights = _balanced(target.labels, unknown, sample_weight)
+    elif isinstance(class_weight, Mapping) or hasattr(class_weight, "to_dict"):
+        by_name = dict(class_weight if isinstance(class_weight, Mapping) else class_weight.to_dict())
+        names = target.classes.tolist() if target.binary else _names_or_positions(target.labels)
+        strange = [key for key in by_name if key not in set(names)]
+        if strange:
+            what = "classes" if target.binary else "labels"
+            raise ValueError(f"class_weight names {strange[0]!r}, which is not among the {what} {_listed(names)}.")
+        chosen = [by_name.get(value, 1.0) for value in names]
+        if target.binary:
+            weights[0] = chosen
+        else:
+            weights[:, 1] = chosen
+    else:
+        try:
+            given = np.asarray(class_weight, dtype=np.float64)
+        except (TypeError, ValueError):
+            given = np.empty(0)
+        if given.shape == (n_labels,):
+            weights[:, 1] = given
+        elif given.shape == (n_labels, 2):
+            weights = given
+        else:
+            raise ValueError(
+                f"class_weight must be None, 'balanced', or an array of shape ({n_labels},) or ({n_labels}, 2), "
+                f"got {class_weight!r}."
+            )
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise ValueError("class_weight must hold finite weights of at least 0, and not only zeros.")
+    middle = weights[:, 0] if unknown == "absent" else np.ones(n_labels)
+    return np.column_stack([weights[:, 0], middle, weights[:, 1]])
+
+
+def _names_or_positions(labels: LabelMatrix) -> list[Any]:
+    return list(range(labels.n_labels)) if labels.names is None else list(labels.names)
+
+
+def _listed(names: list[Any]) -> str:
+    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+
+
+def check_label_names(expected: NDArray[Any], given: NDArray[Any] | None, name: str) -> None:
+    """Refuse labels whose names are not those of the fit, or in another order.
+
+    Parameters
+    ----------
+    expected : ndarray of str
+        Names of the fit, or positions as strings where it had none.
+    given : ndarray of str or None
+        Names of what was passed now; None is not checked.
+    name : str
+        What error messages call it.
+    """
+    unnamed = all(str(value) == str(position) for position, value in enumerate(expected))
+    if given is None or unnamed or list(given) == list(expected):
+        return
+    if set(given) == set(expected):
+        raise ValueError(
+            f"The labels of {name} must be in the same order as they were in fit: pass {name}[clf.label_names_]."
+        )
+    strange = [value for value in given if value not in set(expected)]
+    missing = [value for value in expected if value not in set(given)]
+    raise ValueError(
+        f"The labels of {name} must be those of fit: unexpected {_listed(strange) or 'none'}, missing "
+        f"{_listed(missing) or 'none'}."
+    )
+
+
+def _balanced(labels: LabelMatrix, unknown: str, sample_weight: NDArray[Any] | None) -> NDArray[np.float64]:
+    """Weights under which both signs of a label weigh the same in total, and as much as before."""
+    mass = np.zeros((2, labels.n_labels))
+    step = max(1, (1 << 20) // labels.n_labels)
+    for start in range(0, labels.n_rows, step):
+        block = labels.rows(slice(start, start + step))
+        weight = np.ones((len(block), 1)) if sample_weight is None else sample_weight[start : start + step]
+        weight = weight[:, None] if weight.ndim == 1 else weight
+        absent = block <= 0 if unknown == "absent" else block < 0
+        mass[0] += (absent * weight).sum(0)
+        mass[1] += ((block == 1) * weight).sum(0)
+    total = mass.sum(0)
+    both = (mass > 0).all(0)
+    return np.where(both, total / np.where(both, 2 * mass, 1), 1.0).T

@@ -1,0 +1,165 @@
+"""The classifier for labels of which only presences are known."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from skpartial._base import BasePartialLabelClassifier
+from skpartial.heads import Head
+from skpartial.losses import Loss
+from skpartial.regularizers import Regularizer
+from skpartial.relabeling import Relabeling
+from skpartial.solvers import Solver
+
+__all__ = ["SinglePositiveClassifier"]
+
+
+class SinglePositiveClassifier(BasePartialLabelClassifier):
+    r"""Multi-label classifier for label matrices that hold presences only, such as one a row.
+
+    A 1 is a label that was seen, a 0 one of which nothing is known; absences (-1) may be given too. By default a linear
+    probe is fitted by assuming that unknown means absent, with label smoothing against the presences that this misses:
+
+    .. math::
+
+        \frac{1}{n L} \sum_{ij} \ell(x_{ij}, t_{ij}) + \frac{\alpha}{2 L} \lVert W \rVert^2, \quad
+        t_{ij} = 0.95 \text{ if present}, \; 0.05 \text{ otherwise}
+
+    Probabilities are those of having been seen, which is less than of being present: `predict` calls few labels
+    present. Take ``loss="wan"``, ``class_weight="balanced"`` or
+    :class:`~skpartial.model_selection.TunedThresholdsCV` where predictions matter and not only rankings.
+
+    `score` and validation read unknown entries as absent where y holds no -1: over known entries alone every ranking of
+    positive-only labels is perfect.
+
+    Parameters
+    ----------
+    loss : str or Loss, default="an_ls"
+        What is minimised, and what an unknown entry means; see :mod:`skpartial.losses`.
+    backbone : None, default=None
+        The network that turns images into features. This version trains on features and takes None only.
+    head : "linear" or Head, default="linear"
+        From features to logits.
+    relabeling : Relabeling or None, default=None
+        What happens to labels between epochs or rounds.
+    regularizer : Regularizer or None, default=None
+        A term of the batch added to the loss; needs minibatches.
+    solver : "auto", "full_batch", "minibatch", FullBatch or Minibatch, default="auto"
+        How parameters move. "auto" takes `FullBatch` where loss and head allow it (convex losses, and iterative ones in
+        rounds) and it needs less than 4 GiB beside the features, else `Minibatch`.
+    alpha : float, default=1e-4
+        L2 penalty of the weights, as in scikit-learn's SGDClassifier, for each label: the objective is
+        loss + alpha / (2 L) ||W||^2. Intercepts are free.
+    class_weight : None, "balanced", array-like of shape (L,) or (L, 2), dict or Series, default=None
+        Weights that multiply the sample weights of entries: those of present entries (L,), or of absent and present
+        ones (L, 2). "balanced" gives both signs of a label the same total. Unknown entries weigh as absent ones under a
+        loss that reads them so, else 1. A dict or Series gives the weights of present entries by the names of labels,
+        or for 1-D y by class.
+    validation_fraction : float or None, default=None
+        Proportion of rows held out, by which the epoch or round with the best mean average precision is chosen. A
+        convex loss under the full-batch solver has one round: its score is in `history_`, and nothing is chosen.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the coefficients of the last one.
+    device : {"auto", "cpu", "cuda", "cuda:N"} or torch.device, default="auto"
+        Where to compute; "auto" is CUDA where there is one.
+    precision : {"auto", "float32", "float64"}, default="auto"
+        Floating type to compute in; "auto" follows X.
+    n_jobs : int or None, default=None
+        Workers that load images; features in memory need none.
+    checkpoint_dir : None, default=None
+        Where a long training saves its state. This version trains in memory and takes None only.
+    store_state : bool or "auto", default="auto"
+        Whether results of the size of y are kept after `fit`; "auto" keeps them below 100 MB.
+    random_state : int, RandomState instance or None, default=None
+        Seed of all random numbers.
+    verbose : int, default=0
+        Above 0, a line is printed for every epoch. For bars use `sklearn.callback.ProgressBar`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (L, 2), or (2,) after 1-D y
+        [0, 1] for every label; after 1-D y the two classes.
+    label_names_ : ndarray of str, shape (L,)
+        Columns of y if it was a DataFrame, else "0", "1" and so on.
+    coef_ : ndarray of shape (L, d)
+        Weights of a linear head.
+    intercept_ : ndarray of shape (L,)
+        Intercepts of a linear head.
+    head_parameters_ : dict of str to ndarray, or None
+        Parameters of another head.
+    n_iter_ : int
+        Epochs, or Newton steps, done.
+    history_ : list of dict
+        A record for every epoch or step: losses, seconds, and the validation score if there is one.
+    best_epoch_ : int
+        The epoch chosen by validation, if there was one.
+    relabeled_ : ndarray or csr_array of int8, shape (n, L)
+        Labels as last relabelled, if there was a relabelling.
+    n_features_in_ : int
+        Number of features d.
+    feature_names_in_ : ndarray of str, shape (d,)
+        Names of the features, if X was a DataFrame.
+
+    See Also
+    --------
+    PartialLabelClassifier : For labels of which both signs are known.
+    skpartial.labels.from_classes : Turns the classes of a multi-class data set into such a matrix.
+
+    References
+    ----------
+    .. [1] E. Cole, O. Mac Aodha, T. Lorieul, P. Perona, D. Morris, N. Jojic, "Multi-Label Learning from Single
+       Positive Labels", CVPR 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skpartial import SinglePositiveClassifier
+    >>> X = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    >>> seen = np.array([[0, 1], [1, 0], [0, 1], [0, 0]])
+    >>> clf = SinglePositiveClassifier(alpha=0.01).fit(X, seen)
+    >>> clf.predict_proba(X).shape
+    (4, 2)
+    """
+
+    _positive_only_reading: ClassVar[Literal["ignore", "absent"]] = "absent"
+
+    def __init__(
+        self,
+        loss: str | Loss = "an_ls",
+        *,
+        backbone: Any = None,
+        head: str | Head = "linear",
+        relabeling: Relabeling | None = None,
+        regularizer: Regularizer | None = None,
+        solver: str | Solver = "auto",
+        alpha: float = 1e-4,
+        class_weight: Any = None,
+        validation_fraction: float | None = None,
+        warm_start: bool = False,
+        device: Any = "auto",
+        precision: str = "auto",
+        n_jobs: int | None = None,
+        checkpoint_dir: str | None = None,
+        store_state: bool | Literal["auto"] = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            loss,
+            backbone=backbone,
+            head=head,
+            relabeling=relabeling,
+            regularizer=regularizer,
+            solver=solver,
+            alpha=alpha,
+            class_weight=class_weight,
+            validation_fraction=validation_fraction,
+            warm_start=warm_start,
+            device=device,
+            precision=precision,
+            n_jobs=n_jobs,
+            checkpoint_dir=checkpoint_dir,
+            store_state=store_state,
+            random_state=random_state,
+            verbose=verbose,
+        )

@@ -1,0 +1,37 @@
+"""Heads: how features become logits."""
+
+from skpartial.heads._base import Head
+from skpartial.heads._linear import Linear
+
+__all__ = ["Head", "Linear", "get"]
+
+
+def get(head: str | Head) -> Head:
+    """The head of a short name.
+
+    Parameters
+    ----------
+    head : str or Head
+        "linear", or a head, which is returned as it is.
+
+    Returns
+    -------
+    Head
+        A new object for a name.
+
+    Raises
+    ------
+    ValueError
+        If there is no head of this name.
+
+    Examples
+    --------
+    >>> from skpartial import heads
+    >>> heads.get("linear")
+    Linear()
+    """
+    if isinstance(head, Head):
+        return head
+    if isinstance(head, str) and head == "linear":
+        return Linear()
+    raise ValueError(f"head must be 'linear' or a skpartial.heads.Head, got {head!r}.")

@@ -1,0 +1,34 @@
+"""What a head is: the module that turns features into logits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from sklearn.base import BaseEstimator
+from torch import nn
+
+__all__ = ["Head"]
+
+
+class Head(BaseEstimator, ABC):
+    """Base class of heads: value objects that build the module from features to logits.
+
+    A subclass defines `build`; hyperparameters are its constructor's arguments, so that grids over `head__...` work.
+    """
+
+    @abstractmethod
+    def build(self, n_features: int, n_labels: int) -> nn.Module:
+        """Build the module.
+
+        Parameters
+        ----------
+        n_features : int
+            Width d of the features.
+        n_labels : int
+            Number of labels L.
+
+        Returns
+        -------
+        torch.nn.Module
+            From (b, d) to (b, L), newly initialised.
+        """

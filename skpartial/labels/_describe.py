@@ -1,0 +1,272 @@
+"""What a label matrix knows, and what that allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skpartial.labels._matrix import LabelMatrix
+
+__all__ = ["LabelDescription", "describe"]
+
+# Labels listed by the repr, and labels named by a sentence.
+_MAX_LISTED = 20
+_MAX_NAMED = 5
+_WIDTH = 100
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class LabelDescription:
+    """What is known in a label matrix. Made by :func:`describe`; its repr is the report.
+
+    Attributes
+    ----------
+    n_rows, n_labels : int
+        Shape of the label matrix.
+    label_names : list of str or None
+        The names of the labels, where Y has some.
+    present_per_label, absent_per_label : ndarray of int64, shape (L,)
+        In how many rows each label is known to be present, and to be absent.
+    present_per_row, absent_per_row : ndarray of int64, shape (n,)
+        How many labels are known to be present, and to be absent, in each row.
+    """
+
+    n_rows: int
+    n_labels: int
+    label_names: list[str] | None
+    present_per_label: NDArray[np.int64]
+    absent_per_label: NDArray[np.int64]
+    present_per_row: NDArray[np.int64]
+    absent_per_row: NDArray[np.int64]
+
+    @property
+    def n_present(self) -> int:
+        """Number of entries known to be present."""
+        return int(self.present_per_label.sum())
+
+    @property
+    def n_absent(self) -> int:
+        """Number of entries known to be absent."""
+        return int(self.absent_per_label.sum())
+
+    @property
+    def n_known(self) -> int:
+        """Number of known entries."""
+        return self.n_present + self.n_absent
+
+    @property
+    def n_unknown(self) -> int:
+        """Number of unknown entries."""
+        return self.n_rows * self.n_labels - self.n_known
+
+    @property
+    def known_per_label(self) -> NDArray[np.int64]:
+        """In how many rows each label is known, shape (L,)."""
+        return self.present_per_label + self.absent_per_label
+
+    @property
+    def unknown_per_label(self) -> NDArray[np.int64]:
+        """In how many rows each label is unknown, shape (L,)."""
+        return self.n_rows - self.known_per_label
+
+    @property
+    def known_per_row(self) -> NDArray[np.int64]:
+        """How many labels of each row are known, shape (n,)."""
+        return self.present_per_row + self.absent_per_row
+
+    @property
+    def proportion_known(self) -> float:
+        """Proportion of all entries that are known, in [0, 1]."""
+        return self.n_known / (self.n_rows * self.n_labels)
+
+    @property
+    def proportion_known_per_label(self) -> NDArray[np.float64]:
+        """Proportion of the rows in which each label is known, shape (L,)."""
+        return self.known_per_label / self.n_rows
+
+    @property
+    def proportion_known_per_row(self) -> NDArray[np.float64]:
+        """Proportion of the labels that are known in each row, shape (n,)."""
+        return self.known_per_row / self.n_labels
+
+    @property
+    def rows_without_known(self) -> NDArray[np.intp]:
+        """Positions of the rows without any known label."""
+        return np.flatnonzero(self.known_per_row == 0)
+
+    @property
+    def labels_without_known(self) -> NDArray[np.intp]:
+        """Positions of the labels that are known in no row."""
+        return np.flatnonzero(self.known_per_label == 0)
+
+    @property
+    def labels_only_present(self) -> NDArray[np.intp]:
+        """Positions of the labels that are known to be present in some row, to be absent in none."""
+        return np.flatnonzero((self.present_per_label > 0) & (self.absent_per_label == 0))
+
+    @property
+    def labels_only_absent(self) -> NDArray[np.intp]:
+        """Positions of the labels that are known to be absent in some row, to be present in none."""
+        return np.flatnonzero((self.absent_per_label > 0) & (self.present_per_label == 0))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every entry is known."""
+        return self.n_unknown == 0
+
+    @property
+    def is_positive_only(self) -> bool:
+        """Whether entries are known to be present, and none to be absent, while some are unknown."""
+        return self.n_present > 0 and self.n_absent == 0 and not self.is_complete
+
+    def _named(self, labels: NDArray[np.intp]) -> str:
+        named = [str(j) if self.label_names is None else repr(self.label_names[j]) for j in labels[:_MAX_NAMED]]
+        more = f" and {len(labels) - _MAX_NAMED} more" if len(labels) > _MAX_NAMED else ""
+        return f"{'Label' if len(labels) == 1 else 'Each of the labels'} {', '.join(named)}{more}"
+
+    @property
+    def notes(self) -> list[str]:
+        """What the known labels allow, one or two sentences each."""
+        notes = []
+        if self.n_known == 0:
+            return ["Nothing is known: there is nothing to learn from."]
+        if self.is_complete:
+            notes.append(
+                f"Every entry is known ({self.present_per_row.mean():.2f} present a row on average): plain binary "
+                "cross-entropy applies, loss='bce'."
+            )
+        elif self.is_positive_only:
+            per_row = "One label a row is" if (self.present_per_row == 1).all() else "Some labels are"
+            notes.append(
+                f"{per_row} known to be present, none to be absent (positive-only labels). Use "
+                "SinglePositiveClassifier, or a loss that assumes something about unknown entries ('an_ls', 'wan', "
+                "...): one that ignores them learns that everything is present. Score with "
+                "unknown='absent'."
+            )
+            notes.append(
+                "If 0 means absent in these labels, they are complete: "
+                "skpartial.labels.recode(Y, present=1, absent=0) says so."
+            )
+        elif self.n_present == 0:
+            notes.append("No label is known to be present in any row: nothing tells presence from absence.")
+        else:
+            notes.append(
+                "Presences and absences are known: losses that ignore unknown entries apply ('partial_bce', 'iu'), and "
+                "so do all others but 'bce'. Score over the known entries, unknown='ignore'."
+            )
+        partly = self.unknown_per_label > 0
+        nothing, present, absent = self.labels_without_known, self.labels_only_present, self.labels_only_absent
+        constant = np.flatnonzero(~partly & ((self.present_per_label == 0) | (self.absent_per_label == 0)))
+        present, absent = present[partly[present]], absent[partly[absent]]
+        if len(nothing):
+            notes.append(f"{self._named(nothing)} cannot be learned or scored: no row says anything about it.")
+        if len(present) and self.n_absent:
+            notes.append(
+                f"{self._named(present)} can only be learned where unknown entries are assumed absent: no row is known "
+                "without it."
+            )
+        if len(absent) and self.n_present:
+            notes.append(f"{self._named(absent)} cannot be learned: no row is known to have it.")
+        if len(constant):
+            notes.append(f"{self._named(constant)} cannot be learned: it is the same in all rows.")
+        empty = len(self.rows_without_known)
+        if empty:
+            notes.append(
+                f"{empty:,} {'row has' if empty == 1 else 'rows have'} no known label: of no effect where a loss "
+                "ignores unknown entries, all absent where it assumes absence."
+            )
+        if self.n_labels > 1 and self.present_per_row.max() <= 1:
+            notes.append("No two labels are known to be present in one row: there is no co-occurrence to learn from.")
+        return notes
+
+    def __repr__(self) -> str:
+        entries = self.n_rows * self.n_labels
+        per_row, per_label = self.known_per_row, self.known_per_label
+        lines = [
+            f"{self.n_rows:,} rows, {self.n_labels:,} labels; {self.proportion_known:.1%} of {entries:,} entries known",
+            f"  present {self.n_present:,}, absent {self.n_absent:,}, unknown {self.n_unknown:,}",
+            f"  known labels a row: {per_row.min()} to {per_row.max()}, {per_row.mean():.2f} on average "
+            f"({self.present_per_row.mean():.2f} present, {self.absent_per_row.mean():.2f} absent)",
+            f"  known rows a label: {per_label.min():,} to {per_label.max():,}, {per_label.mean():,.2f} on average",
+            "",
+        ]
+        shown = min(self.n_labels, _MAX_LISTED)
+        names = [str(j) if self.label_names is None else self.label_names[j] for j in range(shown)]
+        width = max(len("label"), *(len(name) for name in names))
+        lines.append(f"  {'label':<{width}} {'present':>10} {'absent':>10} {'unknown':>10} {'known':>7}")
+        unknown, proportion = self.unknown_per_label, self.proportion_known_per_label
+        for j, name in enumerate(names):
+            lines.append(
+                f"  {name:<{width}} {self.present_per_label[j]:>10,} {self.absent_per_label[j]:>10,} "
+                f"{unknown[j]:>10,} {proportion[j]:>7.1%}"
+            )
+        if shown < self.n_labels:
+            lines.append(f"  ... and {self.n_labels - shown:,} more labels")
+        lines.append("")
+        lines.extend(
+            fill(note, _WIDTH, initial_indent="- ", subsequent_indent="  ", break_long_words=False)
+            for note in self.notes
+        )
+        return "\n".join(lines)
+
+
+def describe(Y: Any, label_names: Any = None) -> LabelDescription:
+    """Describe a label matrix: what is known of each label and each row, and what that allows.
+
+    Parameters
+    ----------
+    Y : array-like, DataFrame or sparse matrix, shape (n, L)
+        Labels: 1 present, -1 absent, 0 unknown.
+    label_names : array-like of str, shape (L,), or None, default=None
+        What to call the labels; None takes the columns of a DataFrame, else their positions.
+
+    Returns
+    -------
+    LabelDescription
+        Print it for a report; its attributes hold the numbers.
+
+    Raises
+    ------
+    ValueError
+        If Y is not a label matrix, or there are not as many names as labels.
+
+    Examples
+    --------
+    >>> from skpartial.labels import describe
+    >>> description = describe([[1, 0, -1], [0, 0, 1], [1, 0, 0]])
+    >>> description
+    3 rows, 3 labels; 44.4% of 9 entries known
+      present 3, absent 1, unknown 5
+      known labels a row: 1 to 2, 1.33 on average (1.00 present, 0.33 absent)
+      known rows a label: 0 to 2, 1.33 on average
+    <BLANKLINE>
+      label    present     absent    unknown   known
+      0              2          0          1   66.7%
+      1              0          0          3    0.0%
+      2              1          1          1   66.7%
+    <BLANKLINE>
+    - Presences and absences are known: losses that ignore unknown entries apply ('partial_bce', 'iu'), and so do all
+    others but 'bce'. Score over the known entries, unknown='ignore'.
+    - Label 1 cannot be learned or scored: no row says anything about it.
+    - Label 0 can only be learned where unknown entries are assumed absent: no row is known without it.
+    - No two labels are known to be present in one row: there is no co-occurrence to learn from.
+    >>> description.labels_without_known
+    array([1])
+    """
+    matrix = LabelMatrix.encode(Y, name="Y")
+    names = matrix.names if label_names is None else label_names
+    if names is not None and len(names) != matrix.n_labels:
+        raise ValueError(f"label_names holds {len(names)} names, but Y has {matrix.n_labels} labels.")
+    return LabelDescription(
+        n_rows=matrix.n_rows,
+        n_labels=matrix.n_labels,
+        label_names=None if names is None else [str(name) for name in names],
+        present_per_label=matrix.count(1, axis=0),
+        absent_per_label=matrix.count(-1, axis=0),
+        present_per_row=matrix.count(1, axis=1),
+        absent_per_row=matrix.count(-1, axis=1),
+    )

@@ -1,0 +1,179 @@
+"""Label matrices from lists of names and from classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from skpartial.labels._frames import assemble, check_names, check_output, index_of, missing_entries
+
+__all__ = ["from_classes", "from_names"]
+
+
+def from_names(
+    present: Iterable[Iterable[str]],
+    label_names: Sequence[str] | None = None,
+    *,
+    output: str = "dense",
+    return_names: bool = False,
+) -> Any:
+    """Make a label matrix of the names of the labels that are present in each row; the others are unknown.
+
+    Parameters
+    ----------
+    present : iterable of n lists or sets of str, or Series of such
+        The names of the labels known to be present in each row, in the order of X; an empty list for a row without any.
+    label_names : sequence of str or None, default=None
+        The names of all labels, in the order wanted. None takes the names that occur, sorted.
+    output : {"dense", "sparse", "pandas"}, default="dense"
+        An ndarray, a csr_array of the known entries, or a pandas DataFrame with the label names as columns, which an
+        estimator keeps as ``label_names_``, and the index of a Series.
+    return_names : bool, default=False
+        Whether to return the label names, too.
+
+    Returns
+    -------
+    Y : ndarray, csr_array or DataFrame of int8, shape (n, L)
+        1 present, 0 unknown.
+    names : list of str
+        Only with ``return_names=True``: the names of the labels.
+
+    Raises
+    ------
+    ValueError
+        If `present` is a dict, a row is no list of strings, or a name is not in `label_names`.
+
+    See Also
+    --------
+    from_annotations : Where absent labels are known, too.
+    recode : If a name left out means that the label is absent: ``recode(Y, present=1, absent=0)``.
+
+    Examples
+    --------
+    >>> from skpartial.labels import from_names
+    >>> Y, names = from_names([["cat"], ["dog", "cat"], []], return_names=True)
+    >>> names
+    ['cat', 'dog']
+    >>> Y
+    array([[1, 0],
+           [1, 1],
+           [0, 0]], dtype=int8)
+    """
+    check_output(output)
+    if isinstance(present, Mapping):
+        raise ValueError(
+            "present is a dict: pass list(present.values()), or, in the order of X, "
+            "[present.get(row, []) for row in X.index]."
+        )
+    rows = []
+    for i, names_of_row in enumerate(present):
+        if isinstance(names_of_row, (str, bytes)) or not isinstance(names_of_row, Iterable):
+            raise ValueError(f"Row {i} of present is {names_of_row!r}; a row is a list of names, [] for none.")
+        row = list(names_of_row)
+        odd = next((name for name in row if not isinstance(name, str)), None)
+        if odd is not None:
+            raise ValueError(f"Row {i} of present holds {odd!r}, which is not a string; labels are given by name.")
+        rows.append([str(name) for name in row])
+    names = sorted(set().union(*rows)) if label_names is None else check_names(label_names, "label_names")
+    if not rows or not names:
+        raise ValueError("present names no label in any row: give at least one row, and label_names.")
+    position = {name: j for j, name in enumerate(names)}
+    for i, row in enumerate(rows):
+        unknown = next((name for name in row if name not in position), None)
+        if unknown is not None:
+            raise ValueError(f"Row {i} of present holds {unknown!r}, which is not in label_names.")
+    pairs = np.array(
+        [(i, j) for i, row in enumerate(rows) for j in sorted({position[name] for name in row})], dtype=np.int64
+    ).reshape(-1, 2)
+    Y = assemble(
+        pairs[:, 0],
+        pairs[:, 1],
+        np.ones(len(pairs), np.int8),
+        (len(rows), len(names)),
+        output,
+        label_names=names,
+        index=index_of(present),
+    )
+    return (Y, names) if return_names else Y
+
+
+def from_classes(
+    y: Any, classes: Sequence[Any] | None = None, *, output: str = "dense", return_names: bool = False
+) -> Any:
+    """Make a label matrix of one class a row: the class is present, everything else unknown.
+
+    An image of a multi-class data set may show more than the one thing that it was filed under: this is the single
+    positive setting. Where the other classes are known to be absent, ``recode(Y, present=1, absent=0)`` says so.
+
+    Parameters
+    ----------
+    y : array-like or Series, shape (n,)
+        The class of each row: numbers or strings.
+    classes : sequence or None, default=None
+        All classes, in the order wanted. None takes the classes that occur, sorted.
+    output : {"dense", "sparse", "pandas"}, default="dense"
+        An ndarray, a csr_array of the known entries, or a pandas DataFrame with the classes as columns and the
+        index of a Series.
+    return_names : bool, default=False
+        Whether to return the classes' names, too.
+
+    Returns
+    -------
+    Y : ndarray, csr_array or DataFrame of int8, shape (n, L)
+        1 for the class of the row, 0 (unknown) elsewhere.
+    names : list of str
+        Only with ``return_names=True``: the classes as strings.
+
+    Raises
+    ------
+    ValueError
+        If y is not one-dimensional, has missing values, or holds a class that is not in `classes`.
+
+    Examples
+    --------
+    >>> from skpartial.labels import from_classes
+    >>> from_classes(["dog", "cat", "dog"])
+    array([[0, 1],
+           [1, 0],
+           [0, 1]], dtype=int8)
+    """
+    check_output(output)
+    if hasattr(y, "detach"):  # a torch tensor
+        y = y.detach().cpu().numpy()
+    index = index_of(y)
+    labels = np.asarray(y)
+    if labels.ndim != 1:
+        raise ValueError(f"y must be of shape (n_rows,), one class a row; got shape {labels.shape}.")
+    missing = missing_entries(labels)
+    if missing.any():
+        raise ValueError(f"y has no class at row {int(np.argmax(missing))}; every row needs one.")
+    if classes is None:
+        try:
+            listed = sorted(set(labels.tolist()))
+        except TypeError:
+            raise ValueError("y holds values of different types that have no order; give classes.") from None
+    else:
+        listed = list(np.asarray(classes).tolist())
+    if len(set(listed)) != len(listed):
+        raise ValueError("classes holds a class more than once.")
+    if not len(labels) or not listed:
+        raise ValueError("y and classes must not be empty.")
+    position = {kind: j for j, kind in enumerate(listed)}
+    columns = np.empty(len(labels), dtype=np.int64)
+    for i, kind in enumerate(labels.tolist()):
+        if kind not in position:
+            raise ValueError(f"y holds {kind!r} at row {i}, which is not in classes.")
+        columns[i] = position[kind]
+    names = [str(kind) for kind in listed]
+    Y = assemble(
+        np.arange(len(labels)),
+        columns,
+        np.ones(len(labels), np.int8),
+        (len(labels), len(listed)),
+        output,
+        label_names=names,
+        index=index,
+    )
+    return (Y, names) if return_names else Y

@@ -1,0 +1,471 @@
+"""Simulated incompleteness: complete labels in, incomplete or wrong ones out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.random import RandomState
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
+from sklearn.utils.random import sample_without_replacement
+
+from skpartial.labels._frames import frame_like, is_frame
+from skpartial.labels._matrix import _BLOCK_ENTRIES, LabelMatrix
+
+__all__ = ["drop_labels", "flip_labels", "keep_dense_rows", "keep_single_positive"]
+
+
+class _Block(NamedTuple):
+    """The known entries of some consecutive rows, row by row."""
+
+    start: int
+    counts: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    signs: NDArray[np.int8]
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Row of each entry, counted from the block's first."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+
+class _Known:
+    """The known entries of what the user passed, in blocks, and the way back to what was passed.
+
+    Every simulator sees known entries only, in row-major order, so that dense and sparse labels draw the same
+    random numbers and no dense copy of sparse labels is made.
+    """
+
+    def __init__(self, Y: Any, zero: str) -> None:
+        if zero not in ("absent", "unknown"):
+            raise ValueError(f"zero must be 'absent' or 'unknown', got {zero!r}.")
+        self.given = Y
+        self.matrix = LabelMatrix.encode(Y, name="Y")
+        self.n_rows, self.n_labels = self.matrix.shape
+        zeros = self.n_rows * self.n_labels - self.matrix.n_known
+        self.zeros_absent = zero == "absent" and zeros > 0
+        if self.zeros_absent and self.matrix.has_absent:
+            raise ValueError(
+                "Y holds -1 and 0, so its zeros are unknown entries, but simulators start from complete labels: "
+                "{-1, 1}, or {0, 1} with 0 absent. Pass zero='unknown' to start from the entries that are known."
+            )
+
+    def blocks(self) -> Iterator[_Block]:
+        values = self.matrix.values
+        if sp.issparse(values) and not self.zeros_absent:
+            step = max(1, _BLOCK_ENTRIES // max(1, int(np.diff(values.indptr).max())))
+            for start in range(0, self.n_rows, step):
+                ends = values.indptr[start : start + step + 1].astype(np.int64)
+                entries = slice(ends[0], ends[-1])
+                yield _Block(start, np.diff(ends), values.indices[entries].astype(np.int64), values.data[entries])
+            return
+        step = max(1, _BLOCK_ENTRIES // self.n_labels)
+        for start in range(0, self.n_rows, step):
+            block = self.matrix.rows(slice(start, start + step))
+            if self.zeros_absent:
+                block = np.where(block == 1, 1, -1).astype(np.int8)
+            counts = np.count_nonzero(block, axis=1).astype(np.int64)
+            flat = np.flatnonzero(block)
+            yield _Block(start, counts, flat % self.n_labels, block.ravel()[flat])
+
+    def result(self, blocks: Iterator[_Block]) -> Any:
+        """Blocks of other entries, as what the user passed."""
+        values = self._values(blocks)
+        if isinstance(self.given, LabelMatrix):
+            return LabelMatrix(values, self.given.names)
+        return frame_like(self.given, values) if is_frame(self.given) else values
+
+    def _values(self, blocks: Iterator[_Block]) -> Any:
+        if not self.matrix.is_sparse:
+            dense = np.zeros(self.matrix.shape, dtype=np.int8)
+            for block in blocks:
+                dense[block.start + block.rows, block.columns] = block.signs
+            return dense
+        pieces = list(blocks)
+        indptr = np.concatenate([[0], np.cumsum(np.concatenate([piece.counts for piece in pieces]))])
+        # 32-bit indices where they suffice: half the memory, and all that some of scikit-learn takes.
+        dtype = sp.get_index_dtype(maxval=max(int(indptr[-1]), self.n_labels))
+        columns = np.concatenate([piece.columns.astype(dtype) for piece in pieces])
+        signs = np.concatenate([piece.signs for piece in pieces])
+        return sp.csr_array((signs, columns, indptr.astype(dtype)), shape=self.matrix.shape)
+
+
+def _chosen(block: _Block, keep: NDArray[np.bool_]) -> _Block:
+    """The entries of a block that are kept."""
+    ends = np.concatenate([[0], np.cumsum(keep)])
+    counts = np.diff(ends[np.concatenate([[0], np.cumsum(block.counts)])])
+    return _Block(block.start, counts, block.columns[keep], block.signs[keep])
+
+
+def _smallest(keys: NDArray[np.float64], counts: NDArray[np.int64], n_kept: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """In each row, which entries have the smallest keys; keys of all rows one after the other."""
+    width = int(counts.max(initial=0))
+    there = np.arange(width) < counts[:, None]
+    padded = np.full(there.shape, np.inf)
+    padded[there] = keys
+    keep = np.zeros(there.shape, dtype=bool)
+    # A stable sort puts the padding last also where keys are infinite.
+    np.put_along_axis(keep, np.argsort(padded, axis=1, kind="stable"), np.arange(width) < n_kept[:, None], axis=1)
+    return keep[there]
+
+
+def _check_fraction(value: Any, name: str) -> float:
+    if isinstance(value, (bool, str)) or not np.isscalar(value) or not 0 <= value <= 1:  # type: ignore[operator]
+        raise ValueError(f"{name} must be a fraction from 0 to 1, got {value!r}.")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _check_number(value: Any, name: str) -> int | None:
+    """A number of labels a row, None for all of them."""
+    if isinstance(value, str) and value == "all":
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise ValueError(f"{name} must be a number of labels, 0 or more, or 'all'; got {value!r}.")
+    return int(value)
+
+
+def drop_labels(Y: Any, known: float = 0.1, random_state: Any = 0, *, by: str = "row", zero: str = "absent") -> Any:
+    r"""Make labels unknown at random and keep a given proportion of them.
+
+    Parameters
+    ----------
+    Y : array-like, DataFrame or sparse matrix, shape (n, L)
+        Complete labels in {-1, 1} or {0, 1}; `zero` says what a 0 is.
+    known : float, default=0.1
+        The proportion of labels that stay known, from 0 to 1.
+    random_state : int, RandomState or None, default=0
+        The same int gives the same labels, whether Y is dense or sparse.
+    by : {"row", "entry", "label"}, default="row"
+        How the proportion is kept:
+
+        - "row": of each row, exactly ``round(known * L)`` labels, drawn uniformly without replacement (Durand et
+          al.); of the known ones where Y is incomplete.
+        - "entry": each label with probability `known`, independently of all others.
+        - "label": of each label, ``round(known * m)`` of the m rows in which it is present, and likewise of those in
+          which it is absent, at least one each unless `known` is 0 (the released code of Huynh and Elhamifar).
+    zero : {"absent", "unknown"}, default="absent"
+        What a 0 in Y is. With "absent" Y is complete: {0, 1} labels of which 0 is absent, or {-1, 1}; 0 and -1
+        together are refused. With "unknown" labels are dropped from those that are known. The implicit zeros of a
+        sparse Y are zeros like all others.
+
+    Returns
+    -------
+    ndarray of int8, DataFrame or csr_array of int8, shape (n, L)
+        1 present, -1 absent, 0 unknown. A DataFrame for a DataFrame, with its columns and index; a csr_array for a
+        sparse matrix.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not one of the above.
+
+    Notes
+    -----
+    ``round`` is Python's: a half goes to the even neighbour. Where ``known * L`` rounds to 0, no label of the row is
+    kept.
+
+    References
+    ----------
+    T. Durand, N. Mehrasa and G. Mori, "Learning a Deep ConvNet for Multi-label Classification with Partial Labels",
+    CVPR 2019, section 4. D. Huynh and E. Elhamifar, "Interactive Multi-Label CNN Learning with Partial Labels",
+    CVPR 2020.
+
+    Examples
+    --------
+    >>> from skpartial.labels import drop_labels
+    >>> drop_labels([[1, 0, 0, 1], [0, 0, 1, 0]], known=0.5, random_state=0)
+    array([[ 1,  0,  0,  1],
+           [-1,  0,  1,  0]], dtype=int8)
+    """
+    known = _check_fraction(known, "known")
+    if by not in ("row", "entry", "label"):
+        raise ValueError(f"by must be 'row', 'entry' or 'label', got {by!r}.")
+    entries = _Known(Y, zero)
+    rng = check_random_state(random_state)
+    if by == "label":
+        return _drop_by_label(entries, known, rng)
+
+    def kept() -> Iterator[_Block]:
+        for block in entries.blocks():
+            keys = rng.random_sample(len(block.columns))
+            if by == "row":
+                yield _chosen(block, _smallest(keys, block.counts, np.rint(known * block.counts).astype(np.int64)))
+            else:
+                yield _chosen(block, keys < known)
+
+    return entries.result(kept())
+
+
+def _drop_by_label(entries: _Known, known: float, rng: RandomState) -> Any:
+    values = entries.matrix.values
+    by_column = sp.csc_array(values) if sp.issparse(values) else values
+    keep_rows, keep_columns, keep_signs = [], [], []
+    for j in range(entries.n_labels):
+        if sp.issparse(by_column):
+            stored = slice(by_column.indptr[j], by_column.indptr[j + 1])
+            column = np.zeros(entries.n_rows, dtype=np.int8)
+            column[by_column.indices[stored]] = by_column.data[stored]
+        else:
+            column = by_column[:, j]
+        for sign in (1, -1):
+            candidates = np.flatnonzero(column != 1 if sign == -1 and entries.zeros_absent else column == sign)
+            n_kept = max(round(known * len(candidates)), int(known > 0 and len(candidates) > 0))
+            rows = candidates[np.argsort(rng.random_sample(len(candidates)), kind="stable")[:n_kept]]
+            keep_rows.append(rows)
+            keep_columns.append(np.full(n_kept, j, dtype=np.int64))
+            keep_signs.append(np.full(n_kept, sign, dtype=np.int8))
+    rows, columns, signs = np.concatenate(keep_rows), np.concatenate(keep_columns), np.concatenate(keep_signs)
+    order = np.lexsort((columns, rows))
+    counts = np.bincount(rows, minlength=entries.n_rows)
+    return entries.result(iter([_Block(0, counts, columns[order], signs[order])]))
+
+
+def keep_single_positive(
+    Y: Any,
+    random_state: Any = 1200,
+    *,
+    n_present: int | str = 1,
+    n_absent: int | str = 0,
+    weights: ArrayLike | None = None,
+    zero: str = "absent",
+) -> Any:
+    """Keep one present label of each row, drawn at random; everything else becomes unknown.
+
+    Without `weights` the labels are those of the published protocol (Cole et al.), bit for bit: the same seed and the
+    same order of rows and labels give the labels that published experiments trained on. Their default seed is 1200,
+    used anew for each file of labels, on the whole official training set before any split.
+
+    Parameters
+    ----------
+    Y : array-like, DataFrame or sparse matrix, shape (n, L)
+        Complete labels in {-1, 1} or {0, 1}; `zero` says what a 0 is.
+    random_state : int, RandomState or None, default=1200
+        The same int gives the same labels, whether Y is dense or sparse.
+    n_present : int or "all", default=1
+        Number of present labels to keep in each row; all of them where a row has fewer. A row without any stays
+        unknown.
+    n_absent : int or "all", default=0
+        Number of absent labels to keep in each row. 1 gives the labels that the published ignore-unknown (IU)
+        baseline trains on. It changes no present label.
+    weights : array-like of shape (L,) or (n, L), or None, default=None
+        How likely each label is to be the one annotated, of the same scale within a row (the size of the object, say,
+        or how often people name it): present labels are drawn one after the other with probabilities proportional to
+        the weights, uniformly in a row whose present labels all have weight 0. Absent labels are drawn uniformly.
+        This is a stream of random numbers of its own, unlike the published one.
+    zero : {"absent", "unknown"}, default="absent"
+        What a 0 in Y is. With "absent" Y is complete: {0, 1} labels of which 0 is absent, or {-1, 1}; 0 and -1
+        together are refused. With "unknown" labels are drawn from those that are known.
+
+    Returns
+    -------
+    ndarray of int8, DataFrame or csr_array of int8, shape (n, L)
+        1 present, 0 unknown, and -1 absent with `n_absent`. A DataFrame for a DataFrame, with its columns and index; a
+        csr_array for a sparse matrix.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not one of the above.
+
+    References
+    ----------
+    E. Cole, O. Mac Aodha, T. Lorieul, P. Perona, D. Morris and N. Jojic, "Multi-Label Learning from Single Positive
+    Labels", CVPR 2021, section 5.1. J. Arroyo, P. Perona and E. Cole, "Understanding Label Bias in Single Positive
+    Multi-Label Learning", ICLR 2023 Tiny Papers, for `weights`.
+
+    Examples
+    --------
+    >>> from skpartial.labels import keep_single_positive
+    >>> keep_single_positive([[1, 0, 1, 1], [0, 1, 0, 1], [0, 0, 0, 0]])
+    array([[1, 0, 0, 0],
+           [0, 0, 0, 1],
+           [0, 0, 0, 0]], dtype=int8)
+    """
+    number = {1: _check_number(n_present, "n_present"), -1: _check_number(n_absent, "n_absent")}
+    entries = _Known(Y, zero)
+    rng = check_random_state(random_state)
+    if weights is None:
+        return entries.result(_published_draw(entries, number, rng))
+    weights = _check_weights(weights, entries.matrix.shape)
+    return entries.result(_weighted_draw(entries, number, weights, rng))
+
+
+def _published_draw(entries: _Known, number: dict[int, int | None], rng: RandomState) -> Iterator[_Block]:
+    for block in entries.blocks():
+        keep = np.zeros(len(block.columns), dtype=bool)
+        # Positions of the present entries, and of the absent ones, with where each row's begin.
+        signed = {sign: np.flatnonzero(block.signs == sign) for sign in (1, -1)}
+        ends = np.cumsum(block.counts)
+        bounds = {sign: [0, *np.searchsorted(positions, ends).tolist()] for sign, positions in signed.items()}
+        for i in range(len(block.counts)):
+            for sign in (1, -1):
+                candidates = signed[sign][bounds[sign][i] : bounds[sign][i + 1]]
+                # In place, in a copy that nobody needs again. The absent ones are shuffled even if none is kept,
+                # because that advances the generator: without it all later rows would differ from the published.
+                rng.shuffle(candidates)
+                keep[candidates[: number[sign]]] = True
+        yield _chosen(block, keep)
+
+
+def _weighted_draw(
+    entries: _Known, number: dict[int, int | None], weights: NDArray[np.float64], rng: RandomState
+) -> Iterator[_Block]:
+    for block in entries.blocks():
+        rows = block.rows
+        weight = weights[block.columns] if weights.ndim == 1 else weights[block.start + rows, block.columns]
+        weight = np.where(block.signs == 1, weight, 1.0)
+        present_weight = np.bincount(rows, weight * (block.signs == 1), minlength=len(block.counts))
+        weight[(block.signs == 1) & (present_weight[rows] == 0)] = 1.0
+        # The smallest of exponential numbers divided by weights are a weighted draw without replacement.
+        keys = -np.log1p(-rng.random_sample(len(rows)))
+        with np.errstate(divide="ignore", over="ignore"):
+            keys = keys / weight
+        keep = np.zeros(len(rows), dtype=bool)
+        for sign in (1, -1):
+            candidates = (block.signs == sign) & (weight > 0)
+            counts = np.bincount(rows[candidates], minlength=len(block.counts))
+            limit = number[sign]
+            keep[candidates] = _smallest(
+                keys[candidates], counts, counts if limit is None else np.minimum(counts, limit)
+            )
+        yield _chosen(block, keep)
+
+
+def _check_weights(weights: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
+    array = np.asarray(weights, dtype=np.float64)
+    if array.shape not in (shape[1:], shape):
+        raise ValueError(f"weights must be of shape {shape[1:]} or {shape}, got {array.shape}.")
+    if not np.isfinite(array).all() or (array < 0).any():
+        raise ValueError("weights must be finite and not negative.")
+    return array
+
+
+def keep_dense_rows(Y: Any, known: float = 0.1, random_state: Any = 0, *, zero: str = "absent") -> Any:
+    """Keep all labels of some rows, drawn at random, and none of the others.
+
+    The alternative to :func:`drop_labels` for the same annotation effort (Durand et al. call it dense labels).
+
+    Parameters
+    ----------
+    Y : array-like, DataFrame or sparse matrix, shape (n, L)
+        Complete labels in {-1, 1} or {0, 1}; `zero` says what a 0 is.
+    known : float, default=0.1
+        The proportion of rows that keep their labels: exactly ``round(known * n)`` rows.
+    random_state : int, RandomState or None, default=0
+        The same int gives the same labels, whether Y is dense or sparse.
+    zero : {"absent", "unknown"}, default="absent"
+        What a 0 in Y is. With "absent" Y is complete: {0, 1} labels of which 0 is absent, or {-1, 1}; 0 and -1
+        together are refused. With "unknown" the rows keep what is known of them.
+
+    Returns
+    -------
+    ndarray of int8, DataFrame or csr_array of int8, shape (n, L)
+        1 present, -1 absent, 0 unknown. A DataFrame for a DataFrame, with its columns and index; a csr_array for a
+        sparse matrix.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not one of the above.
+
+    References
+    ----------
+    T. Durand, N. Mehrasa and G. Mori, "Learning a Deep ConvNet for Multi-label Classification with Partial Labels",
+    CVPR 2019, section 4.
+
+    Examples
+    --------
+    >>> from skpartial.labels import keep_dense_rows
+    >>> keep_dense_rows([[1, 0], [0, 1], [0, 0], [1, 1]], known=0.5)
+    array([[ 0,  0],
+           [ 0,  0],
+           [-1, -1],
+           [ 1,  1]], dtype=int8)
+    """
+    known = _check_fraction(known, "known")
+    entries = _Known(Y, zero)
+    rng = check_random_state(random_state)
+    dense = np.zeros(entries.n_rows, dtype=bool)
+    dense[rng.permutation(entries.n_rows)[: round(known * entries.n_rows)]] = True
+
+    def kept() -> Iterator[_Block]:
+        for block in entries.blocks():
+            yield _chosen(block, np.repeat(dense[block.start : block.start + len(block.counts)], block.counts))
+
+    return entries.result(kept())
+
+
+def flip_labels(
+    Y: Any, flipped: float = 0.1, random_state: Any = 0, *, which: str = "known", zero: str = "absent"
+) -> Any:
+    """Make known labels wrong at random: present ones absent, absent ones present.
+
+    Parameters
+    ----------
+    Y : array-like, DataFrame or sparse matrix, shape (n, L)
+        Complete labels in {-1, 1} or {0, 1}; `zero` says what a 0 is.
+    flipped : float, default=0.1
+        The proportion of labels to flip: exactly ``round(flipped * m)`` of the m labels concerned, drawn uniformly
+        without replacement from the whole matrix.
+    random_state : int, RandomState or None, default=0
+        The same int flips the same entries, whether Y is dense or sparse; with ``which="known"``, flipping twice with
+        one seed restores the labels.
+    which : {"known", "present", "absent"}, default="known"
+        Which labels are concerned. "present" makes false absences only, the kind of mistake that annotators of many
+        labels make.
+    zero : {"absent", "unknown"}, default="absent"
+        What a 0 in Y is. With "absent" Y is complete: {0, 1} labels of which 0 is absent, or {-1, 1}; 0 and -1
+        together are refused. With "unknown" zeros stay as they are.
+
+    Returns
+    -------
+    ndarray of int8, DataFrame or csr_array of int8, shape (n, L)
+        1 present, -1 absent, 0 unknown. A DataFrame for a DataFrame, with its columns and index; a csr_array for a
+        sparse matrix.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not one of the above.
+
+    References
+    ----------
+    T. Durand, N. Mehrasa and G. Mori, "Learning a Deep ConvNet for Multi-label Classification with Partial Labels",
+    CVPR 2019, section 4 (noisy labels).
+
+    Examples
+    --------
+    >>> from skpartial.labels import flip_labels
+    >>> flip_labels([[1, -1, -1, 1], [-1, 1, 1, -1]], flipped=0.25, random_state=0)
+    array([[ 1, -1,  1,  1],
+           [-1,  1, -1, -1]], dtype=int8)
+    """
+    flipped = _check_fraction(flipped, "flipped")
+    if which not in ("known", "present", "absent"):
+        raise ValueError(f"which must be 'known', 'present' or 'absent', got {which!r}.")
+    entries = _Known(Y, zero)
+    rng = check_random_state(random_state)
+
+    def concerned(block: _Block) -> NDArray[np.intp]:
+        if which == "known":
+            return np.arange(len(block.signs))
+        return np.flatnonzero(block.signs == (1 if which == "present" else -1))
+
+    total = sum(len(concerned(block)) for block in entries.blocks())
+    n_flipped = round(flipped * total)
+    chosen = np.sort(sample_without_replacement(total, n_flipped, random_state=rng)) if n_flipped else np.empty(0, int)
+
+    def wrong() -> Iterator[_Block]:
+        first = 0
+        for block in entries.blocks():
+            candidates = concerned(block)
+            low, high = np.searchsorted(chosen, [first, first + len(candidates)])
+            signs = block.signs.copy()
+            signs[candidates[chosen[low:high] - first]] *= -1
+            first += len(candidates)
+            yield block._replace(signs=signs)
+
+    return entries.result(wrong())

@@ -1,0 +1,344 @@
+"""What a loss is: a pure function of logits and labels that declares what it needs and what it remembers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from skpartial.labels import LabelMatrix
+
+__all__ = ["Loss", "StackedLoss", "State", "StateTensor", "Traits", "mean_weight", "stack"]
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a loss is and what it needs, so that a solver can refuse it before any work.
+
+    Parameters
+    ----------
+    convex : bool, default=False
+        Whether the loss is convex in the logits: cross-entropy whose targets and weights do not depend on them.
+    iterative : bool, default=False
+        Whether the targets of unknown entries depend on the logits, and the loss is convex once they are fixed.
+    unknown : {"ignored", "absent", "estimated"}, default="estimated"
+        How an unknown entry is read. Under "ignored" a label whose known entries have one sign only cannot be fitted.
+    needs_absent : bool, default=False
+        Whether training without any known absence is meaningless.
+    needs_rows : bool, default=False
+        Whether calls must say which rows of the training set they hold.
+    """
+
+    convex: bool = False
+    iterative: bool = False
+    unknown: Literal["ignored", "absent", "estimated"] = "estimated"
+    needs_absent: bool = False
+    needs_rows: bool = False
+
+
+@dataclass(frozen=True)
+class StateTensor:
+    """How the training loop treats one tensor of a loss's state.
+
+    Parameters
+    ----------
+    learned : bool, default=False
+        Whether the optimiser moves it, by the gradient of the loss.
+    learning_rate_multiplier : float, default=1.0
+        Its learning rate, as a multiple of the classifier's.
+    per_row : bool, default=False
+        Whether its first axis is the rows of the training set.
+    project : callable or None, default=None
+        Applied in place after every step: takes the tensor and returns the feasible one.
+    """
+
+    learned: bool = False
+    learning_rate_multiplier: float = 1.0
+    per_row: bool = False
+    project: Callable[[Tensor], Tensor] | None = None
+
+
+def mean_weight(weights: Tensor | None, logits: Tensor) -> tuple[Tensor | None, Tensor | float]:
+    """Broadcast sample weights over entries and return them with what a weighted mean divides by.
+
+    Parameters
+    ----------
+    weights : Tensor of shape (n,) or (n, L), or None
+        Non-negative weights of rows or entries; None weighs every entry 1.
+    logits : Tensor of shape (n, L)
+        Gives shape, dtype and device.
+
+    Returns
+    -------
+    weights : Tensor of shape (n, 1) or (n, L), or None
+        Broadcastable over the entries.
+    divisor : Tensor or float
+        The sum of the weights over all n x L entries; n x L without weights. Never zero.
+    """
+    if weights is None:
+        return None, float(max(logits.numel(), 1))
+    weights = torch.as_tensor(weights, dtype=logits.dtype, device=logits.device)
+    if weights.ndim == 1:
+        weights = weights[:, None]
+    if weights.shape[0] != logits.shape[0] or weights.shape[1] not in (1, logits.shape[1]):
+        raise ValueError(
+            f"weights has shape {tuple(weights.shape)}, but logits has shape {tuple(logits.shape)}: pass one weight "
+            "for each row or one for each entry."
+        )
+    total = weights.sum() * (logits.shape[1] if weights.shape[1] == 1 else 1)
+    # All weights zero: the numerator is zero as well, and so shall the loss be.
+    return weights, torch.where(total > 0, total, torch.ones_like(total))
+
+
+class Loss(BaseEstimator, ABC):
+    """Base class of all losses.
+
+    A loss is a value object: it holds hyperparameters only, so `clone`, `repr`, grids over `loss__gamma` and pickling
+    work by themselves. Whatever is learned or changes during training lives in a state that `init_state` creates and
+    the training loop carries.
+
+    A subclass defines `__call__`, and the other methods where its needs go beyond their defaults. A loss that is
+    cross-entropy with targets and weights of its own derives from :class:`PointwiseLoss` and defines `targets` alone.
+    """
+
+    @abstractmethod
+    def __call__(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        state: State | None = None,
+        *,
+        rows: Tensor | None = None,
+        epoch: int = 1,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """Value of the loss on a batch.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (n, L)
+            Real scores; the probability of presence is their sigmoid.
+        labels : Tensor of shape (n, L)
+            Values in {-1, 0, 1}: absent, unknown, present.
+        state : dict of str to Tensor, or None, default=None
+            What `init_state` returned.
+        rows : Tensor of int64, shape (n,), or None, default=None
+            Which rows of the training set these are.
+        epoch : int, default=1
+            The pass over the training set, counted from 1.
+        weights : Tensor of shape (n,) or (n, L), or None, default=None
+            Non-negative weights of rows or entries.
+
+        Returns
+        -------
+        Tensor of shape ()
+            Differentiable in `logits` and in what the state learns.
+        """
+
+    def traits(self) -> Traits:
+        """What this loss is and needs.
+
+        Returns
+        -------
+        Traits
+            The default declares a loss that only a minibatch solver can train.
+        """
+        return Traits()
+
+    def check(self, labels: LabelMatrix | None = None) -> None:
+        """Refuse hyperparameters, or labels, that this loss cannot work with.
+
+        Parameters
+        ----------
+        labels : LabelMatrix or None, default=None
+            The labels to be trained on; None checks the hyperparameters alone.
+
+        Raises
+        ------
+        ValueError
+            Naming the parameter, its value and what to do.
+        """
+        if labels is not None and self.traits().needs_absent and not labels.has_absent:
+            raise ValueError(
+                f"{type(self).__name__} learns from known absences, but y holds no -1. Pass complete annotations with "
+                "-1 for absent, or use a loss that reads unknown as absent, such as AssumeNegative."
+            )
+
+    def state_spec(self) -> Mapping[str, StateTensor]:
+        """How the training loop treats each tensor of the state.
+
+        Returns
+        -------
+        dict of str to StateTensor
+            Empty for a loss without state.
+        """
+        return {}
+
+    def init_state(
+        self, labels: Tensor, generator: torch.Generator | None = None, previous: State | None = None
+    ) -> State | None:
+        """State for a training set.
+
+        Parameters
+        ----------
+        labels : Tensor of shape (N, L)
+            All training labels.
+        generator : torch.Generator or None, default=None
+            Source of random numbers.
+        previous : dict of str to Tensor, or None, default=None
+            The state at the end of an earlier stage of training, to go on from.
+
+        Returns
+        -------
+        dict of str to Tensor, or None
+            None for a loss without state.
+        """
+        return None
+
+    def end_epoch(self, state: State | None, epoch: int) -> None:
+        """Update the state at the end of an epoch, in place.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor, or None
+            The state.
+        epoch : int
+            The epoch that ends, counted from 1.
+        """
+
+    def fitted_attributes(self, state: State | None) -> dict[str, NDArray[Any]]:
+        """What a fitted estimator shows of the state.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor, or None
+            The state of the chosen epoch.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Attribute names, which end in an underscore, and their values.
+        """
+        return {}
+
+    def value_and_gradient(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        state: State | None = None,
+        *,
+        rows: Tensor | None = None,
+        epoch: int = 1,
+        weights: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Value of the loss and its gradient in the logits, as the training loop asks for them.
+
+        The default differentiates `__call__`; gradients of learned state are accumulated in its tensors. A loss with a
+        closed form overrides this.
+
+        Parameters
+        ----------
+        logits, labels, state, rows, epoch, weights
+            As in `__call__`; `logits` need not require a gradient.
+
+        Returns
+        -------
+        value : Tensor of shape ()
+            Detached.
+        gradient : Tensor of shape (n, L)
+            Derivative of the value in each logit.
+        """
+        leaf = logits.detach().requires_grad_()
+        with torch.enable_grad():
+            value = self(leaf, labels, state, rows=rows, epoch=epoch, weights=weights)
+            if value.requires_grad:
+                value.backward()
+        return value.detach(), torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+
+
+class StackedLoss:
+    """Several losses of one class, evaluated side by side on logits of several candidates.
+
+    Parameters
+    ----------
+    losses : sequence of Loss
+        The losses, one a candidate.
+    """
+
+    def __init__(self, losses: Sequence[Loss]) -> None:
+        if len({type(loss) for loss in losses}) != 1:
+            raise ValueError(
+                "stack needs at least one loss, and all of one class: "
+                f"got {sorted({type(loss).__name__ for loss in losses})}."
+            )
+        self.losses = tuple(losses)
+
+    def __call__(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        states: Sequence[State | None] | None = None,
+        *,
+        rows: Tensor | None = None,
+        epoch: int = 1,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """Values of all losses.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (K, n, L)
+            Logits of each candidate.
+        labels : Tensor of shape (n, L)
+            Labels, shared by the candidates.
+        states : sequence of K states, or None, default=None
+            The state of each loss.
+        rows, epoch, weights
+            As for a single loss, shared by the candidates.
+
+        Returns
+        -------
+        Tensor of shape (K,)
+            The value of each loss on its own logits.
+        """
+        if logits.shape[0] != len(self.losses):
+            raise ValueError(f"logits has {logits.shape[0]} candidates, but {len(self.losses)} losses were stacked.")
+        chosen = states if states is not None else [None] * len(self.losses)
+        return torch.stack(
+            [
+                loss(x, labels, state, rows=rows, epoch=epoch, weights=weights)
+                for loss, x, state in zip(self.losses, logits, chosen)
+            ]
+        )
+
+
+def stack(losses: Sequence[Loss]) -> StackedLoss:
+    """Make one batched loss of several losses of a class that differ in their hyperparameters.
+
+    Parameters
+    ----------
+    losses : sequence of Loss
+        At least one, all of one class.
+
+    Returns
+    -------
+    StackedLoss
+        Maps logits (K, n, L) to values (K,).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skpartial.losses import PartialBCE, stack
+    >>> logits, labels = torch.zeros(2, 3, 4), torch.ones(3, 4)
+    >>> stack([PartialBCE(gamma=1), PartialBCE(gamma=-1)])(logits, labels)
+    tensor([0.6931, 0.6931])
+    """
+    return StackedLoss(losses)

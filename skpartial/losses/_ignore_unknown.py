@@ -1,0 +1,300 @@
+"""Losses of known entries: binary cross-entropy, ignore-unknown and partial-BCE."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from skpartial.labels import LabelMatrix
+from skpartial.losses._base import Traits
+from skpartial.losses._pointwise import Block, PointwiseLoss, Targets, check_number
+
+__all__ = ["BCE", "IgnoreUnknown", "PartialBCE"]
+
+
+class BCE(PointwiseLoss):
+    r"""Binary cross-entropy of complete labels, with optional label smoothing.
+
+    .. math::
+
+        \frac{1}{n L} \sum_{ij} -t_{ij} \log p_{ij} - (1 - t_{ij}) \log(1 - p_{ij}), \quad
+        t_{ij} = 1 - s \text{ if present}, \; s \text{ if absent}
+
+    The reference that every loss for incomplete labels is measured against. It refuses unknown entries; on labels
+    whose every entry is known :class:`IgnoreUnknown` and :class:`AssumeNegative` equal it.
+
+    Parameters
+    ----------
+    label_smoothing : float, default=0.0
+        The mass s in [0, 0.5) moved to the other side. A paper's smoothing of epsilon is s = epsilon / 2.
+    eps : float, default=0.0
+        The constant inside the logarithm, in [0, 1).
+
+    References
+    ----------
+    .. [1] E. Cole, O. Mac Aodha, T. Lorieul, P. Perona, D. Morris, N. Jojic, "Multi-Label Learning from Single
+       Positive Labels", CVPR 2021, equations 1 and 9.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skpartial.losses import BCE
+    >>> BCE()(torch.tensor([[2.0, -1.0]]), torch.tensor([[1, -1]]))
+    tensor(0.2201)
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, *, eps: float = 0.0) -> None:
+        super().__init__(eps=eps)
+        self.label_smoothing = label_smoothing
+
+    def traits(self) -> Traits:
+        """Convex at `eps=0`.
+
+        Returns
+        -------
+        Traits
+            What solvers ask for.
+        """
+        return self._convex_traits("ignored")
+
+    def check(self, labels: LabelMatrix | None = None) -> None:
+        """Refuse smoothing out of range, and labels with unknown entries.
+
+        Parameters
+        ----------
+        labels : LabelMatrix or None, default=None
+            The labels to be trained on.
+
+        Raises
+        ------
+        ValueError
+            If an entry is unknown, or `label_smoothing` is outside [0, 0.5).
+        """
+        super().check(labels)
+        check_number(self, "label_smoothing", self.label_smoothing, "[0, 0.5)")
+        if labels is not None and labels.n_known < labels.n_rows * labels.n_labels:
+            unknown = labels.n_rows * labels.n_labels - labels.n_known
+            raise ValueError(
+                f"BCE needs complete labels, but y holds {unknown} unknown entries (0). Use IgnoreUnknown or "
+                "PartialBCE to leave them out, AssumeNegative to read them as absent, or write -1 for absent."
+            )
+
+    def targets(self, block: Block) -> Targets:
+        """Smoothed labels, with weight 1.
+
+        Parameters
+        ----------
+        block : Block
+            Labels, and what else a rule may look at.
+
+        Returns
+        -------
+        Targets
+            Targets s or 1 - s; no weights.
+
+        Raises
+        ------
+        ValueError
+            If an entry is unknown.
+        """
+        if bool(block.unknown.any()):
+            raise ValueError("BCE needs complete labels, but labels holds unknown entries (0).")
+        s = self.label_smoothing
+        return Targets(block.present.mul_(1 - 2 * s).add_(s), None)
+
+
+class IgnoreUnknown(PointwiseLoss):
+    r"""Cross-entropy of the known entries; unknown entries contribute nothing (IU).
+
+    .. math::
+
+        \frac{1}{n L} \sum_{ij \text{ known}} -1[y_{ij} = 1] \log p_{ij} - 1[y_{ij} = -1] \log(1 - p_{ij})
+
+    On labels whose absences are all known and whose presences are partly unknown this is the loss called IUN (ignore
+    unobserved, with true negatives): it needs no class of its own. With known presences only it is minimised by
+    calling everything present.
+
+    Parameters
+    ----------
+    eps : float, default=0.0
+        The constant inside the logarithm, in [0, 1).
+
+    References
+    ----------
+    .. [1] E. Cole et al., "Multi-Label Learning from Single Positive Labels", CVPR 2021, section 3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skpartial.losses import IgnoreUnknown
+    >>> IgnoreUnknown()(torch.tensor([[2.0, -1.0]]), torch.tensor([[1, 0]]))
+    tensor(0.0635)
+    """
+
+    def traits(self) -> Traits:
+        """Convex at `eps=0`; unknown entries are ignored.
+
+        Returns
+        -------
+        Traits
+            What solvers ask for.
+        """
+        return self._convex_traits("ignored")
+
+    def targets(self, block: Block) -> Targets:
+        """Labels, with weight 1 where they are known.
+
+        Parameters
+        ----------
+        block : Block
+            Labels, and what else a rule may look at.
+
+        Returns
+        -------
+        Targets
+            Targets in {0, 1}; weights in {0, 1}.
+        """
+        return Targets(block.present, block.known)
+
+
+class PartialBCE(PointwiseLoss):
+    r"""Partial binary cross-entropy: known entries, weighted by the proportion known in their row.
+
+    .. math::
+
+        \frac{1}{n} \sum_i \frac{g(p_i)}{L} \sum_{j \text{ known}}
+        -1[y_{ij} = 1] \log p_{ij} - 1[y_{ij} = -1] \log(1 - p_{ij}), \quad g(p) = \alpha p^\gamma + \beta
+
+    where :math:`p_i` is the proportion of labels known in row i. For a given :math:`\gamma` the other two constants
+    follow from g(1) = 1, so that a complete row counts as under :class:`BCE`, and from the weight at one more
+    proportion. A row without any known label contributes nothing. The published equation lacks the minus sign.
+
+    Parameters
+    ----------
+    gamma : float, default=1.0
+        The exponent, not 0. Negative exponents weigh sparse rows more steeply; the source finds 1 best, -1 close, and
+        3 better where most labels are known.
+    weight_at : pair of float, default=(0.1, 5.0)
+        A proportion p0 in (0, 1) and the weight g(p0), at least 0: by default a row with a tenth of its labels known
+        counts five times. ``(p0, 1)`` makes g constant, which is :class:`IgnoreUnknown`; ``gamma=-1`` with
+        ``(0.1, 10)`` is the mean over known entries.
+    eps : float, default=0.0
+        The constant inside the logarithm, in [0, 1).
+
+    References
+    ----------
+    .. [1] T. Durand, N. Mehrasa, G. Mori, "Learning a Deep ConvNet for Multi-label Classification with Partial
+       Labels", CVPR 2019, equations 1 and 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skpartial.losses import PartialBCE
+    >>> loss = PartialBCE(gamma=1, weight_at=(0.1, 5))
+    >>> loss.row_weight(torch.tensor([0.1, 0.5, 1.0]))
+    tensor([5.0000, 3.2222, 1.0000])
+    >>> loss(torch.tensor([[2.0, -1.0]]), torch.tensor([[1, 0]]))
+    tensor(0.2045)
+    """
+
+    def __init__(self, gamma: float = 1.0, weight_at: tuple[float, float] = (0.1, 5.0), *, eps: float = 0.0) -> None:
+        super().__init__(eps=eps)
+        self.gamma = gamma
+        self.weight_at = weight_at
+
+    def traits(self) -> Traits:
+        """Convex at `eps=0`; unknown entries are ignored.
+
+        Returns
+        -------
+        Traits
+            What solvers ask for.
+        """
+        return self._convex_traits("ignored")
+
+    def coefficients(self) -> tuple[float, float]:
+        r"""Constants of g, solved from g(1) = 1 and g(p0) = w0.
+
+        .. math::
+
+            \alpha = \frac{w_0 - 1}{p_0^\gamma - 1}, \quad \beta = 1 - \alpha
+
+        Returns
+        -------
+        alpha, beta : float
+            For the defaults -4.44 and 5.44.
+        """
+        p0, w0 = self.weight_at
+        alpha = (w0 - 1) / (p0**self.gamma - 1)
+        return alpha, 1 - alpha
+
+    def row_weight(self, proportion: Tensor) -> Tensor:
+        """Weight g(p) of a row.
+
+        Parameters
+        ----------
+        proportion : Tensor
+            Proportions known, in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            Of the same shape; 0 where nothing is known.
+
+        Raises
+        ------
+        ValueError
+            If g is negative at one of the proportions.
+        """
+        alpha, beta = self.coefficients()
+        weight = torch.where(proportion > 0, alpha * proportion.clamp(min=1e-30) ** self.gamma + beta, 0.0)
+        if bool((weight < 0).any()):
+            lowest = float(proportion[weight < 0].min())
+            raise ValueError(
+                f"PartialBCE(gamma={self.gamma!r}, weight_at={self.weight_at!r}) weighs rows with a proportion of "
+                f"{lowest:.3g} known negatively: raise the weight in weight_at."
+            )
+        return weight
+
+    def check(self, labels: LabelMatrix | None = None) -> None:
+        """Refuse a gamma of 0 and a weight_at that fixes no curve.
+
+        Parameters
+        ----------
+        labels : LabelMatrix or None, default=None
+            The labels to be trained on.
+
+        Raises
+        ------
+        ValueError
+            Naming the parameter and its value.
+        """
+        super().check(labels)
+        if check_number(self, "gamma", self.gamma, "[-100, 100]") == 0:
+            raise ValueError(
+                "PartialBCE: gamma must not be 0, which leaves g(p) = a + b undetermined; for weights that do not "
+                "depend on the proportion known use IgnoreUnknown."
+            )
+        if not isinstance(self.weight_at, tuple | list) or len(self.weight_at) != 2:
+            raise ValueError(
+                f"PartialBCE: weight_at must be a pair (proportion, weight), such as (0.1, 5), got {self.weight_at!r}."
+            )
+        check_number(self, "weight_at[0], the proportion,", self.weight_at[0], "(0, 1)")
+        check_number(self, "weight_at[1], the weight,", self.weight_at[1], "[0, inf)")
+
+    def targets(self, block: Block) -> Targets:
+        """Labels, with weight g(proportion known) where they are known.
+
+        Parameters
+        ----------
+        block : Block
+            Labels, and what else a rule may look at.
+
+        Returns
+        -------
+        Targets
+            Targets in {0, 1}; weights g in the known entries, 0 elsewhere.
+        """
+        known = block.known
+        weight = self.row_weight(known.mean(dim=1, keepdim=True))
+        return Targets(block.present, known.mul_(weight))

@@ -1,0 +1,254 @@
+"""Metrics of predicted labels: precision, recall, F1, exact match and Hamming loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skpartial.metrics._counts import Average, Counts, averaged_rates, check_zero_division, count
+from skpartial.metrics._encode import Truth, Unknown, as_predictions, check_choice
+
+
+def precision_recall_f1(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    average: Average = "macro",
+    unknown: Unknown = "ignore",
+    zero_division: float = 0.0,
+) -> tuple[Any, Any, Any]:
+    r"""Precision, recall and F1 of predicted labels.
+
+    With the counts of entries rightly predicted present (TP), wrongly predicted present (FP) and wrongly predicted
+    absent (FN):
+
+    .. math::
+        P = \frac{TP}{TP + FP} \qquad R = \frac{TP}{TP + FN} \qquad F_1 = \frac{2 TP}{2 TP + FP + FN}
+
+    Parameters
+    ----------
+    y_true : array-like, DataFrame or sparse matrix, shape (n, L)
+        Labels: 1 present, -1 absent, 0 unknown.
+    y_pred : array-like, DataFrame or sparse matrix, shape (n, L)
+        Predicted labels: 1 present, 0 (or -1) absent.
+    average : {"macro", "micro", "samples"} or None, default="macro"
+        "macro" is the mean over labels, "micro" counts over all entries together, "samples" is the mean over rows,
+        and None gives the values of each label.
+    unknown : {"ignore", "absent"}, default="ignore"
+        "ignore" counts known entries only, "absent" counts unknown entries as absent.
+    zero_division : {0.0, 1.0, numpy.nan}, default=0.0
+        The value of 0 / 0, such as the recall of a label of which no presence is known. NaN leaves such labels (or
+        rows) out of the mean, each of the three of its own. A label or row without any known entry is left out always.
+
+    Returns
+    -------
+    precision, recall, f1 : float, or ndarray of float64, shape (L,)
+        Values in [0, 1]; NaN for a label without any known entry, or where `zero_division` is NaN.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, `y_pred` holds something else than labels, or `unknown` is "ignore" and nothing in
+        `y_true` is known to be absent.
+
+    See Also
+    --------
+    sklearn.metrics.precision_recall_fscore_support : The same over labels that are all known, as {0, 1}.
+
+    Examples
+    --------
+    >>> from skpartial.metrics import precision_recall_f1
+    >>> y_true = [[1, -1, 1], [1, 1, 0], [-1, -1, 1]]
+    >>> y_pred = [[1, 1, 0], [0, 1, 1], [1, 0, 1]]
+    >>> precision_recall_f1(y_true, y_pred, average=None)
+    (array([0.5, 0.5, 1. ]), array([0.5, 1. , 0.5]), array([0.5       , 0.66666667, 0.66666667]))
+    >>> precision_recall_f1(y_true, y_pred, average="micro")
+    (0.6, 0.6, 0.6)
+    """
+    check_choice(average, ("macro", "micro", "samples", None), "average")
+    check_zero_division(zero_division)
+    truth = Truth(y_true, unknown)
+    predicted = as_predictions(y_pred, truth.shape)
+    values = averaged_rates(truth, lambda rows: predicted.rows(rows) == 1, average, zero_division)
+    if average is None:
+        return values[0], values[1], values[2]
+    return float(values[0]), float(values[1]), float(values[2])
+
+
+def precision(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    average: Average = "macro",
+    unknown: Unknown = "ignore",
+    zero_division: float = 0.0,
+) -> Any:
+    """Proportion of the entries predicted present that are present.
+
+    Parameters
+    ----------
+    y_true, y_pred, average, unknown, zero_division
+        See :func:`precision_recall_f1`.
+
+    Returns
+    -------
+    float, or ndarray of float64, shape (L,)
+        Values in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        See :func:`precision_recall_f1`.
+
+    Examples
+    --------
+    >>> from skpartial.metrics import precision
+    >>> precision([[1, -1], [0, 1]], [[1, 1], [1, 1]], average=None)
+    array([1. , 0.5])
+    """
+    return precision_recall_f1(y_true, y_pred, average=average, unknown=unknown, zero_division=zero_division)[0]
+
+
+def recall(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    average: Average = "macro",
+    unknown: Unknown = "ignore",
+    zero_division: float = 0.0,
+) -> Any:
+    """Proportion of the present entries that are predicted present.
+
+    Parameters
+    ----------
+    y_true, y_pred, average, unknown, zero_division
+        See :func:`precision_recall_f1`.
+
+    Returns
+    -------
+    float, or ndarray of float64, shape (L,)
+        Values in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        See :func:`precision_recall_f1`.
+
+    Examples
+    --------
+    >>> from skpartial.metrics import recall
+    >>> recall([[1, -1], [1, 1]], [[1, 1], [0, 1]], average=None)
+    array([0.5, 1. ])
+    """
+    return precision_recall_f1(y_true, y_pred, average=average, unknown=unknown, zero_division=zero_division)[1]
+
+
+def f1(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    average: Average = "macro",
+    unknown: Unknown = "ignore",
+    zero_division: float = 0.0,
+) -> Any:
+    """Harmonic mean of precision and recall.
+
+    The mean over labels ("macro") is that of the labels' F1, not the F1 of mean precision and mean recall, which
+    :func:`top_k_scores` gives.
+
+    Parameters
+    ----------
+    y_true, y_pred, average, unknown, zero_division
+        See :func:`precision_recall_f1`.
+
+    Returns
+    -------
+    float, or ndarray of float64, shape (L,)
+        Values in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        See :func:`precision_recall_f1`.
+
+    Examples
+    --------
+    >>> from skpartial.metrics import f1
+    >>> f1([[1, -1], [1, 1]], [[1, 1], [0, 1]])
+    0.6666666666666666
+    """
+    return precision_recall_f1(y_true, y_pred, average=average, unknown=unknown, zero_division=zero_division)[2]
+
+
+def _count_by_row(y_true: Any, y_pred: Any, unknown: Unknown) -> Counts:
+    truth = Truth(y_true, unknown)
+    predicted = as_predictions(y_pred, truth.shape)
+    return count(truth, lambda rows: predicted.rows(rows) == 1, axis=1)
+
+
+def exact_match(y_true: Any, y_pred: Any, unknown: Unknown = "ignore") -> float:
+    """Proportion of rows of which every known label is predicted right.
+
+    Rows without a known label are left out. Over labels that are all known it is scikit-learn's subset accuracy.
+
+    Parameters
+    ----------
+    y_true : array-like, DataFrame or sparse matrix, shape (n, L)
+        Labels: 1 present, -1 absent, 0 unknown.
+    y_pred : array-like, DataFrame or sparse matrix, shape (n, L)
+        Predicted labels: 1 present, 0 (or -1) absent.
+    unknown : {"ignore", "absent"}, default="ignore"
+        "ignore" compares known entries only, "absent" counts unknown entries as absent.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, `y_pred` holds something else than labels, or `unknown` is "ignore" and nothing in
+        `y_true` is known to be absent.
+
+    Examples
+    --------
+    >>> from skpartial.metrics import exact_match
+    >>> exact_match([[1, 0, -1], [1, -1, 1], [0, 0, 0]], [[1, 1, 0], [1, 1, 1], [0, 1, 0]])
+    0.5
+    """
+    counts = _count_by_row(y_true, y_pred, unknown)
+    right = (counts.wrong + counts.missed == 0)[counts.known > 0]
+    return float(right.mean())
+
+
+def hamming_loss(y_true: Any, y_pred: Any, unknown: Unknown = "ignore") -> float:
+    """Proportion of the known entries that are predicted wrong.
+
+    Parameters
+    ----------
+    y_true : array-like, DataFrame or sparse matrix, shape (n, L)
+        Labels: 1 present, -1 absent, 0 unknown.
+    y_pred : array-like, DataFrame or sparse matrix, shape (n, L)
+        Predicted labels: 1 present, 0 (or -1) absent.
+    unknown : {"ignore", "absent"}, default="ignore"
+        "ignore" compares known entries only, "absent" counts unknown entries as absent.
+
+    Returns
+    -------
+    float
+        In [0, 1], 0 being best.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, `y_pred` holds something else than labels, or `unknown` is "ignore" and nothing in
+        `y_true` is known to be absent.
+
+    Examples
+    --------
+    >>> from skpartial.metrics import hamming_loss
+    >>> hamming_loss([[1, 0, -1], [1, -1, 0]], [[1, 1, 0], [1, 1, 1]])
+    0.25
+    """
+    counts = _count_by_row(y_true, y_pred, unknown).overall()
+    return float(((counts.wrong + counts.missed) / counts.known)[0])

@@ -1,0 +1,100 @@
+"""Counts of right and wrong predictions per label or per row, and the rates made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skpartial.metrics._encode import Truth, for_each, row_blocks
+
+Average = Literal["macro", "micro", "samples"] | None
+
+
+class Counts(NamedTuple):
+    """Entries that count, per label or per row: rightly and wrongly predicted present, missed, and all of them."""
+
+    right: NDArray[np.int64]
+    wrong: NDArray[np.int64]
+    missed: NDArray[np.int64]
+    known: NDArray[np.int64]
+
+    def overall(self) -> Counts:
+        """The counts of all labels or rows together, shape (1,)."""
+        return Counts(*(counts.sum(keepdims=True) for counts in self))
+
+
+def count(truth: Truth, predict: Callable[[slice], NDArray[np.bool_]], axis: int) -> Counts:
+    """Count over a label matrix, row block after row block.
+
+    Parameters
+    ----------
+    truth : Truth
+        The true labels.
+    predict : callable
+        From a slice of rows to which of their entries are predicted present, shape (b, L).
+    axis : {0, 1}
+        0 counts per label, 1 per row.
+
+    Returns
+    -------
+    Counts
+        Of shape (L,) or (n,).
+    """
+
+    def count_block(rows: slice) -> NDArray[np.int64]:
+        present, known = truth.of_rows(rows)
+        predicted = predict(rows)
+        if known is not None:
+            predicted = predicted & known
+        right = np.count_nonzero(present & predicted, axis=axis)
+        wrong = np.count_nonzero(predicted, axis=axis) - right
+        missed = np.count_nonzero(present, axis=axis) - right
+        if known is None:
+            return np.stack([right, wrong, missed, np.full_like(right, present.shape[axis])])
+        return np.stack([right, wrong, missed, np.count_nonzero(known, axis=axis)])
+
+    found = for_each(count_block, row_blocks(truth.shape))
+    return Counts(*(np.sum(found, axis=0) if axis == 0 else np.concatenate(found, axis=1)))
+
+
+def check_zero_division(zero_division: Any) -> None:
+    """Raise unless `zero_division` is 0, 1 or NaN."""
+    number = isinstance(zero_division, (int, float, np.integer, np.floating)) and not isinstance(zero_division, bool)
+    if not number or not (zero_division in (0, 1) or np.isnan(zero_division)):
+        raise ValueError(f"zero_division must be 0.0, 1.0 or NaN, got {zero_division!r}.")
+
+
+def rates(counts: Counts, zero_division: float) -> NDArray[np.float64]:
+    """Precision, recall and F1 of each label or row, shape (3, m); NaN where nothing is known."""
+    right, wrong, missed, known = counts
+
+    def ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.divide(part, whole, out=np.full(len(whole), float(zero_division)), where=whole > 0)
+
+    values = np.stack(
+        [ratio(right, right + wrong), ratio(right, right + missed), ratio(2 * right, 2 * right + wrong + missed)]
+    )
+    values[:, known == 0] = np.nan
+    return values
+
+
+def mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over the last axis of what is not NaN; NaN where everything is."""
+    counted = ~np.isnan(values)
+    number = counted.sum(axis=-1)
+    total = np.where(counted, values, 0.0).sum(axis=-1)
+    return np.divide(total, number, out=np.full(number.shape, np.nan), where=number > 0)
+
+
+def averaged_rates(
+    truth: Truth, predict: Callable[[slice], NDArray[np.bool_]], average: Average, zero_division: float
+) -> NDArray[np.float64]:
+    """Precision, recall and F1 as `average` has them, shape (3,), or (3, L) for None."""
+    counts = count(truth, predict, axis=1 if average == "samples" else 0)
+    if average == "micro":
+        return rates(counts.overall(), zero_division)[:, 0]
+    values = rates(counts, zero_division)
+    return values if average is None else mean_known(values)

@@ -1,0 +1,142 @@
+"""What every metric starts from: the true labels with one rule for unknown entries, predictions and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+
+from skpartial.labels import LabelMatrix
+
+Unknown = Literal["ignore", "absent"]
+T = TypeVar("T")
+
+# Entries handled at a time: small enough for a block's temporaries to stay in the processor's cache (anything from
+# 2**16 to 2**18 measured the same), and what bounds the memory that a metric takes.
+_BLOCK_ENTRIES = 1 << 17
+# A block of labels is never narrower: scores lie row by row, so that less would fetch each cache line several times.
+_BLOCK_LABELS = 8
+_TRANSPOSED_ROWS = 2000
+# More threads than this wait for the interpreter lock, which they take between any two array operations.
+_MAX_THREADS = 8
+
+
+def row_blocks(shape: tuple[int, int]) -> list[slice]:
+    """Cut the rows of a matrix of that shape into blocks of bounded size."""
+    n_rows, n_labels = shape
+    step = max(1, _BLOCK_ENTRIES // n_labels)
+    return [slice(start, min(n_rows, start + step)) for start in range(0, n_rows, step)]
+
+
+def label_blocks(shape: tuple[int, int]) -> list[slice]:
+    """Cut the labels of a matrix of that shape into blocks of bounded size."""
+    n_rows, n_labels = shape
+    step = max(_BLOCK_LABELS, _BLOCK_ENTRIES // n_rows)
+    return [slice(start, min(n_labels, start + step)) for start in range(0, n_labels, step)]
+
+
+def for_each(function: Callable[[slice], T], blocks: list[slice]) -> list[T]:
+    """Call a function for each block, in as many threads as torch would take (OMP_NUM_THREADS, the cores).
+
+    NumPy lets go of the interpreter lock while it sorts and computes, so that threads do run side by side.
+    """
+    n_threads = min(len(blocks), torch.get_num_threads(), _MAX_THREADS)
+    if n_threads < 2:
+        return [function(block) for block in blocks]
+    with ThreadPoolExecutor(n_threads) as pool:
+        return list(pool.map(function, blocks))
+
+
+def transposed(matrix: NDArray[Any], columns: slice) -> NDArray[Any]:
+    """Copy some columns of a matrix into contiguous rows.
+
+    In pieces that stay in the processor's nearest cache, which for narrow dtypes takes half as long as at once.
+    """
+    part = matrix[:, columns]
+    rows = np.empty(part.shape[::-1], dtype=matrix.dtype)
+    for start in range(0, len(part), _TRANSPOSED_ROWS):
+        rows[:, start : start + _TRANSPOSED_ROWS] = part[start : start + _TRANSPOSED_ROWS].T
+    return rows
+
+
+class Truth:
+    """True labels with the rule for unknown entries applied.
+
+    Parameters
+    ----------
+    y_true : array-like, DataFrame or sparse matrix, shape (n, L)
+        Values in {-1, 0, 1}.
+    unknown : {"ignore", "absent"}
+        Whether unknown entries are left out or count as absent.
+
+    Raises
+    ------
+    ValueError
+        If `unknown` is another value, or if it is "ignore" and nothing in `y_true` is known to be absent.
+    """
+
+    def __init__(self, y_true: Any, unknown: Unknown) -> None:
+        check_choice(unknown, ("ignore", "absent"), "unknown")
+        self.labels = LabelMatrix.encode(y_true, name="y_true")
+        self.shape = self.labels.shape
+        if unknown == "ignore" and not self.labels.has_absent:
+            raise ValueError(
+                "y_true holds no known absence (-1), and over known entries alone every prediction of present labels "
+                'is perfect. Pass unknown="absent" to count the entries that are 0 as absent.'
+            )
+        self.complete = unknown == "absent" or self.labels.n_known == self.shape[0] * self.shape[1]
+        self._by_label = sp.csc_array(self.labels.values) if self.labels.is_sparse else None
+
+    def _masks(self, values: NDArray[np.int8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
+        return values == 1, None if self.complete else values != 0
+
+    def of_rows(self, rows: slice) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
+        """Which entries of some rows are present and which count, shape (b, L); None: all of them count."""
+        return self._masks(self.labels.rows(rows))
+
+    def of_labels(self, labels: slice) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
+        """Which entries of some labels are present and which count, shape (b, n); None: all of them count."""
+        if self._by_label is None:
+            return self._masks(transposed(self.labels.values, labels))
+        return self._masks(np.ascontiguousarray(self._by_label[:, labels].toarray().T))
+
+
+def as_predictions(y_pred: Any, shape: tuple[int, int]) -> LabelMatrix:
+    """Check predicted labels; whatever is not 1 in the answer is predicted absent."""
+    try:
+        predicted = LabelMatrix.encode(y_pred, name="y_pred")
+    except ValueError as error:
+        raise ValueError(f"{error} Predictions are 1 (present) and 0 (absent); threshold scores first.") from None
+    if predicted.shape != shape:
+        raise ValueError(f"y_pred has shape {predicted.shape}, but y_true has shape {shape}.")
+    return predicted
+
+
+def check_choice(value: Any, choices: tuple[Any, ...], name: str) -> None:
+    """Raise unless an argument is one of its choices."""
+    if value not in choices:
+        shown = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name} must be one of {shown}, got {value!r}.")
+
+
+def as_scores(scores: Any, shape: tuple[int, int], *, stacked: bool = False) -> NDArray[Any]:
+    """Check scores: an array of real numbers with the shape of the labels, or K such arrays where `stacked`."""
+    if sp.issparse(scores):
+        raise TypeError("scores is a sparse matrix; every entry needs a score, pass scores.toarray().")
+    if hasattr(scores, "detach"):
+        scores = scores.detach().cpu()
+        if str(scores.dtype) == "torch.bfloat16":
+            scores = scores.float()
+        scores = scores.numpy()
+    scores = np.asarray(scores)
+    if scores.dtype.kind not in "biuf":
+        raise ValueError(f"scores must hold real numbers, got an array of dtype {scores.dtype}.")
+    if scores.shape != shape and not (stacked and scores.ndim == 3 and scores.shape[1:] == shape):
+        expected = f"{shape} or (K, {shape[0]}, {shape[1]})" if stacked else f"{shape}"
+        raise ValueError(f"scores must have the shape of y_true, {expected}, got {scores.shape}.")
+    return scores

@@ -1,0 +1,319 @@
+"""Average precision, ROC-AUC and label ranking loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skpartial.metrics._encode import (
+    Truth,
+    Unknown,
+    as_scores,
+    check_choice,
+    for_each,
+    label_blocks,
+    row_blocks,
+    transposed,
+)
+from skpartial.metrics._sorting import Ranking
+
+Empty = Literal["skip", "zero", "nan"]
+Interpolation = Literal["voc"] | None
+
+
+def _per_label(
+    y_true: Any, scores: Any, unknown: Unknown, measure: Callable[[Ranking], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    truth = Truth(y_true, unknown)
+    scores = as_scores(scores, truth.shape, stacked=True)
+    candidates = scores if scores.ndim == 3 else scores[None]
+    values = np.empty((len(candidates), truth.shape[1]))
+
+    def score(labels: slice) -> None:
+        present, known = truth.of_labels(labels)
+        for value, candidate in zip(values, candidates):
+            value[labels] = measure(Ranking(transposed(candidate, labels), present, known))
+
+    for_each(score, label_blocks(truth.shape))
+    return values if scores.ndim == 3 else values[0]
+
+
+def _mean(values: NDArray[np.float64], empty: Empty, needs: str) -> Any:
+    """Mean over labels, the last axis, of values that are NaN where a label cannot be scored."""
+    unscored = np.isnan(values)
+    if empty == "skip":
+        if unscored.all(axis=-1).any():
+            raise ValueError(
+                f'No label can be scored: a label needs {needs}. Pass empty="zero" or empty="nan" to get a number all '
+                "the same."
+            )
+        mean = np.where(unscored, 0.0, values).sum(axis=-1) / (~unscored).sum(axis=-1)
+    elif empty == "zero":
+        mean = np.where(unscored, 0.0, values).mean(axis=-1)
+    else:
+        mean = values.mean(axis=-1)
+    return float(mean) if values.ndim == 1 else mean
+
+
+def average_precision_per_label(
+    y_true: Any, scores: Any, unknown: Unknown = "ignore", *, interpolation: Interpolation = None
+) -> NDArray[np.float64]:
+    r"""Average precision of each label.
+
+    .. math:: \mathrm{AP} = \sum_n (R_n - R_{n-1}) P_n
+
+    where :math:`P_n` and :math:`R_n` are precision and recall at the n-th highest distinct score. This is
+    scikit-learn's :func:`~sklearn.metrics.average_precision_score`: no interpolation, and equal scores fall together.
+
+    Parameters
+    ----------
+    y_true : array-like, DataFrame or sparse matrix, shape (n, L)
+        Labels: 1 present, -1 absent, 0 unknown.
+    scores : array-like, shape (n, L) or (K, n, L)
+        Probabilities or logits, the higher the more present. NumPy array, torch tensor or anything that NumPy reads;
+        K matrices of scores are K candidates on the same labels. They need not be finite where an entry does not
+        count.
+    unknown : {"ignore", "absent"}, default="ignore"
+        "ignore" scores over the known entries, and needs a known presence and a known absence of a label; "absent"
+        counts unknown entries as absent, and needs a known presence.
+    interpolation : {"voc"} or None, default=None
+        "voc" replaces :math:`P_n` by the highest precision at recall :math:`R_n` or above, the rule of the Pascal VOC
+        challenges since 2010.
+
+    Returns
+    -------
+    ndarray of float64, shape (L,) or (K, L)
+        Values in [0, 1]; NaN for a label that cannot be scored.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, a score that counts is not finite, or `unknown` is "ignore" and nothing in `y_true`
+        is known to be absent: over its known entries alone, every ranking of positive-only labels is perfect.
+
+    References
+    ----------
+    M. Everingham, S. M. A. Eslami, L. Van Gool, C. Williams, J. Winn, A. Zisserman. The Pascal Visual Object Classes
+    Challenge: A Retrospective. IJCV 2015 (interpolation).
+
+    Examples
+    --------
+    >>> from skpartial.metrics import average_precision_per_label
+    >>> y_true = [[1, -1, 0], [-1, 1, 1], [1, 1, 0], [0, -1, 1]]
+    >>> scores = [[0.9, 0.4, 0.1], [0.6, 0.3, 0.8], [0.4, 0.8, 0.2], [0.8, 0.1, 0.7]]
+    >>> average_precision_per_label(y_true, scores)
+    array([0.83333333, 0.83333333,        nan])
+    >>> average_precision_per_label(y_true, scores, unknown="absent")
+    array([0.75      , 0.83333333, 1.        ])
+    """
+    check_choice(interpolation, (None, "voc"), "interpolation")
+
+    def measure(ranking: Ranking) -> NDArray[np.float64]:
+        precision = ranking.present_at_least / ranking.entries_at_least
+        if interpolation == "voc":
+            precision = ranking.highest_from_here(precision)
+        scored = ranking.n_present > 0
+        if unknown == "ignore":
+            scored &= ranking.n_absent > 0
+        return np.divide(ranking.sum(precision), ranking.n_present, out=np.full(len(scored), np.nan), where=scored)
+
+    return _per_label(y_true, scores, unknown, measure)
+
+
+def mean_average_precision(
+    y_true: Any,
+    scores: Any,
+    unknown: Unknown = "ignore",
+    empty: Empty = "skip",
+    *,
+    interpolation: Interpolation = None,
+) -> Any:
+    """Mean over the labels of their average precision.
+
+    Parameters
+    ----------
+    y_true : array-like, DataFrame or sparse matrix, shape (n, L)
+        Labels: 1 present, -1 absent, 0 unknown.
+    scores : array-like, shape (n, L) or (K, n, L)
+        Probabilities or logits, the higher the more present; K matrices are K candidates on the same labels.
+    unknown : {"ignore", "absent"}, default="ignore"
+        "ignore" scores over the known entries, "absent" counts unknown entries as absent. Labels of which only
+        presences are known are scored with "absent".
+    empty : {"skip", "zero", "nan"}, default="skip"
+        What a label contributes that cannot be scored, having no known presence (or, with ``unknown="ignore"``, no
+        known absence): nothing, so that the mean is over the other labels; 0, as published results on single
+        positive labels have it; or NaN, which makes the mean NaN.
+    interpolation : {"voc"} or None, default=None
+        See :func:`average_precision_per_label`.
+
+    Returns
+    -------
+    float, or ndarray of float64, shape (K,)
+        In [0, 1]. For K matrices of scores, one mean each.
+
+    Raises
+    ------
+    ValueError
+        As :func:`average_precision_per_label` does, and if `empty` is "skip" and no label can be scored.
+
+    References
+    ----------
+    E. Cole, O. Mac Aodha, T. Lorieul, P. Perona, D. Morris, N. Jojic. Multi-Label Learning from Single Positive
+    Labels. CVPR 2021 (absence assumed, a label without a positive counting 0 in the released code).
+
+    Examples
+    --------
+    >>> from skpartial.metrics import mean_average_precision
+    >>> y_true = [[1, -1, 0], [-1, 1, 1], [1, 1, 0], [0, -1, 1]]
+    >>> scores = [[0.9, 0.4, 0.1], [0.6, 0.3, 0.8], [0.4, 0.8, 0.2], [0.8, 0.1, 0.7]]
+    >>> round(mean_average_precision(y_true, scores), 4)
+    0.8333
+    >>> round(mean_average_precision(y_true, scores, empty="zero"), 4)
+    0.5556
+    >>> round(mean_average_precision(y_true, scores, unknown="absent"), 4)
+    0.8611
+    """
+    check_choice(empty, ("skip", "zero", "nan"), "empty")
+    values = average_precision_per_label(y_true, scores, unknown, interpolation=interpolation)
+    return _mean(values, empty, "a known presence" + (" and a known absence" if unknown == "ignore" else ""))
+
+
+def roc_auc_per_label(y_true: Any, scores: Any, unknown: Unknown = "ignore") -> NDArray[np.float64]:
+    r"""Area under the ROC curve of each label.
+
+    It is the proportion of pairs of a present and an absent entry of the label that the scores order rightly, an equal
+    pair counting one half:
+
+    .. math:: \mathrm{AUC} = \frac{1}{|P||N|} \sum_{i \in P} \sum_{j \in N} [s_i > s_j] + \tfrac12 [s_i = s_j]
+
+    Parameters
+    ----------
+    y_true : array-like, DataFrame or sparse matrix, shape (n, L)
+        Labels: 1 present, -1 absent, 0 unknown.
+    scores : array-like, shape (n, L) or (K, n, L)
+        Probabilities or logits, the higher the more present; K matrices are K candidates on the same labels.
+    unknown : {"ignore", "absent"}, default="ignore"
+        "ignore" scores over the known entries, "absent" counts unknown entries as absent.
+
+    Returns
+    -------
+    ndarray of float64, shape (L,) or (K, L)
+        Values in [0, 1]; NaN for a label without a present or without an absent entry.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, a score that counts is not finite, or `unknown` is "ignore" and nothing in `y_true`
+        is known to be absent.
+
+    Examples
+    --------
+    >>> from skpartial.metrics import roc_auc_per_label
+    >>> y_true = [[1, -1], [-1, 1], [1, 1], [0, -1]]
+    >>> roc_auc_per_label(y_true, [[0.9, 0.4], [0.6, 0.3], [0.4, 0.8], [0.8, 0.3]])
+    array([0.5  , 0.625])
+    """
+
+    def measure(ranking: Ranking) -> NDArray[np.float64]:
+        # Twice the number of wrongly ordered pairs: those that score at least as high, and those that score higher.
+        at_least = ranking.entries_at_least - ranking.present_at_least
+        wrong = ranking.sum(2 * at_least - ranking.tied_absent())
+        pairs = ranking.n_present * ranking.n_absent
+        return 1.0 - np.divide(wrong, 2 * pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+
+    return _per_label(y_true, scores, unknown, measure)
+
+
+def mean_roc_auc(y_true: Any, scores: Any, unknown: Unknown = "ignore", empty: Empty = "skip") -> Any:
+    """Mean over the labels of their area under the ROC curve.
+
+    Parameters
+    ----------
+    y_true : array-like, DataFrame or sparse matrix, shape (n, L)
+        Labels: 1 present, -1 absent, 0 unknown.
+    scores : array-like, shape (n, L) or (K, n, L)
+        Probabilities or logits, the higher the more present; K matrices are K candidates on the same labels.
+    unknown : {"ignore", "absent"}, default="ignore"
+        "ignore" scores over the known entries, "absent" counts unknown entries as absent.
+    empty : {"skip", "zero", "nan"}, default="skip"
+        What a label contributes that has no present or no absent entry: nothing, 0 or NaN.
+
+    Returns
+    -------
+    float, or ndarray of float64, shape (K,)
+        In [0, 1]. For K matrices of scores, one mean each.
+
+    Raises
+    ------
+    ValueError
+        As :func:`roc_auc_per_label` does, and if `empty` is "skip" and no label can be scored.
+
+    Examples
+    --------
+    >>> from skpartial.metrics import mean_roc_auc
+    >>> y_true = [[1, -1], [-1, 1], [1, 1], [0, -1]]
+    >>> mean_roc_auc(y_true, [[0.9, 0.4], [0.6, 0.3], [0.4, 0.8], [0.8, 0.3]])
+    0.5625
+    """
+    check_choice(empty, ("skip", "zero", "nan"), "empty")
+    kind = "known" if unknown == "ignore" else "assumed"
+    return _mean(roc_auc_per_label(y_true, scores, unknown), empty, f"a known presence and a {kind} absence")
+
+
+def label_ranking_loss(
+    y_true: Any, scores: Any, unknown: Unknown = "ignore", empty: Literal["zero", "skip"] = "zero"
+) -> float:
+    r"""Mean over the rows of the proportion of their pairs of labels that the scores order wrongly.
+
+    A pair is a present and an absent label of one row; it is wrong where the absent one scores at least as high:
+
+    .. math:: \frac{1}{n} \sum_i \frac{1}{|P_i||N_i|} \sum_{j \in P_i} \sum_{k \in N_i} [s_{ij} \le s_{ik}]
+
+    Parameters
+    ----------
+    y_true : array-like, DataFrame or sparse matrix, shape (n, L)
+        Labels: 1 present, -1 absent, 0 unknown.
+    scores : array-like, shape (n, L)
+        Probabilities or logits, the higher the more present.
+    unknown : {"ignore", "absent"}, default="ignore"
+        "ignore" takes pairs of known labels, "absent" counts unknown entries as absent.
+    empty : {"zero", "skip"}, default="zero"
+        What a row with labels of one sign only contributes, having no pair: 0, as in scikit-learn, or nothing. A row
+        without a known label contributes nothing in either case.
+
+    Returns
+    -------
+    float
+        In [0, 1], 0 being best.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, a score that counts is not finite, `unknown` is "ignore" and nothing in `y_true` is
+        known to be absent, or `empty` is "skip" and no row has a pair.
+
+    Examples
+    --------
+    >>> from skpartial.metrics import label_ranking_loss
+    >>> label_ranking_loss([[1, -1, 0], [1, -1, -1]], [[0.2, 0.8, 0.5], [0.6, 0.7, 0.1]])
+    0.75
+    """
+    check_choice(empty, ("zero", "skip"), "empty")
+    truth = Truth(y_true, unknown)
+    scores = as_scores(scores, truth.shape)
+
+    def score(rows: slice) -> tuple[float, int]:
+        ranking = Ranking(scores[rows], *truth.of_rows(rows))
+        wrong = ranking.sum(ranking.entries_at_least - ranking.present_at_least)
+        pairs = ranking.n_present * ranking.n_absent
+        some = pairs > 0
+        counted = some if empty == "skip" else ranking.n_present + ranking.n_absent
+        return float((wrong[some] / pairs[some]).sum()), int(np.count_nonzero(counted))
+
+    totals, counts = zip(*for_each(score, row_blocks(truth.shape)))
+    if sum(counts) == 0:
+        raise ValueError('No row has both a present and an absent label to compare; pass empty="zero" to count 0.')
+    return sum(totals) / sum(counts)

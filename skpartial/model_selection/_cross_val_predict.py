@@ -1,0 +1,164 @@
+"""Out-of-fold predictions that leave label matrices as they are."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn import get_config, model_selection
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import check_cv
+from sklearn.utils import indexable
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+
+from skpartial.model_selection._folds import is_vector, over_folds
+
+__all__ = ["cross_val_predict"]
+
+
+def cross_val_predict(
+    estimator: BaseEstimator,
+    X: Any,
+    y: Any,
+    *,
+    groups: Any = None,
+    cv: Any = None,
+    method: str = "predict",
+    n_jobs: int | None = None,
+    params: Mapping[str, Any] | None = None,
+    verbose: int = 0,
+    pre_dispatch: int | str | None = "2*n_jobs",
+) -> Any:
+    """Predict every row with an estimator that was fitted without it.
+
+    Use this instead of :func:`sklearn.model_selection.cross_val_predict`, which gives silently wrong results for label
+    matrices: for scores and probabilities it numbers the values of every column of y anew, so that in a column of
+    absent (-1) and unknown (0) entries the unknown ones become present ones. Here every fold's `fit` gets rows of y as
+    they are.
+
+    Parameters
+    ----------
+    estimator : estimator
+        An estimator, pipeline or search. It is cloned, not fitted.
+    X : array-like, DataFrame, sparse matrix or other indexable of length n
+        Features.
+    y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
+        Labels: 1 present, -1 absent, 0 unknown. 1-D y is left to scikit-learn's function, which is right there.
+    groups : array-like of shape (n,), default=None
+        Groups for splitters that use them. With metadata routing pass them in `params`.
+    cv : int, splitter, iterable of (train, test), or None, default=None
+        How to split; every row must be in one test part. None is `KFold(5)` and an int `KFold` with as many folds (for
+        1-D y of a classifier `StratifiedKFold`), as in scikit-learn; :class:`PartialLabelKFold` spreads rare labels
+        evenly.
+    method : str, default="predict"
+        Which method of the fitted estimators answers: "predict", "predict_proba", "predict_log_proba" or
+        "decision_function".
+    n_jobs : int or None, default=None
+        Folds that are run at a time; -1 uses all processors.
+    params : dict or None, default=None
+        Further arguments of `fit`; those of length n are split as X is. With metadata routing also of the splitter.
+    verbose : int, default=0
+        Verbosity of joblib.
+    pre_dispatch : int, str or None, default="2*n_jobs"
+        Number of jobs dispatched ahead, as in `joblib.Parallel`.
+
+    Returns
+    -------
+    ndarray of shape (n, L), or csr_array or list of ndarray where the estimator answers so
+        Answers in the order of the rows of X; of shape (n,) or (n, 2) for 1-D y.
+
+    Raises
+    ------
+    ValueError
+        If the test parts do not hold every row once, or the answers of the folds do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skpartial import PartialLabelClassifier
+    >>> from skpartial.model_selection import PartialLabelKFold, cross_val_predict
+    >>> X = np.repeat([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], 10, axis=0)
+    >>> Y = np.repeat([[-1, 1], [1, -1], [1, 1]], 10, axis=0)
+    >>> Y[::2, 0] = Y[::3, 1] = 0
+    >>> predicted = cross_val_predict(PartialLabelClassifier(), X, Y, cv=PartialLabelKFold(3, random_state=0))
+    >>> predicted[[0, 10, 20]]
+    array([[0, 1],
+           [1, 0],
+           [1, 1]])
+    """
+    if y is None or is_vector(y):
+        return model_selection.cross_val_predict(
+            estimator,
+            X,
+            y,
+            groups=groups,
+            cv=cv,
+            method=method,
+            n_jobs=n_jobs,
+            params=params,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+        )
+    X, y, groups = indexable(X, y, groups)
+    fit_params, split_params = _route(estimator, cv, groups, dict(params or {}))
+    # Without y, because there is no class to stratify by, and what check_cv makes of y it cannot make of a sparse one.
+    splits = list(check_cv(cv).split(X, y, **split_params))
+    n_rows = y.shape[0] if hasattr(y, "shape") else len(y)
+    rows = np.concatenate([test for _, test in splits])
+    if len(rows) != n_rows or (np.bincount(rows, minlength=n_rows) != 1).any():
+        raise ValueError(
+            f"The test parts of cv={cv!r} must hold every row exactly once: cross_val_predict gives one prediction for "
+            "each row."
+        )
+    answers = over_folds(
+        functools.partial(_call, method),
+        estimator,
+        X,
+        y,
+        splits,
+        fit_params,
+        n_jobs=n_jobs,
+        verbose=verbose,
+        pre_dispatch=pre_dispatch,
+    )
+    order = np.argsort(rows)
+    if isinstance(answers[0], list):
+        return [_stack(list(of_label), method)[order] for of_label in zip(*answers)]
+    return _stack(answers, method)[order]
+
+
+def _route(
+    estimator: BaseEstimator, cv: Any, groups: Any, params: dict[str, Any]
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Arguments of the estimator's `fit` and of the splitter's `split`."""
+    if not get_config()["enable_metadata_routing"]:
+        return params, {"groups": groups}
+    if groups is not None:
+        raise ValueError("With metadata routing enabled, pass groups in params: params={'groups': groups}.")
+    router = MetadataRouter(owner="cross_val_predict")
+    router.add(splitter=cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
+    router.add(estimator=estimator, method_mapping=MethodMapping().add(caller="fit", callee="fit"))
+    routed = process_routing(router, "fit", **params)
+    return routed.estimator.fit, routed.splitter.split
+
+
+def _call(method: str, estimator: Any, X: Any) -> Any:
+    return getattr(estimator, method)(X)
+
+
+def _stack(answers: list[Any], method: str) -> NDArray[Any] | sp.csr_array:
+    """The folds' answers below one another."""
+    shapes = {np.shape(answer)[1:] for answer in answers}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{method} of different folds answered rows of different shapes, {sorted(shapes)}: in some training parts "
+            "values of y are missing that others hold. Use a PartialLabelKFold, or, for a single label with unknown "
+            "entries, pass y as a DataFrame, which is a label matrix whatever values a fold holds."
+        )
+    if sp.issparse(answers[0]):
+        return sp.csr_array(sp.vstack(answers, format="csr"))
+    return np.concatenate([np.asarray(answer) for answer in answers])

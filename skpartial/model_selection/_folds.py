@@ -1,0 +1,83 @@
+"""Fitting on the training part of every split and asking on its test part: the loop that the tools here share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.metaestimators import _safe_split
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _check_method_params
+
+__all__ = ["is_vector", "over_folds"]
+
+Split = tuple[NDArray[Any], NDArray[Any]]
+
+
+def is_vector(y: Any) -> bool:
+    """Whether y is 1-D, and so no label matrix."""
+    if hasattr(y, "ndim"):
+        return bool(y.ndim == 1)
+    try:
+        return np.asarray(y).ndim == 1
+    except ValueError:  # rows of different lengths, which the label matrix has a message for
+        return False
+
+
+def over_folds(
+    ask: Callable[[Any, Any], Any],
+    estimator: BaseEstimator,
+    X: Any,
+    y: Any,
+    splits: Iterable[Split],
+    params: Mapping[str, Any],
+    *,
+    n_jobs: int | None = None,
+    verbose: int = 0,
+    pre_dispatch: int | str | None = "2*n_jobs",
+) -> list[Any]:
+    """Fit a clone for every split and ask it about the test rows.
+
+    Parameters
+    ----------
+    ask : callable
+        From a fitted estimator and test features to an answer; must pickle where `n_jobs` is above 1.
+    estimator : estimator
+        Is not fitted itself.
+    X, y : indexable of the same length
+        Slices of y reach `fit` as they are: label matrices, unlike classes, must not be encoded column by column.
+    splits : iterable of (train, test)
+        Row indices.
+    params : dict
+        What `fit` takes besides; values as long as X are sliced along.
+    n_jobs, verbose, pre_dispatch
+        As for `joblib.Parallel`.
+
+    Returns
+    -------
+    list
+        The answers, in the order of the splits.
+    """
+    parallel = Parallel(n_jobs=n_jobs, verbose=verbose, pre_dispatch=pre_dispatch)
+    answers: list[Any] = parallel(
+        delayed(_fit_and_ask)(ask, clone(estimator), X, y, train, test, params) for train, test in splits
+    )
+    return answers
+
+
+def _fit_and_ask(
+    ask: Callable[[Any, Any], Any],
+    estimator: Any,
+    X: Any,
+    y: Any,
+    train: NDArray[Any],
+    test: NDArray[Any],
+    params: Mapping[str, Any],
+) -> Any:
+    X_train, y_train = _safe_split(estimator, X, y, train)
+    X_test, _ = _safe_split(estimator, X, None, test, train)
+    estimator.fit(X_train, y_train, **_check_method_params(X, params, indices=train))
+    return ask(estimator, X_test)

@@ -1,0 +1,442 @@
+"""A classifier with a decision threshold of its own for every label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any, Literal, Self
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn import get_config
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.metrics import accuracy_score
+from sklearn.metrics._scorer import _BaseScorer
+from sklearn.model_selection import check_cv
+from sklearn.utils import Tags, get_tags, indexable
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import _estimator_has, _num_samples, check_is_fitted
+
+from skpartial._inputs import EncodedTarget, check_label_names, encode_target
+from skpartial.labels import LabelMatrix
+from skpartial.model_selection._folds import Split, is_vector, over_folds
+from skpartial.model_selection._split import PartialLabelKFold, PartialLabelShuffleSplit
+from skpartial.model_selection._threshold_search import OBJECTIVES, Objective, best_threshold
+
+__all__ = ["TunedThresholdsCV"]
+
+_DEFAULT_THRESHOLD = {"predict_proba": 0.5, "decision_function": 0.0}
+
+
+class _Ask:
+    """What a fold answers: how the test rows score, and by which method; with the estimator itself if it is kept."""
+
+    def __init__(self, response_method: str, *, binary: bool, keep: bool) -> None:
+        self.response_method = response_method
+        self.binary = binary
+        self.keep = keep
+
+    def __call__(self, estimator: Any, X: Any) -> tuple[str, NDArray[np.float64], Any]:
+        method, scores = _scores(estimator, X, self.response_method, binary=self.binary)
+        return method, scores, estimator if self.keep else None
+
+
+def _scores(estimator: Any, X: Any, response_method: str, *, binary: bool) -> tuple[str, NDArray[np.float64]]:
+    """The method that was used and its scores, (n, L), or (n, 1) after a fit on 1-D y."""
+    if response_method == "auto":
+        response_method = "predict_proba" if hasattr(estimator, "predict_proba") else "decision_function"
+    answer = getattr(estimator, response_method)(X)
+    scores = None if isinstance(answer, list) else np.asarray(answer, dtype=np.float64)
+    if scores is None or scores.ndim > 2:
+        raise ValueError(
+            f"{response_method} of {type(estimator).__name__} answers a {type(answer).__name__}: TunedThresholdsCV "
+            "needs one score for every row and label, in an array of shape (n, L)."
+        )
+    if binary and response_method == "predict_proba":
+        scores = scores[:, 1]
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{response_method} of {type(estimator).__name__} holds NaN or infinity.")
+    return response_method, scores[:, None] if scores.ndim == 1 else scores
+
+
+class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+    r"""Classifier that predicts by a threshold of its own for every label, tuned on known entries.
+
+    A label is predicted to be present where its score is above its threshold. Training on few known labels, on positive
+    ones only or on rare ones leaves probabilities that are far from one half where the prediction should change, and
+    differently so for each label. For every label the threshold is chosen that maximises a metric over the known
+    entries of out-of-fold scores, all folds' together, for instance
+
+    .. math::
+        F_1(t) = \frac{2 \, TP(t)}{2 \, TP(t) + FP(t) + FN(t)}
+
+    The search is exact: every cut between two neighbouring scores is tried, and the threshold lies midway between them.
+    Scikit-learn's `TunedThresholdClassifierCV` is the same for two classes, on a grid; it refuses label matrices.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Classifier with `predict_proba` or `decision_function`, of shape (n, L).
+    scoring : {"f1", "balanced_accuracy", "accuracy"} or callable, default="f1"
+        What is maximised, label by label. A callable takes true and predicted labels of the entries that count, vectors
+        in {0, 1}, and returns a number, as `sklearn.metrics.f1_score` does; it is called for every distinct score.
+        Scorers, which take an estimator, and their names serve for whole searches, not here.
+    unknown : {"ignore", "absent"}, default="ignore"
+        Whether unknown entries are left out, or count as absent in the metric, which is how labels of which only
+        presences are known are tuned; "ignore" needs a known absence. What `estimator` makes of them is its own affair.
+    response_method : {"auto", "predict_proba", "decision_function"}, default="auto"
+        What is compared with the thresholds; "auto" takes probabilities where there are any.
+    cv : int, float, splitter, iterable of (train, test), "prefit" or None, default=None
+        How out-of-fold scores are made. None is 5 folds; an int is a :class:`PartialLabelKFold`; a float in (0, 1) is
+        the size of the test part of a single :class:`PartialLabelShuffleSplit`. "prefit" takes the estimator as fitted
+        already, and needs ``refit=False``, as in scikit-learn; tune on rows that it was not fitted on.
+    refit : bool, default=True
+        Whether the final estimator is fitted on all rows. False needs a single split, or "prefit".
+    n_jobs : int or None, default=None
+        Folds that are run at a time; -1 uses all processors.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the splits where `cv` is None, an int or a float.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        The fitted estimator.
+    thresholds_ : ndarray of float64, shape (L,)
+        Present is what scores above them. Half the nearest gap beyond the lowest (highest) score, and so possibly
+        outside [0, 1], where it is best to predict every row present (absent).
+    best_scores_ : ndarray of float64, shape (L,)
+        The metric at the thresholds over the out-of-fold scores; NaN for labels that were not tuned. As a maximum over
+        thresholds it is an optimistic estimate.
+    tuned_ : ndarray of bool, shape (L,)
+        False for labels that keep the default threshold (0.5, or 0 for decision values): without a known presence,
+        without a known absence, or with equal scores everywhere.
+    classes_ : ndarray of shape (L, 2), or (2,) after 1-D y
+        Classes of the fitted estimator.
+    label_names_ : ndarray of str, shape (L,)
+        Names of the labels: those of the fitted estimator, of a pipeline's last step, or else of the columns of y.
+    n_features_in_ : int
+        Number of features, where the estimator tells.
+    feature_names_in_ : ndarray of str
+        Names of the features, where the estimator tells.
+
+    See Also
+    --------
+    sklearn.model_selection.TunedThresholdClassifierCV : For two classes.
+
+    Notes
+    -----
+    The thresholds suit the out-of-fold estimators; they are used for one that is fitted on more rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skpartial import PartialLabelClassifier
+    >>> from skpartial.metrics import f1
+    >>> from skpartial.model_selection import TunedThresholdsCV
+    >>> rng = np.random.RandomState(0)
+    >>> X = rng.normal(size=(400, 2))
+    >>> Y = np.where(X + rng.normal(size=X.shape) > [1.0, 2.0], 1, -1)
+    >>> train = np.where(rng.uniform(size=Y.shape) < 0.5, Y, 0)
+    >>> plain = PartialLabelClassifier().fit(X, train)
+    >>> tuned = TunedThresholdsCV(PartialLabelClassifier(), random_state=0).fit(X, train)
+    >>> tuned.thresholds_.round(2)
+    array([0.36, 0.19])
+    >>> bool(f1(Y, tuned.predict(X)) > f1(Y, plain.predict(X)))
+    True
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        scoring: Objective = "f1",
+        unknown: Literal["ignore", "absent"] = "ignore",
+        response_method: Literal["auto", "predict_proba", "decision_function"] = "auto",
+        cv: Any = None,
+        refit: bool = True,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.estimator = estimator
+        self.scoring = scoring
+        self.unknown = unknown
+        self.response_method = response_method
+        self.cv = cv
+        self.refit = refit
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, **params: Any) -> Self:
+        """Fit the estimator and tune a threshold for every label.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or sparse matrix, shape (n, d)
+            Features.
+        y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
+            Labels: 1 present, -1 absent, 0 unknown. 1-D y with two classes is plain binary classification.
+        **params : dict
+            Further arguments of the estimator's `fit`; those of length n are split as X is. With metadata routing also
+            of the splitter. A `sample_weight` weighs the training, not the metric that is maximised.
+
+        Returns
+        -------
+        self
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If an argument has another form than those above, the scores do not have the shape of y, y holds no known
+            absence where unknown entries are left out, or labels of y are not those of a prefitted estimator.
+        NotFittedError
+            If cv is "prefit" and the estimator is not fitted.
+        """
+        self._check_parameters()
+        target = encode_target(self, y)
+        if self.unknown == "ignore" and not target.labels.has_absent:
+            raise ValueError(
+                "y holds no known absence (-1), so that unknown='ignore' leaves no threshold to tune: over known "
+                "entries alone it is best to predict everything present. Pass unknown='absent' to count the entries "
+                "that are 0 as absent."
+            )
+        if target.binary and not is_vector(y):
+            y = np.asarray(y).ravel()
+        elif target.labels.n_labels == 1 and not target.binary and not hasattr(y, "columns"):
+            # A fold that lacks one of the three values would pass for a vector of two classes; if sparse, it cannot.
+            y = sp.csr_array(target.labels.values)
+        X, y = indexable(X, y)
+        fit_params, split_params = self._route(params)
+        splits = None if isinstance(self.cv, str) else self._splits(X, y, split_params)
+        if splits is None:
+            check_is_fitted(self.estimator)
+            self.estimator_ = self.estimator
+            method, scores = _scores(self.estimator_, X, self.response_method, binary=target.binary)
+            rows = np.arange(_num_samples(X))
+        else:
+            if self.refit:
+                self.estimator_ = clone(self.estimator).fit(X, y, **fit_params)
+            ask = _Ask(self.response_method, binary=target.binary, keep=not self.refit)
+            answers = over_folds(ask, self.estimator, X, y, splits, fit_params, n_jobs=self.n_jobs)
+            if not self.refit:
+                self.estimator_ = answers[0][2]
+            method = answers[0][0]
+            scores = np.concatenate([answer[1] for answer in answers])
+            rows = np.concatenate([test for _, test in splits])
+        self._tune(target, rows, scores, method)
+        self.label_names_ = _label_names(self.estimator_, target.labels)
+        for name in ("n_features_in_", "feature_names_in_"):
+            self.__dict__.pop(name, None)
+            if hasattr(self.estimator_, name):
+                setattr(self, name, getattr(self.estimator_, name))
+        return self
+
+    def _check_parameters(self) -> None:
+        scorer = isinstance(self.scoring, _BaseScorer)
+        if scorer or not (callable(self.scoring) or (isinstance(self.scoring, str) and self.scoring in OBJECTIVES)):
+            names = ", ".join(repr(name) for name in OBJECTIVES)
+            instead = " A scorer is called with an estimator: pass the function that it is made of." if scorer else ""
+            raise ValueError(
+                f"scoring must be one of {names}, or a function of the true and predicted labels of one label, such as "
+                f"sklearn.metrics.f1_score; got {self.scoring!r}.{instead}"
+            )
+        if self.unknown not in ("ignore", "absent"):
+            raise ValueError(f"unknown must be 'ignore' or 'absent', got {self.unknown!r}.")
+        if self.response_method not in ("auto", *_DEFAULT_THRESHOLD):
+            raise ValueError(
+                f"response_method must be 'auto', 'predict_proba' or 'decision_function', got {self.response_method!r}."
+            )
+        if isinstance(self.cv, str):
+            if self.cv != "prefit":
+                raise ValueError(f"cv must be 'prefit' if it is a string, got {self.cv!r}.")
+            if self.refit:
+                raise ValueError("cv='prefit' takes the estimator as it is, as in scikit-learn: set refit=False, too.")
+
+    def _route(self, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        if not get_config()["enable_metadata_routing"]:
+            return params, {}
+        routed = process_routing(self, "fit", **params)
+        return routed.estimator.fit, routed.splitter.split
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Which arguments of `fit` go to the estimator and which to the splitter.
+
+        Returns
+        -------
+        MetadataRouter
+            The routing.
+        """
+        router = MetadataRouter(owner=self)
+        router.add(estimator=self.estimator, method_mapping=MethodMapping().add(caller="fit", callee="fit"))
+        router.add(splitter=self.cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
+        return router
+
+    def _splits(self, X: Any, y: Any, params: dict[str, Any]) -> list[Split]:
+        cv: Any = 5 if self.cv is None else self.cv
+        if isinstance(cv, Real):
+            number = float(cv)
+            if isinstance(cv, bool) or not (number >= 2 if isinstance(cv, Integral) else 0 < number < 1):
+                raise ValueError(f"cv must be a number of folds of at least 2 or a proportion in (0, 1), got {cv!r}.")
+            if isinstance(cv, Integral):
+                cv = PartialLabelKFold(int(cv), random_state=self.random_state)
+            else:
+                cv = PartialLabelShuffleSplit(1, test_size=number, random_state=self.random_state)
+        splits: list[Split] = list(check_cv(cv).split(X, y, **params))
+        if not self.refit and len(splits) != 1:
+            raise ValueError(
+                f"refit=False keeps the estimator of a single split, but cv makes {len(splits)}: pass cv as the "
+                "proportion of a test part, or set refit=True."
+            )
+        return splits
+
+    def _tune(self, target: EncodedTarget, rows: NDArray[Any], scores: NDArray[np.float64], method: str) -> None:
+        labels = target.labels.take(rows)
+        if scores.shape != labels.shape:
+            raise ValueError(
+                f"{method} answers {scores.shape[1]} columns, but y has {labels.n_labels} labels: TunedThresholdsCV "
+                "needs one score for every row and label."
+            )
+        default = _DEFAULT_THRESHOLD[method]
+        self.thresholds_ = np.full(labels.n_labels, default)
+        self.best_scores_ = np.full(labels.n_labels, np.nan)
+        for label, column in enumerate(_columns(labels)):
+            counts = slice(None) if self.unknown == "absent" else np.flatnonzero(column)
+            found = best_threshold(scores[counts, label], column[counts] == 1, self.scoring, default=default)
+            if found is not None:
+                self.thresholds_[label], self.best_scores_[label] = found
+        self.tuned_ = ~np.isnan(self.best_scores_)
+        self._method = method
+        self._binary = target.binary
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """Classes of the fitted estimator."""
+        return np.asarray(self.estimator_.classes_)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predicted labels.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or sparse matrix, shape (n, d)
+            Features.
+
+        Returns
+        -------
+        ndarray of int64, shape (n, L), or of classes, shape (n,), after a fit on 1-D y
+            1 where the score is above the label's threshold, else 0.
+        """
+        check_is_fitted(self)
+        present = _scores(self.estimator_, X, self._method, binary=self._binary)[1] > self.thresholds_
+        if self._binary:
+            return np.asarray(self.classes_[present[:, 0].astype(np.int64)])
+        return present.astype(np.int64)
+
+    @available_if(_estimator_has("predict_proba"))
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """Probabilities of the fitted estimator, which tuning leaves as they are.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or sparse matrix, shape (n, d)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n, L), or (n, 2) after a fit on 1-D y
+            What the estimator answers.
+        """
+        check_is_fitted(self)
+        return np.asarray(self.estimator_.predict_proba(X))
+
+    @available_if(_estimator_has("predict_log_proba"))
+    def predict_log_proba(self, X: Any) -> NDArray[Any]:
+        """Logarithms of the probabilities of the fitted estimator.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or sparse matrix, shape (n, d)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n, L), or (n, 2) after a fit on 1-D y
+            What the estimator answers.
+        """
+        check_is_fitted(self)
+        return np.asarray(self.estimator_.predict_log_proba(X))
+
+    @available_if(_estimator_has("decision_function"))
+    def decision_function(self, X: Any) -> NDArray[Any]:
+        """Decision values of the fitted estimator, which tuning leaves as they are.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or sparse matrix, shape (n, d)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n, L), or (n,) after a fit on 1-D y
+            What the estimator answers.
+        """
+        check_is_fitted(self)
+        return np.asarray(self.estimator_.decision_function(X))
+
+    def score(self, X: Any, y: Any) -> float:
+        """The fitted estimator's own score; for 1-D y the accuracy of the tuned predictions.
+
+        It takes no `sample_weight`, as the classifiers' own does not.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or sparse matrix, shape (n, d)
+            Features.
+        y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
+            Labels.
+
+        Returns
+        -------
+        float
+            A score of ranking, as mean average precision is, does not depend on thresholds: to see what tuning does,
+            take a metric of predicted labels, such as :func:`skpartial.metrics.f1`.
+        """
+        check_is_fitted(self)
+        if self._binary:
+            return float(accuracy_score(y, self.predict(X)))
+        return float(self.estimator_.score(X, y))
+
+    def __sklearn_tags__(self) -> Tags:
+        """Tags: those of the estimator."""
+        tags: Tags = super().__sklearn_tags__()
+        inner = get_tags(self.estimator)
+        tags.input_tags = inner.input_tags
+        tags.target_tags = inner.target_tags
+        if inner.classifier_tags is not None:
+            tags.classifier_tags = inner.classifier_tags
+        tags.classifier_tags.multi_class = False
+        return tags
+
+
+def _label_names(estimator: Any, labels: LabelMatrix) -> NDArray[Any]:
+    """Names of the labels: of a fitted estimator, the best of a search or a pipeline's last step, else those of y."""
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    if getattr(estimator, "steps", None):
+        return _label_names(estimator.steps[-1][1], labels)
+    names: NDArray[Any] | None = getattr(estimator, "label_names_", None)
+    if names is None:
+        return np.arange(labels.n_labels).astype(str).astype(object) if labels.names is None else labels.names
+    check_label_names(names, labels.names, "y")
+    return names
+
+
+def _columns(labels: LabelMatrix) -> Iterable[NDArray[np.int8]]:
+    """The labels one after the other, shape (n,)."""
+    if not labels.is_sparse:
+        yield from np.ascontiguousarray(labels.values.T)
+        return
+    by_label = sp.csc_array(labels.values)
+    for label in range(labels.n_labels):
+        yield by_label[:, [label]].toarray()[:, 0]

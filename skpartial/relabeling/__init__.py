@@ -1,0 +1,5 @@
+"""Relabelling: what happens to labels between epochs."""
+
+from skpartial.relabeling._base import Relabeling, RelabelingContext, apply_relabeling
+
+__all__ = ["Relabeling", "RelabelingContext", "apply_relabeling"]

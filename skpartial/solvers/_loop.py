@@ -1,0 +1,296 @@
+"""The one training loop: every loss, head, regulariser and relabelling is trained here by minibatches."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor, nn
+
+from skpartial.heads._linear import LinearModule
+from skpartial.labels import LabelMatrix
+from skpartial.losses import PointwiseLoss
+from skpartial.losses._base import State
+from skpartial.regularizers import BatchContext
+from skpartial.relabeling import RelabelingContext, apply_relabeling
+from skpartial.solvers._features import unit_scale
+from skpartial.solvers._problem import LabelSource, Problem, Solution, predict_logits
+from skpartial.solvers._targets import FoldedTargets, prior_intercepts, target_masses
+
+__all__ = ["Plan", "train"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Numbers that the loop runs by.
+
+    Parameters
+    ----------
+    optimizer : {"adam", "sgd"}
+        Which optimiser.
+    learning_rate, momentum : float
+        Its step size, and the momentum of "sgd".
+    max_epochs, batch_size : int
+        How long and in what portions.
+    shuffle : bool
+        Whether each epoch draws a new order.
+    patience : int or None
+        Epochs without progress before stopping.
+    tol : float
+        Relative progress of the training loss that counts.
+    rescale : bool
+        Whether a linear head sees features rescaled to a root mean square of 1.
+    """
+
+    optimizer: str
+    learning_rate: float
+    momentum: float
+    max_epochs: int
+    batch_size: int
+    shuffle: bool
+    patience: int | None
+    tol: float
+    rescale: bool
+
+
+class _Labels:
+    """The labels of the running epoch, and which of them can be fitted."""
+
+    def __init__(self, problem: Problem, labels: LabelMatrix, state: State | None) -> None:
+        self.matrix = labels
+        self.source = LabelSource(labels, problem.device)
+        self.unfitted = torch.zeros(labels.n_labels, dtype=torch.bool, device=problem.device)
+        self.prior: Tensor | None = None
+        loss = problem.loss
+        if isinstance(loss, PointwiseLoss) and not loss.traits().iterative:
+            targets = FoldedTargets(problem, loss, self.source, state=state, epoch=problem.first_epoch)
+            self.unfitted, self.prior = prior_intercepts(*target_masses(targets))
+
+
+class _Best:
+    """The best epoch so far, and how long ago it was."""
+
+    def __init__(self) -> None:
+        self.score = -float("inf")
+        self.epoch: int | None = None
+        self.waited = 0
+        self.parameters: dict[str, Tensor] = {}
+        self.state: State | None = None
+
+    def update(self, score: float, epoch: int, margin: float) -> bool:
+        if score > self.score + margin:
+            self.score, self.epoch, self.waited = score, epoch, 0
+            return True
+        self.waited += 1
+        return False
+
+
+def _linear(module: nn.Module) -> LinearModule | None:
+    return module if isinstance(module, LinearModule) else None
+
+
+def _build(problem: Problem, plan: Plan, prior: Tensor | None) -> nn.Module:
+    """The head, newly initialised from the seed or from where the problem starts."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(problem.seed)
+        module = problem.head.build(problem.features.n_features, problem.labels.n_labels)
+    module = module.to(device=problem.device, dtype=problem.dtype)
+    linear = _linear(module)
+    with torch.no_grad():
+        if linear is not None and plan.rescale:
+            saved = (problem.optimizer_state or {}).get("input_scale")
+            linear.input_scale = saved or unit_scale(problem.features, problem.weights.of_rows)[0]
+        if problem.start is not None:
+            module.load_state_dict({name: torch.as_tensor(value) for name, value in problem.start.items()})
+            if linear is not None:
+                linear.weight.div_(linear.input_scale)
+        elif linear is not None and prior is not None:
+            linear.bias.copy_(prior)
+    return module
+
+
+def _optimizer(problem: Problem, plan: Plan, module: nn.Module, state: State | None) -> torch.optim.Optimizer:
+    """One parameter group for penalised weights, one for the rest, and one for each learned tensor of the state."""
+    linear = _linear(module)
+    scale = 1.0 if linear is None else linear.input_scale
+    weights = [p for p in module.parameters() if p.ndim > 1]
+    others = [p for p in module.parameters() if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        # alpha / (2 L) ||W||^2 in the units of the features as passed.
+        {"params": weights, "weight_decay": problem.alpha / problem.labels.n_labels * scale**2},
+        {"params": others},
+    ]
+    for name, spec in problem.loss.state_spec().items():
+        if spec.learned and state is not None:
+            rate = plan.learning_rate * spec.learning_rate_multiplier
+            groups.append({"params": [state[name].requires_grad_()], "lr": rate})
+    if plan.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=plan.learning_rate, fused=problem.device.type in ("cpu", "cuda"))
+    return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=plan.momentum)
+
+
+def _parameters(module: nn.Module) -> dict[str, NDArray[Any]]:
+    """Parameters and buffers as arrays of their own, in the units of the features as passed."""
+    arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in module.state_dict().items()}
+    linear = _linear(module)
+    if linear is not None:
+        arrays["weight"] *= arrays["weight"].dtype.type(linear.input_scale)
+    return arrays
+
+
+def _start_state(problem: Problem) -> State | None:
+    loss = problem.loss
+    if not loss.state_spec():
+        return None
+    generator = torch.Generator().manual_seed(problem.seed)
+    state = loss.init_state(LabelSource(problem.labels, torch.device("cpu")).all(), generator, problem.previous_state)
+    return None if state is None else {name: tensor.to(problem.device) for name, tensor in state.items()}
+
+
+def _relabel(
+    problem: Problem, module: nn.Module, labels: LabelMatrix, generator: torch.Generator, epoch: int
+) -> LabelMatrix:
+    assert problem.relabeling is not None
+    context = RelabelingContext(
+        epoch=epoch,
+        given=problem.labels,
+        current=labels,
+        logits=lambda rows: predict_logits(module, problem.features, rows),
+        features=problem.features.batch,
+        generator=generator,
+    )
+    return apply_relabeling(problem.relabeling, context)
+
+
+def _run_epoch(
+    problem: Problem,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    labels: LabelSource,
+    state: State | None,
+    batches: tuple[Tensor, ...],
+    epoch: int,
+) -> float:
+    """One pass over the training set; returns the mean of the batches' losses, weighted by their rows."""
+    loss, regularizer, device = problem.loss, problem.regularizer, problem.device
+    projections = [(name, spec.project) for name, spec in loss.state_spec().items() if spec.project is not None]
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    for rows in batches:
+        features = problem.features.batch(rows)
+        index = rows.to(device)
+        block = labels.rows(index)
+        weights = problem.weights.rows(index, block)
+        logits = module(features)
+        if regularizer is None:
+            value, gradient = loss.value_and_gradient(
+                logits.detach(), block, state, rows=index, epoch=epoch, weights=weights
+            )
+            logits.backward(gradient)
+        else:
+            term = regularizer(BatchContext(features, logits, block, index, module, epoch))
+            whole = loss(logits, block, state, rows=index, epoch=epoch, weights=weights) + term
+            whole.backward()
+            value = whole.detach()
+        optimizer.step()
+        optimizer.zero_grad()
+        if state is not None and projections:
+            with torch.no_grad():
+                for name, project in projections:
+                    state[name].copy_(project(state[name]))
+        total += value * len(rows)
+    return float(total) / problem.features.n_rows
+
+
+def train(problem: Problem, plan: Plan) -> Solution:
+    """Train a head by minibatches.
+
+    Parameters
+    ----------
+    problem : Problem
+        The training task.
+    plan : Plan
+        Numbers to run by.
+
+    Returns
+    -------
+    Solution
+        Of the best epoch by validation score, else of the last.
+
+    Raises
+    ------
+    ValueError
+        If the loss stops being finite.
+    """
+    generator = torch.Generator().manual_seed(problem.seed)
+    state = _start_state(problem)
+    labels = _Labels(problem, problem.labels, state)
+    module = _build(problem, plan, labels.prior)
+    module.train()
+    optimizer = _optimizer(problem, plan, module, state)
+    if problem.optimizer_state is not None:
+        optimizer.load_state_dict(problem.optimizer_state["optimizer"])
+    history: list[dict[str, Any]] = []
+    best, progress = _Best(), _Best()
+    start = time.perf_counter()
+    stopped = False
+    for epoch in range(problem.first_epoch, problem.first_epoch + plan.max_epochs):
+        if problem.relabeling is not None and history:
+            relabelled = _relabel(problem, module, labels.matrix, generator, epoch)
+            if relabelled is not labels.matrix:
+                labels = _Labels(problem, relabelled, state)
+        n_rows = problem.features.n_rows
+        order = torch.randperm(n_rows, generator=generator) if plan.shuffle else torch.arange(n_rows)
+        value = _run_epoch(problem, module, optimizer, labels.source, state, order.split(plan.batch_size), epoch)
+        if not np.isfinite(value):
+            raise ValueError(
+                f"The training loss became {value} in epoch {epoch}: lower solver__learning_rate (now "
+                f"{plan.learning_rate:g}), or look for extreme values in X."
+            )
+        problem.loss.end_epoch(state, epoch)
+        record: dict[str, Any] = {"epoch": epoch, "loss": value, "seconds": time.perf_counter() - start}
+        progress.update(-value, epoch, plan.tol * abs(value))
+        if problem.validation is not None:
+            record["validation_score"] = score = problem.validation(module)
+            if best.update(score, epoch, 0.0):
+                best.parameters = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+                best.state = None if state is None else {n: t.detach().clone() for n, t in state.items()}
+        history.append(record)
+        stopped = problem.monitor(record, lambda: _parameters(module))
+        waited = best.waited if problem.validation is not None else progress.waited
+        if stopped or (plan.patience is not None and waited >= plan.patience):
+            stopped = True
+            break
+    if plan.patience is not None and not stopped and problem.first_epoch == 1:
+        warnings.warn(
+            f"Training did not stop improving within max_epochs={plan.max_epochs}: raise solver__max_epochs.",
+            ConvergenceWarning,
+            stacklevel=5,
+        )
+    optimizer_state = {
+        "optimizer": optimizer.state_dict(),
+        "input_scale": getattr(module, "input_scale", None),
+    }
+    if best.epoch is not None:
+        module.load_state_dict(best.parameters)
+        state = best.state
+    linear = _linear(module)
+    if linear is not None and labels.prior is not None and not problem.incremental:
+        with torch.no_grad():
+            linear.weight[labels.unfitted] = 0
+            linear.bias[labels.unfitted] = labels.prior[labels.unfitted].to(linear.bias.dtype)
+    return Solution(
+        parameters=_parameters(module),
+        state=None if state is None else {name: tensor.detach() for name, tensor in state.items()},
+        labels=labels.matrix,
+        history=history,
+        n_iter=len(history),
+        best_epoch=best.epoch,
+        unfitted=labels.unfitted.cpu().numpy(),
+        optimizer_state=optimizer_state,
+    )

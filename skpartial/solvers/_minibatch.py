@@ -1,0 +1,186 @@
+"""The minibatch solver: trains any loss and any head with the one training loop of the package."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from skpartial.heads._linear import Linear
+from skpartial.solvers._base import Solver
+from skpartial.solvers._loop import Plan, train
+from skpartial.solvers._problem import Problem, Solution
+
+__all__ = ["Minibatch"]
+
+
+class Minibatch(Solver):
+    """Train by stochastic gradients over seeded, shuffled batches of rows.
+
+    Batches are slices of tensors that stay on the device. Features are rescaled by one number inside the loop, so that
+    a learning rate means the same whatever their units: it refers to features whose values have a root mean square of
+    1. The L2 penalty and the fitted coefficients refer to the features as they were passed.
+
+    Parameters
+    ----------
+    optimizer : {"adam", "sgd"}, default="adam"
+        Adam, or gradient descent with momentum.
+    learning_rate : float or None, default=None
+        Step size. None takes a step that moves a logit by about the same amount whatever the number of features.
+    max_epochs : int or None, default=None
+        Passes over the training set. None takes 25, as published for linear classifiers.
+    batch_size : int or None, default=None
+        Rows in a batch. None takes 16 for small training sets and up to 256 for large ones, so that an epoch has at
+        least a hundred steps where possible.
+    momentum : float, default=0.9
+        Of "sgd".
+    patience : int or None, default=None
+        Stop after this many epochs without a better validation score; without validation rows, without a lower
+        training loss. None always runs `max_epochs`.
+    tol : float, default=1e-4
+        What counts as a lower training loss for `patience`, relative to the best.
+    shuffle : bool, default=True
+        Whether rows are drawn in a new order in every epoch.
+    max_resident_bytes : float or None, default=None
+        Features larger than this stay where they are and travel to the device by the batch; None takes what the device
+        has free.
+
+    Examples
+    --------
+    >>> from skpartial import PartialLabelClassifier
+    >>> from skpartial.solvers import Minibatch
+    >>> clf = PartialLabelClassifier(loss="an", solver=Minibatch(learning_rate=1e-3, batch_size=16))
+    >>> clf.set_params(solver__max_epochs=10).solver
+    Minibatch(batch_size=16, learning_rate=0.001, max_epochs=10)
+    """
+
+    def __init__(
+        self,
+        optimizer: Literal["adam", "sgd"] = "adam",
+        learning_rate: float | None = None,
+        max_epochs: int | None = None,
+        batch_size: int | None = None,
+        momentum: float = 0.9,
+        patience: int | None = None,
+        tol: float = 1e-4,
+        shuffle: bool = True,
+        max_resident_bytes: float | None = None,
+    ) -> None:
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.momentum = momentum
+        self.patience = patience
+        self.tol = tol
+        self.shuffle = shuffle
+        self.max_resident_bytes = max_resident_bytes
+
+    def max_steps(self, problem: Problem) -> int:
+        """Epochs at most.
+
+        Parameters
+        ----------
+        problem : Problem
+            The training task.
+
+        Returns
+        -------
+        int
+            `max_epochs`, or its default.
+        """
+        return 25 if self.max_epochs is None else int(self.max_epochs)
+
+    def check(self, problem: Problem) -> None:
+        """Refuse parameters out of range.
+
+        Parameters
+        ----------
+        problem : Problem
+            The training task.
+
+        Raises
+        ------
+        ValueError
+            Naming the parameter and its value.
+        """
+        if self.optimizer not in ("adam", "sgd"):
+            raise ValueError(f"Minibatch: optimizer must be 'adam' or 'sgd', got {self.optimizer!r}.")
+        for name, low, optional in (
+            ("learning_rate", 0.0, True),
+            ("max_epochs", 1, True),
+            ("batch_size", 1, True),
+            ("patience", 1, True),
+            ("momentum", 0.0, False),
+            ("tol", 0.0, False),
+        ):
+            value = getattr(self, name)
+            if value is None and optional:
+                continue
+            whole = isinstance(low, int)
+            kinds = (int, np.integer) if whole else (int, float, np.number)
+            if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value < float("inf"):
+                kind = "a whole number" if whole else "a number"
+                raise ValueError(f"Minibatch: {name} must be {kind} of at least {low:g}, got {value!r}.")
+        if not self.momentum < 1:
+            raise ValueError(f"Minibatch: momentum must be below 1, got {self.momentum!r}.")
+
+    def plan(self, problem: Problem) -> Plan:
+        """Settle what the parameters leave open.
+
+        Parameters
+        ----------
+        problem : Problem
+            The training task.
+
+        Returns
+        -------
+        Plan
+            Numbers for the loop.
+        """
+        batch_size = self.batch_size
+        if batch_size is None:
+            batch_size = int(np.clip(problem.features.n_rows // 100, 16, 256))
+        learning_rate = self.learning_rate
+        if learning_rate is None:
+            learning_rate = default_learning_rate(
+                self.optimizer, problem.features.n_features, problem.labels.n_labels, self.momentum
+            )
+        return Plan(
+            optimizer=self.optimizer,
+            learning_rate=float(learning_rate),
+            momentum=float(self.momentum),
+            max_epochs=self.max_steps(problem),
+            batch_size=int(batch_size),
+            shuffle=bool(self.shuffle),
+            patience=self.patience,
+            tol=float(self.tol),
+            rescale=isinstance(problem.head, Linear),
+        )
+
+    def solve(self, problem: Problem) -> Solution:
+        """Train.
+
+        Parameters
+        ----------
+        problem : Problem
+            The training task.
+
+        Returns
+        -------
+        Solution
+            Parameters, state and history of the best epoch by validation, else of the last.
+        """
+        self.check(problem)
+        return train(problem, self.plan(problem))
+
+
+def default_learning_rate(optimizer: str, n_features: int, n_labels: int, momentum: float) -> float:
+    """Step size for features with a root mean square of 1.
+
+    A step of Adam moves every weight by about the rate, so a logit of d features by up to rate x d. Gradient descent
+    sees a gradient that is a mean over L labels, and momentum multiplies its steps by 1 / (1 - momentum).
+    """
+    if optimizer == "adam":
+        return 1 / max(n_features, 30)
+    return 5 * (1 - momentum) * n_labels / max(n_features, 30)

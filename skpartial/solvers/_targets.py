@@ -1,0 +1,116 @@
+"""Targets and weights of a pointwise loss over the whole training set, as the convex problem needs them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from skpartial.losses import Block, PointwiseLoss
+from skpartial.losses._base import State
+from skpartial.solvers._problem import LabelSource, Problem
+
+__all__ = ["FoldedTargets", "prior_intercepts", "target_masses"]
+
+
+class FoldedTargets:
+    r"""Blocks of s = w and a = w t, with the sample weights in them: the entry's loss is s softplus(x) - a x.
+
+    Parameters
+    ----------
+    problem : Problem
+        Gives sample weights, type and device.
+    loss : PointwiseLoss
+        Gives targets and weights.
+    source : LabelSource
+        The labels of this round.
+    logits : Tensor of shape (n, L), or None
+        For rules that look at them.
+    state : dict of str to Tensor, or None
+        The loss's.
+    epoch : int
+        The round.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        loss: PointwiseLoss,
+        source: LabelSource,
+        *,
+        logits: Tensor | None = None,
+        state: State | None = None,
+        epoch: int = 1,
+    ) -> None:
+        self.problem, self.loss, self.source = problem, loss, source
+        self.logits, self.state, self.epoch = logits, state, epoch
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the sample weights over all entries: what the loss divides by."""
+        weights, labels = self.problem.weights, self.source
+        n_rows, n_labels = labels.matrix.shape
+        if weights.sample is None and weights.by_class is None:
+            return float(n_rows * n_labels)
+        total, step = 0.0, max(1, (1 << 20) // n_labels)
+        for start in range(0, n_rows, step):
+            part = slice(start, start + step)
+            block = weights.rows(part, labels.rows(part))
+            assert block is not None
+            total += float(block.sum(dtype=torch.float64)) * (n_labels if block.ndim == 1 else 1)
+        return total
+
+    def __call__(self, part: slice) -> tuple[Tensor, Tensor]:
+        """Blocks of s and a of a slice of rows, each of shape (b, L)."""
+        labels = self.source.rows(part)
+        block = Block(
+            labels,
+            None if self.logits is None else self.logits[part],
+            self.state,
+            torch.arange(part.start, part.start + len(labels), device=labels.device),
+            self.epoch,
+            self.problem.dtype,
+        )
+        target, rule = self.loss.targets(block)
+        weights = self.problem.weights.rows(part, labels)
+        if weights is None:
+            s = torch.ones_like(target) if rule is None else rule.expand_as(target)
+        else:
+            weights = weights[:, None] if weights.ndim == 1 else weights
+            s = (weights if rule is None else rule * weights).expand_as(target)
+        return s, s * target
+
+
+def target_masses(targets: FoldedTargets) -> tuple[Tensor, Tensor]:
+    """Sums over rows of s and of a, for every label, in float64."""
+    n_rows, n_labels = targets.source.matrix.shape
+    mass = torch.zeros(2, n_labels, dtype=torch.float64, device=targets.problem.device)
+    step = max(1, (1 << 20) // n_labels)
+    for start in range(0, n_rows, step):
+        s, a = targets(slice(start, min(start + step, n_rows)))
+        mass[0] += s.sum(0, dtype=torch.float64)
+        mass[1] += a.sum(0, dtype=torch.float64)
+    return mass[0], mass[1]
+
+
+def prior_intercepts(total: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Which labels have one sign only, or nothing, and the intercept that every label starts from.
+
+    The intercept of a one-sided label has no optimum: it keeps the log odds after half an entry of each sign is added.
+
+    Parameters
+    ----------
+    total, present : Tensor of shape (L,)
+        Weight of all entries, and of the presences among them.
+
+    Returns
+    -------
+    unfitted : Tensor of bool, shape (L,)
+        Labels that cannot be fitted.
+    intercepts : Tensor of float64, shape (L,)
+        Log odds.
+    """
+    absent = total - present
+    tiny = 1e-7 * total.clamp(min=1e-30)
+    unfitted = (present <= tiny) | (absent <= tiny)
+    odds = torch.where(unfitted, (present + 0.5) / (absent + 0.5), present / absent)
+    return unfitted, odds.log()

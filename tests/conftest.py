@@ -1,0 +1,57 @@
+"""Fixtures that the whole suite shares."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+# Before the first import of scipy: one of scikit-learn's checks is skipped without it.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+# Times of examples vary with the machine; what they compute does not.
+hypothesis.settings.register_profile("skpartial", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis.settings.load_profile("skpartial")
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], dict[str, NDArray[np.float64]]]:
+    """Reference arrays that the authors' released code computed, by file name."""
+
+    def load(name: str) -> dict[str, NDArray[np.float64]]:
+        with np.load(DATA / f"{name}.npz") as archive:
+            return dict(archive)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real data sets, which do not travel with the package."""
+    folder = os.environ.get("SKPARTIAL_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("real data are not at hand: set SKPARTIAL_DATA to the folder that holds features/")
+    return Path(folder)
+
+
+@pytest.fixture
+def partial_data() -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+    """Small linear problem with 5 labels, of which a third of the entries are known."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 6))
+    logits = X @ rng.normal(size=(6, 5)) - 0.5
+    complete = np.where(rng.logistic(size=logits.shape) < logits, 1, -1)
+    return X, np.where(rng.random(complete.shape) < 0.35, complete, 0).astype(np.int8)

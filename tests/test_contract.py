@@ -1,0 +1,135 @@
+"""Smaller promises of the estimators, each by a test that fails without it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from skpartial import PartialLabelClassifier, SinglePositiveClassifier
+from skpartial.losses import AssumeNegative, IgnoreUnknown, StateTensor, Traits
+from skpartial.relabeling import Relabeling
+from skpartial.solvers import FullBatch, Minibatch
+
+
+def test_balanced_weights_count_sample_weights(partial_data):
+    """A weight of two is a repetition, for class weights as well."""
+    X, Y = partial_data
+    counts = np.random.default_rng(0).integers(0, 3, size=len(X))
+    tight = FullBatch(tol=1e-10)
+    weighted = PartialLabelClassifier("iu", class_weight="balanced", solver=tight).fit(X, Y, sample_weight=counts)
+    repeated = PartialLabelClassifier("iu", class_weight="balanced", solver=tight)
+    repeated.fit(X.repeat(counts, axis=0), Y.repeat(counts, axis=0))
+    np.testing.assert_allclose(weighted.coef_, repeated.coef_, atol=1e-5)
+
+
+class NeedsAbsences(IgnoreUnknown):
+    def traits(self):
+        return Traits(convex=True, unknown="ignored", needs_absent=True)
+
+
+def test_a_loss_that_needs_absences_says_so_before_any_work(partial_data):
+    X, Y = partial_data
+    with pytest.raises(ValueError, match="NeedsAbsences learns from known absences, but y holds no -1"):
+        PartialLabelClassifier(NeedsAbsences()).fit(X, np.where(Y == 1, 1, 0))
+    PartialLabelClassifier(NeedsAbsences()).fit(X, Y)
+
+
+def test_classes_of_held_out_rows_are_those_of_the_fit(partial_data):
+    X, Y = partial_data
+    y = np.where(Y[:, 0] == 1, "yes", "no")
+    clf = PartialLabelClassifier(solver=Minibatch(max_epochs=2), random_state=0).fit(X, y, X_val=X, y_val=y)
+    assert 0 < clf.history_[-1]["validation_score"] <= 1
+    with pytest.raises(ValueError, match="y_val holds classes"):
+        clf.fit(X, y, X_val=X, y_val=np.where(y == "yes", "maybe", "no"))
+
+
+class Counting(IgnoreUnknown):
+    """Counts epochs in its state."""
+
+    def traits(self):
+        return Traits(iterative=True, unknown="ignored")
+
+    def state_spec(self):
+        return {"epochs": StateTensor()}
+
+    def init_state(self, labels, generator=None, previous=None):
+        return {"epochs": torch.zeros(())}
+
+    def end_epoch(self, state, epoch):
+        state["epochs"] += 1
+        assert state["epochs"] == epoch
+
+    def fitted_attributes(self, state):
+        return {"epochs_seen_": state["epochs"].numpy()}
+
+
+def test_rounds_end_epochs_and_the_best_one_is_kept(partial_data):
+    X, Y = partial_data
+    clf = PartialLabelClassifier(Counting(), solver=FullBatch(rounds=3)).fit(X, Y)
+    assert clf.epochs_seen_ == 3
+    # Every round has the same solution, so that the first is the best.
+    clf = PartialLabelClassifier(Counting(), solver=FullBatch(rounds=3, tol=1e-10)).fit(X, Y, X_val=X, y_val=Y)
+    scores = [record["validation_score"] for record in clf.history_ if "validation_score" in record]
+    assert len(scores) == 3
+    assert clf.best_epoch_ == 1 + int(np.argmax(scores))
+    assert clf.epochs_seen_ == clf.best_epoch_
+
+
+class Growing(Relabeling):
+    """Calls one more row of unknown labels absent each time, going on from the current labels."""
+
+    def relabel(self, context):
+        labels = context.current.toarray()
+        row = np.flatnonzero((labels == 0).any(axis=1))[0]
+        labels[row] = np.where(labels[row] == 0, -1, labels[row])
+        return labels
+
+
+@pytest.mark.parametrize("solver", [FullBatch(rounds=4), Minibatch(max_epochs=4)], ids=["rounds", "epochs"])
+def test_relabelling_sees_the_current_labels(partial_data, solver):
+    X, Y = partial_data
+    clf = PartialLabelClassifier("iu", relabeling=Growing(), solver=solver, random_state=0).fit(X, Y)
+    changed = (clf.relabeled_ != Y).any(axis=1)
+    assert changed.sum() == 3
+
+
+@pytest.mark.parametrize("store, kept", [(True, True), (False, False), ("auto", False)])
+def test_results_of_the_size_of_y_are_kept_as_asked(partial_data, monkeypatch, store, kept):
+    X, Y = partial_data
+    monkeypatch.setattr("skpartial._base._STORE_BYTES", 10)
+    clf = PartialLabelClassifier("iu", relabeling=Growing(), store_state=store, solver=FullBatch(rounds=2)).fit(X, Y)
+    assert hasattr(clf, "relabeled_") == kept
+
+
+def test_prediction_is_in_the_wider_of_the_types(partial_data):
+    X, Y = partial_data
+    double = PartialLabelClassifier().fit(X, Y)
+    logits = double.decision_function(X.astype(np.float32))
+    assert logits.dtype == np.float64
+    np.testing.assert_allclose(logits, X.astype(np.float32).astype(float) @ double.coef_.T + double.intercept_)
+
+
+def test_partial_fit_keeps_its_units(partial_data):
+    """The moments of the optimiser refer to the units of the first batch, whatever those of a later one."""
+    X, Y = partial_data
+    solver = Minibatch(batch_size=len(X), learning_rate=0.01)
+    clf = PartialLabelClassifier(solver=solver, random_state=0).partial_fit(X, Y)
+    scale = clf._optimizer_state["input_scale"]
+    assert clf.partial_fit(100 * X, Y)._optimizer_state["input_scale"] == scale
+
+
+def test_minibatches_start_from_the_prior(partial_data):
+    """Before the first step every label has its known frequency."""
+    X, Y = partial_data
+    clf = PartialLabelClassifier("iu", solver=Minibatch(learning_rate=0.0, max_epochs=1)).fit(X, Y)
+    np.testing.assert_allclose(clf.predict_proba(X)[0], (Y == 1).sum(0) / (Y != 0).sum(0), rtol=1e-6)
+
+
+def test_history_weighs_batches_by_their_rows(partial_data):
+    """120 rows in batches of 100 and 20: the mean over rows, not over batches."""
+    X, Y = partial_data
+    solver = Minibatch(learning_rate=0.0, max_epochs=1, batch_size=100, shuffle=False)
+    clf = SinglePositiveClassifier("an", solver=solver).fit(X, Y)
+    logits = torch.tensor(clf.decision_function(X))
+    assert clf.history_[0]["loss"] == pytest.approx(AssumeNegative()(logits, torch.tensor(Y)).item(), rel=1e-6)
