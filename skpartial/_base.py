@@ -450,7 +450,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
             dtype = torch.promote_types(dtype, weight.dtype)
             # One pass over X: by the chunk where it would have to be converted or moved, else in place.
             features = as_features(X, dtype=dtype, device=device, max_resident_bytes=0)
-            logits = features.matmul(weight.to(device, dtype).T).add_(bias.to(device, dtype))
+            logits = features.forward(weight.to(device, dtype)).T + bias.to(device, dtype)
         else:
             module = heads.get(self.head).build(*self._fitted_shape)
             module.load_state_dict({name: torch.as_tensor(value) for name, value in parameters.items()})

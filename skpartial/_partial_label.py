@@ -81,7 +81,7 @@ class PartialLabelClassifier(BasePartialLabelClassifier):
     head_parameters_ : dict of str to ndarray, or None
         Parameters of another head.
     n_iter_ : int
-        Epochs, or Newton steps, done.
+        Epochs, or steps of the full-batch solver, done.
     history_ : list of dict
         A record for every epoch or step: losses, seconds, and the validation score if there is one.
     best_epoch_ : int

@@ -1,103 +1,215 @@
-"""One convex round: every label by the method that suits the number of its rows."""
+"""One convex round: all labels to their optimum together, each with its own step and its own convergence."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from skpartial.solvers._coordinates import Coordinates, choose_coordinates
-from skpartial.solvers._newton import LogisticProblem, minimize
-from skpartial.solvers._problem import Problem
-from skpartial.solvers._row_space import labels_of_few_rows, solve_by_rows
+from skpartial.solvers._directions import Direction, ExactNewton, QuasiNewton
+from skpartial.solvers._features import Features, Standardized, moments, overflow_error
+from skpartial.solvers._logistic import LogisticProblem, Point
 
-__all__ = ["ConvexSolver"]
+__all__ = ["Outcome", "Report", "solve_round"]
 
-# Told of the objectives and relative gaps of all labels, and of how to get their weights; True asks to stop.
+# Exact Hessians up to this many features, and up to this many products for all labels: they take milliseconds then.
+_EXACT_FEATURES = 64
+_EXACT_PRODUCTS = 1 << 27
+# Quadratic convergence makes this exactness cost a step or two.
+_EXACT_TOLERANCE = 1e-13
+# Steps over which the pace of the descent is measured.
+_PACE = 5
+
+# Told of the objectives and relative gaps of all labels, and of how to get their parameters; True asks to stop.
 Report = Callable[[Tensor, Tensor, Callable[[], Tensor]], bool]
 
 
-class ConvexSolver:
-    """Solves the convex problems of a fit, one a round.
+@dataclass
+class Outcome:
+    """What a round came to.
 
     Parameters
     ----------
-    problem : Problem
-        The training task.
+    theta : Tensor of shape (L, d + 1)
+        Weights, and intercepts in the last column.
+    gap : Tensor of float64, shape (L,)
+        Estimated relative gaps.
+    unconverged : Tensor of bool, shape (L,)
+        Labels whose gap is above the tolerance, or whose objective the rounding of the parameters has raised.
+    imprecise : Tensor of bool, shape (L,)
+        Those among them that more steps would not help.
+    """
+
+    theta: Tensor
+    gap: Tensor
+    unconverged: Tensor
+    imprecise: Tensor
+
+
+def _standardize(
+    features: Features, convex: LogisticProblem, alpha: float, *, exact: bool
+) -> tuple[Standardized, Tensor]:
+    """Columns centred and in units that suit the method, and the row weights behind them.
+
+    Rounding then treats columns of different units and offsets alike. Newton's method is best off with every column in
+    a unit of its own. A quasi-Newton method wants the penalty to stay the same along most directions, so that only
+    columns that are much larger than the others are made smaller.
+    """
+    weights, mean, mean_square = moments(features, convex.row_weight)
+    variance = torch.maximum(mean_square - mean.square(), 1e-14 * mean_square)
+    varying = variance[variance > 0]
+    # A column so small that the penalty dominates it is sized by the penalty: the curvature of cross-entropy is a tenth
+    # at probabilities near 0.11 or 0.89.
+    least = 10 * alpha if exact or not len(varying) else 10 * float(varying.median())
+    size = (variance + least).sqrt()
+    limit = torch.finfo(features.dtype).max ** 0.4
+    unit = torch.where(size > 1 / limit, 1 / size, limit if float(size.max()) > 0 else 1.0)
+    return Standardized(features, mean, unit), weights
+
+
+def solve_round(
+    features: Features,
+    convex: LogisticProblem,
+    theta: Tensor,
+    *,
+    alpha: float,
+    tol: float,
+    max_iter: int,
+    report: Report,
+) -> Outcome:
+    """Solve one round.
+
+    Parameters
+    ----------
+    features : Features
+        X, shape (n, d).
+    convex : LogisticProblem
+        The data term.
+    theta : Tensor of shape (L, d + 1)
+        Where to start: weights, and intercepts in the last column. Labels that cannot be fitted keep it.
+    alpha : float
+        L2 penalty of each label's weights.
     tol : float
         Estimated relative gap at which a label has converged.
     max_iter : int
-        Newton steps in a round, at most.
+        Steps at most.
+    report : callable
+        Called after every step.
+
+    Returns
+    -------
+    Outcome
+        Parameters, and which labels converged.
     """
+    theta = theta.clone()
+    n_labels, d = theta.shape[0], features.n_features
+    gaps = torch.zeros(n_labels, dtype=torch.float64, device=theta.device)
+    unconverged = torch.zeros(n_labels, dtype=torch.bool, device=theta.device)
+    active = torch.nonzero(~convex.unfitted).squeeze(1)
+    objectives = torch.zeros_like(gaps)
+    nobody = torch.zeros_like(unconverged)
+    if not len(active):
+        return Outcome(theta, gaps, nobody, nobody)
 
-    def __init__(self, problem: Problem, *, tol: float, max_iter: int) -> None:
-        self.problem, self.tol, self.max_iter = problem, tol, max_iter
-        # Made when a label first needs them: a basis of the rows has its cost.
-        self._coordinates: Coordinates | None = None
+    exact = d <= _EXACT_FEATURES and features.n_rows * (d + 1) ** 2 * len(active) <= _EXACT_PRODUCTS
+    inner, row_weight = _standardize(features, convex, alpha, exact=exact)
+    dtype = torch.float64 if exact else features.dtype
+    products: Features = inner
+    rule: Direction
+    penalty = torch.cat([alpha * inner.unit.square(), inner.unit.new_zeros(1)]).to(dtype)
+    if exact:
+        rule = ExactNewton(inner)
+        products = rule.features
+    else:
+        rule = QuasiNewton(inner, row_weight, penalty)
+    eps = torch.finfo(dtype).eps
+    enough = max(tol, 20 * eps)
+    goal = min(tol, _EXACT_TOLERANCE) if exact else enough
 
-    def __call__(
-        self, convex: LogisticProblem, theta: Tensor, fitted: Tensor, *, scale: float, report: Report
-    ) -> tuple[int, float]:
-        """Solve one round.
+    def outer(parameters: Tensor) -> Tensor:
+        """Parameters for the features as passed, from those for standardised ones."""
+        weights = parameters[:, :-1].double() * inner.unit
+        intercept = parameters[:, -1].double() - weights @ inner.center
+        return torch.cat([weights, intercept[:, None]], dim=1).to(theta.dtype)
 
-        Parameters
-        ----------
-        convex : LogisticProblem
-            The data term.
-        theta : Tensor of shape (d + 1, L)
-            Where to start: weights, and intercepts in the last row. Overwritten with the solution.
-        fitted : Tensor of bool, shape (L,)
-            Labels to solve; the others keep their start.
-        scale : float
-            The factor of the data term.
-        report : callable
-            Called after every step.
+    def forward(parameters: Tensor) -> Tensor:
+        return products.forward(parameters[:, :-1]).add_(parameters[:, -1:])
 
-        Returns
-        -------
-        unconverged : int
-            How many labels did not reach the tolerance.
-        gap : float
-            The largest relative gap.
-        """
-        problem = self.problem
-        fitted = fitted.clone()
-        objectives = torch.zeros(len(fitted), dtype=torch.float64, device=theta.device)
-        gaps = torch.zeros_like(objectives)
-        few = labels_of_few_rows(convex, problem.features, problem.alpha, fitted)
-        if len(few):
-            solved = solve_by_rows(problem.features, convex, few, scale=scale, alpha=problem.alpha, tol=self.tol)
-            theta[:, solved.labels] = solved.theta
-            objectives[solved.labels], gaps[solved.labels] = solved.objective, solved.gap
-            fitted[solved.labels] = False
-            if not bool(fitted.any()):
-                report(objectives, gaps, lambda: theta)
-        if not bool(fitted.any()):
-            return 0, float(gaps.max())
+    def gradient_at(point: Point) -> Tensor:
+        data = products.backward(point.residual)
+        return torch.cat([data, point.residual.sum(1, keepdim=True)], dim=1).addcmul_(point.theta, penalty)
 
-        if self._coordinates is None:
-            self._coordinates = choose_coordinates(problem)
-        coordinates = self._coordinates
-        inner = torch.cat([coordinates.of_weights(theta[:-1]), theta[-1:]])
+    given = theta[active].double()
+    start = torch.cat([given[:, :-1] / inner.unit, given[:, -1:] + given[:, :-1] @ inner.center[:, None]], dim=1)
+    start = start.to(dtype)
+    plain = not bool((start[:, :-1] != 0).any())
+    logits = start[:, -1:].expand(-1, features.n_rows).clone() if plain else forward(start)
+    point = Point(convex.take(active, dtype), start, logits, penalty)
+    gradient = gradient_at(point)
+    values = [point.value.clone()]
+    renewed = torch.zeros(len(active), dtype=torch.int64, device=theta.device)
 
-        def current() -> Tensor:
-            result = theta.clone()
-            result[:, fitted] = torch.cat([coordinates.weights(inner[:-1][:, fitted]), inner[-1:, fitted]])
-            return result
+    def current() -> Tensor:
+        now = theta.clone()
+        now[active] = outer(point.theta)
+        return now
 
-        result = minimize(
-            coordinates.features,
-            convex,
-            theta=inner,
-            scale=scale,
-            penalty=coordinates.penalty,
-            tol=self.tol,
-            max_iter=self.max_iter,
-            on_iteration=lambda _, objectives, gaps: report(objectives, gaps, current),
-            active=torch.nonzero(fitted).squeeze(1),
-            objectives=objectives,
-            gaps=gaps,
-        )
-        theta.copy_(current())
-        return int((~result.converged).sum()), float(result.gap.max())
+    for _ in range(max_iter):
+        direction = rule(point, gradient)
+        slope = (gradient.double() * direction.double()).sum(1)
+        if not bool((torch.isfinite(slope) & torch.isfinite(point.value)).all()):
+            raise overflow_error(features.dtype)
+        length = point.advance(direction, forward(direction), slope)
+        previous, gradient = gradient, gradient_at(point)
+        rule.learn(direction.mul_(length), gradient - previous)
+        values.append(point.value.clone())
+        del values[: -2 * _PACE - 1]
+
+        # Half the slope is what a quadratic model promises. A model that is wrong promises too little, and the descent
+        # goes on: the steps to come are a geometric series, whose ratio the last ones tell.
+        promised = 0.5 * slope.abs()
+        exhausted = torch.zeros_like(slope, dtype=torch.bool)
+        if len(values) > 2 * _PACE:
+            recent = (values[-1 - _PACE] - values[-1]).clamp(min=0)
+            earlier = (values[0] - values[-1 - _PACE]).clamp(min=1e-300)
+            ratio = (recent / earlier).clamp(max=0.95)
+            promised = torch.maximum(promised, recent * ratio / (1 - ratio))
+            exhausted = recent <= eps * point.value.abs()
+        gap = promised / point.value.abs().clamp(min=torch.finfo(torch.float64).tiny)
+        gaps[active], objectives[active] = gap, point.value
+        finished = gap <= goal
+        # Where nothing moves any more, what was learned may be at fault, once; after that it is the arithmetic.
+        stuck = ((slope >= 0) | exhausted) & ~finished
+        if bool(stuck.any()):
+            rule.forget(stuck & (renewed == 0))
+            renewed = torch.where(stuck | (renewed > 0), renewed + 1, 0)
+            finished |= stuck & (renewed > 2 * _PACE)
+        unconverged[active] = gap > enough
+        stop = report(objectives, gaps, current)
+        if stop or bool(finished.all()):
+            break
+        # Labels that have arrived are taken out in groups: until then their steps do no harm.
+        if 8 * int(finished.sum()) >= len(active):
+            theta[active] = outer(point.theta)
+            kept = torch.nonzero(~finished).squeeze(1)
+            active, renewed, gradient = active[kept], renewed[kept], gradient[kept]
+            values = [value[kept] for value in values]
+            point.keep(kept)
+            rule.keep(kept)
+    theta[active] = outer(point.theta)
+
+    # Parameters are rounded to the type of the features, and features far from zero magnify that.
+    fitted = torch.nonzero(~convex.unfitted).squeeze(1)
+    chosen, weights = convex.take(fitted), theta[fitted]
+    logits = features.forward(weights[:, :-1]).add_(weights[:, -1:])
+    reached = 0.5 * alpha * weights[:, :-1].double().square().sum(1)
+    for part in chosen.blocks():
+        reached[part] += chosen.data_term(part, logits[part])
+    excess = (reached - objectives[fitted]) / objectives[fitted].abs().clamp(min=1e-300)
+    imprecise = nobody.clone()
+    imprecise[fitted] = excess > 4 * enough
+    gaps[fitted] = torch.where(imprecise[fitted], excess, gaps[fitted])
+    imprecise[active] |= (renewed > 2 * _PACE) & unconverged[active]
+    return Outcome(theta, gaps, unconverged | imprecise, imprecise)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,11 +13,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Features", "Rescaled", "as_features", "as_tensor", "compute_dtype", "overflow_error", "unit_scale"]
+__all__ = [
+    "Features",
+    "Standardized",
+    "as_features",
+    "as_tensor",
+    "compute_dtype",
+    "moments",
+    "overflow_error",
+    "unit_scale",
+]
 
 # Bytes of a chunk that travels to the device: large enough to hide the launch, small enough to leave room.
 _CHUNK_BYTES = 64 << 20
-_FEW_COLUMNS = 64
+# Bytes of a block of rows that is worked on in float64: it then stays in the processor's cache.
+_BLOCK_BYTES = 1 << 20
 
 
 def as_tensor(array: NDArray[Any]) -> Tensor:
@@ -68,26 +78,21 @@ class Features(ABC):
         self.dtype = dtype
         self.device = device
 
-    @property
-    def n_stored(self) -> int:
-        """How many values a product reads."""
-        return self.n_rows * self.n_features
+    @abstractmethod
+    def forward(self, weights: Tensor) -> Tensor:
+        """Scores of every row under weights of shape (k, n_features): shape (k, n_rows)."""
 
     @abstractmethod
-    def matmul(self, right: Tensor) -> Tensor:
-        """Product with a matrix of shape (n_features, k): shape (n_rows, k)."""
-
-    @abstractmethod
-    def rmatmul(self, right: Tensor) -> Tensor:
-        """Product of the transpose with a matrix of shape (n_rows, k): shape (n_features, k)."""
+    def backward(self, scores: Tensor) -> Tensor:
+        """Rows summed up, weighted by scores of shape (k, n_rows): shape (k, n_features)."""
 
     @abstractmethod
     def batch(self, rows: Tensor) -> Tensor:
         """Rows by their indices: shape (b, n_features), sparse COO where the features are sparse on the CPU."""
 
     @abstractmethod
-    def mean_squares(self, row_weight: Tensor) -> Tensor:
-        """Mean square of every column, rows weighted by what sums to 1: float64, on the CPU."""
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Slices of rows with their features in float64, dense or sparse."""
 
 
 class ResidentFeatures(Features):
@@ -97,25 +102,20 @@ class ResidentFeatures(Features):
         super().__init__((X.shape[0], X.shape[1]), X.dtype, X.device)
         self.X = X
 
-    # With few columns on the right, matrix libraries for the CPU are up to three times faster the other way round.
-    def matmul(self, right: Tensor) -> Tensor:
-        if right.shape[1] > _FEW_COLUMNS or self.X.is_cuda:
-            return self.X @ right
-        return (right.T.contiguous() @ self.X.T).T.contiguous()
+    def forward(self, weights: Tensor) -> Tensor:
+        return weights @ self.X.T
 
-    def rmatmul(self, right: Tensor) -> Tensor:
-        if right.shape[1] > _FEW_COLUMNS or self.X.is_cuda:
-            return self.X.T @ right
-        return (right.T.contiguous() @ self.X).T.contiguous()
+    def backward(self, scores: Tensor) -> Tensor:
+        return scores @ self.X
 
     def batch(self, rows: Tensor) -> Tensor:
         return self.X.index_select(0, rows.to(self.device))
 
-    def mean_squares(self, row_weight: Tensor) -> Tensor:
-        step = max(1, _CHUNK_BYTES // (8 * self.n_features))
-        weights = row_weight.to(self.device).split(step)
-        parts = [w @ X.double().square() for X, w in zip(self.X.split(step), weights)]
-        return torch.stack(parts).sum(0).cpu()
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        step = max(1, _BLOCK_BYTES // (8 * self.n_features))
+        for start in range(0, self.n_rows, step):
+            part = slice(start, min(start + step, self.n_rows))
+            yield part, self.X[part].double()
 
 
 class StreamedFeatures(Features):
@@ -143,24 +143,21 @@ class StreamedFeatures(Features):
             part = slice(start, min(start + self.chunk, self.n_rows))
             yield part, self._rows(part)
 
-    def matmul(self, right: Tensor) -> Tensor:
-        result = torch.empty(self.n_rows, right.shape[1], dtype=self.dtype, device=self.device)
-        for part, X in self.chunks():
-            torch.matmul(X, right, out=result[part])
-        return result
+    def forward(self, weights: Tensor) -> Tensor:
+        return torch.cat([weights @ X.T for _, X in self.chunks()], dim=1)
 
-    def rmatmul(self, right: Tensor) -> Tensor:
-        result = torch.zeros(self.n_features, right.shape[1], dtype=self.dtype, device=self.device)
+    def backward(self, scores: Tensor) -> Tensor:
+        result = torch.zeros(len(scores), self.n_features, dtype=self.dtype, device=self.device)
         for part, X in self.chunks():
-            result.addmm_(X.T, right[part])
+            result.addmm_(scores[:, part], X)
         return result
 
     def batch(self, rows: Tensor) -> Tensor:
         return self._rows(rows if isinstance(self.X, Tensor) else rows.cpu().numpy())
 
-    def mean_squares(self, row_weight: Tensor) -> Tensor:
-        weights = row_weight.to(self.device)
-        return torch.stack([weights[part] @ X.double().square() for part, X in self.chunks()]).sum(0).cpu()
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        for part, X in self.chunks():
+            yield part, X.double()
 
 
 class SparseFeatures(Features):
@@ -171,57 +168,123 @@ class SparseFeatures(Features):
         self.X = X.astype(torch.empty(0, dtype=dtype).numpy().dtype, copy=False)
         self._transposed = self.X.T
 
-    @property
-    def n_stored(self) -> int:
-        return int(self.X.nnz)
+    def forward(self, weights: Tensor) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray((self.X @ weights.numpy().T).T))
 
-    def matmul(self, right: Tensor) -> Tensor:
-        return torch.from_numpy(self.X @ right.numpy())
-
-    def rmatmul(self, right: Tensor) -> Tensor:
-        return torch.from_numpy(self._transposed @ right.numpy())
+    def backward(self, scores: Tensor) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray((self._transposed @ scores.numpy().T).T))
 
     def batch(self, rows: Tensor) -> Tensor:
         chosen = self.X[rows.numpy()].tocoo()
         index = torch.from_numpy(np.stack(chosen.coords).astype(np.int64))
         return torch.sparse_coo_tensor(index, torch.from_numpy(chosen.data), chosen.shape, check_invariants=False)
 
-    def mean_squares(self, row_weight: Tensor) -> Tensor:
-        squares = self.X.astype(np.float64)
-        with np.errstate(over="ignore"):
-            np.square(squares.data, out=squares.data)
-            return torch.as_tensor(squares.T @ row_weight.numpy())
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        step = max(4096, _BLOCK_BYTES // self.n_features)
+        for start in range(0, self.n_rows, step):
+            part = slice(start, min(start + step, self.n_rows))
+            yield part, self.batch(torch.arange(part.start, part.stop)).double()
 
 
-class Rescaled(Features):
-    """Features with every column multiplied by a number, which products apply to their small operand or result.
+class Standardized(Features):
+    """Columns centred and rescaled, which products apply to their small operand or result: no copy is made.
 
     Parameters
     ----------
     features : Features
         Of d columns.
-    factors : Tensor of shape (d, 1)
-        On the device and in the type of the features.
+    center, unit : Tensor of float64, shape (d,)
+        What is taken from every column, and what it is then multiplied by.
     """
 
-    def __init__(self, features: Features, factors: Tensor) -> None:
+    def __init__(self, features: Features, center: Tensor, unit: Tensor) -> None:
         super().__init__((features.n_rows, features.n_features), features.dtype, features.device)
-        self.features, self.factors = features, factors
+        self.features = features
+        self.center, self.unit = center.to(features.device), unit.to(features.device)
+        self._unit = self.unit.to(features.dtype)
 
-    def matmul(self, right: Tensor) -> Tensor:
-        return self.features.matmul(right * self.factors)
+    def forward(self, weights: Tensor) -> Tensor:
+        shift = (weights.double() * self.unit) @ self.center
+        return self.features.forward(weights * self._unit).sub_(shift.to(weights.dtype)[:, None])
 
-    def rmatmul(self, right: Tensor) -> Tensor:
-        return self.features.rmatmul(right).mul_(self.factors)
+    def backward(self, scores: Tensor) -> Tensor:
+        total = scores.sum(1, dtype=torch.float64)
+        result = self.features.backward(scores).double().addr_(total, self.center, alpha=-1)
+        return result.mul_(self.unit).to(scores.dtype)
 
     def batch(self, rows: Tensor) -> Tensor:
-        return self.features.batch(rows) * self.factors.T
+        batch = self.features.batch(rows)
+        dense = batch.to_dense() if batch.is_sparse else batch
+        return ((dense.double() - self.center) * self.unit).to(self.dtype)
 
-    def mean_squares(self, row_weight: Tensor) -> Tensor:
-        return self.features.mean_squares(row_weight) * self.factors[:, 0].cpu().double().square()
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        for part, X in self.features.blocks():
+            dense = X.to_dense() if X.is_sparse else X
+            yield part, (dense - self.center) * self.unit
 
 
-def unit_scale(features: Features, row_weight: Tensor | None) -> tuple[float, Tensor]:
+class Moments(NamedTuple):
+    """Weighted means over rows, rows of extreme length counted for less.
+
+    Parameters
+    ----------
+    row_weight : Tensor of float64, shape (n,)
+        What every row counted for; sums to 1.
+    mean, mean_square : Tensor of float64, shape (d,)
+        Of every column.
+    """
+
+    row_weight: Tensor
+    mean: Tensor
+    mean_square: Tensor
+
+
+def moments(features: Features, row_weight: Tensor | None) -> Moments:
+    """Means and mean squares of the columns, by which the solvers choose units.
+
+    A row whose square norm is above 16 times the median counts for as much less: in a logistic model long rows
+    saturate, so that they curve the objective less than their length suggests, and would otherwise set the units alone.
+
+    Parameters
+    ----------
+    features : Features
+        Of n rows.
+    row_weight : Tensor of shape (n,) or None
+        What each row counts for.
+
+    Returns
+    -------
+    Moments
+        On the device of the features.
+
+    Raises
+    ------
+    ValueError
+        If squares of the features overflow float64.
+    """
+    n, device = features.n_rows, features.device
+    weight = torch.ones(n, dtype=torch.float64) if row_weight is None else row_weight.double()
+    weight = weight.to(device).clone()
+    sample = features.batch(torch.nonzero(weight.cpu() > 0).squeeze(1)[:: max(1, n // 512)])
+    sample = sample.to_dense() if sample.is_sparse else sample
+    limit = 16 * float(sample.double().square().sum(1).median())
+    mean = torch.zeros(features.n_features, dtype=torch.float64, device=device)
+    mean_square = torch.zeros_like(mean)
+    for part, X in features.blocks():
+        squares = X * X
+        length = squares.sum(1)
+        length = length.to_dense() if length.is_sparse else length
+        if limit > 0:
+            weight[part] *= (limit / length.clamp(min=limit)).to(weight)
+        mean += (X.T @ weight[part][:, None])[:, 0]
+        mean_square += (squares.T @ weight[part][:, None])[:, 0]
+    total = weight.sum()
+    if not bool(torch.isfinite(mean_square).all()) or not np.isfinite(limit):
+        raise overflow_error(features.dtype)
+    return Moments(weight / total, mean / total, mean_square / total)
+
+
+def unit_scale(features: Features, row_weight: Tensor | None) -> float:
     """Factor that brings the features to a root mean square of 1, so that no solver sees their units.
 
     Parameters
@@ -233,24 +296,13 @@ def unit_scale(features: Features, row_weight: Tensor | None) -> tuple[float, Te
 
     Returns
     -------
-    factor : float
+    float
         1 where all features are zero.
-    mean_squares : Tensor of float64, shape (d,)
-        Mean square of each column.
-
-    Raises
-    ------
-    ValueError
-        If their squares overflow float64.
     """
-    weight = torch.ones(features.n_rows, dtype=torch.float64) if row_weight is None else row_weight.cpu().double()
-    mean_squares = features.mean_squares(weight / weight.sum())
-    root_mean_square = float(mean_squares.mean()) ** 0.5
-    if not np.isfinite(root_mean_square):
-        raise overflow_error(features.dtype)
+    root_mean_square = float(moments(features, row_weight).mean_square.mean()) ** 0.5
     # The square of the factor multiplies the penalty, so it must stay in range as well.
     limit = torch.finfo(features.dtype).max ** 0.4
-    return min(1 / root_mean_square, limit) if root_mean_square > 0 else 1.0, mean_squares
+    return min(1 / root_mean_square, limit) if root_mean_square > 0 else 1.0
 
 
 def _device_budget(device: torch.device) -> float:

@@ -17,17 +17,17 @@ from skpartial.labels import LabelMatrix
 from skpartial.losses import PointwiseLoss
 from skpartial.relabeling import RelabelingContext, apply_relabeling
 from skpartial.solvers._base import Solver
-from skpartial.solvers._convex import ConvexSolver
-from skpartial.solvers._features import StreamedFeatures
-from skpartial.solvers._newton import LogisticProblem
-from skpartial.solvers._problem import LabelSource, Problem, Solution
-from skpartial.solvers._targets import FoldedTargets, prior_intercepts
+from skpartial.solvers._convex import Outcome, solve_round
+from skpartial.solvers._features import Features, StreamedFeatures
+from skpartial.solvers._logistic import LogisticProblem
+from skpartial.solvers._problem import LabelSource, Problem, Solution, start_state
+from skpartial.solvers._targets import FoldedTargets
 
 __all__ = ["FullBatch"]
 
 
 class FullBatch(Solver):
-    r"""Solve all labels together by Newton's method, on features that stay in memory.
+    r"""Solve all labels together, on features that stay in memory.
 
     Minimises, for every label j,
 
@@ -36,20 +36,20 @@ class FullBatch(Solver):
         F_j = \frac{L}{\sum_{ij} s_{ij}} \sum_i s_{ij} w_{ij} \ell(x_{ij}, t_{ij})
         + \frac{\alpha}{2} \lVert w_j \rVert^2
 
-    by Newton's method, each label with its own step length and its own convergence. Labels with weight in few rows (not
-    more than features, nor than 512) are solved by rows, one Cholesky factor a step, and count as one step in
-    `history_`. The others advance together by truncated steps of conjugate gradients with a preconditioner that they
-    share, in a basis of the rows where there are fewer rows than features, else with every column in a unit of its own.
-    A loss whose targets depend on the logits, or a relabelling, is alternated with convex solves in rounds, each of
-    which starts where the last one ended.
+    with columns standardised inside, which changes no solution. All labels advance together, each with its own step
+    length and its own convergence, so that the work is products of the features with one block. Directions are those of
+    L-BFGS, started in every step from a sketch of the features that the labels share, weighted by each label's
+    curvature; up to 64 features they are Newton's, in float64 and to the limit of it. A loss whose targets depend on
+    the logits, or a relabelling, is alternated with convex solves in rounds, each of which starts where the last one
+    ended.
 
     Parameters
     ----------
-    tol : float, default=1e-4
-        A label has converged when its objective is estimated to lie within this relative gap of the optimum. One more
-        step is taken from there. In float32 gaps below about 2e-6 cannot be told.
-    max_iter : int, default=100
-        Newton steps in a round, at most.
+    tol : float, default=1e-5
+        A label has converged when its objective is estimated to lie within this relative gap of the optimum. In float32
+        gaps below about 2e-6 cannot be told.
+    max_iter : int, default=500
+        Steps in a round, at most.
     rounds : int, default=5
         Convex rounds of iterative losses and relabellings; convex losses take one.
     max_resident_bytes : float or None, default=None
@@ -64,7 +64,7 @@ class FullBatch(Solver):
     """
 
     def __init__(
-        self, tol: float = 1e-4, max_iter: int = 100, rounds: int = 5, max_resident_bytes: float | None = None
+        self, tol: float = 1e-5, max_iter: int = 500, rounds: int = 5, max_resident_bytes: float | None = None
     ) -> None:
         self.tol = tol
         self.max_iter = max_iter
@@ -75,7 +75,7 @@ class FullBatch(Solver):
         return self.rounds if problem.loss.traits().iterative or problem.relabeling is not None else 1
 
     def max_steps(self, problem: Problem) -> int:
-        """Newton steps over all rounds, at most.
+        """Steps over all rounds, at most.
 
         Parameters
         ----------
@@ -170,48 +170,43 @@ class FullBatch(Solver):
             If labels did not converge within `max_iter` steps.
         """
         self.check(problem)
-        loss, labels = problem.loss, problem.labels
-        features = problem.features
-        solve_round = ConvexSolver(problem, tol=float(self.tol), max_iter=int(self.max_iter))
+        loss, labels, features = problem.loss, problem.labels, problem.features
         assert isinstance(loss, PointwiseLoss)
         source = LabelSource(labels, problem.device)
         generator = torch.Generator().manual_seed(problem.seed)
-        state = loss.init_state(source.all(), generator) if loss.state_spec() else None
-        theta = torch.zeros(features.n_features + 1, labels.n_labels, dtype=problem.dtype, device=problem.device)
-        warm = problem.start is not None
+        state = start_state(problem)
+        theta = torch.zeros(labels.n_labels, features.n_features + 1, dtype=problem.dtype, device=problem.device)
         if problem.start is not None:
-            theta[:-1] = torch.as_tensor(problem.start["weight"], dtype=problem.dtype).T
-            theta[-1] = torch.as_tensor(problem.start["bias"], dtype=problem.dtype)
+            theta[:, :-1] = torch.as_tensor(problem.start["weight"], dtype=problem.dtype)
+            theta[:, -1] = torch.as_tensor(problem.start["bias"], dtype=problem.dtype)
 
         history: list[dict[str, Any]] = []
         best: tuple[float, Solution] | None = None
-        unfitted = torch.zeros(labels.n_labels, dtype=torch.bool)
-        unconverged, largest_gap, stopped = 0, 0.0, False
-        n_rounds = self._rounds(problem)
-        for epoch in range(1, n_rounds + 1):
-            logits = features.matmul(theta[:-1]).add_(theta[-1]) if loss.traits().iterative or epoch > 1 else None
-            if problem.relabeling is not None and epoch > 1:
+        start = time.perf_counter()
+        stopped = False
+        for epoch in range(1, self._rounds(problem) + 1):
+            relabels = problem.relabeling is not None and epoch > 1
+            logits = None
+            if loss.traits().iterative or relabels:
+                logits = _predict(features, theta)
+            if relabels:
                 assert logits is not None
                 labels = self._relabel(problem, labels, logits, generator, epoch)
                 source = LabelSource(labels, problem.device)
             targets = FoldedTargets(problem, loss, source, logits=logits, state=state, epoch=epoch)
-            convex = LogisticProblem(targets, labels.shape, problem.dtype, problem.device)
-            scale = labels.n_labels / targets.total_weight
-            unfitted, prior = prior_intercepts(convex.weight_mass, convex.present_mass)
-            if epoch == 1 and not warm:
-                theta[-1] = prior.to(problem.dtype)
-            theta[:-1, unfitted] = 0
-            theta[-1, unfitted] = prior[unfitted].to(problem.dtype)
-            start = time.perf_counter()
-
-            fitted = ~unfitted
+            convex = LogisticProblem(targets, problem.dtype, problem.device)
+            del logits
+            prior = convex.prior.to(problem.dtype)
+            if epoch == 1 and problem.start is None:
+                theta[:, -1] = prior
+            theta[convex.unfitted] = torch.cat([torch.zeros_like(theta[:, :-1]), prior[:, None]], 1)[convex.unfitted]
+            fitted = ~convex.unfitted
 
             def report(
                 objective: Tensor,
                 gap: Tensor,
-                weights: Callable[[], Tensor],
+                current: Callable[[], Tensor],
                 epoch: int = epoch,
-                start: float = start,
                 fitted: Tensor = fitted,
             ) -> bool:
                 nonlocal stopped
@@ -224,44 +219,56 @@ class FullBatch(Solver):
                         "seconds": time.perf_counter() - start,
                     }
                 )
-                stopped = problem.monitor(history[-1], lambda: _parameters(weights()))
+                stopped = problem.monitor(history[-1], lambda: _parameters(current()))
                 return stopped
 
-            unconverged, largest_gap = solve_round(convex, theta, fitted.to(problem.device), scale=scale, report=report)
-            loss.end_epoch(state, epoch)
-            solution = Solution(
-                _parameters(theta),
-                state,
-                labels,
-                history,
-                len(history),
-                unfitted=unfitted.cpu().numpy().copy(),
+            outcome = solve_round(
+                features,
+                convex,
+                theta,
+                alpha=problem.alpha,
+                tol=float(self.tol),
+                max_iter=int(self.max_iter),
+                report=report,
             )
+            theta = outcome.theta
+            loss.end_epoch(state, epoch)
+            unfitted = convex.unfitted.cpu().numpy().copy()
+            solution = Solution(_parameters(theta), state, labels, history, len(history), unfitted=unfitted)
             if problem.validation is not None:
-                held_out = problem.validation.features.matmul(theta[:-1]).add_(theta[-1])
-                score = problem.validation.score(held_out.cpu().numpy())
+                score = problem.validation.score(_predict(problem.validation.features, theta).cpu().numpy())
                 if history:
                     history[-1]["validation_score"] = score
                 if best is None or score > best[0]:
                     kept = None if state is None else {name: tensor.clone() for name, tensor in state.items()}
-                    best = (
-                        score,
-                        Solution(solution.parameters, kept, labels, history, 0, epoch, unfitted=solution.unfitted),
-                    )
+                    best = score, Solution(solution.parameters, kept, labels, history, 0, epoch, unfitted=unfitted)
             if stopped:
                 break
-        if unconverged and not stopped:
-            warnings.warn(
-                f"{unconverged} of {labels.n_labels} labels did not converge in max_iter={self.max_iter} steps "
-                f"(relative gap up to {largest_gap:.1e}, tol={self.tol:g}). Scale the features, increase "
-                "alpha or max_iter.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
+        if not stopped:
+            self._warn_unconverged(outcome, problem)
         if best is not None:
             solution = best[1]
             solution.n_iter = len(history)
         return solution
+
+    def _warn_unconverged(self, outcome: Outcome, problem: Problem) -> None:
+        few, wrong = int(outcome.unconverged.sum()), int(outcome.imprecise.sum())
+        if not few:
+            return
+        gap = float(outcome.gap[outcome.unconverged].max())
+        total = len(outcome.gap)
+        dtype = str(problem.dtype).removeprefix("torch.")
+        if wrong == few:
+            message = (
+                f"{few} of {total} labels are as close to their optimum as {dtype} allows (relative gap up to "
+                f"{gap:.1e}, tol={self.tol:g}). Standardise the features, or pass them in float64."
+            )
+        else:
+            message = (
+                f"{few} of {total} labels did not converge in max_iter={self.max_iter} steps (relative gap up to "
+                f"{gap:.1e}, tol={self.tol:g}). Increase alpha or max_iter."
+            )
+        warnings.warn(message, ConvergenceWarning, stacklevel=5)
 
     @staticmethod
     def _relabel(
@@ -279,7 +286,12 @@ class FullBatch(Solver):
         return apply_relabeling(problem.relabeling, context)
 
 
+def _predict(features: Features, theta: Tensor) -> Tensor:
+    """Logits of shape (n, L)."""
+    return features.forward(theta[:, :-1]).add_(theta[:, -1:]).T.contiguous()
+
+
 def _parameters(theta: Tensor) -> dict[str, Any]:
-    """Weights and intercepts as arrays of their own: the solver goes on writing to theta."""
+    """Weights and intercepts as arrays of their own."""
     host = theta.detach().cpu().numpy()
-    return {"weight": np.ascontiguousarray(host[:-1].T), "bias": host[-1].copy()}
+    return {"weight": np.ascontiguousarray(host[:, :-1]), "bias": host[:, -1].copy()}

@@ -20,7 +20,7 @@ from skpartial.losses._base import State
 from skpartial.regularizers import BatchContext
 from skpartial.relabeling import RelabelingContext, apply_relabeling
 from skpartial.solvers._features import unit_scale
-from skpartial.solvers._problem import LabelSource, Problem, Solution, predict_logits
+from skpartial.solvers._problem import LabelSource, Problem, Solution, predict_logits, start_state
 from skpartial.solvers._targets import FoldedTargets, prior_intercepts, target_masses
 
 __all__ = ["Plan", "train"]
@@ -105,7 +105,7 @@ def _build(problem: Problem, plan: Plan, prior: Tensor | None) -> nn.Module:
     with torch.no_grad():
         if linear is not None and plan.rescale:
             saved = (problem.optimizer_state or {}).get("input_scale")
-            linear.input_scale = saved or unit_scale(problem.features, problem.weights.of_rows)[0]
+            linear.input_scale = saved or unit_scale(problem.features, problem.weights.of_rows)
         if problem.start is not None:
             module.load_state_dict({name: torch.as_tensor(value) for name, value in problem.start.items()})
             if linear is not None:
@@ -142,15 +142,6 @@ def _parameters(module: nn.Module) -> dict[str, NDArray[Any]]:
     if linear is not None:
         arrays["weight"] *= arrays["weight"].dtype.type(linear.input_scale)
     return arrays
-
-
-def _start_state(problem: Problem) -> State | None:
-    loss = problem.loss
-    if not loss.state_spec():
-        return None
-    generator = torch.Generator().manual_seed(problem.seed)
-    state = loss.init_state(LabelSource(problem.labels, torch.device("cpu")).all(), generator, problem.previous_state)
-    return None if state is None else {name: tensor.to(problem.device) for name, tensor in state.items()}
 
 
 def _relabel(
@@ -228,7 +219,7 @@ def train(problem: Problem, plan: Plan) -> Solution:
         If the loss stops being finite.
     """
     generator = torch.Generator().manual_seed(problem.seed)
-    state = _start_state(problem)
+    state = start_state(problem)
     labels = _Labels(problem, problem.labels, state)
     module = _build(problem, plan, labels.prior)
     module.train()

@@ -208,6 +208,16 @@ class Solution:
     optimizer_state: dict[str, Any] | None = None
 
 
+def start_state(problem: Problem) -> State | None:
+    """The state of the loss for this training set, going on from an earlier one if there is one."""
+    loss = problem.loss
+    if not loss.state_spec():
+        return None
+    generator = torch.Generator().manual_seed(problem.seed)
+    state = loss.init_state(LabelSource(problem.labels, torch.device("cpu")).all(), generator, problem.previous_state)
+    return None if state is None else {name: tensor.to(problem.device) for name, tensor in state.items()}
+
+
 def predict_logits(module: nn.Module, features: Features, rows: Tensor | None = None) -> Tensor:
     """Logits of all rows, or of some, in evaluation mode and by batches."""
     index = torch.arange(features.n_rows) if rows is None else rows

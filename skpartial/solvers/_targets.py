@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from skpartial.losses import Block, PointwiseLoss
 from skpartial.losses._base import State
 from skpartial.solvers._problem import LabelSource, Problem
+
+# Entries that a rule is asked about at a time.
+_BLOCK_ENTRIES = 1 << 20
 
 __all__ = ["FoldedTargets", "prior_intercepts", "target_masses"]
 
@@ -59,8 +64,19 @@ class FoldedTargets:
             total += float(block.sum(dtype=torch.float64)) * (n_labels if block.ndim == 1 else 1)
         return total
 
-    def __call__(self, part: slice) -> tuple[Tensor, Tensor]:
-        """Blocks of s and a of a slice of rows, each of shape (b, L)."""
+    def blocks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Slices of rows with their s and a, each of shape (b, L).
+
+        A rule that looks at the logits may compare all entries with each other, so that it is asked once for all rows;
+        another one is asked block by block.
+        """
+        n_rows, n_labels = self.source.matrix.shape
+        step = n_rows if self.loss.traits().iterative else max(1, _BLOCK_ENTRIES // n_labels)
+        for start in range(0, n_rows, step):
+            part = slice(start, min(start + step, n_rows))
+            yield part, *self._of(part)
+
+    def _of(self, part: slice) -> tuple[Tensor, Tensor]:
         labels = self.source.rows(part)
         block = Block(
             labels,
@@ -82,11 +98,8 @@ class FoldedTargets:
 
 def target_masses(targets: FoldedTargets) -> tuple[Tensor, Tensor]:
     """Sums over rows of s and of a, for every label, in float64."""
-    n_rows, n_labels = targets.source.matrix.shape
-    mass = torch.zeros(2, n_labels, dtype=torch.float64, device=targets.problem.device)
-    step = max(1, (1 << 20) // n_labels)
-    for start in range(0, n_rows, step):
-        s, a = targets(slice(start, min(start + step, n_rows)))
+    mass = torch.zeros(2, targets.source.matrix.n_labels, dtype=torch.float64, device=targets.problem.device)
+    for _, s, a in targets.blocks():
         mass[0] += s.sum(0, dtype=torch.float64)
         mass[1] += a.sum(0, dtype=torch.float64)
     return mass[0], mass[1]

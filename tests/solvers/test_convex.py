@@ -1,16 +1,21 @@
-"""The ways to solve a convex round: by rows, in a basis of the rows, in units of the columns. All reach one optimum."""
+"""One convex round on hard data: the returned coefficients against those of scikit-learn."""
 
 from __future__ import annotations
+
+import warnings
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from skpartial import PartialLabelClassifier
 from skpartial.losses import AssumeNegative, PartialBCE
-from skpartial.solvers import FullBatch, _convex, _coordinates, _row_space
+from skpartial.solvers import FullBatch, _convex, _directions
+from skpartial.solvers._features import ResidentFeatures, Standardized, moments
 
 TIGHT = FullBatch(tol=1e-11)
 
@@ -23,41 +28,59 @@ def wide(n, d, n_labels=4, known=0.5, seed=0):
     return X, np.where(rng.random(complete.shape) < known, complete, 0)
 
 
+def objectives(X, Y, coef, intercept, alpha):
+    """Objective of each label of IgnoreUnknown at these coefficients, in float64."""
+    logits = X.astype(np.float64) @ coef.T.astype(np.float64) + intercept
+    loss = np.where(Y != 0, np.logaddexp(0, -Y * logits), 0).mean(axis=0)
+    return loss + alpha / 2 * np.square(coef.astype(np.float64)).sum(axis=1)
+
+
+def optimum(X, Y, alpha):
+    """Optimal objectives by scikit-learn; standardised inside, which the penalty is translated for."""
+    best = []
+    for labels in Y.T:
+        rows = labels != 0
+        newton = LogisticRegression(C=1 / (alpha * len(X)), solver="newton-cholesky", tol=1e-12, max_iter=1000)
+        mean = X.mean(axis=0)
+        newton.fit(X[rows] - mean, labels[rows])
+        coef = newton.coef_
+        best.append(objectives(X - mean, labels[:, None], coef, newton.intercept_, alpha)[0])
+    return np.array(best)
+
+
 @pytest.fixture
-def calls(monkeypatch):
-    """Which methods a fit used."""
+def methods(monkeypatch):
+    """Which directions a fit used."""
     used = []
 
-    def record(module, name):
-        original = getattr(module, name)
+    def recorded(name):
+        kind = getattr(_directions, name)
 
-        def wrapped(*args, **kwargs):
-            result = original(*args, **kwargs)
-            used.append(name if name != "choose_coordinates" else type(result).__name__)
-            return result
+        def made(*args):
+            used.append(name)
+            return kind(*args)
 
-        monkeypatch.setattr(module, name, wrapped)
+        return made
 
-    record(_convex, "solve_by_rows")
-    record(_convex, "choose_coordinates")
+    for name in ("ExactNewton", "QuasiNewton"):
+        monkeypatch.setattr(_convex, name, recorded(name))
     return used
 
 
 @pytest.mark.parametrize(
     "n, d, known, expected",
     [
-        (60, 100, 0.5, ["solve_by_rows"]),
-        (60, 12, 0.5, ["ColumnUnits"]),
-        (60, 12, 0.12, ["solve_by_rows"]),
-        (600, 800, 1.0, ["RowBasis"]),
-        (600, 700, 1.0, ["ColumnUnits"]),
+        (60, 100, 0.5, "QuasiNewton"),
+        (60, 12, 0.5, "ExactNewton"),
+        (600, 800, 1.0, "QuasiNewton"),
+        (600, 70, 0.3, "QuasiNewton"),
     ],
 )
 @pytest.mark.parametrize("alpha", [1e-3, 1e-1])
-def test_every_way_equals_logistic_regression(calls, n, d, known, expected, alpha):
+def test_both_methods_equal_logistic_regression(methods, n, d, known, expected, alpha):
     X, Y = wide(n, d, n_labels=2, known=known)
     clf = PartialLabelClassifier("iu", alpha=alpha, solver=TIGHT).fit(X, Y)
-    assert calls == expected
+    assert methods == [expected]
     for j in range(Y.shape[1]):
         rows = Y[:, j] != 0
         peer = LogisticRegression(C=1 / (alpha * n), tol=1e-9, max_iter=20_000).fit(X[rows], Y[rows, j])
@@ -65,11 +88,68 @@ def test_every_way_equals_logistic_regression(calls, n, d, known, expected, alph
         np.testing.assert_allclose(clf.intercept_[j], peer.intercept_[0], atol=3e-3)
 
 
-def test_labels_of_few_and_of_many_rows_in_one_fit(calls):
-    X, Y = wide(300, 40, known=0.9)
+def hard(kind):
+    """Features more than 64 wide, so that Newton's exact steps are not taken, and labels that depend on them."""
+    rng = np.random.default_rng(0)
+    n, d = (300, 90) if kind != "more features than rows" else (80, 200)
+    X = rng.normal(size=(n, d))
+    if kind == "a heavy row":
+        X[0] *= 1e5
+    elif kind == "heavy tails":
+        X = np.clip(rng.standard_cauchy(size=(n, d)), -1e3, 1e3)
+    elif kind == "an id column":
+        X[:, 0] = 1e6 + np.arange(n)
+    elif kind == "an offset":
+        X += 1e3
+    elif kind == "repeated columns":
+        X[:, 45:] = X[:, :45]
+    elif kind == "units":
+        X *= 10.0 ** rng.integers(-4, 5, size=d)
+    Z = StandardScaler().fit_transform(X)
+    logits = Z @ rng.normal(size=(d, 3)) / d**0.5
+    complete = np.where(logits + rng.logistic(size=logits.shape) > 0, 1, -1)
+    return X, np.where(rng.random(complete.shape) < 0.7, complete, 0)
+
+
+KINDS = ["plain", "a heavy row", "heavy tails", "an id column", "an offset", "repeated columns", "units"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("alpha", [1e-4, 1e-2])
+@pytest.mark.parametrize("kind", [*KINDS, "more features than rows"])
+def test_hard_data_converges_or_says_so(kind, alpha, dtype):
+    """The true relative gap of the returned coefficients is that of the tolerance, else there is a warning."""
+    X, Y = hard(kind)
+    X = X.astype(dtype).astype(np.float64)  # the same problem for both
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        clf = PartialLabelClassifier("iu", alpha=alpha, solver=FullBatch(tol=1e-5)).fit(X.astype(dtype), Y)
+    gap = objectives(X, Y, clf.coef_, clf.intercept_, alpha) / optimum(X, Y, alpha) - 1
+    warned = any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+    assert gap.max() < 1e-4 or warned
+    if kind in ("plain", "repeated columns", "more features than rows") or dtype == np.float64:
+        assert not warned
+
+
+def test_float32_that_cannot_hold_the_answer_is_told():
+    """Offsets of 1e6 times the spread: no float32 intercept is exact enough."""
+    X, Y = hard("plain")
+    far = (X + 1e6).astype(np.float32)
+    with pytest.warns(ConvergenceWarning, match="as close to their optimum as float32 allows"):
+        PartialLabelClassifier("iu", alpha=1e-4).fit(far, Y)
+
+
+def test_steps_run_out():
+    X, Y = wide(300, 90, known=0.9)
+    with pytest.warns(ConvergenceWarning, match="did not converge in max_iter=3 steps"):
+        clf = PartialLabelClassifier("iu", alpha=1e-4, solver=FullBatch(max_iter=3)).fit(X, Y)
+    assert clf.n_iter_ == 3
+
+
+def test_labels_do_not_depend_on_each_other():
+    X, Y = wide(300, 90, known=0.9)
     Y[30:, [0, 2]] = 0
     together = PartialLabelClassifier("iu", alpha=0.01, solver=TIGHT).fit(X, Y)
-    assert calls == ["solve_by_rows", "ColumnUnits"]
     for j in range(4):
         alone = PartialLabelClassifier("iu", alpha=0.01, solver=TIGHT).fit(X, sp.csr_array(Y[:, [j]]))
         np.testing.assert_allclose(together.coef_[j], alone.coef_[0], atol=1e-5)
@@ -78,64 +158,76 @@ def test_labels_of_few_and_of_many_rows_in_one_fit(calls):
 
 @pytest.mark.parametrize("loss", [PartialBCE(gamma=-1), AssumeNegative(label_smoothing=0.1)], ids=repr)
 @pytest.mark.parametrize("form", [np.asarray, sp.csr_array], ids=["dense", "sparse"])
-def test_by_rows_equals_by_features(monkeypatch, loss, form):
-    X, Y = wide(80, 90)
+def test_exact_steps_and_quasi_newton_agree(monkeypatch, loss, form):
+    X, Y = wide(200, 30)
     weights = np.random.default_rng(1).random(Y.shape)
     fits = []
-    for limit in (512, 0):
-        monkeypatch.setattr(_row_space, "_MAX_ROWS", limit)
+    for limit in (64, 0):
+        monkeypatch.setattr(_convex, "_EXACT_FEATURES", limit)
         clf = PartialLabelClassifier(loss, alpha=0.01, solver=TIGHT)
         fits.append(clf.fit(form(X), Y, sample_weight=weights))
+    assert fits[0].n_iter_ < fits[1].n_iter_
     np.testing.assert_allclose(fits[0].coef_, fits[1].coef_, atol=1e-5)
     np.testing.assert_allclose(fits[0].history_[-1]["objective"], fits[1].history_[-1]["objective"], rtol=1e-9)
 
 
-def test_sparse_features_are_not_factored_where_products_are_cheap(calls):
-    X, Y = wide(300, 400, known=0.9)
-    X[np.random.default_rng(0).random(X.shape) > 0.01] = 0
-    PartialLabelClassifier("iu").fit(sp.csr_array(X), Y)
-    assert "solve_by_rows" not in calls
+def test_few_features_are_solved_to_the_limit_of_float64():
+    """Whatever tol is, in float32 as well: the gradient at the coefficients vanishes."""
+    X, Y = wide(200, 10, n_labels=2, known=0.8)
+    clf = PartialLabelClassifier("iu", alpha=0.01, solver=FullBatch(tol=0.1)).fit(X, Y)
+    logits = X @ clf.coef_.T + clf.intercept_
+    residual = np.where(Y != 0, -Y / (1 + np.exp(Y * logits)), 0) / len(X)
+    np.testing.assert_allclose(residual.T @ X + 0.01 * clf.coef_, 0, atol=1e-12)
+    single = PartialLabelClassifier("iu", alpha=0.01, solver=FullBatch(tol=0.1)).fit(X.astype(np.float32), Y)
+    np.testing.assert_allclose(single.coef_, clf.coef_, rtol=1e-5, atol=1e-6)
 
 
-def test_batches_of_labels_do_not_matter(monkeypatch):
-    X, Y = wide(60, 100)
-    whole = PartialLabelClassifier("iu").fit(X, Y)
-    monkeypatch.setattr(_row_space, "_BATCH_ENTRIES", 1)
-    single = PartialLabelClassifier("iu", solver=TIGHT).fit(X, Y)
-    assert whole.history_[-1]["objective"] == pytest.approx(single.history_[-1]["objective"], rel=1e-4)
+def test_the_sketch_saves_steps(monkeypatch):
+    """Correlated features: without the sketch, L-BFGS takes several times as many steps."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 100)) * np.geomspace(1, 1e-2, 100) @ rng.normal(size=(100, 100))
+    Y = np.where(X @ rng.normal(size=(100, 3)) > rng.logistic(size=(400, 3)), 1, -1)
+    steps = []
+    for rank in (64, 1):
+        monkeypatch.setattr(_directions, "_SKETCH_RANK", rank)
+        steps.append(PartialLabelClassifier("iu", alpha=1e-3).fit(X, Y).n_iter_)
+    assert 2 * steps[0] < steps[1]
 
 
-def test_repeated_rows(calls):
-    """Their Gram matrix is singular."""
-    X, Y = wide(300, 900, n_labels=2, known=1.0)
-    X, Y = np.vstack([X, X]), np.vstack([Y, Y])
-    clf = PartialLabelClassifier("iu", alpha=0.01, solver=FullBatch(tol=1e-8)).fit(X, Y)
-    assert calls == ["RowBasis"]
-    once = PartialLabelClassifier("iu", alpha=0.01, solver=FullBatch(tol=1e-8)).fit(X[:300], Y[:300])
-    np.testing.assert_allclose(clf.decision_function(X), once.decision_function(X), atol=1e-3)
+def test_the_first_guess_is_positive_definite():
+    """Whatever the penalties are: columns of very different units have very different ones."""
+    rng = np.random.default_rng(0)
+    X = torch.tensor(rng.normal(size=(200, 80)) @ rng.normal(size=(80, 80)) ** 3)
+    penalty = torch.tensor(np.append(10.0 ** rng.uniform(-8, 2, size=80), 0.0))
+    rule = _directions.QuasiNewton(ResidentFeatures(X), torch.full((200,), 1 / 200, dtype=torch.float64), penalty)
+    for curvature in (1e-8, 1e-3, 1.0):
+        matrix = rule._first_guess(torch.eye(81, dtype=torch.float64), torch.full((81,), curvature).double())
+        torch.testing.assert_close(matrix, matrix.T)
+        assert torch.linalg.eigvalsh(matrix)[0] > 0
 
 
-@pytest.mark.parametrize("kind", ["ColumnUnits", "RowBasis"])
-def test_coordinates_there_and_back(kind):
-    from skpartial._inputs import encode_target
-    from skpartial._task import make_problem
+def test_standardised_features_are_those_of_a_copy():
+    X = torch.tensor(np.random.default_rng(0).normal(size=(50, 7)) * 3 + 20)
+    center, unit = X.mean(0), 1 / X.std(0)
+    features = Standardized(ResidentFeatures(X), center, unit)
+    copy = (X - center) * unit
+    weights, scores = torch.randn(3, 7).double(), torch.randn(3, 50).double()
+    torch.testing.assert_close(features.forward(weights), weights @ copy.T)
+    torch.testing.assert_close(features.backward(scores), scores @ copy)
+    torch.testing.assert_close(torch.cat([block for _, block in features.blocks()]), copy)
+    torch.testing.assert_close(features.batch(torch.tensor([3, 1])), copy[[3, 1]])
 
-    X, Y = wide(150, 200)
-    problem = make_problem(PartialLabelClassifier(device="cpu"), X, encode_target(None, Y), None, seed=0)
-    if kind == "RowBasis":
-        coordinates = _coordinates.RowBasis(problem, problem.features.X)
-    else:
-        coordinates = _coordinates.ColumnUnits(problem)
-    inner = torch.randn(coordinates.features.n_features, 3, dtype=torch.float64)
-    weights = coordinates.weights(inner)
-    np.testing.assert_allclose(coordinates.of_weights(weights), inner, atol=1e-8)
-    np.testing.assert_allclose(coordinates.features.matmul(inner), X @ weights.numpy(), atol=1e-8)
-    # The penalty is that of the weights.
-    np.testing.assert_allclose((coordinates.penalty * inner**2).sum(0), 1e-4 * (weights**2).sum(0), rtol=1e-8)
+
+def test_long_rows_count_for_less_in_moments():
+    X = torch.ones(101, 2, dtype=torch.float64)
+    X[0] *= 1e6
+    found = moments(ResidentFeatures(X), None)
+    assert float(found.mean_square.max()) < 1.2
+    assert float(found.row_weight.sum()) == pytest.approx(1)
 
 
 def test_hard_columns_reach_the_tolerance():
-    """Columns of units a million times apart, unscaled, as in a table: the gap estimate must hold."""
+    """Columns of units a million times apart, unscaled, as in a table."""
     rng = np.random.default_rng(0)
     Z = rng.normal(size=(400, 8))
     Y = np.where(Z @ rng.normal(size=(8, 3)) / 2 + rng.logistic(size=(400, 3)) > 0, 1, -1)
