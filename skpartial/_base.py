@@ -11,7 +11,7 @@ import numpy as np
 import scipy.special
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags, check_random_state
@@ -21,10 +21,10 @@ from skpartial import heads
 from skpartial._inputs import EncodedTarget, check_features, check_label_names, check_sample_weight, encode_target
 from skpartial._task import (
     choose_device,
+    hold_out,
     make_problem,
     resolve_shorthand,
     resolve_solver,
-    split_rows,
     warn_if_ambiguous,
 )
 from skpartial.exceptions import UnfittableLabelsWarning
@@ -129,32 +129,20 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
         ConvergenceWarning
             If the solver stops before `tol` is reached.
         """
-        X = check_features(self, X, reset=True)
-        target = encode_target(self, y)
+        goes_on = self.warm_start and hasattr(self, "n_iter_")
+        X = check_features(self, X, reset=not goes_on)
+        target = encode_target(self, y, matrix=goes_on and not self._binary)
         check_consistent_length(X, target.labels)
         weights = check_sample_weight(sample_weight, X, target)
-        if (X_val is None) != (y_val is None):
-            raise ValueError("X_val and y_val belong together: pass both or neither.")
-        if X_val is not None and self.validation_fraction is not None:
-            raise ValueError("Pass either X_val and y_val or validation_fraction, not both.")
+        if weights is not None:
+            # Only ratios count; in the type of the features tiny or huge weights would not survive.
+            weights = weights / weights.mean()
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(np.iinfo(np.int32).max))
 
-        held_out: tuple[Any, Callable[[NDArray[Any]], float]] | None = None
+        rows, held_out = hold_out(self, X, target, X_val, y_val, rng)
         train_X, train = X, target
-        if X_val is not None:
-            classes = target.classes if target.binary else None
-            held_labels = encode_target(self, y_val, name="y_val", classes=classes).labels
-            held_X = check_features(self, X_val, reset=False)
-            check_consistent_length(held_X, held_labels)
-            if held_labels.n_labels != target.labels.n_labels:
-                raise ValueError(f"y_val has {held_labels.n_labels} labels, but y has {target.labels.n_labels}.")
-            if target.labels.names is not None:
-                check_label_names(target.labels.names, held_labels.names, "y_val")
-            held_out = held_X, self._scorer(held_labels)
-        elif self.validation_fraction is not None:
-            rows, held_rows = split_rows(X.shape[0], self.validation_fraction, rng)
-            held_out = X[held_rows], self._scorer(target.labels.take(held_rows))
+        if rows is not None:
             train_X = X[rows]
             train = EncodedTarget(target.labels.take(rows), target.classes, target.binary)
             weights = None if weights is None else weights[rows]
@@ -162,9 +150,12 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
         problem = make_problem(self, train_X, train, weights, seed=seed, held_out=held_out)
         solver = resolve_solver(self.solver, problem)
         ambiguous = not target.binary and warn_if_ambiguous(self, problem)
-        if self.warm_start and hasattr(self, "n_iter_"):
+        if goes_on:
             self._check_same_shape("warm_start=True", target)
             problem.start = self._parameters()
+            same_rows = getattr(self, "_state_rows", None) == train.labels.n_rows
+            if same_rows or not any(spec.per_row for spec in problem.loss.state_spec().values()):
+                problem.previous_state = getattr(self, "_loss_state", None)
         self._start_fit(target)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         context = self._init_callback_context(max_subtasks=solver.max_steps(problem))
@@ -172,6 +163,8 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
         problem.monitor = self._monitor(context, X, y, metadata)
         solution = solver.solve(problem)
         self._finish_fit(problem, solution)
+        if self.warm_start:
+            self._loss_state, self._state_rows = solution.state, train.labels.n_rows
         if solution.unfitted.any() and not ambiguous:
             self._warn_unfitted(solution.unfitted)
         context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=metadata, reconstruction_attributes={})
@@ -208,7 +201,18 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
             known = np.unique(classes)
             if len(known) != 2:
                 raise ValueError(f"classes holds {len(known)} values: Only binary classification is supported.")
-        target = encode_target(self, y, classes=known if known is not None and known.ndim == 1 else None)
+        if not first and classes is not None:
+            expected = self.classes_ if self._binary else self.label_names_
+            if set(np.asarray(classes).tolist()) != set(expected.tolist()):
+                raise ValueError(f"classes={classes!r} are not those of earlier calls: {expected.tolist()}.")
+        if self.relabeling is not None:
+            raise ValueError(f"partial_fit cannot relabel with {self.relabeling!r}, which looks at all rows: use fit.")
+        target = encode_target(
+            self,
+            y,
+            classes=known if known is not None and known.ndim == 1 else None,
+            matrix=not first and not self._binary,
+        )
         check_consistent_length(X, target.labels)
         if not first:
             self._check_same_shape("partial_fit", target)
@@ -275,8 +279,10 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
             raise ValueError(f"classes names {len(given)} labels, but y has {n_labels}.")
         self.label_names_ = np.arange(n_labels).astype(str).astype(object) if given is None else given
         self._fitted_shape = (self.n_features_in_, n_labels)
-        for name in ("best_epoch_", "relabeled_", "_optimizer_state", "_loss_state"):
+        for name in ("best_epoch_", "_optimizer_state", "_loss_state", *getattr(self, "_results", ())):
             self.__dict__.pop(name, None)
+        self._results: tuple[str, ...] = ()
+        self._head = clone(heads.get(self.head))
 
     def _finish_fit(self, problem: Problem, solution: Solution) -> None:
         self.__dict__.update(self._parameter_attributes(solution.parameters))
@@ -286,9 +292,11 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
             self.best_epoch_ = solution.best_epoch
         large = problem.labels.n_rows * problem.labels.n_labels * 8 > _STORE_BYTES
         if self.store_state is True or (self.store_state == "auto" and not large):
+            results: dict[str, Any] = dict(problem.loss.fitted_attributes(solution.state))
             if problem.relabeling is not None:
-                self.relabeled_ = solution.labels.values
-            self.__dict__.update(problem.loss.fitted_attributes(solution.state))
+                results["relabeled_"] = solution.labels.values
+            self.__dict__.update(results)
+            self._results = tuple(results)
 
     def _check_same_shape(self, what: str, target: EncodedTarget) -> None:
         shape = (self.n_features_in_, target.labels.n_labels)
@@ -312,7 +320,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
 
     def _parameter_attributes(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Fitted attributes of a head's parameters; a linear one has scikit-learn's names."""
-        if isinstance(heads.get(self.head), heads.Linear):
+        if isinstance(self._head, heads.Linear):
             return {"coef_": parameters["weight"], "intercept_": parameters["bias"], "head_parameters_": None}
         return {"head_parameters_": parameters}
 
@@ -452,9 +460,11 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
             features = as_features(X, dtype=dtype, device=device, max_resident_bytes=0)
             logits = features.forward(weight.to(device, dtype)).T + bias.to(device, dtype)
         else:
-            module = heads.get(self.head).build(*self._fitted_shape)
-            module.load_state_dict({name: torch.as_tensor(value) for name, value in parameters.items()})
-            dtype = next(module.parameters()).dtype if any(True for _ in module.parameters()) else dtype
+            tensors = {name: torch.as_tensor(value) for name, value in parameters.items()}
+            dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), dtype)
+            with torch.random.fork_rng(devices=[]):
+                module = self._head.build(*self._fitted_shape).to(dtype)
+            module.load_state_dict(tensors)
             features = as_features(X, dtype=dtype, device=device, max_resident_bytes=0)
             logits = predict_logits(module.to(device=device, dtype=dtype), features)
         array: NDArray[Any] = logits.cpu().numpy()

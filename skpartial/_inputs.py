@@ -97,7 +97,12 @@ class EncodedTarget:
 
 
 def encode_target(
-    estimator: BaseEstimator, y: Any, *, name: str = "y", classes: NDArray[Any] | None = None
+    estimator: BaseEstimator,
+    y: Any,
+    *,
+    name: str = "y",
+    classes: NDArray[Any] | None = None,
+    matrix: bool = False,
 ) -> EncodedTarget:
     """Encode y: a label matrix, or 1-D y as plain binary classification.
 
@@ -111,6 +116,8 @@ def encode_target(
         What error messages call it.
     classes : ndarray or None, default=None
         The two classes of 1-D y, where they are known already.
+    matrix : bool, default=False
+        Whether a column is a label matrix whatever it holds, as it is where a label matrix was fitted before.
 
     Returns
     -------
@@ -128,7 +135,7 @@ def encode_target(
         if isinstance(y, torch.Tensor):
             y = y.detach().cpu().numpy()
         array = _as_array(y, name)
-        if array.ndim == 1 or _is_column_of_classes(array):
+        if array.ndim == 1 or (not matrix and _is_column_of_classes(array)):
             vector = column_or_1d(y if array.dtype == object else array, warn=True)
             return _encode_vector(vector, name, classes)
         y = array
@@ -293,7 +300,12 @@ def check_class_weight(
         weights = _balanced(target.labels, unknown, sample_weight)
     elif isinstance(class_weight, Mapping) or hasattr(class_weight, "to_dict"):
         by_name = dict(class_weight if isinstance(class_weight, Mapping) else class_weight.to_dict())
-        names = target.classes.tolist() if target.binary else _names_or_positions(target.labels)
+        if not target.binary and target.labels.names is None:
+            raise ValueError(
+                "class_weight is a dict, but y has no label names: pass y as a DataFrame, or class_weight as an array "
+                f"of shape ({n_labels},), the weights of presences, or ({n_labels}, 2)."
+            )
+        names = target.classes.tolist() if target.labels.names is None else list(target.labels.names)
         strange = [key for key in by_name if key not in set(names)]
         if strange:
             what = "classes" if target.binary else "labels"
@@ -321,10 +333,6 @@ def check_class_weight(
         raise ValueError("class_weight must hold finite weights of at least 0, and not only zeros.")
     middle = weights[:, 0] if unknown == "absent" else np.ones(n_labels)
     return np.column_stack([weights[:, 0], middle, weights[:, 1]])
-
-
-def _names_or_positions(labels: LabelMatrix) -> list[Any]:
-    return list(range(labels.n_labels)) if labels.names is None else list(labels.names)
 
 
 def _listed(names: list[Any]) -> str:

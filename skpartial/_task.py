@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_consistent_length
 
 from skpartial import heads, losses, solvers
-from skpartial._inputs import EncodedTarget, check_class_weight
+from skpartial._inputs import EncodedTarget, check_class_weight, check_features, check_label_names, encode_target
 from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
@@ -26,10 +27,10 @@ _FULL_BATCH_BYTES = 4 << 30
 __all__ = [
     "check_parameters",
     "choose_device",
+    "hold_out",
     "make_problem",
     "resolve_shorthand",
     "resolve_solver",
-    "split_rows",
     "warn_if_ambiguous",
 ]
 
@@ -179,6 +180,51 @@ def resolve_shorthand(name: str, value: str, parameters: list[str]) -> Any:
             "Minibatch() as well."
         )
     return having[0]()
+
+
+def hold_out(
+    estimator: Any, X: Any, target: EncodedTarget, X_val: Any, y_val: Any, rng: np.random.RandomState
+) -> tuple[NDArray[np.int64] | None, tuple[Any, Callable[[NDArray[Any]], float]] | None]:
+    """Rows by which the epoch is chosen: those passed, or a fraction of the training rows.
+
+    Parameters
+    ----------
+    estimator : BasePartialLabelClassifier
+        Gives `validation_fraction`.
+    X : ndarray, csr_array or Tensor, shape (n, d)
+        Validated features.
+    target : EncodedTarget
+        Labels and classes.
+    X_val, y_val
+        As passed by the user, or None.
+    rng : RandomState
+        Draws the rows.
+
+    Returns
+    -------
+    rows : ndarray of int64, or None
+        What is left to train on; None is all.
+    held_out : tuple of features and callable, or None
+        Held-out rows, and how their logits are scored.
+    """
+    if (X_val is None) != (y_val is None):
+        raise ValueError("X_val and y_val belong together: pass both or neither.")
+    if X_val is None:
+        if estimator.validation_fraction is None:
+            return None, None
+        rows, held_rows = split_rows(X.shape[0], estimator.validation_fraction, rng)
+        return rows, (X[held_rows], estimator._scorer(target.labels.take(held_rows)))
+    if estimator.validation_fraction is not None:
+        raise ValueError("Pass either X_val and y_val or validation_fraction, not both.")
+    classes = target.classes if target.binary else None
+    labels = encode_target(estimator, y_val, name="y_val", classes=classes, matrix=not target.binary).labels
+    held_X = check_features(estimator, X_val, reset=False)
+    check_consistent_length(held_X, labels)
+    if labels.n_labels != target.labels.n_labels:
+        raise ValueError(f"y_val has {labels.n_labels} labels, but y has {target.labels.n_labels}.")
+    if target.labels.names is not None:
+        check_label_names(target.labels.names, labels.names, "y_val")
+    return None, (held_X, estimator._scorer(labels))
 
 
 def split_rows(n_rows: int, fraction: Any, rng: np.random.RandomState) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

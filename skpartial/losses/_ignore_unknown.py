@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -225,7 +227,8 @@ class PartialBCE(PointwiseLoss):
             For the defaults -4.44 and 5.44.
         """
         p0, w0 = self.weight_at
-        alpha = (w0 - 1) / (p0**self.gamma - 1)
+        # Exact for small exponents too, where p0 to the gamma is next to 1.
+        alpha = (w0 - 1) / math.expm1(self.gamma * math.log(p0))
         return alpha, 1 - alpha
 
     def row_weight(self, proportion: Tensor) -> Tensor:
@@ -246,8 +249,9 @@ class PartialBCE(PointwiseLoss):
         ValueError
             If g is negative at one of the proportions.
         """
-        alpha, beta = self.coefficients()
-        weight = torch.where(proportion > 0, alpha * proportion.clamp(min=1e-30) ** self.gamma + beta, 0.0)
+        alpha, _ = self.coefficients()
+        rise = torch.expm1(self.gamma * proportion.clamp(min=1e-30).log())
+        weight = torch.where(proportion > 0, 1 + alpha * rise, 0.0)
         if bool((weight < 0).any()):
             lowest = float(proportion[weight < 0].min())
             raise ValueError(

@@ -102,10 +102,7 @@ class FullBatch(Solver):
         ValueError
             If the loss, the head or a regulariser needs minibatches, or a parameter is out of range.
         """
-        for name, low in (("tol", 0.0), ("max_iter", 1), ("rounds", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int | float | np.number) or isinstance(value, bool) or not value >= low:
-                raise ValueError(f"FullBatch: {name} must be a number of at least {low}, got {value!r}.")
+        self._check_numbers(tol=0.0, max_iter=1, rounds=1, max_resident_bytes=0.0)
         reason = self.refusal(problem)
         if reason is not None:
             raise ValueError(f"solver=FullBatch() cannot train this estimator: {reason}. Use solver=Minibatch().")

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skpartial.solvers._targets import FoldedTargets, prior_intercepts
+from skpartial.solvers._targets import FoldedTargets, prior_intercepts, total_weight
 
 __all__ = ["LogisticProblem", "Point"]
 
@@ -50,7 +50,7 @@ class LogisticProblem:
 
     def __init__(self, targets: FoldedTargets, dtype: torch.dtype, device: torch.device) -> None:
         n_rows, n_labels = targets.source.matrix.shape
-        scale = n_labels / targets.total_weight
+        scale = n_labels / total_weight(targets.problem.weights, targets.source)
         self.s, self.a = torch.empty(2, n_labels, n_rows, dtype=dtype, device=device)
         for part, s, a in targets.blocks():
             torch.mul(s.T, scale, out=self.s[:, part])

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from skpartial.heads._linear import LinearModule
 from skpartial.labels import LabelMatrix
-from skpartial.losses import PointwiseLoss
+from skpartial.losses import IgnoreUnknown, PointwiseLoss
 from skpartial.losses._base import State
 from skpartial.regularizers import BatchContext
 from skpartial.relabeling import RelabelingContext, apply_relabeling
 from skpartial.solvers._features import unit_scale
 from skpartial.solvers._problem import LabelSource, Problem, Solution, predict_logits, start_state
-from skpartial.solvers._targets import FoldedTargets, prior_intercepts, target_masses
+from skpartial.solvers._targets import FoldedTargets, prior_intercepts, target_masses, total_weight
 
 __all__ = ["Plan", "train"]
 
@@ -68,8 +68,13 @@ class _Labels:
         self.unfitted = torch.zeros(labels.n_labels, dtype=torch.bool, device=problem.device)
         self.prior: Tensor | None = None
         loss = problem.loss
+        self.mean_weight = total_weight(problem.weights, self.source) / (labels.n_rows * labels.n_labels)
         if isinstance(loss, PointwiseLoss) and not loss.traits().iterative:
             targets = FoldedTargets(problem, loss, self.source, state=state, epoch=problem.first_epoch)
+            self.unfitted, self.prior = prior_intercepts(*target_masses(targets))
+        elif isinstance(loss, PointwiseLoss) and loss.traits().unknown == "ignored":
+            # Known entries are all that such a rule starts from.
+            targets = FoldedTargets(problem, IgnoreUnknown(), self.source)
             self.unfitted, self.prior = prior_intercepts(*target_masses(targets))
 
 
@@ -97,9 +102,7 @@ def _linear(module: nn.Module) -> LinearModule | None:
 
 def _build(problem: Problem, plan: Plan, prior: Tensor | None) -> nn.Module:
     """The head, newly initialised from the seed or from where the problem starts."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(problem.seed)
-        module = problem.head.build(problem.features.n_features, problem.labels.n_labels)
+    module = problem.head.build(problem.features.n_features, problem.labels.n_labels)
     module = module.to(device=problem.device, dtype=problem.dtype)
     linear = _linear(module)
     with torch.no_grad():
@@ -167,10 +170,13 @@ def _run_epoch(
     state: State | None,
     batches: tuple[Tensor, ...],
     epoch: int,
+    mean_weight: float,
 ) -> float:
-    """One pass over the training set; returns the mean of the batches' losses, weighted by their rows."""
+    """One pass over the training set; returns the mean of the batches' losses, weighted by what they count for."""
     loss, regularizer, device = problem.loss, problem.regularizer, problem.device
-    projections = [(name, spec.project) for name, spec in loss.state_spec().items() if spec.project is not None]
+    specs = loss.state_spec()
+    projections = [(name, spec.project) for name, spec in specs.items() if spec.project is not None]
+    learned = [name for name, spec in specs.items() if spec.learned]
     total = torch.zeros((), dtype=torch.float64, device=device)
     for rows in batches:
         features = problem.features.batch(rows)
@@ -178,14 +184,21 @@ def _run_epoch(
         block = labels.rows(index)
         weights = problem.weights.rows(index, block)
         logits = module(features)
+        # A loss is a mean over its batch: times the batch's share of the weight, the batches add up to the whole.
+        share = 1.0 if weights is None else weights.mean() / mean_weight
         if regularizer is None:
             value, gradient = loss.value_and_gradient(
                 logits.detach(), block, state, rows=index, epoch=epoch, weights=weights
             )
-            logits.backward(gradient)
+            value = value * share
+            logits.backward(gradient * share)
+            for name in learned:
+                gradient_of_state = None if state is None else state[name].grad
+                if gradient_of_state is not None:
+                    gradient_of_state.mul_(share)
         else:
             term = regularizer(BatchContext(features, logits, block, index, module, epoch))
-            whole = loss(logits, block, state, rows=index, epoch=epoch, weights=weights) + term
+            whole = loss(logits, block, state, rows=index, epoch=epoch, weights=weights) * share + term
             whole.backward()
             value = whole.detach()
         optimizer.step()
@@ -218,6 +231,14 @@ def train(problem: Problem, plan: Plan) -> Solution:
     ValueError
         If the loss stops being finite.
     """
+    cuda = [problem.device] if problem.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        # Heads may draw from PyTorch's own generator, as dropout does.
+        torch.manual_seed(problem.seed)
+        return _train(problem, plan)
+
+
+def _train(problem: Problem, plan: Plan) -> Solution:
     generator = torch.Generator().manual_seed(problem.seed)
     state = start_state(problem)
     labels = _Labels(problem, problem.labels, state)
@@ -237,7 +258,8 @@ def train(problem: Problem, plan: Plan) -> Solution:
                 labels = _Labels(problem, relabelled, state)
         n_rows = problem.features.n_rows
         order = torch.randperm(n_rows, generator=generator) if plan.shuffle else torch.arange(n_rows)
-        value = _run_epoch(problem, module, optimizer, labels.source, state, order.split(plan.batch_size), epoch)
+        batches = order.split(plan.batch_size)
+        value = _run_epoch(problem, module, optimizer, labels.source, state, batches, epoch, labels.mean_weight)
         if not np.isfinite(value):
             raise ValueError(
                 f"The training loss became {value} in epoch {epoch}: lower solver__learning_rate (now "
@@ -261,7 +283,7 @@ def train(problem: Problem, plan: Plan) -> Solution:
         warnings.warn(
             f"Training did not stop improving within max_epochs={plan.max_epochs}: raise solver__max_epochs.",
             ConvergenceWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
     optimizer_state = {
         "optimizer": optimizer.state_dict(),

@@ -106,22 +106,9 @@ class Minibatch(Solver):
         """
         if self.optimizer not in ("adam", "sgd"):
             raise ValueError(f"Minibatch: optimizer must be 'adam' or 'sgd', got {self.optimizer!r}.")
-        for name, low, optional in (
-            ("learning_rate", 0.0, True),
-            ("max_epochs", 1, True),
-            ("batch_size", 1, True),
-            ("patience", 1, True),
-            ("momentum", 0.0, False),
-            ("tol", 0.0, False),
-        ):
-            value = getattr(self, name)
-            if value is None and optional:
-                continue
-            whole = isinstance(low, int)
-            kinds = (int, np.integer) if whole else (int, float, np.number)
-            if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value < float("inf"):
-                kind = "a whole number" if whole else "a number"
-                raise ValueError(f"Minibatch: {name} must be {kind} of at least {low:g}, got {value!r}.")
+        self._check_numbers(
+            learning_rate=0.0, max_epochs=1, batch_size=1, patience=1, momentum=0.0, tol=0.0, max_resident_bytes=0.0
+        )
         if not self.momentum < 1:
             raise ValueError(f"Minibatch: momentum must be below 1, got {self.momentum!r}.")
 

@@ -62,7 +62,7 @@ class EntryWeights:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self.sample = None if sample_weight is None else torch.as_tensor(sample_weight, dtype=dtype, device=device)
+        self.sample = None if sample_weight is None else as_tensor(sample_weight).to(dtype=dtype, device=device)
         self.by_class = None if class_weight is None else torch.as_tensor(class_weight, dtype=dtype, device=device)
 
     @property

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from skpartial.losses import Block, PointwiseLoss
 from skpartial.losses._base import State
-from skpartial.solvers._problem import LabelSource, Problem
+from skpartial.solvers._problem import EntryWeights, LabelSource, Problem
 
 # Entries that a rule is asked about at a time.
 _BLOCK_ENTRIES = 1 << 20
 
-__all__ = ["FoldedTargets", "prior_intercepts", "target_masses"]
+__all__ = ["FoldedTargets", "prior_intercepts", "target_masses", "total_weight"]
 
 
 class FoldedTargets:
@@ -49,21 +49,6 @@ class FoldedTargets:
         self.problem, self.loss, self.source = problem, loss, source
         self.logits, self.state, self.epoch = logits, state, epoch
 
-    @property
-    def total_weight(self) -> float:
-        """Sum of the sample weights over all entries: what the loss divides by."""
-        weights, labels = self.problem.weights, self.source
-        n_rows, n_labels = labels.matrix.shape
-        if weights.sample is None and weights.by_class is None:
-            return float(n_rows * n_labels)
-        total, step = 0.0, max(1, (1 << 20) // n_labels)
-        for start in range(0, n_rows, step):
-            part = slice(start, start + step)
-            block = weights.rows(part, labels.rows(part))
-            assert block is not None
-            total += float(block.sum(dtype=torch.float64)) * (n_labels if block.ndim == 1 else 1)
-        return total
-
     def blocks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Slices of rows with their s and a, each of shape (b, L).
 
@@ -94,6 +79,20 @@ class FoldedTargets:
             weights = weights[:, None] if weights.ndim == 1 else weights
             s = (weights if rule is None else rule * weights).expand_as(target)
         return s, s * target
+
+
+def total_weight(weights: EntryWeights, source: LabelSource) -> float:
+    """Sum of the sample weights over all entries: what the loss divides by."""
+    n_rows, n_labels = source.matrix.shape
+    if weights.sample is None and weights.by_class is None:
+        return float(n_rows * n_labels)
+    total, step = 0.0, max(1, _BLOCK_ENTRIES // n_labels)
+    for start in range(0, n_rows, step):
+        part = slice(start, start + step)
+        block = weights.rows(part, source.rows(part))
+        assert block is not None
+        total += float(block.sum(dtype=torch.float64)) * (n_labels if block.ndim == 1 else 1)
+    return total
 
 
 def target_masses(targets: FoldedTargets) -> tuple[Tensor, Tensor]:

@@ -256,6 +256,84 @@ def test_head(partial_data):
     np.testing.assert_allclose(clf.predict_proba(X), copy.predict_proba(X))
 
 
+class Noisy(Head):
+    """Dropout, drawn from PyTorch's global generator, between layers of whatever type the features have."""
+
+    def build(self, n_features, n_labels):
+        return torch.nn.Sequential(torch.nn.Dropout(0.3), torch.nn.Linear(n_features, n_labels))
+
+
+def test_head_that_draws_random_numbers(partial_data):
+    X, Y = partial_data
+    torch.manual_seed(0)
+    expected = torch.rand(2)
+    fits = []
+    for seed in (3, 4):
+        torch.manual_seed(seed)
+        fits.append(PartialLabelClassifier(head=Noisy(), solver=FAST, random_state=0).fit(X, Y))
+    np.testing.assert_array_equal(fits[0].predict_proba(X), fits[1].predict_proba(X))
+    # Predictions draw nothing, leave the generator alone, and are of the type that was fitted.
+    torch.manual_seed(0)
+    assert fits[0].decision_function(X).dtype == np.float64
+    assert torch.equal(torch.rand(2), expected)
+    # What is set afterwards is for the next fit.
+    before = fits[0].predict_proba(X)
+    np.testing.assert_array_equal(fits[0].set_params(head=Hidden()).predict_proba(X), before)
+
+
+class Counting(PointwiseLoss):
+    """Assume negative; counts epochs over all fits of a warm start."""
+
+    def traits(self):
+        return Traits(convex=True, unknown="absent")
+
+    def state_spec(self):
+        return {"epochs": StateTensor()}
+
+    def init_state(self, labels, generator=None, previous=None):
+        return {"epochs": torch.zeros(()) if previous is None else previous["epochs"].clone()}
+
+    def end_epoch(self, state, epoch):
+        state["epochs"] += 1
+
+    def fitted_attributes(self, state):
+        return {"epochs_": float(state["epochs"])}
+
+    def targets(self, block):
+        return Targets(block.present, None)
+
+
+@pytest.mark.parametrize("solver", [FullBatch(), Minibatch(max_epochs=1)], ids=["full", "mini"])
+def test_warm_start_hands_the_state_on(partial_data, solver):
+    X, Y = partial_data
+    clf = SinglePositiveClassifier(Counting(), solver=solver, warm_start=True, random_state=0)
+    assert [clf.fit(X, Y).epochs_ for _ in range(3)] == [1, 2, 3]
+    cold = SinglePositiveClassifier(Counting(), solver=solver, random_state=0)
+    assert [cold.fit(X, Y).epochs_ for _ in range(2)] == [1, 1]
+    # A fit with another loss leaves nothing of this one behind.
+    assert not hasattr(clf.set_params(loss="an", warm_start=False).fit(X, Y), "epochs_")
+
+
+class Ranks(PointwiseLoss):
+    """Assume negative, but leave out the tenth of unknown entries with the largest logits of what it is asked about."""
+
+    def traits(self):
+        return Traits(iterative=True, unknown="absent")
+
+    def targets(self, block):
+        assert len(block.labels) == 120  # a rule that compares entries sees them all
+        unknown = block.logits[block.unknown]
+        limit = unknown.quantile(0.9) if block.epoch > 1 else float("inf")
+        return Targets(block.present, 1 - (block.unknown & (block.logits > limit)).to(block.dtype))
+
+
+def test_rounds_ask_a_rule_about_all_rows_at_once(partial_data, monkeypatch):
+    X, Y = partial_data
+    monkeypatch.setattr("skpartial.solvers._targets._BLOCK_ENTRIES", 10)
+    clf = SinglePositiveClassifier(Ranks(), solver=FullBatch(rounds=2)).fit(X, Y)
+    assert clf.history_[-1]["epoch"] == 2
+
+
 @pytest.fixture
 def _by_value():
     """Let worker processes, which cannot import this file, unpickle the classes defined in it."""

@@ -213,11 +213,22 @@ def test_refuses_what_needs_minibatches(partial_data, parameters, reason):
     assert "iteration" not in clf.history_[0]
 
 
-@pytest.mark.parametrize("parameters", [{"tol": -1}, {"max_iter": 0}, {"rounds": 0}, {"tol": "small"}])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"tol": -1},
+        {"tol": float("inf")},
+        {"tol": "small"},
+        {"max_iter": 0},
+        {"max_iter": 2.5},
+        {"rounds": 0},
+        {"max_resident_bytes": -1},
+    ],
+)
 def test_refuses_parameters_out_of_range(partial_data, parameters):
     X, Y = partial_data
     name, value = next(iter(parameters.items()))
-    with pytest.raises(ValueError, match=f"FullBatch: {name} must be a number of at least .* got {value!r}"):
+    with pytest.raises(ValueError, match=f"FullBatch: {name} must be a (whole )?number of at least .* got {value!r}"):
         PartialLabelClassifier(solver=FullBatch(**parameters)).fit(X, Y)
 
 

@@ -156,3 +156,39 @@ def test_a_diverging_loss_is_an_error(partial_data):
     X, Y = partial_data
     with pytest.raises(ValueError, match=r"training loss became .* in epoch \d+: lower solver__learning_rate"):
         PartialLabelClassifier(solver=Minibatch("sgd", learning_rate=1e30, max_epochs=30)).fit(X.astype(np.float32), Y)
+
+
+@pytest.mark.parametrize("shape", ["rows", "entries"])
+@pytest.mark.parametrize("batch_size", [1, 8, 120])
+def test_batches_add_up_to_the_weighted_objective(partial_data, shape, batch_size):
+    """An epoch of steps too small to change the gradients moves along the gradient of the whole objective."""
+    X, Y = partial_data
+    rng = np.random.default_rng(0)
+    weights = rng.exponential(size=len(X) if shape == "rows" else Y.shape) ** 2
+    solver = Minibatch("sgd", learning_rate=1e-9, momentum=0.0, batch_size=batch_size, max_epochs=1)
+    clf = PartialLabelClassifier("iu", alpha=0.0, solver=solver, random_state=0).fit(X, Y, sample_weight=weights)
+    # It starts from zero weights and the weighted log odds of the presences.
+    entry = (weights[:, None] if weights.ndim == 1 else weights) * (Y != 0)
+    prior = (entry * (Y == 1)).sum(0) / entry.sum(0)
+    descent = (entry * ((Y == 1) - prior)).T @ X
+    np.testing.assert_allclose(clf.coef_ / np.linalg.norm(clf.coef_), descent / np.linalg.norm(descent), atol=1e-5)
+
+
+def test_read_only_weights(partial_data):
+    X, Y = partial_data
+    weights = np.linspace(1, 2, len(X))
+    expected = PartialLabelClassifier(random_state=0).fit(X, Y, sample_weight=weights).coef_
+    weights.setflags(write=False)
+    np.testing.assert_array_equal(PartialLabelClassifier().fit(X, Y, sample_weight=weights).coef_, expected)
+
+
+@pytest.mark.parametrize("solver", [FullBatch(), Minibatch(max_epochs=2)], ids=["full", "mini"])
+@pytest.mark.parametrize("unit", [1e-46, 1e39])
+def test_units_of_the_weights_do_not_matter(partial_data, solver, unit):
+    X, Y = (array.astype(np.float32) for array in partial_data)
+    weights = np.linspace(1, 2, len(X))
+    plain, scaled = (
+        PartialLabelClassifier(solver=solver, random_state=0).fit(X, Y, sample_weight=factor * weights).coef_
+        for factor in (1, unit)
+    )
+    np.testing.assert_allclose(scaled, plain, rtol=1e-5)
