@@ -19,6 +19,8 @@ _EXACT_FEATURES = 64
 _EXACT_PRODUCTS = 1 << 27
 # Quadratic convergence makes this exactness cost a step or two.
 _EXACT_TOLERANCE = 1e-13
+# Rows that no label weighs are left out where at most this share remains.
+_ROWS_WORTH_TAKING = 0.9
 # Steps over which the pace of the descent is measured.
 _PACE = 5
 
@@ -112,6 +114,13 @@ def solve_round(
     nobody = torch.zeros_like(unconverged)
     if not len(active):
         return Outcome(theta, gaps, nobody, nobody)
+
+    weighs = (convex.s[active] > 0).any(0)
+    if float(weighs.double().mean()) < _ROWS_WORTH_TAKING:
+        rows = torch.nonzero(weighs).squeeze(1)
+        taken = features.take(rows)
+        if taken is not features:
+            features, convex = taken, convex.take_rows(rows)
 
     exact = d <= _EXACT_FEATURES and features.n_rows * (d + 1) ** 2 * len(active) <= _EXACT_PRODUCTS
     inner, row_weight = _standardize(features, convex, alpha, exact=exact)

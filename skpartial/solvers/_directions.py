@@ -135,12 +135,14 @@ class QuasiNewton(Direction):
             share = inverse * _dot(step, q)
             q.addcmul_(change, share, value=-1)
             shares.append(share)
-        guess = self._first_guess(q, point.curvature)
         if self._steps:
             # The last pair tells the size of the Hessian where it was gone along.
             change = self._changes[-1]
-            size = _dot(change, self._first_guess(change, point.curvature)) * self._inverse_energies[-1]
+            guess, other = self._first_guess(torch.cat([q, change]), point.curvature.repeat(2)).chunk(2)
+            size = _dot(change, other) * self._inverse_energies[-1]
             guess /= torch.where(size > 0, size, 1)
+        else:
+            guess = self._first_guess(q, point.curvature)
         for step, change, inverse, share in zip(self._steps, self._changes, self._inverse_energies, shares[::-1]):
             guess.addcmul_(step, share - inverse * _dot(change, guess))
         return guess.neg_()

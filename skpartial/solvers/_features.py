@@ -90,6 +90,10 @@ class Features(ABC):
     def batch(self, rows: Tensor) -> Tensor:
         """Rows by their indices: shape (b, n_features), sparse COO where the features are sparse on the CPU."""
 
+    def take(self, rows: Tensor) -> Features:
+        """Some of the rows, as features of their own; all of them where that would cost more than it saves."""
+        return self
+
     @abstractmethod
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Slices of rows with their features in float64, dense or sparse."""
@@ -110,6 +114,9 @@ class ResidentFeatures(Features):
 
     def batch(self, rows: Tensor) -> Tensor:
         return self.X.index_select(0, rows.to(self.device))
+
+    def take(self, rows: Tensor) -> Features:
+        return ResidentFeatures(self.batch(rows))
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         step = max(1, _BLOCK_BYTES // (8 * self.n_features))
@@ -178,6 +185,9 @@ class SparseFeatures(Features):
         chosen = self.X[rows.numpy()].tocoo()
         index = torch.from_numpy(np.stack(chosen.coords).astype(np.int64))
         return torch.sparse_coo_tensor(index, torch.from_numpy(chosen.data), chosen.shape, check_invariants=False)
+
+    def take(self, rows: Tensor) -> Features:
+        return SparseFeatures(self.X[rows.numpy()], self.dtype)
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         step = max(4096, _BLOCK_BYTES // self.n_features)

@@ -71,6 +71,12 @@ class LogisticProblem:
         part.s, part.a = ((x if everything else x[labels]).to(dtype or x.dtype) for x in (self.s, self.a))
         return part
 
+    def take_rows(self, rows: Tensor) -> LogisticProblem:
+        """The same problem without rows that weigh nothing, given the indices of the others."""
+        part = copy.copy(self)
+        part.s, part.a = self.s[:, rows], self.a[:, rows]
+        return part
+
     def blocks(self) -> Iterator[slice]:
         """Slices of labels whose entries are about as many."""
         n_labels, n_rows = self.s.shape
@@ -163,7 +169,7 @@ class Point:
         self, part: slice, q: Tensor, slope: Tensor, linear: Tensor, quadratic: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Lengths of the steps, and probabilities at their ends; the logits are moved there."""
-        s, a, x = self.problem.s[part], self.problem.a[part], self.logits[part]
+        s, a, x, value = self.problem.s[part], self.problem.a[part], self.logits[part], self.value[part]
         step = torch.where(slope < 0, 1.0, 0.0).to(torch.float64)
         low, high = torch.zeros_like(step), torch.full_like(step, float("inf"))
         done = ~(slope < 0)
@@ -172,8 +178,9 @@ class Point:
             p = torch.sigmoid(moved)
             sp = s * p
             first = ((sp - a) * q).sum(1, dtype=torch.float64) + linear + step * quadratic
-            # A step that ends before the minimum surely descends, so that it may be shorter than one beyond it.
-            done |= (first >= 0.5 * slope) & (first <= -0.1 * slope)
+            # A step that ends before the minimum surely descends, so that it may be shorter than one beyond it; how far
+            # that one can lie above the minimum is at most the step times the derivative at its end, by convexity.
+            done |= (first >= 0.5 * slope) & (first <= -0.1 * slope) & (step * first <= 0.1 * value)
             if bool(done.all()):
                 break
             second = ((sp - sp * p) * q * q).sum(1, dtype=torch.float64) + quadratic

@@ -156,6 +156,26 @@ def test_labels_do_not_depend_on_each_other():
         np.testing.assert_allclose(together.intercept_[j], alone.intercept_[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_array], ids=["dense", "sparse"])
+def test_rows_that_nothing_is_known_of_are_left_out(monkeypatch, form):
+    X, Y = wide(300, 90, known=0.9)
+    Y[::2] = 0
+    shapes = []
+
+    def recorded(features, *args, **kwargs):
+        shapes.append(features.n_rows)
+        return moments(features, *args, **kwargs)
+
+    monkeypatch.setattr(_convex, "moments", recorded)
+    fits = []
+    for limit in (0.9, 0.0):
+        monkeypatch.setattr(_convex, "_ROWS_WORTH_TAKING", limit)
+        fits.append(PartialLabelClassifier("iu", alpha=0.01, solver=TIGHT).fit(form(X), Y))
+    assert shapes == [150, 300]
+    np.testing.assert_allclose(fits[0].coef_, fits[1].coef_, atol=1e-5)
+    assert fits[0].history_[-1]["objective"] == pytest.approx(fits[1].history_[-1]["objective"], rel=1e-9)
+
+
 @pytest.mark.parametrize("loss", [PartialBCE(gamma=-1), AssumeNegative(label_smoothing=0.1)], ids=repr)
 @pytest.mark.parametrize("form", [np.asarray, sp.csr_array], ids=["dense", "sparse"])
 def test_exact_steps_and_quasi_newton_agree(monkeypatch, loss, form):
