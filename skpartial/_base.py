@@ -136,7 +136,8 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
         weights = check_sample_weight(sample_weight, X, target)
         if weights is not None:
             # Only ratios count; in the type of the features tiny or huge weights would not survive.
-            weights = weights / weights.mean()
+            weights = weights / weights.max()
+            weights /= weights.mean()
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(np.iinfo(np.int32).max))
 

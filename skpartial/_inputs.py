@@ -55,6 +55,8 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
             X = validate_data(estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", order=None)
         if X.dtype.kind == "b":
             X = X.astype(np.uint8)
+        if X.dtype.kind == "f" and X.dtype.itemsize > 8:
+            X = X.astype(np.float64)
         return X
     if X.ndim != 2 or 0 in X.shape:
         raise ValueError(

@@ -118,6 +118,8 @@ def make_problem(
     check_parameters(estimator)
     device = choose_device(estimator.device, X)
     dtype = compute_dtype(X, estimator.precision)
+    if isinstance(estimator.solver, Solver):
+        estimator.solver._check_numbers(max_resident_bytes=0.0)
     budget = getattr(estimator.solver, "max_resident_bytes", None)
     validation = None
     if held_out is not None:

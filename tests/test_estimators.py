@@ -746,6 +746,20 @@ def test_cuda_equals_cpu(partial_data, solver, storage):
     assert all(not isinstance(value, torch.Tensor) for value in vars(copy).values())
 
 
+@pytest.mark.parametrize("kind", [np.longdouble, np.int64, np.int16])
+def test_types_of_features_that_pytorch_lacks_or_rounds(partial_data, kind):
+    """Arrays and tensors of a type are computed alike: in float64 where float32 cannot hold every value."""
+    X, Y = partial_data
+    X = (1000 * X).astype(kind)
+    clf = PartialLabelClassifier(alpha=1.0).fit(X, Y)
+    assert clf.coef_.dtype == (np.float32 if kind == np.int16 else np.float64)
+    np.testing.assert_allclose(clf.coef_, PartialLabelClassifier(alpha=1.0).fit(X.astype(float), Y).coef_, rtol=1e-4)
+    if kind != np.longdouble:
+        tensors = PartialLabelClassifier(alpha=1.0).fit(torch.tensor(X), Y)
+        assert tensors.coef_.dtype == clf.coef_.dtype
+        np.testing.assert_allclose(tensors.coef_, clf.coef_)
+
+
 def test_a_column_stays_a_label_matrix_once_it_was_one(partial_data):
     """Held-out rows and later batches of one label may happen to hold no absence: 0 is unknown in them all the same."""
     X, Y = partial_data

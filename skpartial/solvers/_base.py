@@ -18,8 +18,8 @@ class Solver(BaseEstimator, ABC):
     def _check_numbers(self, **lowest: float) -> None:
         """Refuse parameters below what is given here: whole numbers where that is an int, None where it is allowed."""
         for name, low in lowest.items():
-            value = getattr(self, name)
-            if value is None and type(self)().get_params()[name] is None:
+            value = getattr(self, name, None)
+            if value is None and type(self)().get_params().get(name) is None:
                 continue
             whole = isinstance(low, int)
             kinds = (int, np.integer) if whole else (int, float, np.number)

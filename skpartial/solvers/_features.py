@@ -48,7 +48,8 @@ def compute_dtype(X: Any, precision: str) -> torch.dtype:
     if precision != "auto":
         return {"float32": torch.float32, "float64": torch.float64}[precision]
     if isinstance(X, Tensor):
-        return torch.promote_types(X.dtype, torch.float32) if X.is_floating_point() else torch.float32
+        wide = (torch.float64, torch.int32, torch.int64)
+        return torch.float64 if X.dtype in wide else torch.float32
     return torch.float64 if np.result_type(X.dtype, np.float32) == np.float64 else torch.float32
 
 

@@ -183,7 +183,7 @@ def test_read_only_weights(partial_data):
 
 
 @pytest.mark.parametrize("solver", [FullBatch(), Minibatch(max_epochs=2)], ids=["full", "mini"])
-@pytest.mark.parametrize("unit", [1e-46, 1e39])
+@pytest.mark.parametrize("unit", [1e-46, 1e39, 1e307])
 def test_units_of_the_weights_do_not_matter(partial_data, solver, unit):
     X, Y = (array.astype(np.float32) for array in partial_data)
     weights = np.linspace(1, 2, len(X))
