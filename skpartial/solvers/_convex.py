@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from skpartial.solvers._directions import Direction, ExactNewton, QuasiNewton
-from skpartial.solvers._features import Features, Standardized, moments, overflow_error
+from skpartial.solvers._features import Features, ResidentFeatures, Standardized, moments, overflow_error
+from skpartial.solvers._few_rows import OwnRows, groups_of_few_rows
 from skpartial.solvers._logistic import LogisticProblem, Point
 
 __all__ = ["Outcome", "Report", "solve_round"]
@@ -71,6 +73,161 @@ def _standardize(
     return Standardized(features, mean, unit), weights
 
 
+class Products(Protocol):
+    """What a descent needs of features."""
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """Scores (k, n) under weights (k, d)."""
+
+    def backward(self, scores: Tensor) -> Tensor:
+        """Sums of rows (k, d) weighted by scores (k, n)."""
+
+
+class _Round:
+    """All labels of a round, and how far each has come.
+
+    Parameters
+    ----------
+    theta : Tensor of shape (L, d + 1)
+        Where to start; overwritten.
+    tol : float
+        Estimated relative gap at which a label has converged.
+    max_iter : int
+        Steps of a descent at most.
+    report : callable
+        Called after every step.
+    """
+
+    def __init__(self, theta: Tensor, *, tol: float, max_iter: int, report: Report) -> None:
+        self.theta, self.max_iter, self.report = theta, max_iter, report
+        #: In float32 smaller gaps cannot be told.
+        self.enough = max(tol, 20 * torch.finfo(theta.dtype).eps)
+        self.gaps = torch.zeros(len(theta), dtype=torch.float64, device=theta.device)
+        self.objectives = torch.zeros_like(self.gaps)
+        self.unconverged = torch.zeros(len(theta), dtype=torch.bool, device=theta.device)
+        self.imprecise = torch.zeros_like(self.unconverged)
+        self.stopped = False
+
+    def descend(
+        self,
+        active: Tensor,
+        problem: LogisticProblem,
+        products: Products,
+        rule: Direction,
+        start: Tensor,
+        penalty: Tensor,
+        outer: Callable[[Tensor], Tensor],
+        *,
+        goal: float,
+        drop: bool = True,
+    ) -> None:
+        """Descend with some labels until all of them have converged.
+
+        Parameters
+        ----------
+        active : Tensor of int64, shape (k,)
+            Which labels of the round these are.
+        problem : LogisticProblem
+            Their data term.
+        products : Products
+            Features in the coordinates of the descent.
+        rule : Direction
+            Gives directions.
+        start : Tensor of shape (k, d' + 1)
+            Where to start, in these coordinates.
+        penalty : Tensor of shape (d' + 1,)
+            L2 penalties, 0 for the intercept.
+        outer : callable
+            From parameters in these coordinates to those for the features as passed.
+        goal : float
+            Gap to go on to.
+        drop : bool, default=True
+            Whether labels that have converged are taken out of the products.
+        """
+        eps = torch.finfo(start.dtype).eps
+
+        def forward(parameters: Tensor) -> Tensor:
+            return products.forward(parameters[:, :-1]).add_(parameters[:, -1:])
+
+        def gradient_at(point: Point) -> Tensor:
+            data = products.backward(point.residual)
+            return torch.cat([data, point.residual.sum(1, keepdim=True)], dim=1).addcmul_(point.theta, penalty)
+
+        plain = not bool((start[:, :-1] != 0).any())
+        logits = start[:, -1:].expand(-1, problem.s.shape[1]).clone() if plain else forward(start)
+        point = Point(problem, start, logits, penalty)
+        gradient = gradient_at(point)
+        values = [point.value.clone()]
+        renewed = torch.zeros(len(active), dtype=torch.int64, device=start.device)
+
+        def current() -> Tensor:
+            now = self.theta.clone()
+            now[active] = outer(point.theta)
+            return now
+
+        for _ in range(self.max_iter):
+            direction = rule(point, gradient)
+            slope = (gradient.double() * direction.double()).sum(1)
+            if not bool((torch.isfinite(slope) & torch.isfinite(point.value)).all()):
+                raise overflow_error(self.theta.dtype)
+            length = point.advance(direction, forward(direction), slope)
+            previous, gradient = gradient, gradient_at(point)
+            rule.learn(direction.mul_(length), gradient - previous)
+            values.append(point.value.clone())
+            del values[: -2 * _PACE - 1]
+
+            # Half the slope is what a quadratic model promises. A model that is wrong promises too little, and the
+            # descent goes on: the steps to come are a geometric series, whose ratio the last ones tell.
+            promised = 0.5 * slope.abs()
+            exhausted = torch.zeros_like(slope, dtype=torch.bool)
+            if len(values) > 2 * _PACE:
+                recent = (values[-1 - _PACE] - values[-1]).clamp(min=0)
+                earlier = (values[0] - values[-1 - _PACE]).clamp(min=1e-300)
+                ratio = (recent / earlier).clamp(max=0.95)
+                promised = torch.maximum(promised, recent * ratio / (1 - ratio))
+                exhausted = recent <= eps * point.value.abs()
+            gap = promised / point.value.abs().clamp(min=torch.finfo(torch.float64).tiny)
+            self.gaps[active], self.objectives[active] = gap, point.value
+            finished = gap <= goal
+            # Where nothing moves any more, what was learned may be at fault, once; after that it is the arithmetic.
+            stuck = ((slope >= 0) | exhausted) & ~finished
+            if bool(stuck.any()):
+                rule.forget(stuck & (renewed == 0))
+                renewed = torch.where(stuck | (renewed > 0), renewed + 1, 0)
+                finished |= stuck & (renewed > 2 * _PACE)
+            self.unconverged[active] = gap > self.enough
+            self.imprecise[active] = (gap > self.enough) & (renewed > 2 * _PACE)
+            self.stopped = self.report(self.objectives, self.gaps, current)
+            if self.stopped or bool(finished.all()):
+                break
+            # Labels that have arrived are taken out in groups: until then their steps do no harm.
+            if drop and 8 * int(finished.sum()) >= len(active):
+                self.theta[active] = outer(point.theta)
+                kept = torch.nonzero(~finished).squeeze(1)
+                active, renewed, gradient = active[kept], renewed[kept], gradient[kept]
+                values = [value[kept] for value in values]
+                point.keep(kept)
+                rule.keep(kept)
+        self.theta[active] = outer(point.theta)
+
+    def check(self, features: Features, convex: LogisticProblem, labels: Tensor, alpha: float) -> Outcome:
+        """Compare what the descent believes with the objective of the parameters that it returns.
+
+        They are rounded to the type of the features, and features far from zero magnify that.
+        """
+        chosen, weights = convex.take(labels), self.theta[labels]
+        logits = features.forward(weights[:, :-1]).add_(weights[:, -1:])
+        reached = 0.5 * alpha * weights[:, :-1].double().square().sum(1)
+        for part in chosen.blocks():
+            reached[part] += chosen.data_term(part, logits[part])
+        believed = self.objectives[labels]
+        excess = (reached - believed) / believed.abs().clamp(min=1e-300)
+        raised = excess > 4 * self.enough
+        self.gaps[labels] = torch.where(raised, excess, self.gaps[labels])
+        self.imprecise[labels] |= raised
+        return Outcome(self.theta, self.gaps, self.unconverged | self.imprecise, self.imprecise)
+
+
 def solve_round(
     features: Features,
     convex: LogisticProblem,
@@ -96,7 +253,7 @@ def solve_round(
     tol : float
         Estimated relative gap at which a label has converged.
     max_iter : int
-        Steps at most.
+        Steps of each method at most.
     report : callable
         Called after every step.
 
@@ -105,120 +262,54 @@ def solve_round(
     Outcome
         Parameters, and which labels converged.
     """
-    theta = theta.clone()
-    n_labels, d = theta.shape[0], features.n_features
-    gaps = torch.zeros(n_labels, dtype=torch.float64, device=theta.device)
-    unconverged = torch.zeros(n_labels, dtype=torch.bool, device=theta.device)
-    active = torch.nonzero(~convex.unfitted).squeeze(1)
-    objectives = torch.zeros_like(gaps)
-    nobody = torch.zeros_like(unconverged)
-    if not len(active):
-        return Outcome(theta, gaps, nobody, nobody)
-
-    weighs = (convex.s[active] > 0).any(0)
+    state = _Round(theta.clone(), tol=tol, max_iter=max_iter, report=report)
+    fitted = torch.nonzero(~convex.unfitted).squeeze(1)
+    if not len(fitted):
+        return Outcome(state.theta, state.gaps, state.unconverged, state.imprecise)
+    weighs = (convex.s[fitted] > 0).any(0)
     if float(weighs.double().mean()) < _ROWS_WORTH_TAKING:
         rows = torch.nonzero(weighs).squeeze(1)
         taken = features.take(rows)
         if taken is not features:
             features, convex = taken, convex.take_rows(rows)
 
-    exact = d <= _EXACT_FEATURES and features.n_rows * (d + 1) ** 2 * len(active) <= _EXACT_PRODUCTS
+    d = features.n_features
+    exact = d <= _EXACT_FEATURES and features.n_rows * (d + 1) ** 2 * len(fitted) <= _EXACT_PRODUCTS
     inner, row_weight = _standardize(features, convex, alpha, exact=exact)
-    dtype = torch.float64 if exact else features.dtype
-    products: Features = inner
-    rule: Direction
-    penalty = torch.cat([alpha * inner.unit.square(), inner.unit.new_zeros(1)]).to(dtype)
-    if exact:
-        rule = ExactNewton(inner)
-        products = rule.features
-    else:
-        rule = QuasiNewton(inner, row_weight, penalty)
-    eps = torch.finfo(dtype).eps
-    enough = max(tol, 20 * eps)
-    goal = min(tol, _EXACT_TOLERANCE) if exact else enough
+    rest = fitted
+    if isinstance(features, ResidentFeatures) and not exact and alpha > 0:
+        groups, rest = groups_of_few_rows(convex, features, fitted)
+        for group, rows in groups:
+            own = OwnRows(features.X, inner.center, convex.s[group], rows)
+            if not own.usable:
+                rest = torch.cat([rest, group]).sort().values
+                continue
+            penalty = theta.new_full((rows.shape[1] + 1,), alpha)
+            penalty[-1] = 0
+            part, start = convex.take_own_rows(group, rows), own.inner(state.theta[group])
+            rule: Direction = ExactNewton(own.bordered)
+            state.descend(group, part, own, rule, start, penalty, own.outer, goal=state.enough, drop=False)
+            if state.stopped:
+                break
+    if len(rest) and not state.stopped:
+        dtype = torch.float64 if exact else features.dtype
+        penalty = torch.cat([alpha * inner.unit.square(), inner.unit.new_zeros(1)]).to(dtype)
+        products: Features = inner
+        goal = state.enough
+        if exact:
+            X = torch.cat([block for _, block in inner.blocks()])
+            products, rule = ResidentFeatures(X), ExactNewton(torch.cat([X, X.new_ones(len(X), 1)], dim=1))
+            goal = min(tol, _EXACT_TOLERANCE)
+        else:
+            rule = QuasiNewton(inner, row_weight, penalty)
 
-    def outer(parameters: Tensor) -> Tensor:
-        """Parameters for the features as passed, from those for standardised ones."""
-        weights = parameters[:, :-1].double() * inner.unit
-        intercept = parameters[:, -1].double() - weights @ inner.center
-        return torch.cat([weights, intercept[:, None]], dim=1).to(theta.dtype)
+        def outer(parameters: Tensor) -> Tensor:
+            weights = parameters[:, :-1].double() * inner.unit
+            intercept = parameters[:, -1].double() - weights @ inner.center
+            return torch.cat([weights, intercept[:, None]], dim=1).to(theta.dtype)
 
-    def forward(parameters: Tensor) -> Tensor:
-        return products.forward(parameters[:, :-1]).add_(parameters[:, -1:])
-
-    def gradient_at(point: Point) -> Tensor:
-        data = products.backward(point.residual)
-        return torch.cat([data, point.residual.sum(1, keepdim=True)], dim=1).addcmul_(point.theta, penalty)
-
-    given = theta[active].double()
-    start = torch.cat([given[:, :-1] / inner.unit, given[:, -1:] + given[:, :-1] @ inner.center[:, None]], dim=1)
-    start = start.to(dtype)
-    plain = not bool((start[:, :-1] != 0).any())
-    logits = start[:, -1:].expand(-1, features.n_rows).clone() if plain else forward(start)
-    point = Point(convex.take(active, dtype), start, logits, penalty)
-    gradient = gradient_at(point)
-    values = [point.value.clone()]
-    renewed = torch.zeros(len(active), dtype=torch.int64, device=theta.device)
-
-    def current() -> Tensor:
-        now = theta.clone()
-        now[active] = outer(point.theta)
-        return now
-
-    for _ in range(max_iter):
-        direction = rule(point, gradient)
-        slope = (gradient.double() * direction.double()).sum(1)
-        if not bool((torch.isfinite(slope) & torch.isfinite(point.value)).all()):
-            raise overflow_error(features.dtype)
-        length = point.advance(direction, forward(direction), slope)
-        previous, gradient = gradient, gradient_at(point)
-        rule.learn(direction.mul_(length), gradient - previous)
-        values.append(point.value.clone())
-        del values[: -2 * _PACE - 1]
-
-        # Half the slope is what a quadratic model promises. A model that is wrong promises too little, and the descent
-        # goes on: the steps to come are a geometric series, whose ratio the last ones tell.
-        promised = 0.5 * slope.abs()
-        exhausted = torch.zeros_like(slope, dtype=torch.bool)
-        if len(values) > 2 * _PACE:
-            recent = (values[-1 - _PACE] - values[-1]).clamp(min=0)
-            earlier = (values[0] - values[-1 - _PACE]).clamp(min=1e-300)
-            ratio = (recent / earlier).clamp(max=0.95)
-            promised = torch.maximum(promised, recent * ratio / (1 - ratio))
-            exhausted = recent <= eps * point.value.abs()
-        gap = promised / point.value.abs().clamp(min=torch.finfo(torch.float64).tiny)
-        gaps[active], objectives[active] = gap, point.value
-        finished = gap <= goal
-        # Where nothing moves any more, what was learned may be at fault, once; after that it is the arithmetic.
-        stuck = ((slope >= 0) | exhausted) & ~finished
-        if bool(stuck.any()):
-            rule.forget(stuck & (renewed == 0))
-            renewed = torch.where(stuck | (renewed > 0), renewed + 1, 0)
-            finished |= stuck & (renewed > 2 * _PACE)
-        unconverged[active] = gap > enough
-        stop = report(objectives, gaps, current)
-        if stop or bool(finished.all()):
-            break
-        # Labels that have arrived are taken out in groups: until then their steps do no harm.
-        if 8 * int(finished.sum()) >= len(active):
-            theta[active] = outer(point.theta)
-            kept = torch.nonzero(~finished).squeeze(1)
-            active, renewed, gradient = active[kept], renewed[kept], gradient[kept]
-            values = [value[kept] for value in values]
-            point.keep(kept)
-            rule.keep(kept)
-    theta[active] = outer(point.theta)
-
-    # Parameters are rounded to the type of the features, and features far from zero magnify that.
-    fitted = torch.nonzero(~convex.unfitted).squeeze(1)
-    chosen, weights = convex.take(fitted), theta[fitted]
-    logits = features.forward(weights[:, :-1]).add_(weights[:, -1:])
-    reached = 0.5 * alpha * weights[:, :-1].double().square().sum(1)
-    for part in chosen.blocks():
-        reached[part] += chosen.data_term(part, logits[part])
-    excess = (reached - objectives[fitted]) / objectives[fitted].abs().clamp(min=1e-300)
-    imprecise = nobody.clone()
-    imprecise[fitted] = excess > 4 * enough
-    gaps[fitted] = torch.where(imprecise[fitted], excess, gaps[fitted])
-    imprecise[active] |= (renewed > 2 * _PACE) & unconverged[active]
-    return Outcome(theta, gaps, unconverged | imprecise, imprecise)
+        given = state.theta[rest].double()
+        start = torch.cat([given[:, :-1] / inner.unit, given[:, -1:] + given[:, :-1] @ inner.center[:, None]], dim=1)
+        part = convex.take(rest, dtype)
+        state.descend(rest, part, products, rule, start.to(dtype), penalty, outer, goal=goal)
+    return state.check(features, convex, fitted, alpha)

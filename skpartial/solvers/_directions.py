@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skpartial.solvers._features import Features, ResidentFeatures, overflow_error
+from skpartial.solvers._features import Features, overflow_error
 from skpartial.solvers._logistic import Point
 
 __all__ = ["Direction", "ExactNewton", "QuasiNewton"]
@@ -43,17 +43,24 @@ class Direction:
 
 
 class ExactNewton(Direction):
-    """Newton's method with the Hessian of every label, for few features in float64."""
+    """Newton's method with the Hessian of every label, for few features.
 
-    def __init__(self, features: Features) -> None:
-        X = torch.cat([block for _, block in features.blocks()])
-        #: The features in float64, for all products.
-        self.features = ResidentFeatures(X)
-        self._bordered = torch.cat([X, X.new_ones(len(X), 1)], dim=1)
+    Parameters
+    ----------
+    bordered : Tensor of shape (n, d + 1) or (L, n, d + 1)
+        Features with a last column of ones, shared by all labels or of each label.
+    """
 
-    def __call__(self, point: Point, gradient: Tensor) -> Tensor:
-        n_labels, width = gradient.shape
-        hessian = torch.diag(point.penalty).repeat(n_labels, 1, 1)
+    def __init__(self, bordered: Tensor) -> None:
+        self._bordered = bordered
+
+    def _data_hessian(self, point: Point) -> Tensor:
+        n_labels, width = point.theta.shape
+        if self._bordered.ndim == 3:
+            p = torch.sigmoid(point.logits)
+            curvature = point.problem.s * p * (1 - p)
+            return (self._bordered * curvature[:, :, None]).mT @ self._bordered
+        hessian = point.theta.new_zeros(n_labels, width, width)
         step = max(1, _HESSIAN_ENTRIES // (n_labels * width))
         for start in range(0, len(self._bordered), step):
             part = slice(start, start + step)
@@ -62,9 +69,14 @@ class ExactNewton(Direction):
             curvature = point.problem.s[:, part] * p * (1 - p)
             weighted = (curvature[:, None, :] * X.T).reshape(n_labels * width, len(X))
             hessian += (weighted @ X).reshape(n_labels, width, width)
+        return hessian
+
+    def __call__(self, point: Point, gradient: Tensor) -> Tensor:
+        hessian = self._data_hessian(point) + torch.diag(point.penalty)
         # Columns that repeat each other make it singular without a penalty, up to rounding.
         diagonal = hessian.diagonal(dim1=1, dim2=2)
-        diagonal += 1e-13 * diagonal.amax(1, keepdim=True)
+        tiny = 1e-13 if gradient.dtype == torch.float64 else 1e-7
+        diagonal += tiny * diagonal.amax(1, keepdim=True)
         factor, info = torch.linalg.cholesky_ex(hessian)
         direction = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
         steepest = -gradient / diagonal.clamp(min=torch.finfo(gradient.dtype).tiny)

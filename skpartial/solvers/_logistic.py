@@ -65,7 +65,7 @@ class LogisticProblem:
         return self.s.mean(0)
 
     def take(self, labels: Tensor, dtype: torch.dtype | None = None) -> LogisticProblem:
-        """The same problem for some of its labels, given as indices."""
+        """The same problem for some of its labels, given as rising indices."""
         part = copy.copy(self)
         everything = len(labels) == len(self.s)
         part.s, part.a = ((x if everything else x[labels]).to(dtype or x.dtype) for x in (self.s, self.a))
@@ -75,6 +75,12 @@ class LogisticProblem:
         """The same problem without rows that weigh nothing, given the indices of the others."""
         part = copy.copy(self)
         part.s, part.a = self.s[:, rows], self.a[:, rows]
+        return part
+
+    def take_own_rows(self, labels: Tensor, rows: Tensor) -> LogisticProblem:
+        """The problem of labels (k,), each on the rows (k, m) of its own."""
+        part = copy.copy(self)
+        part.s, part.a = (x[labels].gather(1, rows) for x in (self.s, self.a))
         return part
 
     def blocks(self) -> Iterator[slice]:

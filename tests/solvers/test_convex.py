@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skpartial import PartialLabelClassifier
 from skpartial.losses import AssumeNegative, PartialBCE
-from skpartial.solvers import FullBatch, _convex, _directions
+from skpartial.solvers import FullBatch, _convex, _directions, _few_rows
 from skpartial.solvers._features import ResidentFeatures, Standardized, moments
 
 TIGHT = FullBatch(tol=1e-11)
@@ -72,6 +72,7 @@ def methods(monkeypatch):
     [
         (60, 100, 0.5, "QuasiNewton"),
         (60, 12, 0.5, "ExactNewton"),
+        (100, 400, 0.3, "ExactNewton"),  # in a basis of each label's rows
         (600, 800, 1.0, "QuasiNewton"),
         (600, 70, 0.3, "QuasiNewton"),
     ],
@@ -144,6 +145,33 @@ def test_steps_run_out():
     with pytest.warns(ConvergenceWarning, match="did not converge in max_iter=3 steps"):
         clf = PartialLabelClassifier("iu", alpha=1e-4, solver=FullBatch(max_iter=3)).fit(X, Y)
     assert clf.n_iter_ == 3
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("loss", ["iu", PartialBCE(gamma=-1)], ids=repr)
+def test_labels_of_few_rows_in_their_own_basis(methods, monkeypatch, dtype, loss):
+    """Together with labels of many rows, in groups of any size, cold and warm, with rows that repeat each other."""
+    X, Y = wide(400, 500, known=0.9)
+    X += 20
+    X[60:80] = X[:20]
+    Y[80:, [0, 2]] = 0
+    X = X.astype(dtype)
+    weights = np.random.default_rng(1).random(Y.shape)
+    clf = PartialLabelClassifier(loss, alpha=0.01, warm_start=True).fit(X, Y, sample_weight=weights)
+    assert methods == ["ExactNewton", "QuasiNewton"]
+    monkeypatch.setattr(_few_rows, "_GROUP_ENTRIES", 1)
+    single = PartialLabelClassifier(loss, alpha=0.01).fit(X, Y, sample_weight=weights)
+    assert methods[2:] == ["ExactNewton", "ExactNewton", "QuasiNewton"]
+    monkeypatch.setattr(_few_rows, "_MAX_ROWS", 0)
+    plain = PartialLabelClassifier(loss, alpha=0.01, precision="float64", solver=TIGHT)
+    plain.fit(X, Y, sample_weight=weights)
+    assert methods[5:] == ["QuasiNewton"]
+    monkeypatch.undo()
+    scale = np.abs(plain.coef_).max()
+    for fitted in (clf, single):
+        np.testing.assert_allclose(fitted.coef_[[0, 2]], plain.coef_[[0, 2]], atol=5e-3 * scale)
+    steps = clf.n_iter_
+    assert clf.fit(X, Y, sample_weight=weights).n_iter_ < steps
 
 
 def test_labels_do_not_depend_on_each_other():
