@@ -39,10 +39,11 @@ class FullBatch(Solver):
     with columns standardised inside, which changes no solution. All labels advance together, each with its own step
     length and its own convergence, so that the work is products of the features with one block. Directions are those of
     L-BFGS, started in every step from a sketch of the features that the labels share, weighted by each label's
-    curvature; up to 64 features they are Newton's, in float64 and to the limit of it, and so they are for labels that
-    weigh in few rows, in a basis of these. A loss whose targets depend on
-    the logits, or a relabelling, is alternated with convex solves in rounds, each of which starts where the last one
-    ended.
+    curvature. Up to 64 features they are Newton's, in float64 and to the limit of it; Newton's they also are for labels
+    that weigh in few rows, in a basis of these.
+
+    A loss whose targets depend on the logits, or a relabelling, is alternated with convex solves in rounds, each of
+    which starts where the last one ended.
 
     Parameters
     ----------
