@@ -275,12 +275,12 @@ def solve_round(
 
     d = features.n_features
     exact = d <= _EXACT_FEATURES and features.n_rows * (d + 1) ** 2 * len(fitted) <= _EXACT_PRODUCTS
-    inner, row_weight = _standardize(features, convex, alpha, exact=exact)
+    standard, row_weight = _standardize(features, convex, alpha, exact=exact)
     rest = fitted
     if isinstance(features, ResidentFeatures) and not exact and alpha > 0:
         groups, rest = groups_of_few_rows(convex, features, fitted)
         for group, rows in groups:
-            own = OwnRows(features.X, inner.center, convex.s[group], rows)
+            own = OwnRows(features.X, standard.center, convex.s[group], rows)
             if not own.usable:
                 rest = torch.cat([rest, group]).sort().values
                 continue
@@ -293,23 +293,16 @@ def solve_round(
                 break
     if len(rest) and not state.stopped:
         dtype = torch.float64 if exact else features.dtype
-        penalty = torch.cat([alpha * inner.unit.square(), inner.unit.new_zeros(1)]).to(dtype)
-        products: Features = inner
+        penalty = torch.cat([alpha * standard.unit.square(), standard.unit.new_zeros(1)]).to(dtype)
+        products: Features = standard
         goal = state.enough
         if exact:
-            X = torch.cat([block for _, block in inner.blocks()])
+            X = torch.cat([block for _, block in standard.blocks()])
             products, rule = ResidentFeatures(X), ExactNewton(torch.cat([X, X.new_ones(len(X), 1)], dim=1))
             goal = min(tol, _EXACT_TOLERANCE)
         else:
-            rule = QuasiNewton(inner, row_weight, penalty)
+            rule = QuasiNewton(standard, row_weight, penalty)
 
-        def outer(parameters: Tensor) -> Tensor:
-            weights = parameters[:, :-1].double() * inner.unit
-            intercept = parameters[:, -1].double() - weights @ inner.center
-            return torch.cat([weights, intercept[:, None]], dim=1).to(theta.dtype)
-
-        given = state.theta[rest].double()
-        start = torch.cat([given[:, :-1] / inner.unit, given[:, -1:] + given[:, :-1] @ inner.center[:, None]], dim=1)
-        part = convex.take(rest, dtype)
-        state.descend(rest, part, products, rule, start.to(dtype), penalty, outer, goal=goal)
+        part, start = convex.take(rest, dtype), standard.inner(state.theta[rest]).to(dtype)
+        state.descend(rest, part, products, rule, start, penalty, standard.outer, goal=goal)
     return state.check(features, convex, fitted, alpha)

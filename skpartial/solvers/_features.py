@@ -223,6 +223,18 @@ class Standardized(Features):
         result = self.features.backward(scores).double().addr_(total, self.center, alpha=-1)
         return result.mul_(self.unit).to(scores.dtype)
 
+    def outer(self, parameters: Tensor) -> Tensor:
+        """Parameters (k, d + 1) for the features as passed, from those for these; intercepts last."""
+        weights = parameters[:, :-1].double() * self.unit
+        intercept = parameters[:, -1].double() - weights @ self.center
+        return torch.cat([weights, intercept[:, None]], dim=1).to(self.dtype)
+
+    def inner(self, parameters: Tensor) -> Tensor:
+        """Parameters (k, d + 1) for these features in float64, from those for the features as passed."""
+        weights = parameters[:, :-1].double()
+        intercept = parameters[:, -1:].double() + weights @ self.center[:, None]
+        return torch.cat([weights / self.unit, intercept], dim=1)
+
     def batch(self, rows: Tensor) -> Tensor:
         batch = self.features.batch(rows)
         dense = batch.to_dense() if batch.is_sparse else batch

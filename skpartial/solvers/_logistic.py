@@ -55,9 +55,8 @@ class LogisticProblem:
         for part, s, a in targets.blocks():
             torch.mul(s.T, scale, out=self.s[:, part])
             torch.mul(a.T, scale, out=self.a[:, part])
-        self.weight_mass = self.s.sum(1, dtype=torch.float64)
-        present_mass = self.a.sum(1, dtype=torch.float64)
-        self.unfitted, self.prior = prior_intercepts(self.weight_mass / scale, present_mass / scale)
+        masses = (x.sum(1, dtype=torch.float64) / scale for x in (self.s, self.a))
+        self.unfitted, self.prior = prior_intercepts(*masses)
 
     @property
     def row_weight(self) -> Tensor:
