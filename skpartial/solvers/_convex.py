@@ -210,17 +210,21 @@ class _Round:
                 rule.keep(kept)
         self.theta[active] = outer(point.theta)
 
+    def evaluate(self, features: Features, convex: LogisticProblem, labels: Tensor, alpha: float) -> Tensor:
+        """Objectives of some labels at their present parameters, in float64."""
+        chosen, weights = convex.take(labels), self.theta[labels]
+        logits = features.forward(weights[:, :-1]).add_(weights[:, -1:])
+        values = 0.5 * alpha * weights[:, :-1].double().square().sum(1)
+        for part in chosen.blocks():
+            values[part] += chosen.data_term(part, logits[part])
+        return values
+
     def check(self, features: Features, convex: LogisticProblem, labels: Tensor, alpha: float) -> Outcome:
         """Compare what the descent believes with the objective of the parameters that it returns.
 
         They are rounded to the type of the features, and features far from zero magnify that.
         """
-        chosen, weights = convex.take(labels), self.theta[labels]
-        logits = features.forward(weights[:, :-1]).add_(weights[:, -1:])
-        reached = 0.5 * alpha * weights[:, :-1].double().square().sum(1)
-        for part in chosen.blocks():
-            reached[part] += chosen.data_term(part, logits[part])
-        believed = self.objectives[labels]
+        reached, believed = self.evaluate(features, convex, labels, alpha), self.objectives[labels]
         excess = (reached - believed) / believed.abs().clamp(min=1e-300)
         raised = excess > 4 * self.enough
         self.gaps[labels] = torch.where(raised, excess, self.gaps[labels])
@@ -279,6 +283,9 @@ def solve_round(
     rest = fitted
     if isinstance(features, ResidentFeatures) and not exact and alpha > 0:
         groups, rest = groups_of_few_rows(convex, features, fitted)
+        if groups:
+            # Labels whose turn is yet to come are reported from where they start.
+            state.objectives[fitted] = state.evaluate(features, convex, fitted, alpha)
         for group, rows in groups:
             own = OwnRows(features.X, standard.center, convex.s[group], rows)
             if not own.usable:
