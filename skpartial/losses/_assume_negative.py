@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import State, StateTensor, Traits
-from skpartial.losses._pointwise import Block, PointwiseLoss, Targets, check_number
+from skpartial.losses._base import State, StateTensor, Traits, check_number
+from skpartial.losses._entrywise import Block
+from skpartial.losses._pointwise import PointwiseLoss, Targets
 
 __all__ = ["AssumeNegative", "PseudoNegative", "WeakAssumeNegative"]
 
@@ -56,6 +57,8 @@ class AssumeNegative(PointwiseLoss):
     >>> AssumeNegative(label_smoothing=(0.0, 0.05))(logits, labels)
     tensor(0.2451)
     """
+
+    short_names = {"an": {}, "an_ls": {"label_smoothing": 0.05}}
 
     def __init__(
         self,
@@ -155,6 +158,8 @@ class WeakAssumeNegative(PointwiseLoss):
     tensor(0.2100)
     """
 
+    short_names = {"wan": {}}
+
     def __init__(self, unknown_weight: float | Literal["auto"] = "auto", *, eps: float = 0.0) -> None:
         super().__init__(eps=eps)
         self.unknown_weight = unknown_weight
@@ -250,6 +255,8 @@ class PseudoNegative(PointwiseLoss):
     >>> PseudoNegative().targets(Block(labels)).weight.sum()
     tensor(3.)
     """
+
+    short_names = {"pseudo_negative": {}}
 
     def traits(self) -> Traits:
         """Stochastic: for minibatches. Unknown is read as absent.

@@ -5,16 +5,31 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from numbers import Real
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from skpartial.labels import LabelMatrix
 
-__all__ = ["Loss", "StackedLoss", "State", "StateTensor", "Traits", "mean_weight", "stack"]
+__all__ = [
+    "ClosedFormLoss",
+    "Loss",
+    "StackedLoss",
+    "State",
+    "StateTensor",
+    "Step",
+    "TrainingSet",
+    "Traits",
+    "check_choice",
+    "check_number",
+    "check_shapes",
+    "mean_weight",
+    "stack",
+]
 
 State = dict[str, Tensor]
 
@@ -55,7 +70,11 @@ class StateTensor:
     learning_rate_multiplier : float, default=1.0
         Its learning rate, as a multiple of the classifier's.
     per_row : bool, default=False
-        Whether its first axis is the rows of the training set.
+        Whether its first axis is the rows of the training set. Of a learned one a step moves the rows of its batch, and
+        costs no more than these.
+    logits : bool, default=False
+        Whether it holds log odds, whose steps are sized as the classifier moves its logits; else it is moved as the
+        classifier's weights are.
     project : callable or None, default=None
         Applied in place after every step: takes the tensor and returns the feasible one.
     """
@@ -63,7 +82,73 @@ class StateTensor:
     learned: bool = False
     learning_rate_multiplier: float = 1.0
     per_row: bool = False
+    logits: bool = False
     project: Callable[[Tensor], Tensor] | None = None
+
+
+class Step(NamedTuple):
+    """What a loss says of a batch: its value, and where that falls.
+
+    Parameters
+    ----------
+    value : Tensor of shape ()
+        Detached.
+    gradient : Tensor of shape (n, L)
+        Derivative of the value in each logit.
+    state : dict of str to Tensor
+        Derivative in each learned tensor of the state; of one that belongs to rows, in the rows of the batch.
+    """
+
+    value: Tensor
+    gradient: Tensor
+    state: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a loss may look at once training has ended.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows of the training set.
+    labels : callable
+        From row indices to labels of shape (b, L) in {-1, 0, 1}.
+    logits : callable
+        From row indices to the fitted logits of shape (b, L).
+    """
+
+    n_rows: int
+    labels: Callable[[Tensor], Tensor]
+    logits: Callable[[Tensor], Tensor]
+
+
+def check_number(owner: object, name: str, value: object, interval: str) -> float:
+    """Return a hyperparameter as a float, or refuse it with a sentence that names it.
+
+    `interval` is written as in mathematics, such as "[0, 1)".
+    """
+    low, high = (float(bound) for bound in interval[1:-1].split(","))
+    if not isinstance(value, bool) and isinstance(value, Real):
+        number = float(value)
+        above = number > low or (number == low and interval[0] == "[")
+        below = number < high or (number == high and interval[-1] == "]")
+        if above and below:
+            return number
+    raise ValueError(f"{type(owner).__name__}: {name} must be a number in {interval}, got {value!r}.")
+
+
+def check_choice(owner: object, name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse a hyperparameter that is none of the words it may be."""
+    if not isinstance(value, str) or value not in choices:
+        listed = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
+        raise ValueError(f"{type(owner).__name__}: {name} must be {listed}, got {value!r}.")
+
+
+def check_shapes(logits: Tensor, labels: Tensor) -> None:
+    """Refuse labels that are not those of the logits."""
+    if logits.shape != labels.shape:
+        raise ValueError(f"logits has shape {tuple(logits.shape)}, but labels has shape {tuple(labels.shape)}.")
 
 
 def mean_weight(weights: Tensor | None, logits: Tensor) -> tuple[Tensor | None, Tensor | float]:
@@ -106,8 +191,12 @@ class Loss(BaseEstimator, ABC):
     the training loop carries.
 
     A subclass defines `__call__`, and the other methods where its needs go beyond their defaults. A loss that is
-    cross-entropy with targets and weights of its own derives from :class:`PointwiseLoss` and defines `targets` alone.
+    cross-entropy with targets and weights of its own derives from :class:`PointwiseLoss` and defines `targets` alone;
+    one that is another function of each logit, from :class:`EntrywiseLoss`.
     """
+
+    #: Short names, and the hyperparameters behind each.
+    short_names: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @abstractmethod
     def __call__(
@@ -214,13 +303,15 @@ class Loss(BaseEstimator, ABC):
             The epoch that ends, counted from 1.
         """
 
-    def fitted_attributes(self, state: State | None) -> dict[str, NDArray[Any]]:
+    def fitted_attributes(self, state: State | None, training: TrainingSet | None = None) -> dict[str, Any]:
         """What a fitted estimator shows of the state.
 
         Parameters
         ----------
         state : dict of str to Tensor, or None
             The state of the chosen epoch.
+        training : TrainingSet or None, default=None
+            The rows trained on, with the fitted logits.
 
         Returns
         -------
@@ -238,11 +329,10 @@ class Loss(BaseEstimator, ABC):
         rows: Tensor | None = None,
         epoch: int = 1,
         weights: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Value of the loss and its gradient in the logits, as the training loop asks for them.
+    ) -> Step:
+        """Value of the loss and its gradients, as the training loop asks for them.
 
-        The default differentiates `__call__`; gradients of learned state are accumulated in its tensors. A loss with a
-        closed form overrides this.
+        The default differentiates `__call__`. A loss with a closed form derives from :class:`ClosedFormLoss`.
 
         Parameters
         ----------
@@ -251,17 +341,115 @@ class Loss(BaseEstimator, ABC):
 
         Returns
         -------
-        value : Tensor of shape ()
-            Detached.
-        gradient : Tensor of shape (n, L)
-            Derivative of the value in each logit.
+        Step
+            The value, and its derivatives in the logits and in what the state learns.
         """
+        specs = {name: spec for name, spec in self.state_spec().items() if spec.learned}
         leaf = logits.detach().requires_grad_()
+        learned = {name: state[name].detach().requires_grad_() for name in specs} if state is not None else {}
         with torch.enable_grad():
-            value = self(leaf, labels, state, rows=rows, epoch=epoch, weights=weights)
+            value = self(leaf, labels, {**(state or {}), **learned} or state, rows=rows, epoch=epoch, weights=weights)
             if value.requires_grad:
                 value.backward()
-        return value.detach(), torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+
+        def gradient(tensor: Tensor) -> Tensor:
+            return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+
+        of_state = {}
+        for name, tensor in learned.items():
+            chosen = rows is not None and specs[name].per_row
+            of_state[name] = gradient(tensor)[rows] if chosen else gradient(tensor)
+        return Step(value.detach(), gradient(leaf), of_state)
+
+
+class _Attach(torch.autograd.Function):
+    """A value whose gradients are known already."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, *tensors: Tensor) -> Tensor:  # tensors: each input, then each gradient
+        ctx.save_for_backward(*tensors[len(tensors) // 2 :])
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = ctx.saved_tensors
+        return None, *(upstream * gradient for gradient in gradients), *(None for _ in gradients)
+
+
+class ClosedFormLoss(Loss):
+    """Base class of losses that work out their value and their gradients together, without an autograd graph.
+
+    A subclass defines `value_and_gradient`; calling the loss gives the same value, differentiable once.
+    """
+
+    @abstractmethod
+    def value_and_gradient(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        state: State | None = None,
+        *,
+        rows: Tensor | None = None,
+        epoch: int = 1,
+        weights: Tensor | None = None,
+    ) -> Step:
+        """Value of the loss and its gradients, as the training loop asks for them.
+
+        Parameters
+        ----------
+        logits, labels, state, rows, epoch, weights
+            As in `__call__`; `logits` need not require a gradient.
+
+        Returns
+        -------
+        Step
+            The value, and its derivatives in the logits and in what the state learns.
+        """
+
+    def __call__(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        state: State | None = None,
+        *,
+        rows: Tensor | None = None,
+        epoch: int = 1,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """Value of the loss on a batch.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (n, L)
+            Real scores; the probability of presence is their sigmoid.
+        labels : Tensor of shape (n, L)
+            Values in {-1, 0, 1}: absent, unknown, present.
+        state : dict of str to Tensor, or None, default=None
+            What `init_state` returned.
+        rows : Tensor of int64, shape (n,), or None, default=None
+            Which rows of the training set these are.
+        epoch : int, default=1
+            The pass over the training set, counted from 1.
+        weights : Tensor of shape (n,) or (n, L), or None, default=None
+            Non-negative weights of rows or entries.
+
+        Returns
+        -------
+        Tensor of shape ()
+            Differentiable in `logits` and in what the state learns.
+        """
+        self.check()
+        check_shapes(logits, labels)
+        specs = self.state_spec()
+        learned = {name: t for name, t in (state or {}).items() if name in specs and specs[name].learned}
+        if rows is not None:
+            learned = {name: t[rows] if specs[name].per_row else t for name, t in learned.items()}
+        with torch.no_grad():
+            step = self.value_and_gradient(logits, labels, state, rows=rows, epoch=epoch, weights=weights)
+        gradients = [step.gradient, *(step.state[name].to(t.dtype) for name, t in learned.items())]
+        value: Tensor = _Attach.apply(step.value, logits, *learned.values(), *gradients)
+        return value
 
 
 class StackedLoss:

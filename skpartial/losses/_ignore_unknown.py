@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import Traits
-from skpartial.losses._pointwise import Block, PointwiseLoss, Targets, check_number
+from skpartial.losses._base import Traits, check_number
+from skpartial.losses._entrywise import Block
+from skpartial.losses._pointwise import PointwiseLoss, Targets
 
 __all__ = ["BCE", "IgnoreUnknown", "PartialBCE"]
 
@@ -44,6 +45,8 @@ class BCE(PointwiseLoss):
     >>> BCE()(torch.tensor([[2.0, -1.0]]), torch.tensor([[1, -1]]))
     tensor(0.2201)
     """
+
+    short_names = {"bce": {}}
 
     def __init__(self, label_smoothing: float = 0.0, *, eps: float = 0.0) -> None:
         super().__init__(eps=eps)
@@ -133,6 +136,8 @@ class IgnoreUnknown(PointwiseLoss):
     tensor(0.0635)
     """
 
+    short_names = {"iu": {}}
+
     def traits(self) -> Traits:
         """Convex at `eps=0`; unknown entries are ignored.
 
@@ -198,6 +203,8 @@ class PartialBCE(PointwiseLoss):
     >>> loss(torch.tensor([[2.0, -1.0]]), torch.tensor([[1, 0]]))
     tensor(0.2045)
     """
+
+    short_names = {"partial_bce": {}}
 
     def __init__(self, gamma: float = 1.0, weight_at: tuple[float, float] = (0.1, 5.0), *, eps: float = 0.0) -> None:
         super().__init__(eps=eps)

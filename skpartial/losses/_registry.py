@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from skpartial.losses._assume_negative import AssumeNegative, PseudoNegative, WeakAssumeNegative
 from skpartial.losses._base import Loss
-from skpartial.losses._ignore_unknown import BCE, IgnoreUnknown, PartialBCE
 
 __all__ = ["get"]
 
-_BY_NAME: dict[str, Callable[[], Loss]] = {
-    "bce": BCE,
-    "iu": IgnoreUnknown,
-    "partial_bce": PartialBCE,
-    "an": AssumeNegative,
-    "an_ls": lambda: AssumeNegative(label_smoothing=0.05),
-    "wan": WeakAssumeNegative,
-    "pseudo_negative": PseudoNegative,
-}
+
+def _by_name() -> dict[str, Loss]:
+    """A loss for each short name, of the classes that this subpackage exports."""
+    from skpartial import losses
+
+    classes = [value for value in vars(losses).values() if isinstance(value, type) and issubclass(value, Loss)]
+    return {name: kind(**parameters) for kind in classes for name, parameters in kind.short_names.items()}
 
 
 def get(name: str | Loss) -> Loss:
@@ -28,7 +22,10 @@ def get(name: str | Loss) -> Loss:
     ----------
     name : str or Loss
         "bce", "iu" (ignore unknown), "partial_bce", "an" (assume negative), "an_ls" (with a smoothing of 0.05), "wan"
-        (weak assume negative) or "pseudo_negative". A loss is returned as it is.
+        (weak assume negative), "pseudo_negative", "epr" (expected positives), "role", "ll_r", "ll_ct", "ll_cp" (large
+        loss: reject, correct, correct permanently), "pairwise", "warp", "ramp_warp", "asl" (asymmetric), "csl"
+        (selective), "hill", "splc", "em" (entropy maximisation) or "gr" (generalised robust). A loss is returned as it
+        is.
 
     Returns
     -------
@@ -48,8 +45,9 @@ def get(name: str | Loss) -> Loss:
     """
     if isinstance(name, Loss):
         return name
-    if isinstance(name, str) and name in _BY_NAME:
-        return _BY_NAME[name]()
+    named = _by_name()
+    if isinstance(name, str) and name in named:
+        return named[name]
     if isinstance(name, type) and issubclass(name, Loss):
         raise ValueError(f"loss must be an object, got the class {name.__name__}: write {name.__name__}().")
-    raise ValueError(f"loss must be a Loss or one of {', '.join(map(repr, _BY_NAME))}, got {name!r}.")
+    raise ValueError(f"loss must be a Loss or one of {', '.join(map(repr, named))}, got {name!r}.")

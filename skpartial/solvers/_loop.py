@@ -187,15 +187,9 @@ def _run_epoch(
         # A loss is a mean over its batch: times the batch's share of the weight, the batches add up to the whole.
         share = 1.0 if weights is None else weights.mean() / mean_weight
         if regularizer is None:
-            value, gradient = loss.value_and_gradient(
-                logits.detach(), block, state, rows=index, epoch=epoch, weights=weights
-            )
-            value = value * share
-            logits.backward(gradient * share)
-            for name in learned:
-                gradient_of_state = None if state is None else state[name].grad
-                if gradient_of_state is not None:
-                    gradient_of_state.mul_(share)
+            step = loss.value_and_gradient(logits.detach(), block, state, rows=index, epoch=epoch, weights=weights)
+            value = step.value * share
+            logits.backward(step.gradient * share)
         else:
             term = regularizer(BatchContext(features, logits, block, index, module, epoch))
             whole = loss(logits, block, state, rows=index, epoch=epoch, weights=weights) * share + term

@@ -31,7 +31,7 @@ def check(loss, logits, labels, value, gradient):
     assert result.ndim == 0
     np.testing.assert_allclose(result.detach(), value, atol=1e-6, rtol=0)
     np.testing.assert_allclose(x.grad, gradient, atol=1e-6, rtol=0)
-    closed_value, closed_gradient = loss.value_and_gradient(x.detach(), y)
+    closed_value, closed_gradient, _ = loss.value_and_gradient(x.detach(), y)
     np.testing.assert_allclose(closed_value, value, atol=1e-6, rtol=0)
     np.testing.assert_allclose(closed_gradient, gradient, atol=1e-6, rtol=0)
 

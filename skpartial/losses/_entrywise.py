@@ -1,0 +1,134 @@
+"""Entrywise losses: a mean over entries of a function of one logit each."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from skpartial.losses._base import ClosedFormLoss, State, Step, mean_weight
+
+__all__ = ["Block", "Entries", "EntrywiseLoss"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of the training set as a rule sees them.
+
+    Parameters
+    ----------
+    labels : Tensor of shape (n, L)
+        Values in {-1, 0, 1}.
+    logits : Tensor of shape (n, L), or None, default=None
+        Detached.
+    state : dict of str to Tensor, or None, default=None
+        The state of the loss.
+    rows : Tensor of int64, shape (n,), or None, default=None
+        Which rows of the training set these are; None means all of them, in order.
+    epoch : int, default=1
+        The pass over the training set, or the round, counted from 1.
+    dtype : torch.dtype, default=torch.get_default_dtype()
+        Floating type in which to answer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skpartial.losses import Block
+    >>> Block(torch.tensor([[1, 0, -1]])).known
+    tensor([[1., 0., 1.]])
+    """
+
+    labels: Tensor
+    logits: Tensor | None = None
+    state: State | None = None
+    rows: Tensor | None = None
+    epoch: int = 1
+    dtype: torch.dtype = field(default_factory=torch.get_default_dtype)
+
+    @property
+    def present(self) -> Tensor:
+        """1 where a label is present, else 0; a new tensor of type `dtype`."""
+        return (self.labels == 1).to(self.dtype)
+
+    @property
+    def known(self) -> Tensor:
+        """1 where a label is known, else 0; a new tensor of type `dtype`."""
+        return (self.labels != 0).to(self.dtype)
+
+    @property
+    def unknown(self) -> Tensor:
+        """Whether a label is unknown; a new boolean tensor."""
+        return self.labels == 0
+
+
+class Entries(NamedTuple):
+    """What every entry of a block costs.
+
+    Parameters
+    ----------
+    value : Tensor of shape (n, L)
+        Its loss; a new tensor.
+    gradient : Tensor of shape (n, L)
+        The derivative of that in its logit; a new tensor.
+    """
+
+    value: Tensor
+    gradient: Tensor
+
+
+class EntrywiseLoss(ClosedFormLoss):
+    r"""Base class of losses that are a mean of terms of one logit each.
+
+    .. math:: \frac{1}{\sum_{ij} s_{ij}} \sum_{ij} s_{ij} f_{ij}(x_{ij})
+
+    with sample weights s (1 unless given), so that without them the divisor is n x L, unknown entries included.
+
+    A subclass defines `entries`.
+    """
+
+    @abstractmethod
+    def entries(self, block: Block) -> Entries:
+        """The terms of a block, and their derivatives.
+
+        Parameters
+        ----------
+        block : Block
+            Labels and logits, and what else the terms may depend on.
+
+        Returns
+        -------
+        Entries
+            Unreduced, and without sample weights.
+        """
+
+    def value_and_gradient(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        state: State | None = None,
+        *,
+        rows: Tensor | None = None,
+        epoch: int = 1,
+        weights: Tensor | None = None,
+    ) -> Step:
+        """Value and gradient in closed form, without an autograd graph.
+
+        Parameters
+        ----------
+        logits, labels, state, rows, epoch, weights
+            As in `__call__`.
+
+        Returns
+        -------
+        Step
+            The value, and its derivative in each logit.
+        """
+        with torch.no_grad():
+            value, gradient = self.entries(Block(labels, logits.detach(), state, rows, epoch, logits.dtype))
+            sample, divisor = mean_weight(weights, logits)
+            if sample is not None:
+                value, gradient = value.mul_(sample), gradient.mul_(sample)
+            return Step(value.sum() / divisor, gradient.div_(divisor), {})
