@@ -29,13 +29,13 @@ from skpartial._task import (
 )
 from skpartial.exceptions import UnfittableLabelsWarning
 from skpartial.labels import LabelMatrix
-from skpartial.losses import Loss
+from skpartial.losses import Loss, TrainingSet
 from skpartial.metrics import mean_average_precision
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
 from skpartial.solvers import Minibatch, Solver
 from skpartial.solvers._features import as_features, compute_dtype
-from skpartial.solvers._problem import Monitor, Problem, Solution, predict_logits
+from skpartial.solvers._problem import LabelSource, Monitor, Problem, Solution, predict_logits
 
 __all__ = ["BasePartialLabelClassifier"]
 
@@ -293,7 +293,11 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
             self.best_epoch_ = solution.best_epoch
         large = problem.labels.n_rows * problem.labels.n_labels * 8 > _STORE_BYTES
         if self.store_state is True or (self.store_state == "auto" and not large):
-            results: dict[str, Any] = dict(problem.loss.fitted_attributes(solution.state))
+            source = LabelSource(problem.labels, problem.device)
+            training = None
+            if solution.logits is not None:
+                training = TrainingSet(problem.labels.n_rows, source.rows, solution.logits)
+            results: dict[str, Any] = problem.loss.fitted_attributes(solution.state, training)
             if problem.relabeling is not None:
                 results["relabeled_"] = solution.labels.values
             self.__dict__.update(results)

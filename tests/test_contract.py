@@ -60,7 +60,7 @@ class Counting(IgnoreUnknown):
         state["epochs"] += 1
         assert state["epochs"] == epoch
 
-    def fitted_attributes(self, state):
+    def fitted_attributes(self, state, training=None):
         return {"epochs_seen_": state["epochs"].numpy()}
 
 

@@ -3,18 +3,24 @@
 from skpartial.losses._assume_negative import AssumeNegative, PseudoNegative, WeakAssumeNegative
 from skpartial.losses._base import ClosedFormLoss, Loss, StateTensor, Step, TrainingSet, Traits, stack
 from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
+from skpartial.losses._expected_positives import ExpectedPositives
 from skpartial.losses._ignore_unknown import BCE, IgnoreUnknown, PartialBCE
+from skpartial.losses._large_loss import LargeLoss
 from skpartial.losses._pointwise import PointwiseLoss, Targets
 from skpartial.losses._registry import get
+from skpartial.losses._role import ROLE
 
 __all__ = [
     "BCE",
+    "ROLE",
     "AssumeNegative",
     "Block",
     "ClosedFormLoss",
     "Entries",
     "EntrywiseLoss",
+    "ExpectedPositives",
     "IgnoreUnknown",
+    "LargeLoss",
     "Loss",
     "PartialBCE",
     "PointwiseLoss",

@@ -15,15 +15,19 @@ from torch import Tensor, nn
 
 from skpartial.heads._linear import LinearModule
 from skpartial.labels import LabelMatrix
-from skpartial.losses import IgnoreUnknown, PointwiseLoss
+from skpartial.losses import AssumeNegative, IgnoreUnknown, PointwiseLoss, StateTensor
 from skpartial.losses._base import State
 from skpartial.regularizers import BatchContext
 from skpartial.relabeling import RelabelingContext, apply_relabeling
 from skpartial.solvers._features import unit_scale
 from skpartial.solvers._problem import LabelSource, Problem, Solution, predict_logits, start_state
+from skpartial.solvers._row_steps import RowAdam, RowSGD, RowSteps
 from skpartial.solvers._targets import FoldedTargets, prior_intercepts, target_masses, total_weight
 
 __all__ = ["Plan", "train"]
+
+# Published learning rates of log odds are stated beside those of classifiers of about a thousand features.
+_REFERENCE_FEATURES = 1000
 
 
 @dataclass(frozen=True)
@@ -69,12 +73,14 @@ class _Labels:
         self.prior: Tensor | None = None
         loss = problem.loss
         self.mean_weight = total_weight(problem.weights, self.source) / (labels.n_rows * labels.n_labels)
+        rule: PointwiseLoss | None = None
         if isinstance(loss, PointwiseLoss) and not loss.traits().iterative:
-            targets = FoldedTargets(problem, loss, self.source, state=state, epoch=problem.first_epoch)
-            self.unfitted, self.prior = prior_intercepts(*target_masses(targets))
-        elif isinstance(loss, PointwiseLoss) and loss.traits().unknown == "ignored":
-            # Known entries are all that such a rule starts from.
-            targets = FoldedTargets(problem, IgnoreUnknown(), self.source)
+            rule = loss
+        elif isinstance(loss, PointwiseLoss):
+            # A rule that looks at the logits starts from its reading of unknown entries.
+            rule = {"ignored": IgnoreUnknown(), "absent": AssumeNegative()}.get(loss.traits().unknown)
+        if rule is not None:
+            targets = FoldedTargets(problem, rule, self.source, state=state, epoch=problem.first_epoch)
             self.unfitted, self.prior = prior_intercepts(*target_masses(targets))
 
 
@@ -119,7 +125,7 @@ def _build(problem: Problem, plan: Plan, prior: Tensor | None) -> nn.Module:
 
 
 def _optimizer(problem: Problem, plan: Plan, module: nn.Module, state: State | None) -> torch.optim.Optimizer:
-    """One parameter group for penalised weights, one for the rest, and one for each learned tensor of the state."""
+    """One parameter group for penalised weights, one for the rest, and one for each tensor learned for all rows."""
     linear = _linear(module)
     scale = 1.0 if linear is None else linear.input_scale
     weights = [p for p in module.parameters() if p.ndim > 1]
@@ -130,12 +136,33 @@ def _optimizer(problem: Problem, plan: Plan, module: nn.Module, state: State | N
         {"params": others},
     ]
     for name, spec in problem.loss.state_spec().items():
-        if spec.learned and state is not None:
-            rate = plan.learning_rate * spec.learning_rate_multiplier
-            groups.append({"params": [state[name].requires_grad_()], "lr": rate})
+        if spec.learned and not spec.per_row and state is not None:
+            groups.append({"params": [state[name].requires_grad_()], "lr": _rate_of_state(problem, plan, module, spec)})
     if plan.optimizer == "adam":
         return torch.optim.Adam(groups, lr=plan.learning_rate, fused=problem.device.type in ("cpu", "cuda"))
     return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=plan.momentum)
+
+
+def _rate_of_state(problem: Problem, plan: Plan, module: nn.Module, spec: StateTensor) -> float:
+    """Learning rate of what a loss learns."""
+    rate = plan.learning_rate * spec.learning_rate_multiplier
+    if spec.logits and _linear(module) is not None and plan.rescale:
+        # A step moves a logit of d features of unit size by up to d times the rate, so that log odds keep pace.
+        rate *= max(problem.features.n_features, 30) / _REFERENCE_FEATURES
+    return rate
+
+
+def _row_steps(problem: Problem, plan: Plan, module: nn.Module, state: State | None) -> dict[str, RowSteps]:
+    """Optimisers of the learned tensors that belong to rows."""
+    steps: dict[str, RowSteps] = {}
+    for name, spec in problem.loss.state_spec().items():
+        if spec.learned and spec.per_row and state is not None:
+            rate = _rate_of_state(problem, plan, module, spec)
+            if plan.optimizer == "adam":
+                steps[name] = RowAdam(state[name], rate, spec.project)
+            else:
+                steps[name] = RowSGD(state[name], rate, spec.project, momentum=plan.momentum)
+    return steps
 
 
 def _parameters(module: nn.Module) -> dict[str, NDArray[Any]]:
@@ -166,6 +193,7 @@ def _run_epoch(
     problem: Problem,
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
+    row_steps: dict[str, RowSteps],
     labels: LabelSource,
     state: State | None,
     batches: tuple[Tensor, ...],
@@ -174,9 +202,11 @@ def _run_epoch(
 ) -> float:
     """One pass over the training set; returns the mean of the batches' losses, weighted by what they count for."""
     loss, regularizer, device = problem.loss, problem.regularizer, problem.device
-    specs = loss.state_spec()
-    projections = [(name, spec.project) for name, spec in specs.items() if spec.project is not None]
-    learned = [name for name, spec in specs.items() if spec.learned]
+    projections = [
+        (name, spec.project)
+        for name, spec in loss.state_spec().items()
+        if spec.project is not None and name not in row_steps
+    ]
     total = torch.zeros((), dtype=torch.float64, device=device)
     for rows in batches:
         features = problem.features.batch(rows)
@@ -186,15 +216,22 @@ def _run_epoch(
         logits = module(features)
         # A loss is a mean over its batch: times the batch's share of the weight, the batches add up to the whole.
         share = 1.0 if weights is None else weights.mean() / mean_weight
+        for steps in row_steps.values():
+            steps.catch_up(index)
+        step = loss.value_and_gradient(logits.detach(), block, state, rows=index, epoch=epoch, weights=weights)
+        value = step.value * share
         if regularizer is None:
-            step = loss.value_and_gradient(logits.detach(), block, state, rows=index, epoch=epoch, weights=weights)
-            value = step.value * share
             logits.backward(step.gradient * share)
         else:
             term = regularizer(BatchContext(features, logits, block, index, module, epoch))
-            whole = loss(logits, block, state, rows=index, epoch=epoch, weights=weights) * share + term
-            whole.backward()
-            value = whole.detach()
+            ((logits * (step.gradient * share)).sum() + term).backward()
+            value = value + term.detach()
+        for name, gradient in step.state.items():
+            if name in row_steps:
+                row_steps[name].update(index, gradient * share)
+            else:
+                assert state is not None
+                state[name].grad = (gradient * share).to(state[name].dtype)
         optimizer.step()
         optimizer.zero_grad()
         if state is not None and projections:
@@ -202,6 +239,8 @@ def _run_epoch(
                 for name, project in projections:
                     state[name].copy_(project(state[name]))
         total += value * len(rows)
+    for steps in row_steps.values():
+        steps.catch_up_all()
     return float(total) / problem.features.n_rows
 
 
@@ -239,6 +278,7 @@ def _train(problem: Problem, plan: Plan) -> Solution:
     module = _build(problem, plan, labels.prior)
     module.train()
     optimizer = _optimizer(problem, plan, module, state)
+    row_steps = _row_steps(problem, plan, module, state)
     if problem.optimizer_state is not None:
         optimizer.load_state_dict(problem.optimizer_state["optimizer"])
     history: list[dict[str, Any]] = []
@@ -253,7 +293,9 @@ def _train(problem: Problem, plan: Plan) -> Solution:
         n_rows = problem.features.n_rows
         order = torch.randperm(n_rows, generator=generator) if plan.shuffle else torch.arange(n_rows)
         batches = order.split(plan.batch_size)
-        value = _run_epoch(problem, module, optimizer, labels.source, state, batches, epoch, labels.mean_weight)
+        value = _run_epoch(
+            problem, module, optimizer, row_steps, labels.source, state, batches, epoch, labels.mean_weight
+        )
         if not np.isfinite(value):
             raise ValueError(
                 f"The training loss became {value} in epoch {epoch}: lower solver__learning_rate (now "
@@ -300,4 +342,5 @@ def _train(problem: Problem, plan: Plan) -> Solution:
         best_epoch=best.epoch,
         unfitted=labels.unfitted.cpu().numpy(),
         optimizer_state=optimizer_state,
+        logits=lambda rows: predict_logits(module, problem.features, rows),
     )

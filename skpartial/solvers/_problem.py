@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -196,6 +197,8 @@ class Solution:
         Labels that could not be fitted and keep a prior intercept.
     optimizer_state : dict or None
         For `partial_fit` to go on from.
+    logits : callable or None
+        From row indices of the training set to their logits under these parameters.
     """
 
     parameters: dict[str, NDArray[Any]]
@@ -206,6 +209,18 @@ class Solution:
     best_epoch: int | None = None
     unfitted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     optimizer_state: dict[str, Any] | None = None
+    logits: Callable[[Tensor], Tensor] | None = None
+
+
+def _as_torch(labels: LabelMatrix) -> Tensor:
+    """All labels as one tensor: dense int8, or sparse CSR where they are sparse."""
+    if not labels.is_sparse:
+        return as_tensor(labels.rows(slice(None)))
+    matrix = labels.values
+    indices = (torch.from_numpy(part.astype(np.int64)) for part in (matrix.indptr, matrix.indices))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(*indices, torch.from_numpy(matrix.data), size=matrix.shape)
 
 
 def start_state(problem: Problem) -> State | None:
@@ -214,7 +229,7 @@ def start_state(problem: Problem) -> State | None:
     if not loss.state_spec():
         return None
     generator = torch.Generator().manual_seed(problem.seed)
-    state = loss.init_state(LabelSource(problem.labels, torch.device("cpu")).all(), generator, problem.previous_state)
+    state = loss.init_state(_as_torch(problem.labels), generator, problem.previous_state)
     return None if state is None else {name: tensor.to(problem.device) for name, tensor in state.items()}
 
 

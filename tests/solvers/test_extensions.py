@@ -54,7 +54,7 @@ class RowBias(Loss):
     def end_epoch(self, state, epoch):
         state["epochs"] += 1
 
-    def fitted_attributes(self, state):
+    def fitted_attributes(self, state, training=None):
         return {"row_offsets_": state["offset"].numpy(), "epochs_seen_": state["epochs"].numpy()}
 
     def __call__(self, logits, labels, state=None, *, rows=None, epoch=1, weights=None):
@@ -296,7 +296,7 @@ class Counting(PointwiseLoss):
     def end_epoch(self, state, epoch):
         state["epochs"] += 1
 
-    def fitted_attributes(self, state):
+    def fitted_attributes(self, state, training=None):
         return {"epochs_": float(state["epochs"])}
 
     def targets(self, block):

@@ -1,0 +1,319 @@
+"""Expected-positive regularisation: the number of presences in a row is known on average, if nothing else is."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import scipy.stats
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skpartial.labels import LabelMatrix
+from skpartial.losses._base import (
+    ClosedFormLoss,
+    State,
+    StateTensor,
+    Step,
+    TrainingSet,
+    Traits,
+    check_number,
+    mean_weight,
+)
+from skpartial.losses._cross_entropy import cross_entropy, cross_entropy_gradient
+
+__all__ = ["ExpectedPositives", "ExpectedPositivesEstimate", "ExpectingLoss", "count_penalty"]
+
+_RESAMPLES = 9999
+
+
+class ExpectedPositivesEstimate(NamedTuple):
+    """The mean number of present labels in a row, and how well it is known.
+
+    Parameters
+    ----------
+    value : float
+        The number that training used.
+    low, high : float
+        5th and 95th percentile of its bootstrap distribution; NaN where it was given or rests on a single row.
+    n_rows : int
+        Fully labelled rows that it was estimated from; 0 where it was given.
+    """
+
+    value: float
+    low: float
+    high: float
+    n_rows: int
+
+
+def complete_row_counts(labels: Tensor) -> NDArray[np.float64]:
+    """Numbers of present labels in the rows of which every label is known; `labels` dense or sparse CSR."""
+    if labels.layout == torch.sparse_csr:
+        start, n_labels = labels.crow_indices().numpy(), labels.shape[1]
+        complete = np.flatnonzero(np.diff(start) == n_labels)
+        entries = start[complete][:, None] + np.arange(n_labels)
+        counts = (labels.values().numpy()[entries] == 1).sum(1)
+    else:
+        complete_rows = labels[(labels != 0).all(dim=1)]
+        counts = (complete_rows == 1).sum(dim=1).cpu().numpy()
+    return np.asarray(counts, dtype=np.float64)
+
+
+def estimate_expected_positives(counts: NDArray[np.float64], seed: int) -> ExpectedPositivesEstimate:
+    """Mean of the counts, with percentiles over bootstrap samples of the rows."""
+    value = float(counts.mean())
+    if len(counts) == 1:
+        return ExpectedPositivesEstimate(value, float("nan"), float("nan"), 1)
+    if np.ptp(counts) == 0:
+        return ExpectedPositivesEstimate(value, value, value, len(counts))
+    # The paper draws its samples from a fully labelled training set; of a few the bootstrap is the analogue.
+    interval = scipy.stats.bootstrap(
+        (counts,), np.mean, confidence_level=0.9, method="percentile", n_resamples=_RESAMPLES, batch=500, rng=seed
+    ).confidence_interval
+    return ExpectedPositivesEstimate(value, float(interval.low), float(interval.high), len(counts))
+
+
+def count_penalty(
+    probabilities: Tensor, expected: float | Tensor, sample: Tensor | None, divisor: Tensor | float
+) -> tuple[Tensor, Tensor]:
+    r"""Penalty on the mean number of presences in a batch, and its derivative in the probabilities.
+
+    .. math:: R(p) = \left(\frac{\hat k(p) - k}{L}\right)^2, \quad \hat k(p) = \frac{1}{B} \sum_{ij} p_{ij}
+
+    Parameters
+    ----------
+    probabilities : Tensor of shape (B, L)
+        Probabilities of presence p.
+    expected : float or Tensor of shape ()
+        The number k.
+    sample : Tensor broadcastable to (B, L), or None
+        Sample weights; the mean over rows is weighted by them.
+    divisor : Tensor or float
+        Their sum over all entries.
+
+    Returns
+    -------
+    value : Tensor of shape ()
+        The penalty.
+    derivative : Tensor broadcastable to (B, L)
+        In each probability.
+    """
+    mean = (probabilities if sample is None else probabilities * sample).sum() / divisor
+    excess = mean - expected / probabilities.shape[1]
+    derivative = 2 * excess / divisor
+    return excess.square(), derivative if sample is None else derivative * sample
+
+
+class ExpectingLoss(ClosedFormLoss):
+    """Base class of losses that know how many labels are present in a row on average.
+
+    Parameters
+    ----------
+    expected_positives : float or "estimate", default="estimate"
+        The mean number k of present labels in a row.
+    reg_weight : float, default=1.0
+        Weight of the penalty on the number of presences.
+    eps : float, default=0.0
+        The constant inside the logarithm, in [0, 1).
+    """
+
+    def __init__(
+        self, expected_positives: float | Literal["estimate"] = "estimate", reg_weight: float = 1.0, *, eps: float = 0.0
+    ) -> None:
+        self.expected_positives = expected_positives
+        self.reg_weight = reg_weight
+        self.eps = eps
+
+    def traits(self) -> Traits:
+        """For minibatches: the penalty is a term of the batch.
+
+        Returns
+        -------
+        Traits
+            What solvers ask for.
+        """
+        return Traits(unknown="estimated")
+
+    def check(self, labels: LabelMatrix | None = None) -> None:
+        """Refuse a number of presences that can be neither taken nor estimated.
+
+        Parameters
+        ----------
+        labels : LabelMatrix or None, default=None
+            The labels to be trained on.
+
+        Raises
+        ------
+        ValueError
+            If `expected_positives` is out of range, or is to be estimated and no row is fully labelled.
+        """
+        super().check(labels)
+        check_number(self, "reg_weight", self.reg_weight, "[0, inf)")
+        check_number(self, "eps", self.eps, "[0, 1)")
+        name = type(self).__name__
+        if isinstance(self.expected_positives, str):
+            if self.expected_positives != "estimate":
+                raise ValueError(
+                    f"{name}: expected_positives must be a number or 'estimate', got {self.expected_positives!r}."
+                )
+            if labels is not None and not (labels.count(axis=1) == labels.n_labels).any():
+                raise ValueError(
+                    f"{name}: expected_positives cannot be estimated, because no row of y is fully labelled. Pass the "
+                    f"mean number of present labels in a row, such as {name}(expected_positives=2.9), or label a few "
+                    "rows in full."
+                )
+            return
+        k = check_number(self, "expected_positives", self.expected_positives, "(0, inf)")
+        if labels is not None and k > labels.n_labels:
+            raise ValueError(
+                f"{name}: expected_positives={self.expected_positives!r} is more than the {labels.n_labels} labels "
+                "of y."
+            )
+
+    def state_spec(self) -> dict[str, StateTensor]:
+        """The number of presences.
+
+        Returns
+        -------
+        dict of str to StateTensor
+            One entry, "expected_positives".
+        """
+        return {"expected_positives": StateTensor()}
+
+    def init_state(
+        self, labels: Tensor, generator: torch.Generator | None = None, previous: State | None = None
+    ) -> State:
+        """Take or estimate the number of presences.
+
+        Parameters
+        ----------
+        labels : Tensor of shape (N, L)
+            All training labels, dense or sparse CSR.
+        generator : torch.Generator or None, default=None
+            Source of the bootstrap's seed.
+        previous : dict of str to Tensor, or None, default=None
+            A state to go on from.
+
+        Returns
+        -------
+        dict of str to Tensor
+            ``{"expected_positives": float64 of shape (4,)}``: the fields of the estimate.
+        """
+        if self.expected_positives != "estimate":
+            estimate = ExpectedPositivesEstimate(float(self.expected_positives), float("nan"), float("nan"), 0)
+        elif previous is not None:
+            return {"expected_positives": previous["expected_positives"].clone()}
+        else:
+            counts = complete_row_counts(labels)
+            if not len(counts):
+                raise ValueError(f"{type(self).__name__}: expected_positives cannot be estimated without a full row.")
+            seed = int(torch.randint(1 << 31, (), generator=generator))
+            estimate = estimate_expected_positives(counts, seed)
+        return {"expected_positives": torch.tensor(estimate, dtype=torch.float64)}
+
+    def fitted_attributes(self, state: State | None, training: TrainingSet | None = None) -> dict[str, Any]:
+        """The number of presences and its confidence interval.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor, or None
+            The state.
+        training : TrainingSet or None, default=None
+            Not looked at.
+
+        Returns
+        -------
+        dict
+            `expected_positives_`, with the fields `value`, `low`, `high` and `n_rows`.
+        """
+        if state is None:
+            return {}
+        value, low, high, n_rows = state["expected_positives"].tolist()
+        return {"expected_positives_": ExpectedPositivesEstimate(value, low, high, int(n_rows))}
+
+    def _expected(self, state: State | None) -> float:
+        if self.expected_positives != "estimate":
+            return float(self.expected_positives)
+        if state is None:
+            raise ValueError(
+                f"{type(self).__name__}(expected_positives='estimate') needs the state that init_state makes of the "
+                "training labels."
+            )
+        return float(state["expected_positives"][0])
+
+
+class ExpectedPositives(ExpectingLoss):
+    r"""Fit known entries, and the mean number of presences in a batch (EPR).
+
+    .. math::
+
+        \frac{1}{B L} \sum_{ij \text{ known}} \ell(x_{ij}, y_{ij}) + \lambda \left(\frac{\hat k - k}{L}\right)^2,
+        \quad \hat k = \frac{1}{B} \sum_{ij} p_{ij}
+
+    where :math:`\ell` is cross-entropy. Nothing is assumed of a single unknown entry; that there are k presences in a
+    row on average is what keeps the classifier from calling everything present. It is a term of the batch, so that the
+    loss is trained in minibatches.
+
+    Parameters
+    ----------
+    expected_positives : float or "estimate", default="estimate"
+        The mean number k of present labels in a row, in (0, L]. "estimate" takes the mean over the fully labelled rows
+        of the training set, of which a handful is enough; it is in the fitted attribute `expected_positives_`, with the
+        5th and 95th percentile of its bootstrap distribution. Single positives say nothing of it: there k must be
+        given.
+    reg_weight : float, default=1.0
+        Weight of the second term, at least 0. The source's equation has no 1 / L in the first term, so that a weight of
+        1 there is one of 1 / L here; its released code is as here.
+    eps : float, default=0.0
+        The constant inside the logarithm, in [0, 1).
+
+    References
+    ----------
+    .. [1] E. Cole et al., "Multi-Label Learning from Single Positive Labels", CVPR 2021, section 5.3 and
+       appendix B for the estimate.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skpartial.losses import ExpectedPositives
+    >>> logits, labels = torch.tensor([[2.0, -1.0]]), torch.tensor([[1, 0]])
+    >>> ExpectedPositives(expected_positives=1.5)(logits, labels)
+    tensor(0.0941)
+    """
+
+    short_names = {"epr": {}}
+
+    def value_and_gradient(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        state: State | None = None,
+        *,
+        rows: Tensor | None = None,
+        epoch: int = 1,
+        weights: Tensor | None = None,
+    ) -> Step:
+        """Value and gradient in closed form.
+
+        Parameters
+        ----------
+        logits, labels, state, rows, epoch, weights
+            As in `__call__`.
+
+        Returns
+        -------
+        Step
+            The value, and its derivative in each logit.
+        """
+        with torch.no_grad():
+            sample, divisor = mean_weight(weights, logits)
+            target, weight = (labels == 1).to(logits.dtype), (labels != 0).to(logits.dtype)
+            if sample is not None:
+                weight.mul_(sample)
+            p = torch.sigmoid(logits)
+            penalty, slope = count_penalty(p, self._expected(state), sample, divisor)
+            value = (cross_entropy(logits, target, self.eps) * weight).sum() / divisor + self.reg_weight * penalty
+            gradient = cross_entropy_gradient(logits, target, self.eps).mul_(weight).div_(divisor)
+            gradient += self.reg_weight * slope * p * (1 - p)
+            return Step(value, gradient, {})

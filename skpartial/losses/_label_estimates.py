@@ -1,0 +1,204 @@
+"""Where a loss keeps its own estimates of the labels: a table, a factorised table, or a small network."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skpartial.losses._base import State, StateTensor
+
+__all__ = ["ESTIMATORS", "Estimator", "Factorized", "Network", "Table"]
+
+#: Estimates start within [0.4, 0.6] where nothing is known, and at 0.995 or 0.005 where it is.
+UNKNOWN_RANGE = math.log(0.6 / 0.4)
+KNOWN_LOGIT = math.log(0.995 / 0.005)
+# Estimates handed from one stage of training to the next stay within these.
+_CLIPPED_LOGIT = math.log((1 - 1e-5) / 1e-5)
+
+
+class Rows(NamedTuple):
+    """The estimates of a batch, and what their derivatives need.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (b, L)
+        Log odds of the estimates.
+    saved : tuple of Tensor
+        Of the estimator.
+    """
+
+    logits: Tensor
+    saved: tuple[Tensor, ...]
+
+
+class Estimator(ABC):
+    """Base class of estimators: from rows of the training set to the log odds of label estimates.
+
+    Parameters
+    ----------
+    rank : int
+        Width of the factors, or of the hidden layer.
+    rate : float
+        Learning rate, as a multiple of the classifier's.
+    dtype : torch.dtype
+        Type in which what belongs to rows is kept.
+    """
+
+    def __init__(self, rank: int, rate: float, dtype: torch.dtype) -> None:
+        self.rank, self.rate, self.dtype = rank, rate, dtype
+
+    @abstractmethod
+    def n_bytes(self, n_rows: int, n_labels: int) -> int:
+        """Memory of the parameters, and of an optimiser's two moments of each."""
+
+    @abstractmethod
+    def spec(self) -> dict[str, StateTensor]:
+        """How the training loop treats the parameters."""
+
+    @abstractmethod
+    def start(self, labels: Tensor, generator: torch.Generator | None) -> State:
+        """Parameters for a training set whose labels (N, L) are dense, or sparse CSR."""
+
+    def resume(self, previous: State) -> State:
+        """Parameters from those of an earlier stage of training."""
+        return {name: previous[name].detach().clone() for name in self.spec()}
+
+    @abstractmethod
+    def forward(self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor) -> Rows:
+        """Estimates of a batch, from its labels and the classifier's logits (b, L)."""
+
+    @abstractmethod
+    def backward(self, state: State, rows: Tensor | None, saved: tuple[Tensor, ...], upstream: Tensor) -> State:
+        """Derivatives in the parameters, from those in the logits of the estimates; of row tensors in these rows."""
+
+
+def _of(tensor: Tensor, rows: Tensor | None, dtype: torch.dtype) -> Tensor:
+    return (tensor if rows is None else tensor[rows]).to(dtype)
+
+
+class Table(Estimator):
+    """One logit for every entry of the training set."""
+
+    def n_bytes(self, n_rows: int, n_labels: int) -> int:
+        return 3 * n_rows * n_labels * self.dtype.itemsize
+
+    def spec(self) -> dict[str, StateTensor]:
+        return {
+            "estimate_logits": StateTensor(learned=True, learning_rate_multiplier=self.rate, per_row=True, logits=True)
+        }
+
+    def start(self, labels: Tensor, generator: torch.Generator | None) -> State:
+        dense = labels.to_dense() if labels.layout == torch.sparse_csr else labels
+        logits = torch.empty(dense.shape, dtype=torch.float32)
+        logits.uniform_(-UNKNOWN_RANGE, UNKNOWN_RANGE, generator=generator)
+        logits[dense == 1] = KNOWN_LOGIT
+        logits[dense == -1] = -KNOWN_LOGIT
+        return {"estimate_logits": logits.to(self.dtype)}
+
+    def resume(self, previous: State) -> State:
+        """Parameters from an earlier stage of training."""
+        clipped = previous["estimate_logits"].detach().clamp(-_CLIPPED_LOGIT, _CLIPPED_LOGIT)
+        return {"estimate_logits": clipped.to(self.dtype, copy=True)}
+
+    def forward(self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor) -> Rows:
+        return Rows(_of(state["estimate_logits"], rows, logits.dtype), ())
+
+    def backward(self, state: State, rows: Tensor | None, saved: tuple[Tensor, ...], upstream: Tensor) -> State:
+        return {"estimate_logits": upstream}
+
+
+class Factorized(Estimator):
+    """A product of row factors (N, r) and label factors (r, L), on top of what is known."""
+
+    def n_bytes(self, n_rows: int, n_labels: int) -> int:
+        return 3 * (n_rows * self.rank * self.dtype.itemsize + (self.rank + 1) * n_labels * 4)
+
+    def spec(self) -> dict[str, StateTensor]:
+        # A step of every factor moves the product by as many steps.
+        learned = {"learned": True, "learning_rate_multiplier": self.rate / self.rank, "logits": True}
+        return {
+            "row_factors": StateTensor(per_row=True, **learned),  # type: ignore[arg-type]
+            "label_factors": StateTensor(**learned),  # type: ignore[arg-type]
+            "label_biases": StateTensor(learned=True, learning_rate_multiplier=self.rate, logits=True),
+        }
+
+    def start(self, labels: Tensor, generator: torch.Generator | None) -> State:
+        n_rows, n_labels = labels.shape
+        # The product then spreads like the table's first logits, which are uniform.
+        spread = UNKNOWN_RANGE / math.sqrt(3 * self.rank)
+        return {
+            "row_factors": torch.randn(n_rows, self.rank, generator=generator).mul_(spread).to(self.dtype),
+            "label_factors": torch.randn(self.rank, n_labels, generator=generator),
+            "label_biases": torch.zeros(n_labels),
+        }
+
+    def forward(self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor) -> Rows:
+        factors = _of(state["row_factors"], rows, logits.dtype)
+        known = labels.to(logits.dtype) * KNOWN_LOGIT
+        product = torch.addmm(state["label_biases"].to(logits.dtype), factors, state["label_factors"].to(logits.dtype))
+        return Rows(product.add_(known), (factors,))
+
+    def backward(self, state: State, rows: Tensor | None, saved: tuple[Tensor, ...], upstream: Tensor) -> State:
+        (factors,) = saved
+        return {
+            "row_factors": upstream @ state["label_factors"].to(upstream.dtype).T,
+            "label_factors": factors.T @ upstream,
+            "label_biases": upstream.sum(0),
+        }
+
+
+class Network(Estimator):
+    """A correction, by a network of one hidden layer that all rows share, of what the classifier itself would estimate.
+
+    The network sees the classifier's probabilities and the known labels, and starts at zero: then the estimate is the
+    one that minimises its own term of the loss for the classifier's present logits.
+    """
+
+    def n_bytes(self, n_rows: int, n_labels: int) -> int:
+        return 3 * 4 * (2 * n_labels * self.rank + self.rank + self.rank * n_labels + n_labels)
+
+    def spec(self) -> dict[str, StateTensor]:
+        hidden = StateTensor(learned=True, learning_rate_multiplier=self.rate / self.rank, logits=True)
+        bias = StateTensor(learned=True, learning_rate_multiplier=self.rate, logits=True)
+        return {"hidden_weights": hidden, "hidden_biases": hidden, "output_weights": hidden, "output_biases": bias}
+
+    def start(self, labels: Tensor, generator: torch.Generator | None) -> State:
+        n_labels = labels.shape[1]
+        bound = 1 / math.sqrt(n_labels)
+        weights = torch.empty(2 * n_labels, self.rank).uniform_(-bound, bound, generator=generator)
+        return {
+            "hidden_weights": weights,
+            "hidden_biases": torch.zeros(self.rank),
+            "output_weights": torch.zeros(self.rank, n_labels),
+            "output_biases": torch.zeros(n_labels),
+        }
+
+    def forward(self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor) -> Rows:
+        local = {name: tensor.to(logits.dtype) for name, tensor in state.items() if name in self.spec()}
+        p, z = torch.sigmoid(logits), labels.to(logits.dtype)
+        inputs = torch.cat([p, z], dim=1)
+        hidden = F.relu(torch.addmm(local["hidden_biases"], inputs, local["hidden_weights"]))
+        correction = torch.addmm(local["output_biases"], hidden, local["output_weights"])
+        # Of a known entry the best estimate is (1 + p) / 2 or p / 2, in log odds:
+        upward = torch.log1p(p) + F.softplus(logits)
+        downward = -torch.log1p(1 - p) - F.softplus(-logits)
+        base = torch.where(labels == 1, upward, torch.where(labels == -1, downward, logits))
+        return Rows(base + correction, (inputs, hidden))
+
+    def backward(self, state: State, rows: Tensor | None, saved: tuple[Tensor, ...], upstream: Tensor) -> State:
+        inputs, hidden = saved
+        inner = (upstream @ state["output_weights"].to(upstream.dtype).T).masked_fill_(hidden == 0, 0)
+        return {
+            "hidden_weights": inputs.T @ inner,
+            "hidden_biases": inner.sum(0),
+            "output_weights": hidden.T @ upstream,
+            "output_biases": upstream.sum(0),
+        }
+
+
+ESTIMATORS: dict[str, type[Estimator]] = {"table": Table, "factorized": Factorized, "network": Network}

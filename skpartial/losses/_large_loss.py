@@ -1,0 +1,255 @@
+"""Large-loss modification: unknown entries that the classifier insists are present are not absent after all."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skpartial.labels import LabelMatrix
+from skpartial.losses._base import State, StateTensor, TrainingSet, Traits, check_choice, check_number
+from skpartial.losses._cross_entropy import cross_entropy
+from skpartial.losses._entrywise import Block
+from skpartial.losses._pointwise import PointwiseLoss, Targets
+
+__all__ = ["LargeLoss"]
+
+
+class LargeLoss(PointwiseLoss):
+    r"""Assume that unknown means absent, but reject or correct the unknown entries whose loss is largest (LL).
+
+    .. math::
+
+        \frac{1}{n L} \sum_{ij} w_{ij} \ell(x_{ij}, t_{ij}), \quad
+        (w_{ij}, t_{ij}) = \begin{cases}
+        (1, y_{ij}) & \text{known} \\
+        (0, \cdot) \text{ or } (1, 1) & \text{unknown, and } \ell(x_{ij}, 0) \geq \theta_t \\
+        (1, 0) & \text{unknown otherwise}
+        \end{cases}
+
+    A classifier fits true absences before it memorises false ones, so that the unknown entries of largest loss are the
+    presences that nobody recorded. How many of them are modified grows with the epoch t. In minibatches the largest are
+    sought in each batch, as published; :class:`~skpartial.solvers.FullBatch` alternates convex rounds, a round for an
+    epoch, with a threshold over the whole training set. Known entries are never modified.
+
+    Parameters
+    ----------
+    scheme : {"reject", "correct", "correct_permanently"}, default="reject"
+        Leave these entries out of the step (LL-R), take them as present in this step (LL-Ct), or from here on (LL-Cp):
+        then the fitted attribute `corrected_labels_` holds the labels as corrected. The labels that the user passed
+        stay as they are.
+    delta : float, default=0.002
+        Under "relative" the share of all entries, known ones included, by which the modified ones grow in an epoch: in
+        epoch t they are the :math:`\lceil n L (t - 1) \Delta \rceil` largest, and under "correct_permanently"
+        :math:`\lceil n L \Delta \rceil` new ones in every epoch but the first. In [0, 1]; published are 0.001 to 0.004
+        over ten epochs. Under "absolute" what the threshold sinks by in an epoch, at least 0; published are 0.1 to 0.2.
+    threshold : {"relative", "absolute"}, default="relative"
+        Whether :math:`\theta_t` is the k-th largest loss, or the number :math:`R_0 - t \Delta` (then only losses above
+        it count).
+    initial_threshold : float, default=1.5
+        The number :math:`R_0` under "absolute"; published are 1 to 2. At :math:`R_0 = t \Delta` every unknown entry is
+        modified.
+    strict : bool, default=False
+        Whether "correct_permanently" flips only entries above the k-th largest loss, as the released code does: one
+        fewer.
+    eps : float, default=0.0
+        The constant inside the logarithm, in [0, 1).
+
+    References
+    ----------
+    .. [1] Y. Kim, J. M. Kim, Z. Akata, J. Lee, "Large Loss Matters in Weakly Supervised Multi-Label Classification",
+       CVPR 2022, equations 5 to 7, and section 5.4 for the absolute threshold.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skpartial.losses import Block, LargeLoss
+    >>> labels, logits = torch.tensor([[1, 0, 0, 0]]), torch.tensor([[-3.0, 2.0, -1.0, -2.0]])
+    >>> LargeLoss("reject", delta=0.25).targets(Block(labels, logits, epoch=2)).weight
+    tensor([[1., 0., 1., 1.]])
+    >>> LargeLoss("correct", delta=0.25).targets(Block(labels, logits, epoch=3)).target
+    tensor([[1., 1., 1., 0.]])
+    """
+
+    short_names = {
+        "ll_r": {"scheme": "reject"},
+        "ll_ct": {"scheme": "correct"},
+        "ll_cp": {"scheme": "correct_permanently"},
+    }
+
+    def __init__(
+        self,
+        scheme: Literal["reject", "correct", "correct_permanently"] = "reject",
+        delta: float = 0.002,
+        threshold: Literal["relative", "absolute"] = "relative",
+        initial_threshold: float = 1.5,
+        strict: bool = False,
+        *,
+        eps: float = 0.0,
+    ) -> None:
+        super().__init__(eps=eps)
+        self.scheme = scheme
+        self.delta = delta
+        self.threshold = threshold
+        self.initial_threshold = initial_threshold
+        self.strict = strict
+
+    @property
+    def _permanent(self) -> bool:
+        return self.scheme == "correct_permanently"
+
+    def traits(self) -> Traits:
+        """A sequence of convex problems at `eps=0`; unknown is read as absent.
+
+        Returns
+        -------
+        Traits
+            What solvers ask for.
+        """
+        return Traits(iterative=self.eps == 0, unknown="absent", needs_rows=self._permanent)
+
+    def check(self, labels: LabelMatrix | None = None) -> None:
+        """Refuse hyperparameters out of range.
+
+        Parameters
+        ----------
+        labels : LabelMatrix or None, default=None
+            The labels to be trained on.
+
+        Raises
+        ------
+        ValueError
+            Naming the parameter and its value.
+        """
+        super().check(labels)
+        check_choice(self, "scheme", self.scheme, ("reject", "correct", "correct_permanently"))
+        check_choice(self, "threshold", self.threshold, ("relative", "absolute"))
+        check_number(self, "delta", self.delta, "[0, 1]" if self.threshold == "relative" else "[0, inf)")
+        check_number(self, "initial_threshold", self.initial_threshold, "(0, inf)")
+        if not isinstance(self.strict, bool | np.bool_):
+            raise ValueError(f"LargeLoss: strict must be True or False, got {self.strict!r}.")
+
+    def n_modified(self, n_entries: int, epoch: int) -> int:
+        r"""How many entries of a batch the relative schedule modifies, if as many are unknown.
+
+        .. math:: k_t = \lceil n L (t - 1) \Delta \rceil, \text{ and } \lceil n L \Delta \rceil
+            \text{ for } t \geq 2 \text{ under "correct\_permanently"}
+
+        Parameters
+        ----------
+        n_entries : int
+            Entries n x L of the batch, known ones included.
+        epoch : int
+            Counted from 1.
+
+        Returns
+        -------
+        int
+            From 0 to `n_entries`.
+        """
+        steps = min(epoch - 1, 1) if self._permanent else epoch - 1
+        # Rounded first: 0.1 * 3 * 10 shall be 3.
+        return min(n_entries, math.ceil(round(n_entries * steps * float(self.delta), 9)))
+
+    def state_spec(self) -> dict[str, StateTensor]:
+        """The labels as corrected, if they are corrected for good.
+
+        Returns
+        -------
+        dict of str to StateTensor
+            One entry, "labels", or none.
+        """
+        return {"labels": StateTensor(per_row=True)} if self._permanent else {}
+
+    def init_state(
+        self, labels: Tensor, generator: torch.Generator | None = None, previous: State | None = None
+    ) -> State | None:
+        """Copy the labels, to correct the copy.
+
+        Parameters
+        ----------
+        labels : Tensor of shape (N, L)
+            All training labels, dense or sparse CSR.
+        generator : torch.Generator or None, default=None
+            Not used.
+        previous : dict of str to Tensor, or None, default=None
+            A state to go on from: what it has corrected stays so where it is unknown in `labels`.
+
+        Returns
+        -------
+        dict of str to Tensor, or None
+            ``{"labels": int8 of shape (N, L)}`` under "correct_permanently".
+        """
+        if not self._permanent:
+            return None
+        copy = (labels.to_dense() if labels.layout == torch.sparse_csr else labels).to(torch.int8, copy=True)
+        if previous is not None:
+            copy = torch.where(copy == 0, previous["labels"].to(copy.device), copy)
+        return {"labels": copy}
+
+    def fitted_attributes(self, state: State | None, training: TrainingSet | None = None) -> dict[str, Any]:
+        """The labels as corrected.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor, or None
+            The state.
+        training : TrainingSet or None, default=None
+            Not looked at.
+
+        Returns
+        -------
+        dict
+            `corrected_labels_`, int8 of shape (N, L), under "correct_permanently".
+        """
+        return {} if state is None else {"corrected_labels_": state["labels"].cpu().numpy()}
+
+    def _large(self, block: Block, unknown: Tensor) -> tuple[Tensor, Tensor]:
+        """Which unknown entries are modified in this step, and which of them for good."""
+        assert block.logits is not None
+        if self.threshold == "absolute":
+            limit = max(self.initial_threshold - block.epoch * self.delta, 0.0)
+            large = unknown & (cross_entropy(block.logits, torch.zeros_like(block.logits), self.eps) > limit)
+            return large, large
+        k = self.n_modified(unknown.numel(), block.epoch)
+        k = min(k, int(unknown.sum())) if k else 0
+        if k == 0:
+            nothing = torch.zeros_like(unknown)
+            return nothing, nothing
+        # The loss of an assumed absence rises with the logit, and the logit does not saturate.
+        logits = block.logits.masked_fill(~unknown, -math.inf)
+        kth = logits.flatten().topk(k, sorted=False).values.min()
+        large = unknown & (logits >= kth)
+        return large, large & (logits > kth) if self.strict else large
+
+    def targets(self, block: Block) -> Targets:
+        """Labels with unknown read as absent, but for those of large loss.
+
+        Parameters
+        ----------
+        block : Block
+            Labels and logits, and what else a rule may look at. Under "correct_permanently" the labels in the state
+            are what is read and corrected, if there is one.
+
+        Returns
+        -------
+        Targets
+            Targets in {0, 1}; weights in {0, 1} under "reject", else none.
+        """
+        labels = block.labels
+        if self._permanent and block.state is not None:
+            labels = block.state["labels"] if block.rows is None else block.state["labels"][block.rows]
+        large, lasting = self._large(block, labels == 0)
+        present = labels == 1
+        if self.scheme == "reject":
+            return Targets(present.to(block.dtype), (~large).to(block.dtype))
+        if self._permanent and block.state is not None:
+            corrected = labels.masked_fill(lasting, 1)
+            if block.rows is None:
+                block.state["labels"].copy_(corrected)
+            else:
+                block.state["labels"][block.rows] = corrected
+        return Targets((present | large).to(block.dtype), None)

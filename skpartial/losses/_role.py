@@ -1,0 +1,271 @@
+"""ROLE: the classifier and estimates of the training labels, trained together."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skpartial.labels import LabelMatrix
+from skpartial.losses._base import (
+    State,
+    StateTensor,
+    Step,
+    TrainingSet,
+    Traits,
+    check_choice,
+    check_number,
+    mean_weight,
+)
+from skpartial.losses._cross_entropy import cross_entropy, cross_entropy_gradient
+from skpartial.losses._expected_positives import ExpectingLoss, count_penalty
+from skpartial.losses._label_estimates import ESTIMATORS, Estimator, Table
+
+__all__ = ["ROLE"]
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+# Rows of the training set whose estimates are worked out at a time.
+_ROWS = 4096
+
+
+class ROLE(ExpectingLoss):
+    r"""Regularised online label estimation: the classifier is trained towards label estimates, and they towards it.
+
+    .. math::
+
+        \frac{1}{B L} \sum_{ij} \tfrac{1}{2} \left[
+        1_{ij \text{ known}} \left( \ell(x_{ij}, y_{ij}) + \ell(\phi_{ij}, y_{ij}) \right)
+        + \ell(x_{ij}, q_{ij}) + \ell(\phi_{ij}, p_{ij}) \right]
+        + \tfrac{\lambda}{2} \left[ R(p) + R(q) \right], \quad
+        R(v) = \left( \frac{1}{B L} \sum_{ij} v_{ij} - \frac{k}{L} \right)^2
+
+    with cross-entropy :math:`\ell`, the classifier's probabilities :math:`p = \sigma(x)` and estimates :math:`q =
+    \sigma(\phi)` of the training labels that are learned as well; as a target, p and q are held fixed. The number of
+    presences in a batch is drawn to k in both, as by :class:`ExpectedPositives`. After training `label_estimates_`
+    holds q, of the chosen epoch.
+
+    Parameters
+    ----------
+    expected_positives : float or "estimate", default="estimate"
+        The mean number k of present labels in a row, as in :class:`ExpectedPositives`.
+    reg_weight : float, default=1.0
+        Weight of the terms in R, at least 0.
+    estimator : {"table", "factorized", "network"}, default="table"
+        Where estimates come from. "table" has one learned logit for each entry, as published. For large label sets:
+        "factorized" has a product of row and label factors of width `rank`, on top of the known labels; "network" has
+        one hidden layer of that width, shared by all rows, which corrects what the classifier itself would estimate
+        from its probabilities and the known labels, and needs no memory for rows at all.
+    rank : int, default=32
+        Width of "factorized" and "network".
+    storage : {"float32", "float16"}, default="float32"
+        Type in which what belongs to rows is kept; steps are computed in the type of the features.
+    estimate_rate : float, default=10.0
+        Learning rate of the estimates. As published, they move ten times as fast as the weights of a classifier of some
+        thousand features; whatever the number of features, one step moves an estimate's logit by `estimate_rate` /
+        1000 of what it may move a logit of the classifier.
+    max_bytes : float, default=4e9
+        Memory that the estimates and their optimiser's moments may take. More is refused before training.
+    eps : float, default=0.0
+        The constant inside the logarithm, in [0, 1).
+
+    Notes
+    -----
+    The published optimiser, Adam over the whole table, moves all estimates in every step, also those of rows that are
+    not in the batch: their gradient is zero, but not their momentum. Over an epoch this drift is some thirty times the
+    step itself. Here a step costs what its batch costs: the drift of a row is caught up in closed form when the row is
+    next met, with the same result.
+
+    References
+    ----------
+    .. [1] E. Cole et al., "Multi-Label Learning from Single Positive Labels", CVPR 2021, section 5.4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skpartial.losses import ROLE
+    >>> labels = torch.tensor([[1, 0, 0], [0, 0, 1]])
+    >>> loss = ROLE(expected_positives=1.5)
+    >>> state = loss.init_state(labels, torch.Generator().manual_seed(0))
+    >>> torch.sigmoid(state["estimate_logits"])[labels == 1]
+    tensor([0.9950, 0.9950])
+    >>> bool(loss(torch.zeros(2, 3), labels, state) > 0)
+    True
+    """
+
+    short_names = {"role": {}}
+
+    def __init__(
+        self,
+        expected_positives: float | Literal["estimate"] = "estimate",
+        reg_weight: float = 1.0,
+        estimator: Literal["table", "factorized", "network"] = "table",
+        *,
+        rank: int = 32,
+        storage: Literal["float32", "float16"] = "float32",
+        estimate_rate: float = 10.0,
+        max_bytes: float = 4e9,
+        eps: float = 0.0,
+    ) -> None:
+        super().__init__(expected_positives, reg_weight, eps=eps)
+        self.estimator = estimator
+        self.rank = rank
+        self.storage = storage
+        self.estimate_rate = estimate_rate
+        self.max_bytes = max_bytes
+
+    def traits(self) -> Traits:
+        """For minibatches: estimates are learned.
+
+        Returns
+        -------
+        Traits
+            What solvers ask for.
+        """
+        return Traits(unknown="estimated", needs_rows=True)
+
+    @property
+    def _estimator(self) -> Estimator:
+        return ESTIMATORS[self.estimator](int(self.rank), float(self.estimate_rate), _DTYPES[self.storage])
+
+    def check(self, labels: LabelMatrix | None = None) -> None:
+        """Refuse hyperparameters out of range, and estimates that would not fit into memory.
+
+        Parameters
+        ----------
+        labels : LabelMatrix or None, default=None
+            The labels to be trained on.
+
+        Raises
+        ------
+        ValueError
+            Naming the parameter and its value; for memory also what would fit.
+        """
+        super().check(labels)
+        check_choice(self, "estimator", self.estimator, tuple(ESTIMATORS))
+        check_choice(self, "storage", self.storage, tuple(_DTYPES))
+        if not isinstance(self.rank, int | np.integer) or isinstance(self.rank, bool) or self.rank < 1:
+            raise ValueError(f"ROLE: rank must be a whole number of at least 1, got {self.rank!r}.")
+        check_number(self, "estimate_rate", self.estimate_rate, "[0, inf)")
+        check_number(self, "max_bytes", self.max_bytes, "[0, inf]")
+        if labels is None:
+            return
+        needed = self._estimator.n_bytes(labels.n_rows, labels.n_labels)
+        if needed > self.max_bytes:
+            raise ValueError(
+                f"ROLE(estimator={self.estimator!r}, storage={self.storage!r}) needs {needed / 1e9:.3g} GB for the "
+                f"estimates of {labels.n_rows} x {labels.n_labels} labels and their optimiser, more than "
+                f"max_bytes={self.max_bytes:g}. Use estimator='factorized' or 'network', or raise max_bytes."
+            )
+
+    def state_spec(self) -> dict[str, StateTensor]:
+        """The estimator's parameters, and the number of presences.
+
+        Returns
+        -------
+        dict of str to StateTensor
+            "estimate_logits" for a table.
+        """
+        return {**super().state_spec(), **self._estimator.spec()}
+
+    def init_state(
+        self, labels: Tensor, generator: torch.Generator | None = None, previous: State | None = None
+    ) -> State:
+        """Start the estimates: within [0.4, 0.6] where nothing is known, at 0.995 or 0.005 where it is.
+
+        Parameters
+        ----------
+        labels : Tensor of shape (N, L)
+            All training labels, dense or sparse CSR.
+        generator : torch.Generator or None, default=None
+            Source of the start.
+        previous : dict of str to Tensor, or None, default=None
+            A state to go on from.
+
+        Returns
+        -------
+        dict of str to Tensor
+            ``{"estimate_logits": (N, L)}`` for a table, and "expected_positives".
+        """
+        expected = super().init_state(labels, generator, previous)
+        estimator = self._estimator
+        if previous is None or not set(estimator.spec()) <= set(previous):
+            return {**expected, **estimator.start(labels, generator)}
+        return {**expected, **estimator.resume(previous)}
+
+    def fitted_attributes(self, state: State | None, training: TrainingSet | None = None) -> dict[str, Any]:
+        """The label estimates, and the number of presences.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor, or None
+            The state of the chosen epoch.
+        training : TrainingSet or None, default=None
+            The rows trained on; needed by every estimator but the table.
+
+        Returns
+        -------
+        dict
+            `label_estimates_`, float32 of shape (N, L) in [0, 1], and `expected_positives_`.
+        """
+        attributes = super().fitted_attributes(state)
+        if state is None:
+            return attributes
+        estimator = self._estimator
+        if isinstance(estimator, Table):
+            attributes["label_estimates_"] = torch.sigmoid(state["estimate_logits"].float()).cpu().numpy()
+        elif training is not None:
+            device = state["expected_positives"].device
+            parts = []
+            for rows in torch.arange(training.n_rows, device=device).split(_ROWS):
+                estimates = estimator.forward(state, rows, training.labels(rows), training.logits(rows)).logits
+                parts.append(torch.sigmoid(estimates.float()).cpu().numpy())
+            attributes["label_estimates_"] = np.concatenate(parts)
+        return attributes
+
+    def value_and_gradient(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        state: State | None = None,
+        *,
+        rows: Tensor | None = None,
+        epoch: int = 1,
+        weights: Tensor | None = None,
+    ) -> Step:
+        """Value and gradients in closed form.
+
+        Parameters
+        ----------
+        logits, labels, state, rows, epoch, weights
+            As in `__call__`.
+
+        Returns
+        -------
+        Step
+            The value, and its derivatives in each logit and in the parameters of the estimates.
+        """
+        if state is None:
+            raise ValueError("ROLE needs the state that init_state makes of the training labels.")
+        estimator = self._estimator
+        with torch.no_grad():
+            sample, divisor = mean_weight(weights, logits)
+            estimates, saved = estimator.forward(state, rows, labels, logits)
+            present, known = (labels == 1).to(logits.dtype), (labels != 0).to(logits.dtype)
+            weight = (1 + known) / 2
+            if sample is not None:
+                weight.mul_(sample)
+            expected = self._expected(state)
+            value = logits.new_zeros(())
+            gradients = []
+            for x, other in ((logits, estimates), (estimates, logits)):
+                # Of a known entry half of the term is drawn to its label, and half to the other side's probability.
+                target = torch.sigmoid(other).add_(present).div_(1 + known)
+                p = torch.sigmoid(x)
+                penalty, slope = count_penalty(p, expected, sample, divisor)
+                value = value + (cross_entropy(x, target, self.eps) * weight).sum() / divisor
+                value = value + self.reg_weight / 2 * penalty
+                gradient = cross_entropy_gradient(x, target, self.eps).mul_(weight).div_(divisor)
+                gradients.append(gradient.add_(self.reg_weight / 2 * slope * p * (1 - p)))
+            return Step(value, gradients[0], estimator.backward(state, rows, saved, gradients[1]))
