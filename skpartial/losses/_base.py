@@ -73,8 +73,8 @@ class StateTensor:
         Whether its first axis is the rows of the training set. Of a learned one a step moves the rows of its batch, and
         costs no more than these.
     logits : bool, default=False
-        Whether it holds log odds, whose steps are sized as the classifier moves its logits; else it is moved as the
-        classifier's weights are.
+        Whether it holds log odds. Under a linear classifier of d features their learning rate is multiplied by
+        d / 100, as the same step of its weights moves its logits the further the more features there are.
     project : callable or None, default=None
         Applied in place after every step: takes the tensor and returns the feasible one.
     """

@@ -26,8 +26,8 @@ from skpartial.solvers._targets import FoldedTargets, prior_intercepts, target_m
 
 __all__ = ["Plan", "train"]
 
-# Published learning rates of log odds are stated beside those of classifiers of about a thousand features.
-_REFERENCE_FEATURES = 1000
+# A learning rate of log odds is stated as for a classifier of this many features of unit size.
+_REFERENCE_FEATURES = 100
 
 
 @dataclass(frozen=True)
