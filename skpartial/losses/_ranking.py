@@ -55,7 +55,7 @@ class _Sides(NamedTuple):
 
 
 def _sides(logits: Tensor, labels: Tensor, weights: Tensor | None, unknown: str) -> _Sides:
-    x = logits.detach().double()
+    x = logits.detach().double().contiguous()
     sample, divisor = mean_weight(weights, x)
     present = (labels == 1).double()
     absent = (labels == -1 if unknown == "ignore" else labels != 1).double()
@@ -68,7 +68,7 @@ def _sides(logits: Tensor, labels: Tensor, weights: Tensor | None, unknown: str)
 class _Hinge(NamedTuple):
     """What the absent entries above a threshold add up to; one threshold for each present entry."""
 
-    bucket: Tensor  # (n, L), how many thresholds of its row an absent entry is above; 0 for any other entry
+    bucket: Tensor  # (n, L), how many thresholds of its row an entry is above
     mass: Tensor  # (n, P), sum of the root weights of the entries above
     excess: Tensor  # (n, P), sum of these times how far each is above
 
@@ -89,22 +89,21 @@ class _Pairs:
         score = sides.logits.masked_fill(~present, torch.finfo(sides.logits.dtype).max)
         self.score, self.column = score.topk(max(1, most), dim=1, largest=False)
         self.weight = sides.present.gather(1, self.column)
+        self._moment = sides.absent * sides.logits
 
     def hinge(self, margin: float) -> _Hinge:
         """The terms max(0, margin - x_p + x_n), summed over n for each p."""
-        x, weight = self.sides.logits, self.sides.absent
         threshold = self.score - margin
-        bucket = torch.searchsorted(threshold, x.contiguous()).mul_(weight > 0)
-
-        mass = self._above(weight, bucket)
-        return _Hinge(bucket, mass, self._above(weight * x, bucket) - mass * threshold)
+        bucket = torch.searchsorted(threshold, self.sides.logits)
+        mass = self._above(self.sides.absent, bucket)
+        return _Hinge(bucket, mass, self._above(self._moment, bucket) - mass * threshold)
 
     def violators(self, hinge: _Hinge) -> Tensor:
         """How many absent entries are above each threshold, whatever they weigh; shape (n, P)."""
         return self._above(self.sides.absent.sign(), hinge.bucket).long()
 
     def _above(self, values: Tensor, bucket: Tensor) -> Tensor:
-        """Sums of values of absent entries over those above each threshold."""
+        """Sums over the entries above each threshold, of values that are 0 but for absent entries."""
         sums = values.new_zeros(len(values), self.score.shape[1] + 1).scatter_add_(1, bucket, values)
         return sums.flip(1).cumsum(1).flip(1)[:, 1:]
 
@@ -239,7 +238,7 @@ class PairwiseRanking(_RankingLoss):
     >>> from skpartial.losses import PairwiseRanking
     >>> logits, labels = torch.tensor([[2.0, -1.0, 0.5]]), torch.tensor([[1, 0, -1]])
     >>> PairwiseRanking()(logits, labels)
-    tensor(0.3767)
+    tensor(0.3766)
     >>> PairwiseRanking(on="logit", unknown="ignore")(logits, labels)
     tensor(0.)
     """
@@ -598,8 +597,8 @@ class RampWARP(_RankWeightedLoss):
             The value, and its derivative in each logit.
         """
         sides = _sides(logits, labels, weights, self.unknown)
-        sign, weight = sides.present.sign() - sides.absent.sign(), (sides.present + sides.absent).square_()
-        signed = sign * sides.logits
+        push = sides.present.square() - sides.absent.square()  # the weight of an entry, with its sign
+        weight, signed = push.abs(), push * sides.logits
         # A ramp is a hinge at 1 less a share of the hinge at its end: values and gradients are sums over the two.
         margins, shares = (1.0, self.ramp), (1.0, self.leak - 1.0)
         pairs = _Pairs(sides)
@@ -607,8 +606,8 @@ class RampWARP(_RankWeightedLoss):
         coefficient = self._coefficients(pairs, hinges[0], state, rows, epoch)
         value, gradient = sides.logits.new_zeros(()), torch.zeros_like(sides.logits)
         for margin, share, hinge in zip(margins, shares, hinges):
-            short = margin - signed
-            value += share * ((coefficient * hinge.excess).sum() + self.kappa * (weight * short.clamp(min=0)).sum())
+            short = (weight * margin).sub_(signed).clamp_(min=0)
+            value += share * ((coefficient * hinge.excess).sum() + self.kappa * short.sum())
             gradient.add_(pairs.gradient(hinge, coefficient), alpha=share)
-            gradient.sub_(weight * sign * (short > 0), alpha=share * self.kappa)
+            gradient.sub_(push * (short > 0), alpha=share * self.kappa)
         return sides.step(value, gradient, logits.dtype)

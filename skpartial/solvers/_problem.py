@@ -217,10 +217,12 @@ def _as_torch(labels: LabelMatrix) -> Tensor:
     if not labels.is_sparse:
         return as_tensor(labels.rows(slice(None)))
     matrix = labels.values
-    indices = (torch.from_numpy(part.astype(np.int64)) for part in (matrix.indptr, matrix.indices))
+    start, columns = (torch.from_numpy(part.astype(np.int64)) for part in (matrix.indptr, matrix.indices))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(*indices, torch.from_numpy(matrix.data), matrix.shape, check_invariants=True)
+        return torch.sparse_csr_tensor(
+            start, columns, torch.from_numpy(matrix.data), size=matrix.shape, check_invariants=True
+        )
 
 
 def start_state(problem: Problem) -> State | None:

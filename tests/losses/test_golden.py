@@ -145,7 +145,8 @@ def test_estimates_start_where_published(golden):
     np.testing.assert_allclose(start[labels == -1], absent, rtol=1e-6)
     released = torch.tensor(arrays["spml_est_init_phi_seed0"])[labels == 0]
     unknown = start[labels == 0]
-    assert unknown.abs().max() <= limit and released.abs().max() <= limit
+    assert unknown.abs().max() <= limit
+    assert released.abs().max() <= limit
     assert len(unknown.unique()) == len(unknown)
 
 

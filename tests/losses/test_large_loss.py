@@ -76,7 +76,8 @@ def test_presences_never_decrease(seed, strict):
         counts.append(int((corrected == 1).sum()))
         assert torch.equal(corrected[labels != 0], labels[labels != 0].to(corrected.dtype))
         assert ((corrected == labels) | (corrected == 1)).all()
-    assert counts == sorted(counts) and torch.equal(labels, given_labels)
+    assert counts == sorted(counts)
+    assert torch.equal(labels, given_labels)
     # One new entry a batch from the second epoch on, unless the threshold is strict: then k = 1 flips nothing.
     assert counts[1] == counts[0] if strict else counts[1] > counts[0] or not (labels == 0).any()
 
@@ -136,7 +137,8 @@ class TestFit:
         corrected = clf.corrected_labels_
         assert corrected.dtype == np.int8
         changed = corrected != Z
-        assert (corrected[changed] == 1).all() and (Z[changed] == 0).all()
+        assert (corrected[changed] == 1).all()
+        assert (Z[changed] == 0).all()
         n_rounds = 4 if isinstance(solver, FullBatch) else 5
         assert changed.mean() == pytest.approx(0.01 * n_rounds, rel=0.15)
         # A quarter of the unknown entries are presences; of those corrected nearly all.
@@ -154,7 +156,7 @@ class TestFit:
 
     def test_full_batch_threshold_is_over_the_whole_set(self, scenes):
         """In the second round, the entries rejected are the largest losses of the first round's classifier."""
-        X, Y, Z = scenes
+        X, _Y, Z = scenes
         an = SinglePositiveClassifier("an").fit(X, Z)
         loss = LargeLoss("correct_permanently", delta=0.03)
         clf = SinglePositiveClassifier(loss, solver=FullBatch(rounds=2)).fit(X, Z)
@@ -187,7 +189,10 @@ class TestFit:
     def test_warm_start_keeps_what_was_corrected(self, scenes):
         X, _, Z = scenes
         clf = SinglePositiveClassifier(
-            LargeLoss("correct_permanently", delta=0.02), solver=Minibatch(max_epochs=3), warm_start=True, random_state=0
+            LargeLoss("correct_permanently", delta=0.02),
+            solver=Minibatch(max_epochs=3),
+            warm_start=True,
+            random_state=0,
         ).fit(X, Z)
         first = clf.corrected_labels_
         second = clf.set_params(solver__max_epochs=1).fit(X, Z).corrected_labels_

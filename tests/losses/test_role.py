@@ -139,7 +139,8 @@ def test_extreme_logits(make, eps):
     x = torch.tensor([[1e4, -1e4, 300.0], [-1e4, 1e4, -300.0]])
     labels = torch.tensor([[1, 0, -1], [1, -1, 0]])
     step = make(eps).value_and_gradient(x, labels, {"estimate_logits": -x})
-    assert torch.isfinite(step.value) and torch.isfinite(step.gradient).all()
+    assert torch.isfinite(step.value)
+    assert torch.isfinite(step.gradient).all()
 
 
 class TestExpectedNumber:
@@ -151,7 +152,8 @@ class TestExpectedNumber:
         as_torch = _as_torch(LabelMatrix.encode(sp.csr_array(self.labels.numpy().astype(np.int8))))
         assert as_torch.layout == torch.sparse_csr
         same = kind().init_state(as_torch, torch.Generator().manual_seed(0))["expected_positives"]
-        assert dense[0] == 2 and dense[3] == 3
+        assert dense[0] == 2
+        assert dense[3] == 3
         assert 1 <= dense[1] < 2 < dense[2] <= 3
         assert torch.equal(dense, same)
 
@@ -172,7 +174,8 @@ class TestExpectedNumber:
         assert clf.expected_positives_.value == (Y[complete] == 1).sum(1).mean()
         assert clf.expected_positives_.low <= clf.expected_positives_.value <= clf.expected_positives_.high
         given = PartialLabelClassifier(ExpectedPositives(2.5), solver=Minibatch(max_epochs=1)).fit(X, Y)
-        assert given.expected_positives_.value == 2.5 and given.expected_positives_.n_rows == 0
+        assert given.expected_positives_.value == 2.5
+        assert given.expected_positives_.n_rows == 0
         assert np.isnan(given.expected_positives_.low)
 
     @pytest.mark.parametrize("kind", [ExpectedPositives, ROLE])
@@ -215,8 +218,10 @@ class TestFit:
         loss = ROLE(k, estimator=estimator, storage=storage)
         clf = SinglePositiveClassifier(loss, solver=Minibatch(max_epochs=20), random_state=0).fit(X, Z)
         estimates = clf.label_estimates_
-        assert estimates.shape == Z.shape and estimates.dtype == np.float32
-        assert estimates.min() >= 0 and estimates.max() <= 1
+        assert estimates.shape == Z.shape
+        assert estimates.dtype == np.float32
+        assert estimates.min() >= 0
+        assert estimates.max() <= 1
         # Better than what was observed, and better than before training.
         observed = mean_average_precision(Y, np.where(Z == 1, 1.0, 0.0))
         assert mean_average_precision(Y, estimates) > observed + 0.2
@@ -230,7 +235,7 @@ class TestFit:
         np.testing.assert_array_equal(Z, before)
 
     def test_estimates_are_those_of_the_chosen_epoch(self, scenes):
-        X, Y, Z, X_test, Y_test = scenes
+        X, _Y, Z, X_test, Y_test = scenes
         arguments = {"random_state": 0, "alpha": 0.0}
         long = SinglePositiveClassifier(ROLE(2.0), solver=Minibatch(learning_rate=3.0, max_epochs=12), **arguments)
         long.fit(X, Z, X_val=X_test, y_val=Y_test)

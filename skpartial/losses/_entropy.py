@@ -1,0 +1,233 @@
+"""Entropy maximisation: unknown entries are neither fitted nor ignored, but kept undecided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skpartial.labels import LabelMatrix
+from skpartial.losses._base import State, StateTensor, TrainingSet, Traits, check_number
+from skpartial.losses._cross_entropy import cross_entropy, cross_entropy_gradient
+from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
+
+__all__ = ["EntropyMaximization"]
+
+
+class EntropyMaximization(EntrywiseLoss):
+    r"""Cross-entropy of known entries, and the negative entropy of unknown ones (EM), with pseudo-absences (APL).
+
+    .. math::
+
+        f_{ij} = \begin{cases}
+        \ell(x, y) & \text{known} \\
+        \alpha \left[ p \log p + (1 - p) \log(1 - p) \right] & \text{unknown} \\
+        \beta \, \ell(x, \tilde p) & \text{unknown, and a soft absence}
+        \end{cases}
+
+    The derivative of the second term in x is :math:`\alpha x p (1 - p)`: small near one half and where the classifier
+    is sure, so that unknown entries follow what it learns from the known ones.
+
+    With :math:`\beta > 0` asymmetric pseudo-labelling follows a warm-up of W epochs. After each epoch, of every label
+    the unknown entries of lowest probability become soft absences, whose target is that probability: each time the
+    share 0.9 / (E - W) of the label's unknown entries, until epoch E. Presences are never guessed.
+
+    Parameters
+    ----------
+    entropy_weight : float, default=0.1
+        The weight :math:`\alpha`, at least 0; published are 0.01 to 0.2.
+    pseudo_weight : float, default=0.0
+        The weight :math:`\beta` of soft absences, at least 0; published are 0.02 to 0.9. At 0 there are none. They take
+        4 bytes for each entry of the training set.
+    warm_up : int, default=5
+        Epochs W without soft absences, at least 1.
+    n_epochs : int, default=10
+        The epoch E by which 90% of the unknown entries have become soft absences; more than `warm_up`.
+    eps : float, default=0.0
+        The constant inside the logarithm, in [0, 1).
+
+    Notes
+    -----
+    Probabilities of entries that are never pulled down are high throughout: a threshold of one half calls too much
+    present. The source uses 0.75; :class:`~skpartial.model_selection.TunedThresholdsCV` finds one for each label.
+
+    References
+    ----------
+    .. [1] D. Zhou, P. Chen, Q. Wang, G. Chen, P.-A. Heng, "Acknowledging the Unknown for Multi-Label Learning with
+       Single Positive Labels", ECCV 2022.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skpartial.losses import EntropyMaximization
+    >>> step = EntropyMaximization().value_and_gradient(torch.tensor([[0.0, 2.0, -9.0]]), torch.zeros(1, 3))
+    >>> [round(float(slope), 4) for slope in step.gradient[0]]
+    [0.0, 0.007, -0.0]
+    """
+
+    short_names = {"em": {}}
+
+    def __init__(
+        self,
+        entropy_weight: float = 0.1,
+        pseudo_weight: float = 0.0,
+        warm_up: int = 5,
+        n_epochs: int = 10,
+        *,
+        eps: float = 0.0,
+    ) -> None:
+        self.entropy_weight = entropy_weight
+        self.pseudo_weight = pseudo_weight
+        self.warm_up = warm_up
+        self.n_epochs = n_epochs
+        self.eps = eps
+
+    @property
+    def _labels(self) -> bool:
+        """Whether there are soft absences."""
+        return self.pseudo_weight > 0
+
+    def traits(self) -> Traits:
+        """For minibatches; unknown entries have no label.
+
+        Returns
+        -------
+        Traits
+            What solvers ask for.
+        """
+        return Traits(unknown="estimated", needs_rows=self._labels)
+
+    def check(self, labels: LabelMatrix | None = None) -> None:
+        """Refuse hyperparameters out of range.
+
+        Parameters
+        ----------
+        labels : LabelMatrix or None, default=None
+            The labels to be trained on.
+
+        Raises
+        ------
+        ValueError
+            Naming the parameter and its value.
+        """
+        super().check(labels)
+        check_number(self, "entropy_weight", self.entropy_weight, "[0, inf)")
+        check_number(self, "pseudo_weight", self.pseudo_weight, "[0, inf)")
+        check_number(self, "warm_up", self.warm_up, "[1, inf)")
+        check_number(self, "n_epochs", self.n_epochs, "[1, inf)")
+        check_number(self, "eps", self.eps, "[0, 1)")
+        if self._labels and self.n_epochs <= self.warm_up:
+            raise ValueError(
+                f"EntropyMaximization: n_epochs must be more than warm_up, got {self.n_epochs!r} and {self.warm_up!r}."
+            )
+
+    def state_spec(self) -> dict[str, StateTensor]:
+        """Soft absences, and the last logits of unknown entries, from which they are chosen.
+
+        Returns
+        -------
+        dict of str to StateTensor
+            "soft_absences" and "logits", if there are soft absences.
+        """
+        return {name: StateTensor(per_row=True) for name in ("soft_absences", "logits")} if self._labels else {}
+
+    def init_state(
+        self, labels: Tensor, generator: torch.Generator | None = None, previous: State | None = None
+    ) -> State | None:
+        """Start without soft absences.
+
+        Parameters
+        ----------
+        labels : Tensor of shape (N, L)
+            All training labels, dense or sparse CSR.
+        generator : torch.Generator or None, default=None
+            Not used.
+        previous : dict of str to Tensor, or None, default=None
+            A state to go on from.
+
+        Returns
+        -------
+        dict of str to Tensor, or None
+            ``{"soft_absences": (N, L), "logits": (N, L)}``, both float16 and NaN where there is nothing.
+        """
+        if not self._labels:
+            return None
+        if previous is not None:
+            return {name: previous[name].clone() for name in self.state_spec()}
+        return {name: torch.full(labels.shape, torch.nan, dtype=torch.float16) for name in self.state_spec()}
+
+    def end_epoch(self, state: State | None, epoch: int) -> None:
+        """Turn the unknown entries of lowest probability into soft absences, in place.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor, or None
+            The state.
+        epoch : int
+            The epoch that ends, counted from 1.
+        """
+        if state is None or not self.warm_up <= epoch < self.n_epochs:
+            return
+        logits, soft = state["logits"], state["soft_absences"]
+        unknown = ~logits.isnan()
+        share = 0.9 / (self.n_epochs - self.warm_up)
+        n_new = (share * unknown.sum(0).double() + 1e-9).long()
+        # Label by label: a sort of everything at once would take several times the memory of the state.
+        for label in torch.nonzero(n_new).flatten().tolist():
+            left = torch.nonzero(unknown[:, label] & soft[:, label].isnan()).flatten()
+            lowest = logits[left, label].float().argsort(stable=True)[: int(n_new[label])]
+            chosen = left[lowest]
+            soft[chosen, label] = torch.sigmoid(logits[chosen, label].float()).to(soft.dtype)
+
+    def fitted_attributes(self, state: State | None, training: TrainingSet | None = None) -> dict[str, Any]:
+        """The soft absences.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor, or None
+            The state of the chosen epoch.
+        training : TrainingSet or None, default=None
+            Not looked at.
+
+        Returns
+        -------
+        dict
+            `soft_absences_`, float32 of shape (N, L): the target of an entry, NaN where it is none.
+        """
+        return {} if state is None else {"soft_absences_": state["soft_absences"].float().cpu().numpy()}
+
+    def entries(self, block: Block) -> Entries:
+        """The terms of a block; with a state, the logits of its unknown entries are noted there.
+
+        Parameters
+        ----------
+        block : Block
+            Labels and logits, and the state.
+
+        Returns
+        -------
+        Entries
+            Values and derivatives.
+        """
+        assert block.logits is not None
+        x, eps, unknown = block.logits, self.eps, block.unknown
+        p, absent = torch.sigmoid(x), torch.sigmoid(-x)
+        # Entropy is the cross-entropy of p with itself.
+        value = cross_entropy(x, p, eps).mul_(-self.entropy_weight)
+        slope = x if eps == 0 else (p + eps).log() - (absent + eps).log() + p / (p + eps) - absent / (absent + eps)
+        gradient = self.entropy_weight * slope * p * absent
+        known = (cross_entropy(x, block.present, eps), cross_entropy_gradient(x, block.present, eps))
+        value, gradient = (torch.where(unknown, a, b) for a, b in zip((value, gradient), known))
+        if self._labels and block.state is not None:
+            soft = block.state["soft_absences"] if block.rows is None else block.state["soft_absences"][block.rows]
+            chosen = unknown & ~soft.isnan()
+            target = soft.to(x.dtype).nan_to_num(0.0)
+            value = torch.where(chosen, self.pseudo_weight * cross_entropy(x, target, eps), value)
+            gradient = torch.where(chosen, self.pseudo_weight * cross_entropy_gradient(x, target, eps), gradient)
+            noted = x.masked_fill(~unknown, torch.nan).to(block.state["logits"].dtype)
+            if block.rows is None:
+                block.state["logits"].copy_(noted)
+            else:
+                block.state["logits"][block.rows] = noted
+        return Entries(value, gradient)
