@@ -14,7 +14,25 @@ from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier
 from skpartial.exceptions import AmbiguousLabelsWarning, UnfittableLabelsWarning
-from skpartial.losses import AssumeNegative, IgnoreUnknown, PartialBCE, PseudoNegative, WeakAssumeNegative
+from skpartial.losses import (
+    ROLE,
+    SPLC,
+    WARP,
+    AssumeNegative,
+    AsymmetricLoss,
+    EntropyMaximization,
+    ExpectedPositives,
+    GeneralizedRobust,
+    Hill,
+    IgnoreUnknown,
+    LargeLoss,
+    PairwiseRanking,
+    PartialBCE,
+    PseudoNegative,
+    RampWARP,
+    SelectiveLoss,
+    WeakAssumeNegative,
+)
 from skpartial.solvers import FullBatch, Minibatch
 
 EXPECTED_WARNINGS = (AmbiguousLabelsWarning, UnfittableLabelsWarning, ConvergenceWarning, DataConversionWarning)
@@ -31,6 +49,24 @@ LOSSES = [
     WeakAssumeNegative(),
     IgnoreUnknown(eps=1e-5),
     PseudoNegative(),
+    ExpectedPositives(0.7),
+    ROLE(0.7),
+    ROLE(0.7, estimator="factorized", rank=2, storage="float16"),
+    ROLE(0.7, estimator="network", rank=2),
+    LargeLoss("reject", delta=0.2),
+    LargeLoss("correct", delta=0.2),
+    LargeLoss("correct_permanently", delta=0.2),
+    LargeLoss("correct", delta=0.3, threshold="absolute"),
+    PairwiseRanking(),
+    PairwiseRanking("logit"),
+    WARP(),
+    RampWARP(rank="sample"),
+    AsymmetricLoss(),
+    SelectiveLoss(),
+    Hill(),
+    SPLC(),
+    EntropyMaximization(pseudo_weight=0.2, warm_up=1, n_epochs=3),
+    GeneralizedRobust(),
 ]
 
 

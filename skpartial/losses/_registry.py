@@ -50,4 +50,4 @@ def get(name: str | Loss) -> Loss:
         return named[name]
     if isinstance(name, type) and issubclass(name, Loss):
         raise ValueError(f"loss must be an object, got the class {name.__name__}: write {name.__name__}().")
-    raise ValueError(f"loss must be a Loss or one of {', '.join(map(repr, named))}, got {name!r}.")
+    raise ValueError(f"loss must be a Loss or one of {', '.join(map(repr, sorted(named)))}, got {name!r}.")

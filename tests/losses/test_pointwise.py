@@ -48,7 +48,7 @@ def batches(draw, values=(-1, 0, 1)):
 @pytest.mark.parametrize("eps", [0.0, 1e-5, 0.1])
 @pytest.mark.parametrize("loss", ALL, ids=repr)
 def test_closed_gradient_is_the_derivative(loss, eps):
-    """Against automatic differentiation, and against differences of the value."""
+    """Against differences of the value; calling the loss has the same gradient."""
     rng = np.random.default_rng(3)
     labels = torch.tensor(rng.choice([-1, 1] if isinstance(loss, BCE) else [-1, 0, 1], size=(5, 4)))
     logits = torch.tensor(rng.normal(scale=4, size=(5, 4)), requires_grad=True)
@@ -222,11 +222,42 @@ def test_value_objects(loss):
 
 def test_names():
     assert repr(losses.get("an_ls")) == repr(AssumeNegative(label_smoothing=0.05))
-    for name in ("bce", "iu", "partial_bce", "an", "an_ls", "wan"):
-        assert isinstance(losses.get(name), losses.Loss)
+    classes = {
+        "bce": BCE,
+        "iu": IgnoreUnknown,
+        "partial_bce": PartialBCE,
+        "an": AssumeNegative,
+        "an_ls": AssumeNegative,
+        "wan": WeakAssumeNegative,
+        "pseudo_negative": PseudoNegative,
+        "epr": losses.ExpectedPositives,
+        "role": losses.ROLE,
+        "ll_r": losses.LargeLoss,
+        "ll_ct": losses.LargeLoss,
+        "ll_cp": losses.LargeLoss,
+        "pairwise": losses.PairwiseRanking,
+        "warp": losses.WARP,
+        "ramp_warp": losses.RampWARP,
+        "asl": losses.AsymmetricLoss,
+        "csl": losses.SelectiveLoss,
+        "hill": losses.Hill,
+        "splc": losses.SPLC,
+        "em": losses.EntropyMaximization,
+        "gr": losses.GeneralizedRobust,
+    }
+    for name, kind in classes.items():
+        assert type(losses.get(name)) is kind
+        assert repr(name).strip("'") in losses.get.__doc__
+    assert [losses.get(f"ll_{name}").scheme for name in ("r", "ct", "cp")] == [
+        "reject",
+        "correct",
+        "correct_permanently",
+    ]
+    every = [kind for kind in vars(losses).values() if isinstance(kind, type) and issubclass(kind, losses.Loss)]
+    assert set(classes.values()) == {kind for kind in every if kind.short_names}
     loss = BCE()
     assert losses.get(loss) is loss
-    with pytest.raises(ValueError, match=r"loss must be a Loss or one of 'bce'.* got 'bcee'"):
+    with pytest.raises(ValueError, match=r"loss must be a Loss or one of 'an'.*'bce'.* got 'bcee'"):
         losses.get("bcee")
     with pytest.raises(ValueError, match=r"write BCE\(\)"):
         losses.get(BCE)
