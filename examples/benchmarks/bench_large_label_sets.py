@@ -34,10 +34,10 @@ LOSSES: dict[str, Loss | None] = {
     "LL-Cp": LargeLoss("correct_permanently"),
     "WARP": WARP(),
     "ramp-WARP": RampWARP(),
-    "ROLE, factorized": ROLE(2.9, estimator="factorized"),
-    "ROLE, network": ROLE(2.9, estimator="network"),
-    "ROLE, table": ROLE(2.9),
-    "ROLE, float16 table": ROLE(2.9, storage="float16"),
+    "ROLE, factorized": ROLE(1.0, estimator="factorized"),
+    "ROLE, network": ROLE(1.0, estimator="network"),
+    "ROLE, table": ROLE(1.0),
+    "ROLE, float16 table": ROLE(1.0, storage="float16"),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -27,6 +27,7 @@ __all__ = [
     "check_choice",
     "check_number",
     "check_shapes",
+    "check_whole",
     "mean_weight",
     "stack",
 ]
@@ -136,6 +137,12 @@ def check_number(owner: object, name: str, value: object, interval: str) -> floa
         if above and below:
             return number
     raise ValueError(f"{type(owner).__name__}: {name} must be a number in {interval}, got {value!r}.")
+
+
+def check_whole(owner: object, name: str, value: object, least: int) -> None:
+    """Refuse a hyperparameter that is not a whole number of at least so much."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+        raise ValueError(f"{type(owner).__name__}: {name} must be a whole number of at least {least}, got {value!r}.")
 
 
 def check_choice(owner: object, name: str, value: object, choices: Sequence[str]) -> None:

@@ -8,42 +8,47 @@ import torch
 from torch import Tensor
 
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import State, StateTensor, TrainingSet, Traits, check_number
+from skpartial.losses._base import State, StateTensor, TrainingSet, Traits, check_number, check_whole
 from skpartial.losses._cross_entropy import cross_entropy, cross_entropy_gradient
 from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
 
 __all__ = ["EntropyMaximization"]
 
+# Of the unknown entries of a label, this share becomes soft negatives in the end.
+_MOST = 0.9
+# Logits are noted within these, the range of float16.
+_WIDEST = 6e4
+
 
 class EntropyMaximization(EntrywiseLoss):
-    r"""Cross-entropy of known entries, and the negative entropy of unknown ones (EM), with pseudo-absences (APL).
+    r"""Cross-entropy of known entries, and the negative entropy of unknown ones (EM), with soft negatives (APL).
 
     .. math::
 
         f_{ij} = \begin{cases}
         \ell(x, y) & \text{known} \\
         \alpha \left[ p \log p + (1 - p) \log(1 - p) \right] & \text{unknown} \\
-        \beta \, \ell(x, \tilde p) & \text{unknown, and a soft absence}
+        \beta \, \ell(x, \tilde p) & \text{unknown, and a soft negative}
         \end{cases}
 
     The derivative of the second term in x is :math:`\alpha x p (1 - p)`: small near one half and where the classifier
     is sure, so that unknown entries follow what it learns from the known ones.
 
     With :math:`\beta > 0` asymmetric pseudo-labelling follows a warm-up of W epochs. After each epoch, of every label
-    the unknown entries of lowest probability become soft absences, whose target is that probability: each time the
+    the unknown entries of lowest probability become soft negatives, whose target is that probability: each time the
     share 0.9 / (E - W) of the label's unknown entries, until epoch E. Presences are never guessed.
 
     Parameters
     ----------
-    entropy_weight : float, default=0.1
+    entropy_weight : float, default=0.2
         The weight :math:`\alpha`, at least 0; published are 0.01 to 0.2.
     pseudo_weight : float, default=0.0
-        The weight :math:`\beta` of soft absences, at least 0; published are 0.02 to 0.9. At 0 there are none. They take
-        4 bytes for each entry of the training set.
+        The weight :math:`\beta` of soft negatives, at least 0; published are 0.02 to 0.9. At 0 there are none. They
+        take 4 bytes for each entry of the training set.
     warm_up : int, default=5
-        Epochs W without soft absences, at least 1.
+        Epochs W without soft negatives, at least 1.
     n_epochs : int, default=10
-        The epoch E by which 90% of the unknown entries have become soft absences; more than `warm_up`.
+        The epoch E by which 90% of the unknown entries have become soft negatives; more than `warm_up`.
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
 
@@ -63,14 +68,14 @@ class EntropyMaximization(EntrywiseLoss):
     >>> from skpartial.losses import EntropyMaximization
     >>> step = EntropyMaximization().value_and_gradient(torch.tensor([[0.0, 2.0, -9.0]]), torch.zeros(1, 3))
     >>> [round(float(slope), 4) for slope in step.gradient[0]]
-    [0.0, 0.007, -0.0]
+    [0.0, 0.014, -0.0001]
     """
 
     short_names = {"em": {}}
 
     def __init__(
         self,
-        entropy_weight: float = 0.1,
+        entropy_weight: float = 0.2,
         pseudo_weight: float = 0.0,
         warm_up: int = 5,
         n_epochs: int = 10,
@@ -85,7 +90,7 @@ class EntropyMaximization(EntrywiseLoss):
 
     @property
     def _labels(self) -> bool:
-        """Whether there are soft absences."""
+        """Whether there are soft negatives."""
         return self.pseudo_weight > 0
 
     def traits(self) -> Traits:
@@ -114,8 +119,8 @@ class EntropyMaximization(EntrywiseLoss):
         super().check(labels)
         check_number(self, "entropy_weight", self.entropy_weight, "[0, inf)")
         check_number(self, "pseudo_weight", self.pseudo_weight, "[0, inf)")
-        check_number(self, "warm_up", self.warm_up, "[1, inf)")
-        check_number(self, "n_epochs", self.n_epochs, "[1, inf)")
+        check_whole(self, "warm_up", self.warm_up, 1)
+        check_whole(self, "n_epochs", self.n_epochs, 1)
         check_number(self, "eps", self.eps, "[0, 1)")
         if self._labels and self.n_epochs <= self.warm_up:
             raise ValueError(
@@ -123,19 +128,19 @@ class EntropyMaximization(EntrywiseLoss):
             )
 
     def state_spec(self) -> dict[str, StateTensor]:
-        """Soft absences, and the last logits of unknown entries, from which they are chosen.
+        """Soft negatives, and the last logits of unknown entries, from which they are chosen.
 
         Returns
         -------
         dict of str to StateTensor
-            "soft_absences" and "logits", if there are soft absences.
+            "soft_negatives" and "logits", if there are soft negatives.
         """
-        return {name: StateTensor(per_row=True) for name in ("soft_absences", "logits")} if self._labels else {}
+        return {name: StateTensor(per_row=True) for name in ("soft_negatives", "logits")} if self._labels else {}
 
     def init_state(
         self, labels: Tensor, generator: torch.Generator | None = None, previous: State | None = None
     ) -> State | None:
-        """Start without soft absences.
+        """Start without soft negatives.
 
         Parameters
         ----------
@@ -149,16 +154,21 @@ class EntropyMaximization(EntrywiseLoss):
         Returns
         -------
         dict of str to Tensor, or None
-            ``{"soft_absences": (N, L), "logits": (N, L)}``, both float16 and NaN where there is nothing.
+            ``{"soft_negatives": (N, L), "logits": (N, L)}``, both float16 and NaN where there is nothing.
         """
         if not self._labels:
             return None
+        state = {name: torch.full(labels.shape, torch.nan, dtype=torch.float16) for name in self.state_spec()}
         if previous is not None:
-            return {name: previous[name].clone() for name in self.state_spec()}
-        return {name: torch.full(labels.shape, torch.nan, dtype=torch.float16) for name in self.state_spec()}
+            # An entry that has become known meanwhile is no guess any more.
+            known = (labels.to_dense() if labels.layout == torch.sparse_csr else labels) != 0
+            state["soft_negatives"] = previous["soft_negatives"].masked_fill(
+                known.to(previous["logits"].device), torch.nan
+            )
+        return state
 
     def end_epoch(self, state: State | None, epoch: int) -> None:
-        """Turn the unknown entries of lowest probability into soft absences, in place.
+        """Turn the unknown entries of lowest probability into soft negatives, in place.
 
         Parameters
         ----------
@@ -169,10 +179,12 @@ class EntropyMaximization(EntrywiseLoss):
         """
         if state is None or not self.warm_up <= epoch < self.n_epochs:
             return
-        logits, soft = state["logits"], state["soft_absences"]
+        logits, soft = state["logits"], state["soft_negatives"]
         unknown = ~logits.isnan()
-        share = 0.9 / (self.n_epochs - self.warm_up)
-        n_new = (share * unknown.sum(0).double() + 1e-9).long()
+        share = _MOST / (self.n_epochs - self.warm_up)
+        n_unknown = unknown.sum(0).double()
+        left_over = (_MOST * n_unknown + 1e-9).long() - (~soft.isnan()).sum(0)
+        n_new = torch.minimum((share * n_unknown + 1e-9).long(), left_over.clamp(min=0))
         # Label by label: a sort of everything at once would take several times the memory of the state.
         for label in torch.nonzero(n_new).flatten().tolist():
             left = torch.nonzero(unknown[:, label] & soft[:, label].isnan()).flatten()
@@ -181,7 +193,7 @@ class EntropyMaximization(EntrywiseLoss):
             soft[chosen, label] = torch.sigmoid(logits[chosen, label].float()).to(soft.dtype)
 
     def fitted_attributes(self, state: State | None, training: TrainingSet | None = None) -> dict[str, Any]:
-        """The soft absences.
+        """The soft negatives.
 
         Parameters
         ----------
@@ -193,9 +205,9 @@ class EntropyMaximization(EntrywiseLoss):
         Returns
         -------
         dict
-            `soft_absences_`, float32 of shape (N, L): the target of an entry, NaN where it is none.
+            `soft_negatives_`, float32 of shape (N, L): the target of an entry, NaN where it is none.
         """
-        return {} if state is None else {"soft_absences_": state["soft_absences"].float().cpu().numpy()}
+        return {} if state is None else {"soft_negatives_": state["soft_negatives"].float().cpu().numpy()}
 
     def entries(self, block: Block) -> Entries:
         """The terms of a block; with a state, the logits of its unknown entries are noted there.
@@ -220,12 +232,12 @@ class EntropyMaximization(EntrywiseLoss):
         known = (cross_entropy(x, block.present, eps), cross_entropy_gradient(x, block.present, eps))
         value, gradient = (torch.where(unknown, a, b) for a, b in zip((value, gradient), known))
         if self._labels and block.state is not None:
-            soft = block.state["soft_absences"] if block.rows is None else block.state["soft_absences"][block.rows]
+            soft = block.state["soft_negatives"] if block.rows is None else block.state["soft_negatives"][block.rows]
             chosen = unknown & ~soft.isnan()
             target = soft.to(x.dtype).nan_to_num(0.0)
             value = torch.where(chosen, self.pseudo_weight * cross_entropy(x, target, eps), value)
             gradient = torch.where(chosen, self.pseudo_weight * cross_entropy_gradient(x, target, eps), gradient)
-            noted = x.masked_fill(~unknown, torch.nan).to(block.state["logits"].dtype)
+            noted = x.clamp(-_WIDEST, _WIDEST).masked_fill_(~unknown, torch.nan).to(block.state["logits"].dtype)
             if block.rows is None:
                 block.state["logits"].copy_(noted)
             else:

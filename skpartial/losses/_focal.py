@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import State, StateTensor, TrainingSet, Traits, check_number
+from skpartial.losses._base import State, StateTensor, TrainingSet, Traits, check_number, check_whole
 from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
 
 __all__ = ["SPLC", "AsymmetricLoss", "Hill", "SelectiveLoss"]
@@ -159,10 +159,11 @@ class SelectiveLoss(EntrywiseLoss):
     ----------
     gamma_present, gamma_absent, gamma_unknown : float, default=0.0, 1.0, 4.0
         Focusing of each kind of entry, at least 0.
-    margin : float, default=0.05
+    margin : float, default=0.0
         Probability m that is subtracted from that of absences, in [0, 1).
-    n_ignored : float, default=5
-        How many unknown entries K are ignored for each row of the batch, at least 0.
+    n_ignored : float or "auto", default="auto"
+        How many unknown entries K are ignored for each row of the batch, at least 0. "auto" is the published 5 where
+        there are 80 labels or more, and a sixteenth of the labels where there are fewer.
     prior_threshold : float, default=0.5
         Labels of a larger prior are ignored where unknown, in [0, 1].
     class_prior : "estimate" or array-like of shape (L,), default="estimate"
@@ -191,8 +192,8 @@ class SelectiveLoss(EntrywiseLoss):
         gamma_present: float = 0.0,
         gamma_absent: float = 1.0,
         gamma_unknown: float = 4.0,
-        margin: float = 0.05,
-        n_ignored: float = 5,
+        margin: float = 0.0,
+        n_ignored: float | Literal["auto"] = "auto",
         prior_threshold: float = 0.5,
         class_prior: Literal["estimate"] | ArrayLike = "estimate",
     ) -> None:
@@ -232,8 +233,10 @@ class SelectiveLoss(EntrywiseLoss):
             Naming the parameter and its value.
         """
         super().check(labels)
-        for name in ("gamma_present", "gamma_absent", "gamma_unknown", "n_ignored"):
+        for name in ("gamma_present", "gamma_absent", "gamma_unknown"):
             check_number(self, name, getattr(self, name), "[0, inf)")
+        if self.n_ignored != "auto":
+            check_number(self, "n_ignored", self.n_ignored, "[0, inf)")
         check_number(self, "margin", self.margin, "[0, 1)")
         check_number(self, "prior_threshold", self.prior_threshold, "[0, 1]")
         if self._estimates:
@@ -242,8 +245,8 @@ class SelectiveLoss(EntrywiseLoss):
                     f"SelectiveLoss: class_prior must be 'estimate' or one number a label, got {self.class_prior!r}."
                 )
             return
-        prior = np.asarray(self.class_prior, dtype=np.float64)
-        if prior.ndim != 1 or not ((prior >= 0) & (prior <= 1)).all():
+        prior = np.asarray(self.class_prior)
+        if prior.ndim != 1 or prior.dtype.kind not in "iuf" or not ((prior >= 0) & (prior <= 1)).all():
             raise ValueError(f"SelectiveLoss: class_prior must be one number in [0, 1] a label, got {prior.tolist()}.")
         if labels is not None and len(prior) != labels.n_labels:
             raise ValueError(
@@ -327,7 +330,8 @@ class SelectiveLoss(EntrywiseLoss):
         assert block.logits is not None
         unknown = block.unknown
         ignored = torch.zeros_like(unknown)
-        k = min(int(self.n_ignored * len(unknown)), int(unknown.sum()))
+        each = min(5.0, unknown.shape[1] / 16) if self.n_ignored == "auto" else float(self.n_ignored)
+        k = min(int(each * len(unknown)), int(unknown.sum()))
         if k:
             logits = block.logits.masked_fill(~unknown, -torch.inf)
             ignored |= logits >= logits.flatten().topk(k, sorted=False).values.min()
@@ -525,7 +529,7 @@ class SPLC(EntrywiseLoss):
         check_number(self, "threshold", self.threshold, "[0, 1]")
         check_number(self, "margin", self.margin, "[0, inf)")
         check_number(self, "gamma", self.gamma, "[0, inf)")
-        check_number(self, "warm_up", self.warm_up, "[0, inf)")
+        check_whole(self, "warm_up", self.warm_up, 0)
 
     def entries(self, block: Block) -> Entries:
         """The terms of a block.

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import Traits, check_number
+from skpartial.losses._base import Traits, check_number, check_whole
 from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
 
 __all__ = ["GeneralizedRobust"]
@@ -37,7 +37,13 @@ class GeneralizedRobust(EntrywiseLoss):
     center, width : pair of float, default=(0.5, 0.8) and (2.0, 0.5)
         First and last value of :math:`\mu` and of :math:`\sigma`, which is positive.
     n_epochs : int, default=8
-        The epoch from which on the last values hold.
+        The epoch E from which on the last values hold.
+
+    Notes
+    -----
+    The schedule here runs from the first to the last value, (t - 1) / (E - 1) of the way in epoch t. The released code
+    has w and b at (t - 1) / E of the way and the other two at t / E; for E = 8 that is ``slope=(0, 1.75)``,
+    ``center=(0.5375, 0.8)`` and ``width=(1.8125, 0.5)`` here.
 
     References
     ----------
@@ -110,7 +116,7 @@ class GeneralizedRobust(EntrywiseLoss):
                 raise ValueError(f"GeneralizedRobust: {name} must be a pair of numbers, got {pair!r}.")
             for value in pair:
                 check_number(self, name, value, interval)
-        check_number(self, "n_epochs", self.n_epochs, "[1, inf)")
+        check_whole(self, "n_epochs", self.n_epochs, 1)
 
     def _now(self, pair: Pair, epoch: int) -> float:
         progress = 1.0 if self.n_epochs <= 1 else min(1.0, (epoch - 1) / (self.n_epochs - 1))

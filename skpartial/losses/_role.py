@@ -17,6 +17,7 @@ from skpartial.losses._base import (
     Traits,
     check_choice,
     check_number,
+    check_whole,
     mean_weight,
 )
 from skpartial.losses._cross_entropy import cross_entropy, cross_entropy_gradient
@@ -146,8 +147,7 @@ class ROLE(ExpectingLoss):
         super().check(labels)
         check_choice(self, "estimator", self.estimator, tuple(ESTIMATORS))
         check_choice(self, "storage", self.storage, tuple(_DTYPES))
-        if not isinstance(self.rank, int | np.integer) or isinstance(self.rank, bool) or self.rank < 1:
-            raise ValueError(f"ROLE: rank must be a whole number of at least 1, got {self.rank!r}.")
+        check_whole(self, "rank", self.rank, 1)
         check_number(self, "estimate_rate", self.estimate_rate, "[0, inf)")
         check_number(self, "max_bytes", self.max_bytes, "[0, inf]")
         if labels is None:
