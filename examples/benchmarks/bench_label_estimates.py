@@ -25,7 +25,7 @@ from bench_losses import Task, make_task, score
 from torch import Tensor
 
 from skpartial import SinglePositiveClassifier
-from skpartial.losses import ROLE, Step, StateTensor
+from skpartial.losses import ROLE, StateTensor, Step
 from skpartial.solvers import Minibatch
 
 

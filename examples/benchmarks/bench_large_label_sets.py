@@ -2,10 +2,10 @@
 One epoch on a large label set: time and memory
 ===============================================
 
-200,000 rows, 5,000 labels, 64 features, one present label a row in a sparse matrix: dense, the labels alone would take a
-gigabyte, and a table of label estimates with its optimiser twelve. Every loss trains one epoch in a process of its own,
-of which the peak of resident memory is read; what the libraries take before anything is trained is in the first line.
-The labels are drawn by prototypes in feature space, so that held-out scores tell training from none.
+200,000 rows, 5,000 labels, 64 features, one present label a row in a sparse matrix: dense, the labels alone would take
+a gigabyte, and a table of label estimates with its optimiser twelve. Every loss trains one epoch in a process of its
+own, of which the peak of resident memory is read; what the libraries take before anything is trained is in the first
+line. Rows lie around the prototype of their label, so that held-out scores tell training from none.
 """
 
 from __future__ import annotations
