@@ -14,7 +14,28 @@ from skpartial.labels import keep_single_positive
 from skpartial.losses import get
 from skpartial.solvers import Minibatch
 
-NAMES = ["iu", "partial_bce", "an", "an_ls", "wan", "pseudo_negative", "epr", "role", "ll_r", "ll_ct", "ll_cp", "pairwise", "warp", "ramp_warp", "asl", "csl", "hill", "splc", "em", "gr"]
+NAMES = [
+    "iu",
+    "partial_bce",
+    "an",
+    "an_ls",
+    "wan",
+    "pseudo_negative",
+    "epr",
+    "role",
+    "ll_r",
+    "ll_ct",
+    "ll_cp",
+    "pairwise",
+    "warp",
+    "ramp_warp",
+    "asl",
+    "csl",
+    "hill",
+    "splc",
+    "em",
+    "gr",
+]
 
 
 @pytest.fixture(scope="module")
