@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Callable
-from typing import Any
 
-import numpy as np
-import torch
 from sklearn.exceptions import ConvergenceWarning
-from torch import Tensor
 
 from skpartial.heads._linear import Linear
-from skpartial.labels import LabelMatrix
 from skpartial.losses import PointwiseLoss
-from skpartial.relabeling import RelabelingContext, apply_relabeling
 from skpartial.solvers._base import Solver
-from skpartial.solvers._convex import Outcome, solve_round
-from skpartial.solvers._features import Features, StreamedFeatures
-from skpartial.solvers._logistic import LogisticProblem
-from skpartial.solvers._problem import LabelSource, Problem, Solution, start_state
-from skpartial.solvers._targets import FoldedTargets
+from skpartial.solvers._convex import Outcome
+from skpartial.solvers._features import StreamedFeatures
+from skpartial.solvers._loop import train
+from skpartial.solvers._problem import Problem, Solution
+from skpartial.solvers._rounds import ConvexRounds
 
 __all__ = ["FullBatch"]
 
@@ -169,85 +161,10 @@ class FullBatch(Solver):
             If labels did not converge within `max_iter` steps.
         """
         self.check(problem)
-        loss, labels, features = problem.loss, problem.labels, problem.features
-        assert isinstance(loss, PointwiseLoss)
-        source = LabelSource(labels, problem.device)
-        generator = torch.Generator().manual_seed(problem.seed)
-        state = start_state(problem)
-        theta = torch.zeros(labels.n_labels, features.n_features + 1, dtype=problem.dtype, device=problem.device)
-        if problem.start is not None:
-            theta[:, :-1] = torch.as_tensor(problem.start["weight"], dtype=problem.dtype)
-            theta[:, -1] = torch.as_tensor(problem.start["bias"], dtype=problem.dtype)
-
-        history: list[dict[str, Any]] = []
-        best: tuple[float, Solution] | None = None
-        start = time.perf_counter()
-        stopped = False
-        for epoch in range(1, self._rounds(problem) + 1):
-            relabels = problem.relabeling is not None and epoch > 1
-            logits = None
-            if loss.traits().iterative or relabels:
-                logits = _predict(features, theta)
-            if relabels:
-                assert logits is not None
-                labels = self._relabel(problem, labels, logits, generator, epoch)
-                source = LabelSource(labels, problem.device)
-            targets = FoldedTargets(problem, loss, source, logits=logits, state=state, epoch=epoch)
-            convex = LogisticProblem(targets, problem.dtype, problem.device)
-            del logits
-            prior = convex.prior.to(problem.dtype)
-            if epoch == 1 and problem.start is None:
-                theta[:, -1] = prior
-            theta[convex.unfitted] = torch.cat([torch.zeros_like(theta[:, :-1]), prior[:, None]], 1)[convex.unfitted]
-            fitted = ~convex.unfitted
-
-            def report(
-                objective: Tensor,
-                gap: Tensor,
-                current: Callable[[], Tensor],
-                epoch: int = epoch,
-                fitted: Tensor = fitted,
-            ) -> bool:
-                nonlocal stopped
-                history.append(
-                    {
-                        "epoch": epoch,
-                        "iteration": len(history) + 1,
-                        "objective": float(objective[fitted].mean()),
-                        "relative_gap": float(gap.max()),
-                        "seconds": time.perf_counter() - start,
-                    }
-                )
-                stopped = problem.monitor(history[-1], lambda: _parameters(current()))
-                return stopped
-
-            outcome = solve_round(
-                features,
-                convex,
-                theta,
-                alpha=problem.alpha,
-                tol=float(self.tol),
-                max_iter=int(self.max_iter),
-                report=report,
-            )
-            theta = outcome.theta
-            loss.end_epoch(state, epoch)
-            unfitted = convex.unfitted.cpu().numpy().copy()
-            solution = Solution(_parameters(theta), state, labels, history, len(history), unfitted=unfitted)
-            if problem.validation is not None:
-                score = problem.validation.score(_predict(problem.validation.features, theta).cpu().numpy())
-                if history:
-                    history[-1]["validation_score"] = score
-                if best is None or score > best[0]:
-                    kept = None if state is None else {name: tensor.clone() for name, tensor in state.items()}
-                    best = score, Solution(solution.parameters, kept, labels, history, 0, epoch, unfitted=unfitted)
-            if stopped:
-                break
-        if not stopped:
-            self._warn_unconverged(outcome, problem)
-        if best is not None:
-            solution = best[1]
-            solution.n_iter = len(history)
+        learner = ConvexRounds(problem, float(self.tol), int(self.max_iter))
+        solution = train(problem, learner, self._rounds(problem))
+        if not solution.stopped:
+            self._warn_unconverged(learner.outcome, problem)
         return solution
 
     def _warn_unconverged(self, outcome: Outcome, problem: Problem) -> None:
@@ -268,29 +185,3 @@ class FullBatch(Solver):
                 f"{gap:.1e}, tol={self.tol:g}). Increase alpha or max_iter."
             )
         warnings.warn(message, ConvergenceWarning, stacklevel=5)
-
-    @staticmethod
-    def _relabel(
-        problem: Problem, labels: LabelMatrix, logits: Tensor, generator: torch.Generator, epoch: int
-    ) -> LabelMatrix:
-        assert problem.relabeling is not None
-        context = RelabelingContext(
-            epoch=epoch,
-            given=problem.labels,
-            current=labels,
-            logits=lambda rows: logits if rows is None else logits[rows],
-            features=problem.features.batch,
-            generator=generator,
-        )
-        return apply_relabeling(problem.relabeling, context)
-
-
-def _predict(features: Features, theta: Tensor) -> Tensor:
-    """Logits of shape (n, L)."""
-    return features.forward(theta[:, :-1]).add_(theta[:, -1:]).T.contiguous()
-
-
-def _parameters(theta: Tensor) -> dict[str, Any]:
-    """Weights and intercepts as arrays of their own."""
-    host = theta.detach().cpu().numpy()
-    return {"weight": np.ascontiguousarray(host[:, :-1]), "bias": host[:, -1].copy()}

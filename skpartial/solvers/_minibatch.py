@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
 
 from skpartial.heads._linear import Linear
 from skpartial.solvers._base import Solver
-from skpartial.solvers._loop import Plan, train
+from skpartial.solvers._gradient_steps import GradientSteps, Plan
+from skpartial.solvers._loop import train
 from skpartial.solvers._problem import Problem, Solution
 
 __all__ = ["Minibatch"]
@@ -157,9 +161,33 @@ class Minibatch(Solver):
         -------
         Solution
             Parameters, state and history of the best epoch by validation, else of the last.
+
+        Raises
+        ------
+        ValueError
+            If the loss stops being finite.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If `patience` is set and did not run out.
         """
         self.check(problem)
-        return train(problem, self.plan(problem))
+        plan = self.plan(problem)
+        cuda = [problem.device] if problem.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            # Heads may draw from PyTorch's own generator, as dropout does.
+            torch.manual_seed(problem.seed)
+            learner = GradientSteps(problem, plan)
+            solution = train(problem, learner, plan.max_epochs, patience=plan.patience, tol=plan.tol)
+        solution.optimizer_state = learner.optimizer_state()
+        if plan.patience is not None and not solution.stopped:
+            warnings.warn(
+                f"Training did not stop improving within max_epochs={plan.max_epochs}: raise solver__max_epochs.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        return solution
 
 
 def default_learning_rate(optimizer: str, n_features: int, n_labels: int, momentum: float) -> float:

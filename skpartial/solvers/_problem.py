@@ -102,10 +102,6 @@ class Validation:
     features: Features
     score: Callable[[NDArray[Any]], float]
 
-    def __call__(self, module: nn.Module) -> float:
-        """Score of a head."""
-        return self.score(predict_logits(module, self.features).cpu().numpy())
-
 
 @dataclass
 class Problem:
@@ -191,6 +187,8 @@ class Solution:
         One record an epoch or iteration.
     n_iter : int
         Epochs or iterations done.
+    stopped : bool
+        Whether it ended before the last epoch.
     best_epoch : int or None
         The epoch chosen by validation.
     unfitted : ndarray of bool, shape (L,)
@@ -206,6 +204,7 @@ class Solution:
     labels: LabelMatrix
     history: list[dict[str, Any]]
     n_iter: int
+    stopped: bool = False
     best_epoch: int | None = None
     unfitted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     optimizer_state: dict[str, Any] | None = None

@@ -1,0 +1,120 @@
+"""Convex rounds: what the full-batch solver does in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skpartial.labels import LabelMatrix
+from skpartial.losses import PointwiseLoss
+from skpartial.solvers._convex import Outcome, solve_round
+from skpartial.solvers._features import Features
+from skpartial.solvers._logistic import LogisticProblem
+from skpartial.solvers._loop import Learner, Report
+from skpartial.solvers._problem import LabelSource, Problem, start_state
+from skpartial.solvers._targets import FoldedTargets
+
+__all__ = ["ConvexRounds"]
+
+
+class ConvexRounds(Learner):
+    """A linear head, which a pass takes to the optimum of the loss with its targets held fixed.
+
+    Parameters
+    ----------
+    problem : Problem
+        The training task.
+    tol : float
+        Estimated relative gap at which a label has converged.
+    max_iter : int
+        Steps of a round at most.
+    """
+
+    #: Of the last round.
+    outcome: Outcome
+
+    def __init__(self, problem: Problem, tol: float, max_iter: int) -> None:
+        super().__init__(problem, start_state(problem))
+        self.tol, self.max_iter = tol, max_iter
+        self._n_steps = 0
+        shape = problem.labels.n_labels, problem.features.n_features + 1
+        #: Weights, and intercepts in the last column.
+        self.theta = torch.zeros(shape, dtype=problem.dtype, device=problem.device)
+        self._started = problem.start is not None
+        if problem.start is not None:
+            self.theta[:, :-1] = torch.as_tensor(problem.start["weight"], dtype=problem.dtype)
+            self.theta[:, -1] = torch.as_tensor(problem.start["bias"], dtype=problem.dtype)
+        self.take(problem.labels)
+
+    def take(self, labels: LabelMatrix) -> None:
+        """Train on other labels from here on."""
+        self._source = LabelSource(labels, self.problem.device)
+
+    def run(self, epoch: int, report: Report) -> None:
+        """Solve one round, whose steps are reported."""
+        problem, loss = self.problem, self.problem.loss
+        assert isinstance(loss, PointwiseLoss)
+        logits = self.logits(problem.features) if loss.traits().iterative else None
+        targets = FoldedTargets(problem, loss, self._source, logits=logits, state=self.state, epoch=epoch)
+        convex = LogisticProblem(targets, problem.dtype, problem.device)
+        del logits
+        prior = convex.prior.to(problem.dtype)
+        if not self._started:
+            self.theta[:, -1] = prior
+            self._started = True
+        self.unfitted = convex.unfitted
+        self.theta[self.unfitted, :-1] = 0
+        self.theta[self.unfitted, -1] = prior[self.unfitted]
+        fitted = ~self.unfitted
+
+        def tell(objective: Tensor, gap: Tensor, current: Callable[[], Tensor]) -> bool:
+            self._n_steps += 1
+            numbers = {
+                "iteration": self._n_steps,
+                "objective": float(objective[fitted].mean()),
+                "relative_gap": float(gap.max()),
+            }
+            return report(numbers, lambda: _arrays(current()))
+
+        self.outcome = solve_round(
+            problem.features,
+            convex,
+            self.theta,
+            alpha=problem.alpha,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            report=tell,
+        )
+        self.theta = self.outcome.theta
+
+    def logits(self, features: Features, rows: Tensor | None = None) -> Tensor:
+        """Logits of all rows of some features, or of those asked for, shape (b, L)."""
+        weights, bias = self.theta[:, :-1], self.theta[:, -1:]
+        if rows is None:
+            return features.forward(weights).add_(bias).T.contiguous()
+        return features.batch(rows) @ weights.T + bias.T
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The parameters, as they are."""
+        return {"theta": self.theta, "unfitted": self.unfitted}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Go back to parameters that `tensors` gave."""
+        self.theta, self.unfitted = tensors["theta"], tensors["unfitted"]
+
+    def parameters(self) -> dict[str, NDArray[Any]]:
+        """Weights and intercepts as arrays of their own."""
+        return _arrays(self.theta)
+
+    def finish(self) -> None:
+        """Nothing is left to settle: a round gives labels that cannot be fitted their prior."""
+
+
+def _arrays(theta: Tensor) -> dict[str, NDArray[Any]]:
+    host = theta.detach().cpu().numpy()
+    return {"weight": np.ascontiguousarray(host[:, :-1]), "bias": host[:, -1].copy()}
