@@ -266,7 +266,7 @@ class PseudoNegative(PointwiseLoss):
         Traits
             What solvers ask for.
         """
-        return Traits(unknown="absent", needs_rows=True)
+        return Traits(unknown="absent")
 
     def state_spec(self) -> dict[str, StateTensor]:
         """The seed of the draws.

@@ -49,15 +49,12 @@ class Traits:
         How an unknown entry is read. Under "ignored" a label whose known entries have one sign only cannot be fitted.
     needs_absent : bool, default=False
         Whether training without any known absence is meaningless.
-    needs_rows : bool, default=False
-        Whether calls must say which rows of the training set they hold.
     """
 
     convex: bool = False
     iterative: bool = False
     unknown: Literal["ignored", "absent", "estimated"] = "estimated"
     needs_absent: bool = False
-    needs_rows: bool = False
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ class EntropyMaximization(EntrywiseLoss):
         Traits
             What solvers ask for.
         """
-        return Traits(unknown="estimated", needs_rows=self._labels)
+        return Traits(unknown="estimated")
 
     def check(self, labels: LabelMatrix | None = None) -> None:
         """Refuse hyperparameters out of range.

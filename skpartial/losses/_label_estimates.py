@@ -12,13 +12,15 @@ from torch import Tensor
 
 from skpartial.losses._base import State, StateTensor
 
-__all__ = ["ESTIMATORS", "Estimator", "Factorized", "Network", "Table"]
+__all__ = ["ESTIMATORS", "CountPenalty", "Estimator", "Factorized", "Network", "Table", "best_estimates"]
 
 #: Estimates start within [0.4, 0.6] where nothing is known, and at 0.995 or 0.005 where it is.
 UNKNOWN_RANGE = math.log(0.6 / 0.4)
 KNOWN_LOGIT = math.log(0.995 / 0.005)
 # Estimates handed from one stage of training to the next stay within these.
 _CLIPPED_LOGIT = math.log((1 - 1e-5) / 1e-5)
+# Towards the mean estimate of a batch: its equation is close to linear.
+_NEWTON_STEPS = 4
 
 
 class Rows(NamedTuple):
@@ -34,6 +36,77 @@ class Rows(NamedTuple):
 
     logits: Tensor
     saved: tuple[Tensor, ...]
+
+
+class CountPenalty(NamedTuple):
+    """The penalty on the mean number of presences in a batch.
+
+    Parameters
+    ----------
+    share : float
+        The share k / L of entries that are expected to be present.
+    weight : float
+        Its weight.
+    sample : Tensor broadcastable to (b, L), or None
+        Weights of the entries.
+    """
+
+    share: float
+    weight: float
+    sample: Tensor | None
+
+
+def best_estimates(labels: Tensor, logits: Tensor, penalty: CountPenalty) -> Tensor:
+    r"""Log odds of the estimates that minimise their own terms of the loss of a batch, for given logits.
+
+    With the target t that cross-entropy alone draws an estimate to (p where nothing is known, half-way to the label
+    where it is known), a batch's minimum has
+
+    .. math:: q - t + c_{ij} \, q (1 - q) = 0, \quad c_{ij} = rac{2 \lambda (ar q - k / L)}{1 + [ij 	ext{ known}]}
+
+    so that every q follows from the one number c, and that from the mean of q by Newton's method.
+
+    Parameters
+    ----------
+    labels : Tensor of shape (b, L)
+        Values in {-1, 0, 1}.
+    logits : Tensor of shape (b, L)
+        The classifier's.
+    penalty : CountPenalty
+        The penalty on the number of presences.
+
+    Returns
+    -------
+    Tensor of shape (b, L)
+        Log odds of the estimates.
+    """
+    present, known = (labels == 1).to(logits.dtype), (labels != 0).to(logits.dtype)
+    share = 1 / (1 + known)
+    smallest = torch.finfo(logits.dtype).tiny
+    t = torch.sigmoid(logits).add_(present).mul_(share).clamp_(min=smallest)
+    v = torch.sigmoid(-logits).add_(known - present).mul_(share).clamp_(min=smallest)  # 1 - t, to full precision
+    sample = None if penalty.sample is None else penalty.sample.expand_as(t)
+
+    def mean(values: Tensor) -> float:
+        return float(values.mean() if sample is None else (values * sample).sum() / sample.sum().clamp(min=smallest))
+
+    def solve(pull: float) -> tuple[Tensor, Tensor, Tensor]:
+        """The root q of its quadratic, 1 - q, and the root of its discriminant, which is also its slope there."""
+        c = pull * share
+        root = ((1 + c).square() - 4 * c * t).clamp_(min=0).sqrt_()
+        # Each of the two as a quotient without cancellation where there is one, else as what the other leaves.
+        q, u = 2 * t / (1 + c + root), 2 * v / (1 - c + root)
+        return torch.where(c < -1, 1 - u, q), torch.where(c > 1, 1 - q, u), root
+
+    strength = 2 * penalty.weight
+    low, high = -strength * penalty.share, strength * (1 - penalty.share)
+    pull = min(max(strength * (mean(t) - penalty.share), low), high)
+    for _ in range(_NEWTON_STEPS):
+        q, u, root = solve(pull)
+        slope = 1 + strength * mean(share * q * u / root.clamp(min=1e-6))
+        pull = min(max(pull - (pull - strength * (mean(q) - penalty.share)) / slope, low), high)
+    q, u, _ = solve(pull)
+    return q.clamp(min=smallest).log_() - u.clamp(min=smallest).log_()
 
 
 class Estimator(ABC):
@@ -69,8 +142,8 @@ class Estimator(ABC):
         return {name: previous[name].detach().clone() for name in self.spec()}
 
     @abstractmethod
-    def forward(self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor) -> Rows:
-        """Estimates of a batch, from its labels and the classifier's logits (b, L)."""
+    def forward(self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor, penalty: CountPenalty) -> Rows:
+        """Estimates of a batch, from its labels, the classifier's logits (b, L) and the penalty on their number."""
 
     @abstractmethod
     def backward(self, state: State, rows: Tensor | None, saved: tuple[Tensor, ...], upstream: Tensor) -> State:
@@ -105,7 +178,7 @@ class Table(Estimator):
         clipped = previous["estimate_logits"].detach().clamp(-_CLIPPED_LOGIT, _CLIPPED_LOGIT)
         return {"estimate_logits": clipped.to(self.dtype, copy=True)}
 
-    def forward(self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor) -> Rows:
+    def forward(self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor, penalty: CountPenalty) -> Rows:
         return Rows(_of(state["estimate_logits"], rows, logits.dtype), ())
 
     def backward(self, state: State, rows: Tensor | None, saved: tuple[Tensor, ...], upstream: Tensor) -> State:
@@ -137,7 +210,7 @@ class Factorized(Estimator):
             "label_biases": torch.zeros(n_labels),
         }
 
-    def forward(self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor) -> Rows:
+    def forward(self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor, penalty: CountPenalty) -> Rows:
         factors = _of(state["row_factors"], rows, logits.dtype)
         known = labels.to(logits.dtype) * KNOWN_LOGIT
         product = torch.addmm(state["label_biases"].to(logits.dtype), factors, state["label_factors"].to(logits.dtype))
@@ -155,8 +228,8 @@ class Factorized(Estimator):
 class Network(Estimator):
     """A correction, by a network of one hidden layer that all rows share, of what the classifier itself would estimate.
 
-    The network sees the classifier's probabilities and the known labels, and starts at zero: then the estimate is the
-    one that minimises its own term of the loss for the classifier's present logits.
+    The network sees the classifier's probabilities and the known labels, and starts at zero: then estimates are those
+    that minimise their own terms of the loss for the classifier's present logits.
     """
 
     def n_bytes(self, n_rows: int, n_labels: int) -> int:
@@ -178,17 +251,13 @@ class Network(Estimator):
             "output_biases": torch.zeros(n_labels),
         }
 
-    def forward(self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor) -> Rows:
+    def forward(self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor, penalty: CountPenalty) -> Rows:
         local = {name: tensor.to(logits.dtype) for name, tensor in state.items() if name in self.spec()}
         p, z = torch.sigmoid(logits), labels.to(logits.dtype)
         inputs = torch.cat([p, z], dim=1)
         hidden = F.relu(torch.addmm(local["hidden_biases"], inputs, local["hidden_weights"]))
         correction = torch.addmm(local["output_biases"], hidden, local["output_weights"])
-        # Of a known entry the best estimate is (1 + p) / 2 or p / 2, in log odds:
-        upward = torch.log1p(p) + F.softplus(logits)
-        downward = -torch.log1p(1 - p) - F.softplus(-logits)
-        base = torch.where(labels == 1, upward, torch.where(labels == -1, downward, logits))
-        return Rows(base + correction, (inputs, hidden))
+        return Rows(best_estimates(labels, logits, penalty) + correction, (inputs, hidden))
 
     def backward(self, state: State, rows: Tensor | None, saved: tuple[Tensor, ...], upstream: Tensor) -> State:
         inputs, hidden = saved

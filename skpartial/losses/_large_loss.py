@@ -109,7 +109,7 @@ class LargeLoss(PointwiseLoss):
         Traits
             What solvers ask for.
         """
-        return Traits(iterative=self.eps == 0, unknown="absent", needs_rows=self._permanent)
+        return Traits(iterative=self.eps == 0, unknown="absent")
 
     def check(self, labels: LabelMatrix | None = None) -> None:
         """Refuse hyperparameters out of range.

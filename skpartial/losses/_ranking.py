@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -308,16 +307,6 @@ class _RankWeightedLoss(_RankingLoss):
     """What the losses have in common whose pairs weigh by the rank of the present label."""
 
     rank: str
-
-    def traits(self) -> Traits:
-        """Not convex; unknown is read as absent, or left out. Sampled ranks are drawn for each row.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
-        return replace(super().traits(), needs_rows=self.rank == "sample")
 
     def check(self, labels: LabelMatrix | None = None) -> None:
         """Refuse hyperparameters out of range, and labels without absences where unknown is left out.

@@ -22,7 +22,7 @@ from skpartial.losses._base import (
 )
 from skpartial.losses._cross_entropy import cross_entropy, cross_entropy_gradient
 from skpartial.losses._expected_positives import ExpectingLoss, count_penalty
-from skpartial.losses._label_estimates import ESTIMATORS, Estimator, Table
+from skpartial.losses._label_estimates import ESTIMATORS, CountPenalty, Estimator, Table
 
 __all__ = ["ROLE"]
 
@@ -125,7 +125,7 @@ class ROLE(ExpectingLoss):
         Traits
             What solvers ask for.
         """
-        return Traits(unknown="estimated", needs_rows=True)
+        return Traits(unknown="estimated")
 
     @property
     def _estimator(self) -> Estimator:
@@ -219,9 +219,12 @@ class ROLE(ExpectingLoss):
             attributes["label_estimates_"] = torch.sigmoid(state["estimate_logits"].float()).cpu().numpy()
         elif training is not None:
             device = state["expected_positives"].device
+            n_labels = training.labels(torch.zeros(1, dtype=torch.int64, device=device)).shape[1]
+            penalty = CountPenalty(self._expected(state) / n_labels, self.reg_weight, None)
             parts = []
             for rows in torch.arange(training.n_rows, device=device).split(_ROWS):
-                estimates = estimator.forward(state, rows, training.labels(rows), training.logits(rows)).logits
+                labels, logits = training.labels(rows), training.logits(rows)
+                estimates = estimator.forward(state, rows, labels, logits, penalty).logits
                 parts.append(torch.sigmoid(estimates.float()).cpu().numpy())
             attributes["label_estimates_"] = np.concatenate(parts)
         return attributes
@@ -253,21 +256,22 @@ class ROLE(ExpectingLoss):
         estimator = self._estimator
         with torch.no_grad():
             sample, divisor = mean_weight(weights, logits)
-            estimates, saved = estimator.forward(state, rows, labels, logits)
+            expected = self._expected(state)
+            penalty = CountPenalty(expected / logits.shape[1], self.reg_weight, sample)
+            estimates, saved = estimator.forward(state, rows, labels, logits, penalty)
             present, known = (labels == 1).to(logits.dtype), (labels != 0).to(logits.dtype)
             weight = (1 + known) / 2
             if sample is not None:
                 weight.mul_(sample)
-            expected = self._expected(state)
             value = logits.new_zeros(())
             gradients = []
             for x, other in ((logits, estimates), (estimates, logits)):
                 # Of a known entry half of the term is drawn to its label, and half to the other side's probability.
                 target = torch.sigmoid(other).add_(present).div_(1 + known)
                 p = torch.sigmoid(x)
-                penalty, slope = count_penalty(p, expected, sample, divisor)
+                excess, slope = count_penalty(p, expected, sample, divisor)
                 value = value + (cross_entropy(x, target, self.eps) * weight).sum() / divisor
-                value = value + self.reg_weight / 2 * penalty
+                value = value + self.reg_weight / 2 * excess
                 gradient = cross_entropy_gradient(x, target, self.eps).mul_(weight).div_(divisor)
                 gradients.append(gradient.add_(self.reg_weight / 2 * slope * p * (1 - p)))
             return Step(value, gradients[0], estimator.backward(state, rows, saved, gradients[1]))

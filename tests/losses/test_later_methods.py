@@ -261,7 +261,6 @@ def test_value_objects(loss):
     assert not traits.iterative
     estimating = isinstance(loss, EntropyMaximization | GeneralizedRobust)
     assert traits.unknown == ("estimated" if estimating else "absent")
-    assert traits.needs_rows == any(spec.per_row for spec in loss.state_spec().values())
 
 
 @cases()

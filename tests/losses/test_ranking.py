@@ -292,13 +292,11 @@ class TestDraws:
         assert len(self.loss.value_and_gradient(logits, labels).gradient[:, 0].unique()) > 1
 
     def test_state_goes_with_the_rank(self):
-        assert self.loss.traits().needs_rows
         assert set(self.loss.state_spec()) == {"seed"}
         previous = {"seed": torch.tensor(5)}
         assert self.loss.init_state(LABELS, previous=previous) == previous
         for rank in ("exact", "expected"):
             loss = RampWARP(rank=rank)
-            assert not loss.traits().needs_rows
             assert loss.state_spec() == {}
             assert loss.init_state(LABELS) is None
 

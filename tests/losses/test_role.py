@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier
 from skpartial.labels import LabelMatrix, keep_single_positive
 from skpartial.losses import ROLE, ExpectedPositives
+from skpartial.losses._label_estimates import CountPenalty, best_estimates
 from skpartial.metrics import mean_average_precision
 from skpartial.solvers import FullBatch, Minibatch
 from skpartial.solvers._problem import _as_torch
@@ -68,8 +69,9 @@ def test_gradients_are_those_of_the_formula(seed, estimator, weighted):
     else:
         p = torch.sigmoid(x)
         hidden = torch.relu(torch.cat([p, labels], 1) @ learned["hidden_weights"] + learned["hidden_biases"])
-        best = (p + (labels == 1)) / (1 + labels.abs())
-        phi = torch.logit(best) + hidden @ learned["output_weights"] + learned["output_biases"]
+        sample = None if weights is None else weights[:, None]
+        best = best_estimates(labels, x, CountPenalty(1.7 / 4, 0.8, sample))
+        phi = best + hidden @ learned["output_weights"] + learned["output_biases"]
     expected = published(leaf, phi, labels, 1.7, weights, reg_weight=0.8)
     expected.backward()
 
@@ -82,6 +84,36 @@ def test_gradients_are_those_of_the_formula(seed, estimator, weighted):
         torch.testing.assert_close(gradient, whole[rows] if loss.state_spec()[name].per_row else whole)
         other = torch.ones(9, dtype=torch.bool).index_fill(0, rows, False)
         assert not loss.state_spec()[name].per_row or (whole[other] == 0).all()
+
+
+@given(st.integers(0, 10**6), st.floats(0, 3), st.floats(0.1, 3.9), st.booleans())
+def test_a_network_starts_from_estimates_that_cannot_be_better(seed, reg_weight, k, weighted):
+    """Where the published loss has no slope in the estimates; for strong penalties of few labels as well."""
+    x, labels, generator = batch(seed)
+    weights = torch.rand(5, dtype=torch.float64, generator=generator) + 0.1 if weighted else None
+    penalty = CountPenalty(k / 4, reg_weight, None if weights is None else weights[:, None])
+    phi = best_estimates(labels, x, penalty).requires_grad_()
+    published(x, phi, labels, k, weights, reg_weight=reg_weight, eps=0.0).backward()
+    assert phi.grad.abs().max() < 1e-6
+
+    # And it is a minimum of their own terms, which a small step of any kind raises.
+    p, w = torch.sigmoid(x), torch.ones(5, dtype=x.dtype) if weights is None else weights
+
+    def own(phi):
+        q = torch.sigmoid(phi)
+        known = (labels == 1) * log_loss(q, 0) + (labels == -1) * log_loss(1 - q, 0)
+        entries = known + p * log_loss(q, 0) + (1 - p) * log_loss(1 - q, 0)
+        excess = (q * w[:, None]).sum() / w.sum() - k
+        return 0.5 * ((entries * w[:, None]).sum() / w.sum() / 4 + reg_weight * (excess / 4) ** 2)
+
+    step = 1e-3 * torch.randn(phi.shape, dtype=torch.float64, generator=generator)
+    assert own(phi.detach() + step) > own(phi.detach())
+
+
+def test_estimates_of_sure_logits_are_finite():
+    labels, logits = torch.tensor([[1, 0, -1, 0]]), torch.tensor([[-90.0, 90.0, 1e4, -1e4]])
+    for share in (0.01, 0.99):
+        assert torch.isfinite(best_estimates(labels, logits, CountPenalty(share, 1.0, None))).all()
 
 
 @given(st.integers(0, 10**6))

@@ -32,7 +32,7 @@ class RowBias(Loss):
         self.rate = rate
 
     def traits(self):
-        return Traits(unknown="ignored", needs_rows=True)
+        return Traits(unknown="ignored")
 
     def state_spec(self):
         limit = self.limit
