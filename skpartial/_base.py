@@ -101,9 +101,10 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
 
         Parameters
         ----------
-        X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d)
-            Features. Memory maps and tensors, on the CPU or on CUDA, are used where they are; float64 (and integers
-            that float32 cannot hold) are computed in float64, everything else in float32.
+        X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d), or maps of shape (n, C, h, w)
+            Features, or feature maps for a head that pools them. Memory maps and tensors, on the CPU or on CUDA, are
+            used where they are; float64 (and integers that float32 cannot hold) are computed in float64, everything
+            else in float32.
         y : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, L) or (n,)
             Labels: 1 present, -1 absent, 0 unknown. Of a sparse matrix the stored 1 and -1 are known. 1-D y with two
             classes is plain binary classification.
@@ -130,7 +131,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
             If the solver stops before `tol` is reached.
         """
         goes_on = self.warm_start and hasattr(self, "n_iter_")
-        X = check_features(self, X, reset=not goes_on)
+        X = check_features(self, X, reset=not goes_on, maps=self._takes_maps())
         target = encode_target(self, y, matrix=goes_on and not self._binary)
         check_consistent_length(X, target.labels)
         weights = check_sample_weight(sample_weight, X, target)
@@ -196,7 +197,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
             row, which later batches could not find.
         """
         first = not hasattr(self, "n_iter_")
-        X = check_features(self, X, reset=first)
+        X = check_features(self, X, reset=first, maps=self._takes_maps())
         known = None if first else self.classes_
         if first and classes is not None and np.asarray(y).ndim == 1:
             known = np.unique(classes)
@@ -329,6 +330,9 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
             return {"coef_": parameters["weight"], "intercept_": parameters["bias"], "head_parameters_": None}
         return {"head_parameters_": parameters}
 
+    def _takes_maps(self) -> bool:
+        return heads.get(self.head).takes_maps
+
     def _parameters(self) -> dict[str, Any]:
         if self.head_parameters_ is None:
             return {"weight": self.coef_, "bias": self.intercept_}
@@ -454,7 +458,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
 
     def _logits(self, X: Any) -> NDArray[Any]:
         check_is_fitted(self)
-        X = check_features(self, X, reset=False)
+        X = check_features(self, X, reset=False, maps=self._head.takes_maps)
         device = choose_device(self.device, X, predicting=True)
         parameters = self._parameters()
         dtype = compute_dtype(X, self.precision)

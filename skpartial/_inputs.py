@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
+def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, maps: bool = False) -> Any:
     """Validate features: an ndarray, a CSR matrix or a tensor, never a copy where none is needed.
 
     Parameters
@@ -38,6 +38,8 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
         Features.
     reset : bool
         Whether this is a fit.
+    maps : bool, default=False
+        Whether X holds feature maps instead, of shape (n, C, h, w).
 
     Returns
     -------
@@ -47,18 +49,31 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
     Raises
     ------
     ValueError
-        If X is not two-dimensional, not numeric, not finite, empty, or has another number of features.
+        If X has another number of dimensions, is not numeric, not finite, empty, or has another number of features.
     """
+    shape = getattr(X, "shape", None) or np.shape(X) if maps else getattr(X, "shape", (0, 0))
+    if maps and len(shape) != 4:
+        raise ValueError(
+            f"head={estimator.head!r} takes feature maps of shape (n, C, h, w), but X has {len(shape)} dimensions: "
+            "pass maps, or head='linear' for features."
+        )
+    if not maps and len(shape) == 4:
+        raise ValueError(
+            f"X has 4 dimensions, but head={estimator.head!r} takes features of shape (n, d): average feature maps "
+            "over their regions first, or use a head that pools them, such as skpartial.heads.AveragePooling()."
+        )
     if not isinstance(X, torch.Tensor):
         # The check for NaN adds values up, and large finite ones overflow on the way.
         with np.errstate(over="ignore", invalid="ignore"):
-            X = validate_data(estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", order=None)
+            X = validate_data(
+                estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", order=None, allow_nd=maps
+            )
         if X.dtype.kind == "b":
             X = X.astype(np.uint8)
         if X.dtype.kind == "f" and X.dtype.itemsize > 8:
             X = X.astype(np.float64)
         return X
-    if X.ndim != 2 or 0 in X.shape:
+    if X.ndim != (4 if maps else 2) or 0 in X.shape:
         raise ValueError(
             f"X must be a tensor of shape (n_rows, n_features) with at least one of each, got {tuple(X.shape)}."
         )

@@ -220,7 +220,7 @@ def hold_out(
         raise ValueError("Pass either X_val and y_val or validation_fraction, not both.")
     classes = target.classes if target.binary else None
     labels = encode_target(estimator, y_val, name="y_val", classes=classes, matrix=not target.binary).labels
-    held_X = check_features(estimator, X_val, reset=False)
+    held_X = check_features(estimator, X_val, reset=False, maps=heads.get(estimator.head).takes_maps)
     check_consistent_length(held_X, labels)
     if labels.n_labels != target.labels.n_labels:
         raise ValueError(f"y_val has {labels.n_labels} labels, but y has {target.labels.n_labels}.")

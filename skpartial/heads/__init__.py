@@ -2,8 +2,9 @@
 
 from skpartial.heads._base import Head
 from skpartial.heads._linear import Linear
+from skpartial.heads._pooling import AveragePooling
 
-__all__ = ["Head", "Linear", "get"]
+__all__ = ["AveragePooling", "Head", "Linear", "get"]
 
 
 def get(head: str | Head) -> Head:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from sklearn.base import BaseEstimator
 from torch import nn
@@ -16,6 +17,9 @@ class Head(BaseEstimator, ABC):
     A subclass defines `build`; hyperparameters are its constructor's arguments, so that grids over `head__...` work.
     """
 
+    #: Whether X holds feature maps, of shape (n, C, h, w), instead of rows of features.
+    takes_maps: ClassVar[bool] = False
+
     @abstractmethod
     def build(self, n_features: int, n_labels: int) -> nn.Module:
         """Build the module.
@@ -23,12 +27,12 @@ class Head(BaseEstimator, ABC):
         Parameters
         ----------
         n_features : int
-            Width d of the features.
+            Width d of the features, or channels of the feature maps.
         n_labels : int
             Number of labels L.
 
         Returns
         -------
         torch.nn.Module
-            From (b, d) to (b, L), newly initialised.
+            From (b, d), or (b, C, h, w), to (b, L), newly initialised.
         """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,6 +80,11 @@ class Features(ABC):
         self.n_rows, self.n_features = shape
         self.dtype = dtype
         self.device = device
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of a row in a batch."""
+        return self.n_features * self.dtype.itemsize
 
     @abstractmethod
     def forward(self, weights: Tensor) -> Tensor:
@@ -195,6 +202,42 @@ class SparseFeatures(Features):
         for start in range(0, self.n_rows, step):
             part = slice(start, min(start + step, self.n_rows))
             yield part, self.batch(torch.arange(part.start, part.stop)).double()
+
+
+class MapFeatures(Features):
+    """Feature maps (n, C, h, w): batches of them as they are, and products with their averages over the regions."""
+
+    def __init__(self, X: Any, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__((X.shape[0], X.shape[1]), dtype, device)
+        self.X = X
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of a row in a batch."""
+        return math.prod(self.X.shape[1:]) * self.dtype.itemsize
+
+    @cached_property
+    def averages(self) -> Features:
+        """The average of every channel, (n, C)."""
+        step = max(1, _CHUNK_BYTES // self.row_bytes)
+        parts = torch.arange(self.n_rows).split(step)
+        return ResidentFeatures(torch.cat([self.batch(rows).mean((2, 3)) for rows in parts]))
+
+    def forward(self, weights: Tensor) -> Tensor:
+        return self.averages.forward(weights)
+
+    def backward(self, scores: Tensor) -> Tensor:
+        return self.averages.backward(scores)
+
+    def batch(self, rows: Tensor) -> Tensor:
+        if isinstance(self.X, Tensor):
+            block = self.X.index_select(0, rows.to(self.X.device))
+        else:
+            block = as_tensor(np.asarray(self.X[rows.cpu().numpy()]))
+        return block.to(device=self.device, dtype=self.dtype)
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        return self.averages.blocks()
 
 
 class Standardized(Features):
@@ -322,6 +365,7 @@ def unit_scale(features: Features, row_weight: Tensor | None) -> float:
     float
         1 where all features are zero.
     """
+    features = features.averages if isinstance(features, MapFeatures) else features
     root_mean_square = float(moments(features, row_weight).mean_square.mean()) ** 0.5
     # The square of the factor multiplies the penalty, so it must stay in range as well.
     limit = torch.finfo(features.dtype).max ** 0.4
@@ -342,7 +386,7 @@ def as_features(
 
     Parameters
     ----------
-    X : ndarray, memory map, sparse matrix or Tensor, shape (n, d)
+    X : ndarray, memory map, sparse matrix or Tensor, shape (n, d), or maps of shape (n, C, h, w)
         Validated features; never written to.
     dtype : torch.dtype
         Floating type to compute in.
@@ -354,8 +398,10 @@ def as_features(
     Returns
     -------
     Features
-        Resident, streamed or sparse.
+        Resident, streamed, sparse, or maps.
     """
+    if X.ndim == 4:
+        return MapFeatures(X, dtype, device)
     if sp.issparse(X) and device.type == "cpu":
         return SparseFeatures(sp.csr_array(X), dtype)
     budget = _device_budget(device) if max_resident_bytes is None else max_resident_bytes

@@ -45,8 +45,6 @@ class Plan:
         Epochs without progress before stopping.
     tol : float
         Relative progress of the training loss that counts.
-    rescale : bool
-        Whether a linear head sees features rescaled to a root mean square of 1.
     """
 
     optimizer: str
@@ -57,7 +55,6 @@ class Plan:
     shuffle: bool
     patience: int | None
     tol: float
-    rescale: bool
 
 
 class _Labels:
@@ -91,7 +88,7 @@ def _build(problem: Problem, plan: Plan, prior: Tensor | None) -> nn.Module:
     module = module.to(device=problem.device, dtype=problem.dtype)
     linear = _linear(module)
     with torch.no_grad():
-        if linear is not None and plan.rescale:
+        if linear is not None:
             saved = (problem.optimizer_state or {}).get("input_scale")
             linear.input_scale = saved or unit_scale(problem.features, problem.weights.of_rows)
         if problem.start is not None:
@@ -125,7 +122,7 @@ def _optimizer(problem: Problem, plan: Plan, module: nn.Module, state: State | N
 def _rate_of_state(problem: Problem, plan: Plan, module: nn.Module, spec: StateTensor) -> float:
     """Learning rate of what a loss learns."""
     rate = plan.learning_rate * spec.learning_rate_multiplier
-    if spec.logits and _linear(module) is not None and plan.rescale:
+    if spec.logits and _linear(module) is not None:
         # A step moves a logit of d features of unit size by up to d times the rate, so that log odds keep pace.
         rate *= max(problem.features.n_features, 30) / _REFERENCE_FEATURES
     return rate

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from skpartial.heads._linear import Linear
 from skpartial.solvers._base import Solver
 from skpartial.solvers._gradient_steps import GradientSteps, Plan
 from skpartial.solvers._loop import train
@@ -146,7 +145,6 @@ class Minibatch(Solver):
             shuffle=bool(self.shuffle),
             patience=self.patience,
             tol=float(self.tol),
-            rescale=isinstance(problem.head, Linear),
         )
 
     def solve(self, problem: Problem) -> Solution:

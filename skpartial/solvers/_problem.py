@@ -237,7 +237,7 @@ def start_state(problem: Problem) -> State | None:
 def predict_logits(module: nn.Module, features: Features, rows: Tensor | None = None) -> Tensor:
     """Logits of all rows, or of some, in evaluation mode and by batches."""
     index = torch.arange(features.n_rows) if rows is None else rows
-    step = max(1, (16 << 20) // max(1, features.n_features * features.dtype.itemsize))
+    step = max(1, (16 << 20) // max(1, features.row_bytes))
     was_training = module.training
     module.eval()
     with torch.no_grad():

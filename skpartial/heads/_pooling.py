@@ -1,0 +1,115 @@
+"""Pooled heads: logits from feature maps, through a map of scores for every label."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from numbers import Real
+
+import torch
+from torch import Tensor, nn
+
+from skpartial.heads._base import Head
+from skpartial.heads._linear import LinearModule
+
+__all__ = ["AveragePooling", "PooledModule"]
+
+
+class PooledModule(LinearModule):
+    """Score maps of all labels, pooled to one logit each.
+
+    Parameters
+    ----------
+    n_features, n_labels : int
+        Channels of the feature maps, and number of labels.
+    """
+
+    def score_maps(self, features: Tensor) -> Tensor:
+        """Class activation maps (b, L, h, w) of feature maps (b, d, h, w), without the intercepts."""
+        scores = torch.matmul(self.weight, features.flatten(2)).mul(self.input_scale)
+        return scores.unflatten(2, features.shape[2:])
+
+    @abstractmethod
+    def pool(self, scores: Tensor) -> Tensor:
+        """Logits (b, L), but for the intercepts, of scores (b, L, r) in r regions."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits of a batch."""
+        return self.pool(self.score_maps(features).flatten(2)) + self.bias
+
+
+class _AverageModule(PooledModule):
+    def __init__(self, n_features: int, n_labels: int, boost: float) -> None:
+        super().__init__(n_features, n_labels)
+        self.boost = boost
+
+    def pool(self, scores: Tensor) -> Tensor:
+        if self.boost != 1:
+            scores = torch.where(scores > 0, self.boost * scores, scores)
+        return scores.mean(2)
+
+
+class AveragePooling(Head):
+    r"""Logits as averages of score maps, in which activations can be boosted (BoostLU).
+
+    .. math::
+
+        x_j = b_j + \frac{1}{h w} \sum_r \beta(w_j \cdot f_r), \quad
+        \beta(s) = \begin{cases} \gamma s & s > 0 \\ s & \text{otherwise} \end{cases}
+
+    of features :math:`f_r` in the regions r of a map. With a boost :math:`\gamma` of 1 this is the linear head on
+    average features. A classifier that was told of false absences scores the regions of a missed object too low, though
+    still above others; a boost makes up for that. The source has it with :class:`~skpartial.losses.LargeLoss`.
+
+    X has the shape (n, C, h, w): maps of C channels, from the last convolution of a network.
+
+    Parameters
+    ----------
+    boost : float, default=1.0
+        The factor :math:`\gamma` of positive scores, above 0; published is 5.
+
+    References
+    ----------
+    .. [1] Y. Kim, J. M. Kim, J. Jeong, C. Schmid, Z. Akata, J. Lee, "Bridging the Gap between Model Explanations in
+       Partially Annotated Multi-label Classification", CVPR 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skpartial import SinglePositiveClassifier
+    >>> from skpartial.heads import AveragePooling
+    >>> from skpartial.losses import LargeLoss
+    >>> rng = np.random.default_rng(0)
+    >>> maps, seen = rng.random((40, 8, 4, 4)), np.eye(4, dtype=int)[rng.integers(4, size=40)]
+    >>> clf = SinglePositiveClassifier(LargeLoss("reject"), head=AveragePooling(boost=5), random_state=0)
+    >>> clf.fit(maps, seen).predict_proba(maps).shape
+    (40, 4)
+    """
+
+    takes_maps = True
+
+    def __init__(self, boost: float = 1.0) -> None:
+        self.boost = boost
+
+    def build(self, n_features: int, n_labels: int) -> nn.Module:
+        """Build the module.
+
+        Parameters
+        ----------
+        n_features : int
+            Channels C of the feature maps.
+        n_labels : int
+            Number of labels L.
+
+        Returns
+        -------
+        torch.nn.Module
+            From (b, C, h, w) to (b, L), with parameters `weight` (L, C) and `bias` (L,).
+
+        Raises
+        ------
+        ValueError
+            If `boost` is out of range.
+        """
+        if isinstance(self.boost, bool) or not isinstance(self.boost, Real) or not 0 < self.boost < float("inf"):
+            raise ValueError(f"AveragePooling: boost must be a number above 0, got {self.boost!r}.")
+        return _AverageModule(n_features, n_labels, float(self.boost))
