@@ -18,9 +18,9 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skpartial import heads
+from skpartial._devices import choose_device
 from skpartial._inputs import EncodedTarget, check_features, check_label_names, check_sample_weight, encode_target
 from skpartial._task import (
-    choose_device,
     hold_out,
     make_problem,
     resolve_shorthand,

@@ -8,11 +8,11 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length
 
 from skpartial import heads, losses, solvers
+from skpartial._devices import choose_device
 from skpartial._inputs import EncodedTarget, check_class_weight, check_features, check_label_names, encode_target
 from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.regularizers import Regularizer
@@ -26,36 +26,12 @@ _FULL_BATCH_BYTES = 4 << 30
 
 __all__ = [
     "check_parameters",
-    "choose_device",
     "hold_out",
     "make_problem",
     "resolve_shorthand",
     "resolve_solver",
     "warn_if_ambiguous",
 ]
-
-
-def resolve_device(device: Any) -> torch.device:
-    """The device of a name; "auto" is CUDA where there is one."""
-    if isinstance(device, str) and device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}.") from None
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={str(device)!r} was asked for, but no CUDA device is available: use device='auto'.")
-    return chosen
-
-
-def choose_device(device: Any, X: Any, *, predicting: bool = False) -> torch.device:
-    """Where to compute: where a CUDA tensor lies already, else as `device` says."""
-    automatic = isinstance(device, str) and device == "auto"
-    if automatic and isinstance(X, torch.Tensor) and X.is_cuda:
-        return X.device
-    if predicting and not automatic and not torch.cuda.is_available():
-        return torch.device("cpu")  # a model fitted on CUDA predicts on any machine
-    return resolve_device(device)
 
 
 def check_parameters(estimator: Any) -> None:

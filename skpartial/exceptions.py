@@ -1,8 +1,8 @@
-"""Warnings that skpartial gives, to filter or to turn into errors by class."""
+"""Warnings and errors of skpartial, to filter or to catch by class."""
 
 from __future__ import annotations
 
-__all__ = ["AmbiguousLabelsWarning", "UnfittableLabelsWarning"]
+__all__ = ["AmbiguousLabelsWarning", "ImageReadError", "UnfittableLabelsWarning"]
 
 
 class UnfittableLabelsWarning(UserWarning):
@@ -14,3 +14,7 @@ class UnfittableLabelsWarning(UserWarning):
 
 class AmbiguousLabelsWarning(UserWarning):
     """A label matrix without any -1 was given to an estimator that reads 0 as unknown."""
+
+
+class ImageReadError(ValueError):
+    """An image cannot be read: the message names the file, or the row of an array."""

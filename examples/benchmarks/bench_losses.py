@@ -54,6 +54,8 @@ from skpartial.solvers import FullBatch, Minibatch, Solver
 
 # Multiples of the default learning rate, which is the reciprocal of the number of features.
 RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
+# Learning rates of ROLE's estimates, which are log odds and so have no other units.
+ESTIMATE_RATES = (0.01, 0.03, 0.1)
 ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 EPOCHS = 25
 
@@ -111,7 +113,6 @@ def candidates(k: float, epochs: int) -> dict[str, list[Candidate]]:
         "AN-LS": ("one", [AssumeNegative(s) for s in (0.05, 0.1, 0.2)]),
         "WAN": ("one", [WeakAssumeNegative()]),
         "EPR": ("one", [ExpectedPositives(k, reg_weight=w) for w in (1.0, 10.0)]),
-        "ROLE": ("one", [ROLE(k, estimate_rate=rate) for rate in (3.0, 10.0, 30.0)]),
         "LL-R": ("one", [LargeLoss("reject", delta=d) for d in (0.001, 0.003, 0.01, 0.03)]),
         "LL-Ct": ("one", [LargeLoss("correct", delta=d) for d in (0.001, 0.003, 0.01, 0.03)]),
         "LL-Cp": ("one", [LargeLoss("correct_permanently", delta=d) for d in (0.001, 0.003, 0.01, 0.03)]),
@@ -119,13 +120,17 @@ def candidates(k: float, epochs: int) -> dict[str, list[Candidate]]:
         "EM": ("one", [EntropyMaximization(a) for a in (0.05, 0.2)]),
         "EM + APL": ("one", [EntropyMaximization(0.1, pseudo_weight=b) for b in (0.02, 0.2)]),
     }
+    epoch: dict[str, Any] = {"max_epochs": epochs, "batch_size": 16}
     grid = {
         name: [
-            Candidate(loss, labels, Minibatch(learning_rate=rate, max_epochs=epochs, batch_size=16), 0.0)
-            for loss, rate in product(kinds, RATES)
+            Candidate(loss, labels, Minibatch(learning_rate=rate, **epoch), 0.0) for loss, rate in product(kinds, RATES)
         ]
         for name, (labels, kinds) in losses.items()
     }
+    grid["ROLE"] = [
+        Candidate(ROLE(k, estimate_rate=100 * step / rate), "one", Minibatch(learning_rate=rate, **epoch), 0.0)
+        for step, rate in product(ESTIMATE_RATES, RATES)
+    ]
     for name, kinds in {
         "AN, to the optimum": [AssumeNegative()],
         "AN-LS, to the optimum": [AssumeNegative(s) for s in (0.05, 0.1, 0.2)],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -97,6 +97,10 @@ class Features(ABC):
     @abstractmethod
     def batch(self, rows: Tensor) -> Tensor:
         """Rows by their indices: shape (b, n_features), sparse COO where the features are sparse on the CPU."""
+
+    def batches(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Batches of rows, one after the other."""
+        return map(self.batch, batches)
 
     def take(self, rows: Tensor) -> Features:
         """Some of the rows, as features of their own; all of them where that would cost more than it saves."""

@@ -26,17 +26,32 @@ class Minibatch(Solver):
 
     Parameters
     ----------
-    optimizer : {"adam", "sgd"}, default="adam"
-        Adam, or gradient descent with momentum.
+    optimizer : {"adam", "adamw", "sgd"}, default="adam"
+        Adam, Adam with decoupled weight decay, or gradient descent with momentum.
     learning_rate : float or None, default=None
-        Step size. None takes a step that moves a logit by about the same amount whatever the number of features.
+        Step size; of a network that of its layers before the head. None takes a step that moves a logit by about the
+        same amount whatever the number of features; for a network 1e-5 where it is pretrained, as published, else 1e-3.
     max_epochs : int or None, default=None
-        Passes over the training set. None takes 25, as published for linear classifiers.
+        Passes over the training set. None takes 25, as published for linear classifiers, and 10 for networks.
     batch_size : int or None, default=None
-        Rows in a batch. None takes 16 for small training sets and up to 256 for large ones, so that an epoch has at
-        least a hundred steps where possible.
+        Rows in a batch. None takes 16 for networks and small training sets and up to 256 for large ones, so that an
+        epoch has at least a hundred steps where possible.
     momentum : float, default=0.9
         Of "sgd".
+    head_rate : float or None, default=None
+        Step size of a network's head, as a multiple of `learning_rate`; None takes 10 where the network is pretrained,
+        as published, else 1.
+    weight_decay : float, default=0.0
+        L2 penalty of a network's weights before the head, which has `alpha`.
+    schedule : {"constant", "cosine"}, default="constant"
+        Whether step sizes stay, or fall to zero like a cosine.
+    warm_up : float, default=0.0
+        Share of all steps in which step sizes rise from zero, in [0, 1).
+    clip_norm : float or None, default=None
+        Length that the gradient of all parameters is cut to.
+    accumulate : int, default=1
+        Pieces in which a batch passes through a network, to save memory: twice the forward passes, and the same
+        gradients but for batch norms. Where memory runs out the number is doubled by itself, and a warning says so.
     patience : int or None, default=None
         Stop after this many epochs without a better validation score; without validation rows, without a lower
         training loss. None always runs `max_epochs`.
@@ -59,11 +74,17 @@ class Minibatch(Solver):
 
     def __init__(
         self,
-        optimizer: Literal["adam", "sgd"] = "adam",
+        optimizer: Literal["adam", "adamw", "sgd"] = "adam",
         learning_rate: float | None = None,
         max_epochs: int | None = None,
         batch_size: int | None = None,
         momentum: float = 0.9,
+        head_rate: float | None = None,
+        weight_decay: float = 0.0,
+        schedule: Literal["constant", "cosine"] = "constant",
+        warm_up: float = 0.0,
+        clip_norm: float | None = None,
+        accumulate: int = 1,
         patience: int | None = None,
         tol: float = 1e-4,
         shuffle: bool = True,
@@ -74,6 +95,12 @@ class Minibatch(Solver):
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.momentum = momentum
+        self.head_rate = head_rate
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.warm_up = warm_up
+        self.clip_norm = clip_norm
+        self.accumulate = accumulate
         self.patience = patience
         self.tol = tol
         self.shuffle = shuffle
@@ -92,7 +119,9 @@ class Minibatch(Solver):
         int
             `max_epochs`, or its default.
         """
-        return 25 if self.max_epochs is None else int(self.max_epochs)
+        if self.max_epochs is None:
+            return 25 if problem.network is None else 10
+        return int(self.max_epochs)
 
     def check(self, problem: Problem) -> None:
         """Refuse parameters out of range.
@@ -107,13 +136,17 @@ class Minibatch(Solver):
         ValueError
             Naming the parameter and its value.
         """
-        if self.optimizer not in ("adam", "sgd"):
-            raise ValueError(f"Minibatch: optimizer must be 'adam' or 'sgd', got {self.optimizer!r}.")
+        if self.optimizer not in ("adam", "adamw", "sgd"):
+            raise ValueError(f"Minibatch: optimizer must be 'adam', 'adamw' or 'sgd', got {self.optimizer!r}.")
+        if self.schedule not in ("constant", "cosine"):
+            raise ValueError(f"Minibatch: schedule must be 'constant' or 'cosine', got {self.schedule!r}.")
+        self._check_numbers(head_rate=0.0, weight_decay=0.0, warm_up=0.0, clip_norm=0.0, accumulate=1)
         self._check_numbers(
             learning_rate=0.0, max_epochs=1, batch_size=1, patience=1, momentum=0.0, tol=0.0, max_resident_bytes=0.0
         )
-        if not self.momentum < 1:
-            raise ValueError(f"Minibatch: momentum must be below 1, got {self.momentum!r}.")
+        for name in ("momentum", "warm_up"):
+            if not getattr(self, name) < 1:
+                raise ValueError(f"Minibatch: {name} must be below 1, got {getattr(self, name)!r}.")
 
     def plan(self, problem: Problem) -> Plan:
         """Settle what the parameters leave open.
@@ -128,11 +161,17 @@ class Minibatch(Solver):
         Plan
             Numbers for the loop.
         """
-        batch_size = self.batch_size
+        batch_size, images = self.batch_size, problem.network is not None
         if batch_size is None:
-            batch_size = int(np.clip(problem.features.n_rows // 100, 16, 256))
-        learning_rate = self.learning_rate
-        if learning_rate is None:
+            batch_size = 16 if images else int(np.clip(problem.features.n_rows // 100, 16, 256))
+        learning_rate, head_rate = self.learning_rate, self.head_rate
+        if not images:
+            head_rate = 1.0
+        elif head_rate is None:
+            head_rate = 10.0 if problem.pretrained else 1.0
+        if learning_rate is None and images:
+            learning_rate = 1e-5 if problem.pretrained else 1e-3
+        elif learning_rate is None:
             learning_rate = default_learning_rate(
                 self.optimizer, problem.features.n_features, problem.labels.n_labels, self.momentum
             )
@@ -140,6 +179,12 @@ class Minibatch(Solver):
             optimizer=self.optimizer,
             learning_rate=float(learning_rate),
             momentum=float(self.momentum),
+            head_rate=float(head_rate),
+            weight_decay=float(self.weight_decay),
+            schedule=self.schedule,
+            warm_up=float(self.warm_up),
+            clip_norm=None if self.clip_norm is None else float(self.clip_norm),
+            accumulate=int(self.accumulate),
             max_epochs=self.max_steps(problem),
             batch_size=int(batch_size),
             shuffle=bool(self.shuffle),
@@ -178,7 +223,7 @@ class Minibatch(Solver):
             torch.manual_seed(problem.seed)
             learner = GradientSteps(problem, plan)
             solution = train(problem, learner, plan.max_epochs, patience=plan.patience, tol=plan.tol)
-        solution.optimizer_state = learner.optimizer_state()
+        solution.optimizer_state, solution.module = learner.optimizer_state(), learner.module
         if plan.patience is not None and not solution.stopped:
             warnings.warn(
                 f"Training did not stop improving within max_epochs={plan.max_epochs}: raise solver__max_epochs.",
@@ -194,6 +239,6 @@ def default_learning_rate(optimizer: str, n_features: int, n_labels: int, moment
     A step of Adam moves every weight by about the rate, so a logit of d features by up to rate x d. Gradient descent
     sees a gradient that is a mean over L labels, and momentum multiplies its steps by 1 / (1 - momentum).
     """
-    if optimizer == "adam":
+    if optimizer != "sgd":
         return 1 / max(n_features, 30)
     return 5 * (1 - momentum) * n_labels / max(n_features, 30)

@@ -139,6 +139,10 @@ class Problem:
         What an earlier solution left, for `partial_fit`.
     first_epoch : int
         What the first epoch is called.
+    network : callable or None
+        From a head to the network that ends in it; None where rows of features go to the head as they are.
+    pretrained : bool
+        Whether that network has learned something before.
     incremental : bool
         Whether these rows are one part of a stream, so that a label without both signs in them may still be fitted.
     """
@@ -158,6 +162,8 @@ class Problem:
     previous_state: State | None = None
     optimizer_state: dict[str, Any] | None = None
     first_epoch: int = 1
+    network: Callable[[nn.Module], nn.Module] | None = None
+    pretrained: bool = False
     incremental: bool = False
 
     @property
@@ -197,6 +203,8 @@ class Solution:
         For `partial_fit` to go on from.
     logits : callable or None
         From row indices of the training set to their logits under these parameters.
+    module : torch.nn.Module or None
+        What was trained, where that was a module.
     """
 
     parameters: dict[str, NDArray[Any]]
@@ -209,6 +217,7 @@ class Solution:
     unfitted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     optimizer_state: dict[str, Any] | None = None
     logits: Callable[[Tensor], Tensor] | None = None
+    module: nn.Module | None = None
 
 
 def _as_torch(labels: LabelMatrix) -> Tensor:
@@ -241,6 +250,6 @@ def predict_logits(module: nn.Module, features: Features, rows: Tensor | None = 
     was_training = module.training
     module.eval()
     with torch.no_grad():
-        parts = [module(features.batch(part)) for part in index.split(step)]
+        parts = [module(batch) for batch in features.batches(index.split(step))]
     module.train(was_training)
     return torch.cat(parts)

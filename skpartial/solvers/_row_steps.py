@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,6 +73,16 @@ class RowSteps(ABC):
         self.step += 1
         self._store(rows, self._step(rows, self.tensor[rows].to(self._dtype), gradient.to(self._dtype)))
         self._seen[rows] = self.step
+
+    def state_dict(self) -> dict[str, Any]:
+        """Moments, and how far each row has come; not the values themselves."""
+        kept = ("tensor", "rate", "project")
+        return {name: value for name, value in vars(self).items() if name not in kept and name != "_dtype"}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        for name, value in saved.items():
+            setattr(self, name, value.to(self.tensor.device) if isinstance(value, Tensor) else value)
 
 
 def _as_column(values: Tensor, like: Tensor) -> Tensor:

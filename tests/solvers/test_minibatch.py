@@ -136,7 +136,7 @@ def test_positive_only_labels_with_sparse_y(partial_data):
 @pytest.mark.parametrize(
     "parameters, message",
     [
-        ({"optimizer": "lbfgs"}, "optimizer must be 'adam' or 'sgd', got 'lbfgs'"),
+        ({"optimizer": "lbfgs"}, "optimizer must be 'adam', 'adamw' or 'sgd', got 'lbfgs'"),
         ({"learning_rate": -0.1}, "learning_rate must be a number of at least 0, got -0.1"),
         ({"learning_rate": float("nan")}, "learning_rate must be a number"),
         ({"max_epochs": 0}, "max_epochs must be a whole number of at least 1, got 0"),

@@ -1,0 +1,32 @@
+"""Where to compute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+__all__ = ["choose_device", "resolve_device"]
+
+
+def resolve_device(device: Any) -> torch.device:
+    """The device of a name; "auto" is CUDA where there is one."""
+    if isinstance(device, str) and device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}.") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={str(device)!r} was asked for, but no CUDA device is available: use device='auto'.")
+    return chosen
+
+
+def choose_device(device: Any, X: Any, *, predicting: bool = False) -> torch.device:
+    """Where to compute: where a CUDA tensor lies already, else as `device` says."""
+    automatic = isinstance(device, str) and device == "auto"
+    if automatic and isinstance(X, torch.Tensor) and X.is_cuda:
+        return X.device
+    if predicting and not automatic and not torch.cuda.is_available():
+        return torch.device("cpu")  # a model fitted on CUDA predicts on any machine
+    return resolve_device(device)

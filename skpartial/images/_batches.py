@@ -1,0 +1,166 @@
+"""Batches of images for training and prediction: read by worker threads ahead of their use, kept where they fit."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skpartial.exceptions import ImageReadError
+from skpartial.images._sources import ImageSource
+from skpartial.solvers._features import Features
+
+__all__ = ["ImageBatches", "readable_rows"]
+
+# Batches that are read ahead of the one in use.
+_AHEAD = 2
+# Rows that one task of a worker reads.
+_ROWS_A_TASK = 4
+
+
+class ImageBatches(Features):
+    """Images as a solver sees them: batches of pixels of one size.
+
+    Threads read them: decoding and resizing let go of Python's lock, and nothing has to be copied between processes.
+
+    Parameters
+    ----------
+    source : ImageSource
+        Gives single images.
+    n_features : int
+        Width of the features that the backbone makes of them.
+    dtype : torch.dtype
+        Floating type of the network.
+    device : torch.device
+        Where batches are wanted.
+    n_workers : int, default=1
+        Threads.
+    cache_bytes : float, default=0
+        Images are kept as uint8 once they are decoded, if all of them fit into this.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        n_features: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        n_workers: int = 1,
+        cache_bytes: float = 0.0,
+    ) -> None:
+        super().__init__((source.n_rows, n_features), dtype, device)
+        self.source, self.n_workers = source, n_workers
+        pixels = 3 * source.size[0] * source.size[1]
+        self._kept: Tensor | None = None
+        if not source.is_cheap and source.n_rows * pixels <= cache_bytes:
+            self._kept = torch.empty(source.n_rows, 3, *source.size, dtype=torch.uint8)
+        self._has: NDArray[np.bool_] = np.zeros(source.n_rows, dtype=bool)
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of a row in a batch, as floating numbers."""
+        return 3 * self.source.size[0] * self.source.size[1] * self.dtype.itemsize
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """Not defined: images have no products."""
+        raise TypeError("Images have no products with weights: extract their features first.")
+
+    def backward(self, scores: Tensor) -> Tensor:
+        """Not defined: images have no products."""
+        raise TypeError("Images have no products with scores: extract their features first.")
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Not defined: images have no features of their own."""
+        raise TypeError("Images have no rows of features: extract them first.")
+
+    def take(self, rows: Tensor) -> Features:
+        """Some of the images."""
+        source = self.source.take(rows.cpu().numpy())
+        return ImageBatches(source, self.n_features, self.dtype, self.device, n_workers=self.n_workers)
+
+    def batch(self, rows: Tensor) -> Tensor:
+        """Images (b, 3, H, W): uint8 in [0, 255], or float32 in [0, 1]."""
+        return next(self.batches([rows]))
+
+    def batches(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Batches one after the other, each of which is read while earlier ones are in use."""
+        rows = iter(batches)
+        pool: ThreadPoolExecutor | None = None
+        waiting: deque[list[Future[Tensor]]] = deque()
+        try:
+            while True:
+                if pool is None and not self._at_hand:
+                    pool = ThreadPoolExecutor(self.n_workers, thread_name_prefix="skpartial")
+                while pool is not None and len(waiting) <= _AHEAD and (chosen := next(rows, None)) is not None:
+                    parts = chosen.cpu().numpy()
+                    tasks = [parts[i : i + _ROWS_A_TASK] for i in range(0, len(parts), _ROWS_A_TASK)]
+                    waiting.append([pool.submit(self._read, task) for task in tasks])
+                if waiting:
+                    yield self._send(torch.cat([future.result() for future in waiting.popleft()]))
+                elif (chosen := next(rows, None)) is not None:
+                    yield self._send(self._read(chosen.cpu().numpy()))
+                else:
+                    return
+        finally:
+            if pool is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def _at_hand(self) -> bool:
+        return self.source.is_cheap or (self._kept is not None and bool(self._has.all()))
+
+    def _read(self, rows: NDArray[np.int64]) -> Tensor:
+        if self._kept is None:
+            return self.source.read_rows(rows)
+        if not self._has[rows].all():
+            for row in rows[~self._has[rows]]:
+                image = self.source.read(int(row))
+                if image.dtype != torch.uint8:  # floats would be rounded: such a source is not kept
+                    self._kept = None
+                    return self.source.read_rows(rows)
+                self._kept[row] = image
+                self._has[row] = True
+        return self._kept[torch.from_numpy(rows)]
+
+    def _send(self, images: Tensor) -> Tensor:
+        if self.device.type == "cuda":
+            return images.pin_memory().to(self.device, non_blocking=True)
+        return images.to(self.device)
+
+
+def readable_rows(source: ImageSource, n_workers: int) -> tuple[NDArray[np.int64], dict[int, str]]:
+    """Rows that can be read, and of the others what is wrong with them.
+
+    Parameters
+    ----------
+    source : ImageSource
+        Every image of it is read.
+    n_workers : int
+        Threads.
+
+    Returns
+    -------
+    rows : ndarray of int64
+        Those that can be read, in order.
+    failures : dict of int to str
+        What the error says, by row.
+    """
+
+    def attempt(row: int) -> str | None:
+        try:
+            source.read(row)
+        except ImageReadError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(n_workers) as pool:
+        found = list(pool.map(attempt, range(source.n_rows)))
+    failures = {row: text for row, text in enumerate(found) if text is not None}
+    good = np.setdiff1d(np.arange(source.n_rows), np.fromiter(failures, dtype=np.int64, count=len(failures)))
+    return good, failures

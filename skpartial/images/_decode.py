@@ -1,0 +1,104 @@
+"""From an image file to pixels, or to an error that names the file."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from skpartial.exceptions import ImageReadError
+
+__all__ = ["as_pixels", "read_image"]
+
+# Modes that an RGB image holds without loss; others have more than 8 bits a channel.
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
+
+
+def read_image(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> Tensor:
+    """Decode an image file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file in any format that Pillow reads. Nothing in it is executed.
+    size : (height, width) or None, default=None
+        What it is resized to, without regard to its aspect ratio; None leaves it as it is.
+
+    Returns
+    -------
+    Tensor of uint8, shape (3, height, width)
+        Pixels in RGB. Transparency is dropped.
+
+    Raises
+    ------
+    ImageReadError
+        Naming the file: if it is missing, truncated or no image, if its header promises more pixels than
+        `PIL.Image.MAX_IMAGE_PIXELS` (a decompression bomb), or if it has more than 8 bits a channel.
+    """
+    name = os.fspath(path)
+    try:
+        with Image.open(name) as image:
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit is not None and image.width * image.height > limit:
+                raise ImageReadError(
+                    f"Image {name!r} has {image.width} x {image.height} pixels, more than PIL.Image.MAX_IMAGE_PIXELS "
+                    f"({limit}): raise that limit if the file is meant to be so large."
+                )
+            if image.mode not in _MODES:
+                raise ImageReadError(
+                    f"Image {name!r} has mode {image.mode!r}, which 8 bits a channel cannot hold: convert it to RGB."
+                )
+            if size is not None and image.format == "JPEG":
+                # A JPEG decodes at a fraction of its size in a fraction of the time; twice the target leaves enough.
+                image.draft("RGB", (2 * size[1], 2 * size[0]))
+            pixels: Any = image.convert("RGB")
+            if size is not None and pixels.size != (size[1], size[0]):
+                pixels = pixels.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+            return torch.from_numpy(np.array(pixels, dtype=np.uint8)).permute(2, 0, 1)
+    except ImageReadError:
+        raise
+    except FileNotFoundError:
+        raise ImageReadError(f"Image {name!r} does not exist.") from None
+    except Image.DecompressionBombError as error:
+        raise ImageReadError(f"Image {name!r} looks like a decompression bomb: {error}") from None
+    except UnidentifiedImageError:
+        raise ImageReadError(f"Image {name!r} is in no format that Pillow can read.") from None
+    except (OSError, SyntaxError, ValueError, IndexError, EOFError) as error:
+        # What Pillow raises depends on the format and on where the file is damaged.
+        raise ImageReadError(f"Image {name!r} cannot be decoded: {error}.") from None
+
+
+def as_pixels(array: NDArray[Any] | Tensor, what: str) -> Tensor:
+    """One image or a block of them with channels last, from numbers in memory.
+
+    Parameters
+    ----------
+    array : ndarray or Tensor, shape (..., C, H, W)
+        uint8 in [0, 255], or floating in [0, 1].
+    what : str
+        What error messages call it.
+
+    Returns
+    -------
+    Tensor of uint8 or float32, shape (..., 3, H, W)
+        Of one channel three are made; a fourth one, transparency, is dropped.
+    """
+    tensor = array if isinstance(array, Tensor) else torch.from_numpy(np.ascontiguousarray(array))
+    if tensor.dtype == torch.bool:
+        tensor = tensor.float()
+    if tensor.dtype != torch.uint8:
+        if not tensor.is_floating_point():
+            raise ImageReadError(f"{what} holds {tensor.dtype}: pass uint8, or floating numbers in [0, 1].")
+        low, high = (float(bound) for bound in tensor.aminmax())
+        if not (low >= -1e-3 and high <= 1 + 1e-3):
+            raise ImageReadError(f"{what} holds numbers from {low:.4g} to {high:.4g}: floating images lie in [0, 1].")
+        tensor = tensor.float()
+    channels = tensor.shape[-3]
+    if channels == 1:
+        return tensor.expand(*tensor.shape[:-3], 3, *tensor.shape[-2:])
+    return tensor[..., :3, :, :]

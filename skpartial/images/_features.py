@@ -1,0 +1,252 @@
+"""The transformer from images to frozen features."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from typing import Any, Literal, Self
+
+import joblib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from skpartial._devices import choose_device
+from skpartial.exceptions import ImageReadError
+from skpartial.images._backbones import Backbone, Network, get
+from skpartial.images._batches import ImageBatches, readable_rows
+from skpartial.images._sources import ImageSource, as_source
+
+__all__ = ["ImageFeatures", "extract"]
+
+
+def extract(network: Network, batches: ImageBatches, batch_size: int, tell: Any = None) -> NDArray[np.float32]:
+    """Features of all images under a network in evaluation mode, (n, d)."""
+    network.eval()
+    found = np.empty((batches.n_rows, batches.n_features), dtype=np.float32)
+    parts = torch.arange(batches.n_rows).split(batch_size)
+    with torch.inference_mode():
+        for rows, images in zip(parts, batches.batches(parts)):
+            found[rows[0] : rows[-1] + 1] = network.features(images).float().cpu().numpy()
+            if tell is not None:
+                tell()
+    return found
+
+
+def _identity(X: Any) -> str:
+    """A key of what X holds: of files their paths, sizes and times, of numbers the numbers."""
+    if hasattr(X, "shape") and len(X.shape) > 1 and getattr(X, "dtype", None) != np.dtype(object):
+        return str(joblib.hash(X.numpy() if isinstance(X, torch.Tensor) else X))
+    digest = hashlib.sha256()
+    for item in X:
+        if isinstance(item, str | os.PathLike):
+            try:
+                status = os.stat(item)
+            except OSError as error:
+                raise ImageReadError(f"Image {os.fspath(item)!r} cannot be found: {error.strerror}.") from None
+            item = (os.path.abspath(item), status.st_size, status.st_mtime_ns)
+        digest.update(str(joblib.hash(item)).encode())
+    return digest.hexdigest()
+
+
+class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
+    """Images to the features of a pretrained network, for linear probes.
+
+    Parameters
+    ----------
+    backbone : str, torch.nn.Module or Backbone, default="resnet50"
+        The network; a name or module stands for a :class:`Backbone` of it. Its `finetune` and `augment` play no part.
+    batch_size : int, default=64
+        Images in a batch.
+    device : {"auto", "cpu", "cuda", "cuda:N"} or torch.device, default="auto"
+        Where to compute; "auto" is CUDA where there is one.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Type to compute in; "auto" is bfloat16, as autocast has it, on CUDA, and float32 elsewhere. Features are
+        float32.
+    n_jobs : int or None, default=None
+        Threads that read images; None is one, -1 is one for each processor.
+    memory : str, joblib.Memory or None, default=None
+        Where features are kept between runs. They are found again by the weights, the image size, the precision, and
+        what X holds: of files their paths, sizes and times of change.
+
+    Attributes
+    ----------
+    n_features_out_ : int
+        Width d of the features.
+    skipped_ : list
+        Rows of the last `transform` that could not be read, as (row, message), where the backbone has
+        ``on_error="skip"``; their features are NaN, since a transformer cannot leave rows out.
+
+    See Also
+    --------
+    skpartial.PartialLabelClassifier : Takes the same backbone to fine-tune it.
+
+    Examples
+    --------
+    >>> from skpartial.datasets import make_digit_scenes
+    >>> from skpartial.images import Backbone, ImageFeatures
+    >>> images = make_digit_scenes(20, random_state=0).images
+    >>> ImageFeatures(Backbone("resnet18", weights=None, image_size=32)).fit_transform(images).shape
+    (20, 512)
+    """
+
+    def __init__(
+        self,
+        backbone: str | nn.Module | Backbone = "resnet50",
+        *,
+        batch_size: int = 64,
+        device: Any = "auto",
+        precision: Literal["auto", "float32", "bfloat16"] = "auto",
+        n_jobs: int | None = None,
+        memory: Any = None,
+    ) -> None:
+        self.backbone = backbone
+        self.batch_size = batch_size
+        self.device = device
+        self.precision = precision
+        self.n_jobs = n_jobs
+        self.memory = memory
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Load the network; nothing is learned.
+
+        Parameters
+        ----------
+        X : array of images or sequence of paths
+            Looked at for its kind only.
+        y : ignored
+
+        Returns
+        -------
+        self
+            The fitted transformer.
+        """
+        if not isinstance(self.batch_size, int | np.integer) or self.batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number of at least 1, got {self.batch_size!r}.")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ValueError(f"precision must be 'auto', 'float32' or 'bfloat16', got {self.precision!r}.")
+        backbone = get(self.backbone)
+        with torch.random.fork_rng(devices=[]):
+            # Without weights the network is random, but the same one every time.
+            torch.manual_seed(0)
+            self._loaded = backbone.load()
+        as_source(X, self._loaded.image_size)
+        self.n_features_out_ = self._loaded.n_features(False, backbone.name)
+        self._prefix = backbone.name.replace("/", "_").lower()
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Compute features.
+
+        Parameters
+        ----------
+        X : array of images or sequence of paths, n of them
+            Arrays of shape (n, H, W, C), (n, C, H, W) or (n, H, W), uint8 or floating in [0, 1], memory maps, tensors,
+            or paths of files.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, d)
+            Averages over the regions of a network's last maps, where it has maps.
+
+        Raises
+        ------
+        ImageReadError
+            Naming the first image that cannot be read, unless the backbone skips those.
+        """
+        check_is_fitted(self, "n_features_out_")
+        memory = joblib.Memory(self.memory, verbose=0) if not hasattr(self.memory, "cache") else self.memory
+        key = "" if memory.store_backend is None else self._key(X)
+        found, self.skipped_ = memory.cache(_compute, ignore=["transformer", "X"])(self, X, key)
+        if self.skipped_:
+            warnings.warn(
+                f"{len(self.skipped_)} images could not be read, and their features are NaN: {self.skipped_[0][1]} "
+                "skipped_ lists them.",
+                UserWarning,
+                stacklevel=2,
+            )
+        result: NDArray[np.float32] = found
+        return result
+
+    def _key(self, X: Any) -> str:
+        """What the features depend on."""
+        weights = hashlib.sha256()
+        for name, tensor in self._loaded.module.state_dict().items():
+            weights.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        structure = repr(self._loaded.module)
+        bfloat16 = self._uses_bfloat16(choose_device(self.device, None))
+        mean, std = self._loaded.normalize.mean.tolist(), self._loaded.normalize.std.tolist()
+        return str(
+            joblib.hash(
+                (weights.hexdigest(), structure, self._loaded.image_size, mean, std, bfloat16, _identity(X)),
+            )
+        )
+
+    def _uses_bfloat16(self, device: torch.device) -> bool:
+        return self.precision == "bfloat16" or (self.precision == "auto" and device.type == "cuda")
+
+    @with_callbacks
+    def _compute(self, X: Any) -> tuple[NDArray[np.float32], list[tuple[int, str]]]:
+        backbone = get(self.backbone)
+        device = choose_device(self.device, None)
+        source: ImageSource = as_source(X, self._loaded.image_size)
+        n_rows, n_workers = source.n_rows, int(joblib.effective_n_jobs(self.n_jobs))
+        failures: dict[int, str] = {}
+        if backbone.on_error == "skip":
+            rows, failures = readable_rows(source, n_workers)
+            source = source.take(rows)
+        network = backbone.network(self._loaded, None)
+        network.autocast = torch.bfloat16 if self._uses_bfloat16(device) else None
+        network.to(device)
+        batches = ImageBatches(source, self.n_features_out_, torch.float32, device, n_workers=n_workers)
+        context = self._init_callback_context(max_subtasks=-(-source.n_rows // self.batch_size))
+        context.call_on_fit_task_begin(estimator=self, X=X, y=None, metadata=None)
+
+        def tell() -> None:
+            task = context.subcontext(task_name="batch")
+            task.call_on_fit_task_begin(estimator=self, X=X, y=None, metadata=None)
+            task.call_on_fit_task_end(estimator=self, X=X, y=None, metadata=None, reconstruction_attributes={})
+
+        features = extract(network, batches, int(self.batch_size), tell)
+        network.to("cpu")
+        context.call_on_fit_task_end(estimator=self, X=X, y=None, metadata=None, reconstruction_attributes={})
+        if failures:
+            whole = np.full((n_rows, self.n_features_out_), np.nan, dtype=np.float32)
+            whole[rows] = features
+            features = whole
+        return features, list(failures.items())
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
+        """Names of the features.
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        ndarray of str, shape (d,)
+            Such as "resnet50_0".
+        """
+        check_is_fitted(self, "n_features_out_")
+        return np.asarray([f"{self._prefix}_{i}" for i in range(self.n_features_out_)], dtype=object)
+
+    def __sklearn_tags__(self) -> Tags:
+        """Tags: images in, no fit needed but for the network."""
+        tags: Tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.requires_fit = True
+        return tags
+
+
+def _compute(transformer: ImageFeatures, X: Any, key: str) -> tuple[NDArray[np.float32], list[tuple[int, str]]]:
+    """What `memory` keeps, by `key`."""
+    return transformer._compute(X)

@@ -1,0 +1,77 @@
+"""What happens to images on the device: numbers that a network expects, and random changes while it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["AUGMENTATIONS", "Augment", "Normalize"]
+
+AUGMENTATIONS = ("flip", "crop")
+# The share of an image's area that a random crop keeps at least, and its extreme aspect ratios.
+_LEAST_AREA = 0.5
+_ASPECT = 4 / 3
+
+
+class Normalize(nn.Module):
+    """From uint8 in [0, 255] or floats in [0, 1] to the mean and standard deviation that a network was trained with.
+
+    Parameters
+    ----------
+    mean, std : sequence of 3 floats
+        Of the channels, for values in [0, 1].
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Any, std: Any) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).reshape(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).reshape(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images of the type of the buffers."""
+        values = images.to(self.mean.dtype)
+        if images.dtype == torch.uint8:
+            values = values / 255
+        return (values - self.mean) / self.std
+
+
+class Augment(nn.Module):
+    """Random changes of a batch of images, drawn for each image, on the device.
+
+    Parameters
+    ----------
+    kind : {"flip", "crop"} or callable
+        Mirror half of the images; besides, keep a random part of at least half of the area, resized to the whole. A
+        callable is applied to one image (3, height, width) at a time, such as a transform of torchvision.transforms.v2.
+    """
+
+    def __init__(self, kind: str | Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The batch, changed; draws from PyTorch's own generator."""
+        if not isinstance(self.kind, str):
+            return torch.stack([self.kind(image) for image in images])
+        n, device = len(images), images.device
+        mirrored = torch.rand(n, device=device) < 0.5
+        if self.kind == "flip":
+            return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+        area = _LEAST_AREA + (1 - _LEAST_AREA) * torch.rand(n, device=device)
+        aspect = _ASPECT ** (2 * torch.rand(n, device=device) - 1)
+        height = (area / aspect).sqrt().clamp(max=1)
+        width = (area * aspect).sqrt().clamp(max=1)
+        zero = torch.zeros_like(height)
+        left = (1 - width) * (2 * torch.rand(n, device=device) - 1)
+        top = (1 - height) * (2 * torch.rand(n, device=device) - 1)
+        rows = (torch.where(mirrored, -width, width), zero, left, zero, height, top)
+        theta = torch.stack(rows, dim=1).reshape(n, 2, 3)
+        grid = F.affine_grid(theta, list(images.shape), align_corners=False).to(images.dtype)
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
