@@ -4,7 +4,9 @@ A label matrix holds 1 (present), -1 (absent) and 0 (unknown). :class:`PartialLa
 :class:`SinglePositiveClassifier` learn from it, and plug into pipelines, grid search and scorers.
 """
 
+from importlib import import_module as _import_module
 from importlib.metadata import version as _version
+from typing import Any as _Any
 
 from skpartial import datasets, heads, labels, losses, metrics, model_selection, regularizers, relabeling, solvers
 from skpartial._partial_label import PartialLabelClassifier
@@ -13,11 +15,13 @@ from skpartial._single_positive import SinglePositiveClassifier
 __version__ = _version("skpartial")
 
 __all__ = [
+    "ImageFeatures",
     "PartialLabelClassifier",
     "SinglePositiveClassifier",
     "__version__",
     "datasets",
     "heads",
+    "images",
     "labels",
     "losses",
     "metrics",
@@ -26,3 +30,11 @@ __all__ = [
     "relabeling",
     "solvers",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    # torchvision takes seconds to import: only where there are images.
+    if name in ("images", "ImageFeatures"):
+        images = _import_module("skpartial.images")
+        return images if name == "images" else images.ImageFeatures
+    raise AttributeError(f"module 'skpartial' has no attribute {name!r}")

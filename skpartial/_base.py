@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import scipy.special
@@ -20,11 +21,16 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from skpartial import heads
 from skpartial._devices import choose_device
 from skpartial._inputs import EncodedTarget, check_features, check_label_names, check_sample_weight, encode_target
+from skpartial._stages import make_stages, solve_stages, state_arrays
 from skpartial._task import (
+    check_input,
     hold_out,
+    load_images,
     make_problem,
+    open_checkpoints,
+    predict_images,
     resolve_shorthand,
-    resolve_solver,
+    take_rows,
     warn_if_ambiguous,
 )
 from skpartial.exceptions import UnfittableLabelsWarning
@@ -36,6 +42,9 @@ from skpartial.relabeling import Relabeling
 from skpartial.solvers import Minibatch, Solver
 from skpartial.solvers._features import as_features, compute_dtype
 from skpartial.solvers._problem import LabelSource, Monitor, Problem, Solution, predict_logits
+
+if TYPE_CHECKING:
+    from skpartial.images._task import ImageTask
 
 __all__ = ["BasePartialLabelClassifier"]
 
@@ -131,45 +140,56 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
             If the solver stops before `tol` is reached.
         """
         goes_on = self.warm_start and hasattr(self, "n_iter_")
-        X = check_features(self, X, reset=not goes_on, maps=self._takes_maps())
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        folder = open_checkpoints(self, seed, X, y, sample_weight, X_val, y_val)
+        if folder is not None:
+            seed = folder.seed(seed)
+        images = load_images(self, seed)
+        check = partial(check_input, self, images)
+        X = check(X, reset=not goes_on)
         target = encode_target(self, y, matrix=goes_on and not self._binary)
         check_consistent_length(X, target.labels)
         weights = check_sample_weight(sample_weight, X, target)
+        skipped = None
+        if images is not None:
+            readable, skipped = images.readable(X)
+            X, target, weights = take_rows(readable, X, target, weights)
         if weights is not None:
             # Only ratios count; in the type of the features tiny or huge weights would not survive.
             weights = weights / weights.max()
             weights /= weights.mean()
-        rng = check_random_state(self.random_state)
-        seed = int(rng.randint(np.iinfo(np.int32).max))
+        rows, held_out = hold_out(self, X, target, X_val, y_val, np.random.RandomState(seed), check)
+        train_X, train, weights = take_rows(rows, X, target, weights)
 
-        rows, held_out = hold_out(self, X, target, X_val, y_val, rng)
-        train_X, train = X, target
-        if rows is not None:
-            train_X = X[rows]
-            train = EncodedTarget(target.labels.take(rows), target.classes, target.binary)
-            weights = None if weights is None else weights[rows]
-
-        problem = make_problem(self, train_X, train, weights, seed=seed, held_out=held_out)
-        solver = resolve_solver(self.solver, problem)
+        stages = make_stages(self, train_X, train, weights, seed=seed, held_out=held_out, images=images)
+        problem = stages[0].problem
         ambiguous = not target.binary and warn_if_ambiguous(self, problem)
         if goes_on:
-            self._check_same_shape("warm_start=True", target)
-            problem.start = self._parameters()
+            self._check_same_shape("warm_start=True", target, problem.features.n_features)
+            # What was trained before goes on; what had to come before that is done.
+            stages = stages[-1:]
+            problem = stages[0].problem
+            problem.start = self._parameters() if problem.network is None else state_arrays(self.network_)
             same_rows = getattr(self, "_state_rows", None) == train.labels.n_rows
             if same_rows or not any(spec.per_row for spec in problem.loss.state_spec().values()):
                 problem.previous_state = getattr(self, "_loss_state", None)
-        self._start_fit(target)
+        self._start_fit(target, problem.features.n_features)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        context = self._init_callback_context(max_subtasks=solver.max_steps(problem))
+        context = self._init_callback_context(
+            max_subtasks=sum(stage.solver.max_steps(stage.problem) for stage in stages)
+        )
         context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
-        problem.monitor = self._monitor(context, X, y, metadata)
-        solution = solver.solve(problem)
-        self._finish_fit(problem, solution)
+        solution = solve_stages(stages, self._monitor(context, X, y, metadata, images), folder)
+        self._finish_fit(stages[-1].problem, solution, images)
+        if skipped is not None:
+            self.skipped_ = skipped
         if self.warm_start:
             self._loss_state, self._state_rows = solution.state, train.labels.n_rows
         if solution.unfitted.any() and not ambiguous:
             self._warn_unfitted(solution.unfitted)
         context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=metadata, reconstruction_attributes={})
+        if folder is not None:
+            folder.remove()
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -196,8 +216,10 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
             As in `fit`; also if the labels do not match those of earlier calls, or the loss keeps a state for every
             row, which later batches could not find.
         """
+        if self.backbone is not None:
+            raise ValueError("partial_fit trains heads on features: with a backbone use fit and warm_start=True.")
         first = not hasattr(self, "n_iter_")
-        X = check_features(self, X, reset=first, maps=self._takes_maps())
+        X = check_input(self, None, X, reset=first)
         known = None if first else self.classes_
         if first and classes is not None and np.asarray(y).ndim == 1:
             known = np.unique(classes)
@@ -217,7 +239,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
         )
         check_consistent_length(X, target.labels)
         if not first:
-            self._check_same_shape("partial_fit", target)
+            self._check_same_shape("partial_fit", target, self.n_features_in_)
         weights = check_sample_weight(sample_weight, X, target)
         solver = self.solver if isinstance(self.solver, Minibatch) else Minibatch()
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
@@ -238,7 +260,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
         solution = one_epoch.solve(problem)
         if first:
             names = None if classes is None or target.binary else np.asarray(classes, dtype=object)
-            self._start_fit(target, names)
+            self._start_fit(target, self.n_features_in_, names)
         past = [] if first else self.history_
         self._finish_fit(problem, solution)
         self.history_ = past + solution.history
@@ -247,7 +269,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
         self._loss_state = solution.state
         return self
 
-    def _monitor(self, context: Any, X: Any, y: Any, metadata: Any) -> Monitor:
+    def _monitor(self, context: Any, X: Any, y: Any, metadata: Any, images: ImageTask | None) -> Monitor:
         """Report every epoch to scikit-learn's callbacks, and in words if `verbose`."""
 
         def monitor(record: dict[str, Any], parameters: Callable[[], dict[str, Any]]) -> bool:
@@ -264,7 +286,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
                     X=X,
                     y=y,
                     metadata=metadata,
-                    reconstruction_attributes=lambda: self._parameter_attributes(parameters()) | {"n_iter_": 1},
+                    reconstruction_attributes=lambda: self._parameter_attributes(parameters(), images) | {"n_iter_": 1},
                 )
             )
 
@@ -272,7 +294,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
 
     # --------------------------------------------------------------------------------------------- fitted state
 
-    def _start_fit(self, target: EncodedTarget, names: NDArray[Any] | None = None) -> None:
+    def _start_fit(self, target: EncodedTarget, n_features: int, names: NDArray[Any] | None = None) -> None:
         n_labels = target.labels.n_labels
         self.classes_ = target.classes
         self._binary = target.binary
@@ -280,14 +302,21 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
         if given is not None and len(given) != n_labels:
             raise ValueError(f"classes names {len(given)} labels, but y has {n_labels}.")
         self.label_names_ = np.arange(n_labels).astype(str).astype(object) if given is None else given
-        self._fitted_shape = (self.n_features_in_, n_labels)
-        for name in ("best_epoch_", "_optimizer_state", "_loss_state", *getattr(self, "_results", ())):
+        self._fitted_shape = (n_features, n_labels)
+        for name in (
+            "best_epoch_",
+            "network_",
+            "skipped_",
+            "_optimizer_state",
+            "_loss_state",
+            *getattr(self, "_results", ()),
+        ):
             self.__dict__.pop(name, None)
         self._results: tuple[str, ...] = ()
         self._head = clone(heads.get(self.head))
 
-    def _finish_fit(self, problem: Problem, solution: Solution) -> None:
-        self.__dict__.update(self._parameter_attributes(solution.parameters))
+    def _finish_fit(self, problem: Problem, solution: Solution, images: ImageTask | None = None) -> None:
+        self.__dict__.update(self._parameter_attributes(solution.parameters, images))
         self.history_ = solution.history
         self.n_iter_ = solution.n_iter
         if solution.best_epoch is not None:
@@ -304,8 +333,8 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
             self.__dict__.update(results)
             self._results = tuple(results)
 
-    def _check_same_shape(self, what: str, target: EncodedTarget) -> None:
-        shape = (self.n_features_in_, target.labels.n_labels)
+    def _check_same_shape(self, what: str, target: EncodedTarget, n_features: int) -> None:
+        shape = (n_features, target.labels.n_labels)
         if shape != self._fitted_shape or target.binary != self._binary:
             raise ValueError(
                 f"{what} goes on from a fit with {self._fitted_shape[0]} features and {self._fitted_shape[1]} labels, "
@@ -324,14 +353,21 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
             stacklevel=4,
         )
 
-    def _parameter_attributes(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Fitted attributes of a head's parameters; a linear one has scikit-learn's names."""
+    def _parameter_attributes(self, parameters: dict[str, Any], images: ImageTask | None = None) -> dict[str, Any]:
+        """Fitted attributes of parameters: a linear head's have scikit-learn's names, a network comes as a module."""
+        attributes: dict[str, Any] = {}
+        if images is not None:
+            whole = any(name.startswith("body.") for name in parameters)
+            named = parameters if whole else {f"head.{name}": value for name, value in parameters.items()}
+            attributes["network_"] = images.fitted(self._head.build(*self._fitted_shape), named)
+            parameters = {name[5:]: value for name, value in named.items() if name.startswith("head.")}
         if isinstance(self._head, heads.Linear):
-            return {"coef_": parameters["weight"], "intercept_": parameters["bias"], "head_parameters_": None}
-        return {"head_parameters_": parameters}
-
-    def _takes_maps(self) -> bool:
-        return heads.get(self.head).takes_maps
+            return attributes | {
+                "coef_": parameters["weight"],
+                "intercept_": parameters["bias"],
+                "head_parameters_": None,
+            }
+        return attributes | {"head_parameters_": parameters}
 
     def _parameters(self) -> dict[str, Any]:
         if self.head_parameters_ is None:
@@ -458,6 +494,8 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
 
     def _logits(self, X: Any) -> NDArray[Any]:
         check_is_fitted(self)
+        if hasattr(self, "network_"):
+            return predict_images(self, X)
         X = check_features(self, X, reset=False, maps=self._head.takes_maps)
         device = choose_device(self.device, X, predicting=True)
         parameters = self._parameters()

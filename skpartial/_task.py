@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import joblib
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length
 
 from skpartial import heads, losses, solvers
 from skpartial._devices import choose_device
+from skpartial._fingerprint import fit_fingerprint
 from skpartial._inputs import EncodedTarget, check_class_weight, check_features, check_label_names, encode_target
 from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
 from skpartial.solvers import FullBatch, Minibatch, Solver
-from skpartial.solvers._features import as_features, compute_dtype
+from skpartial.solvers._checkpoints import CheckpointFolder
+from skpartial.solvers._features import Features, as_features, compute_dtype
 from skpartial.solvers._problem import EntryWeights, Problem, Validation
+
+if TYPE_CHECKING:
+    from skpartial.images._task import ImageTask
 
 # Beyond this, "auto" prefers minibatches: a fixed number, so that the choice does not depend on the machine.
 _FULL_BATCH_BYTES = 4 << 30
 
 __all__ = [
+    "check_input",
     "check_parameters",
     "hold_out",
+    "load_images",
     "make_problem",
+    "open_checkpoints",
+    "predict_images",
     "resolve_shorthand",
     "resolve_solver",
+    "take_rows",
     "warn_if_ambiguous",
 ]
 
@@ -39,23 +52,71 @@ def check_parameters(estimator: Any) -> None:
     alpha = estimator.alpha
     if not isinstance(alpha, Real) or isinstance(alpha, bool) or not 0 <= float(alpha) < float("inf"):
         raise ValueError(f"alpha must be a number of at least 0, got {alpha!r}.")
-    if estimator.precision not in ("auto", "float32", "float64"):
-        raise ValueError(f"precision must be 'auto', 'float32' or 'float64', got {estimator.precision!r}.")
+    precisions = ("auto", "float32", "float64") if estimator.backbone is None else ("auto", "float32", "bfloat16")
+    if estimator.precision not in precisions:
+        listed = ", ".join(map(repr, precisions[:2])) + f" or {precisions[2]!r}"
+        raise ValueError(
+            f"precision must be {listed} {'on features' if estimator.backbone is None else 'with a backbone'}, got "
+            f"{estimator.precision!r}."
+        )
     if estimator.store_state not in (True, False, "auto"):
         raise ValueError(f"store_state must be True, False or 'auto', got {estimator.store_state!r}.")
-    if estimator.backbone is not None:
-        raise ValueError(
-            f"backbone={estimator.backbone!r} is not supported: this version trains on features. Extract them first, "
-            "and leave backbone=None."
-        )
-    if estimator.checkpoint_dir is not None:
-        raise ValueError(
-            "checkpoint_dir is not supported: this version trains on features in memory. Leave checkpoint_dir=None."
-        )
     for name, kind in (("relabeling", Relabeling), ("regularizer", Regularizer)):
         value = getattr(estimator, name)
         if value is not None and not isinstance(value, kind):
             raise ValueError(f"{name} must be None or a skpartial {kind.__name__}, got {value!r}.")
+
+
+def open_checkpoints(estimator: Any, seed: int, *data: Any) -> CheckpointFolder | None:
+    """Where this fit saves its state, if it does, and may find that of one that was killed."""
+    directory = estimator.checkpoint_dir
+    if directory is None:
+        return None
+    if not isinstance(directory, str | os.PathLike):
+        raise ValueError(f"checkpoint_dir must be None or the path of a folder, got {directory!r}.")
+    # Without a seed of the user's the fit is known by its data and parameters alone, and the seed is noted.
+    return CheckpointFolder(
+        directory, fit_fingerprint(estimator, None if estimator.random_state is None else seed, *data)
+    )
+
+
+def load_images(estimator: Any, seed: int) -> ImageTask | None:
+    """The network that images go through; None where X holds features."""
+    if estimator.backbone is None:
+        return None
+    # torchvision is imported where there are images.
+    from skpartial import images
+    from skpartial.images._task import load_task
+
+    check_parameters(estimator)
+    backbone = images.get(estimator.backbone)
+    device, n_workers = choose_device(estimator.device, None), int(joblib.effective_n_jobs(estimator.n_jobs))
+    return load_task(backbone, heads.get(estimator.head), device, estimator.precision, n_workers, seed)
+
+
+def check_input(estimator: Any, images: ImageTask | None, X: Any, *, reset: bool = False) -> Any:
+    """Validate X: features, feature maps or images, as the estimator's parameters have it."""
+    if images is not None:
+        return images.source(X)
+    return check_features(estimator, X, reset=reset, maps=heads.get(estimator.head).takes_maps)
+
+
+def predict_images(estimator: Any, X: Any) -> NDArray[Any]:
+    """Logits of images under the fitted network."""
+    from skpartial.images._task import predict
+
+    device = choose_device(estimator.device, None, predicting=True)
+    return predict(estimator.network_, X, device, int(joblib.effective_n_jobs(estimator.n_jobs)))
+
+
+def take_rows(
+    rows: NDArray[np.int64] | None, X: Any, target: EncodedTarget, weights: NDArray[Any] | None
+) -> tuple[Any, EncodedTarget, NDArray[Any] | None]:
+    """Some rows of everything, or everything where that is None."""
+    if rows is None:
+        return X, target, weights
+    taken = EncodedTarget(target.labels.take(rows), target.classes, target.binary)
+    return X[rows], taken, None if weights is None else weights[rows]
 
 
 def make_problem(
@@ -66,6 +127,7 @@ def make_problem(
     *,
     seed: int,
     held_out: tuple[Any, Callable[[NDArray[Any]], float]] | None = None,
+    images: ImageTask | None = None,
 ) -> Problem:
     """Make the training task.
 
@@ -73,8 +135,8 @@ def make_problem(
     ----------
     estimator : BasePartialLabelClassifier
         Gives the hyperparameters, which are checked.
-    X : ndarray, csr_array or Tensor, shape (n, d)
-        Validated features.
+    X : ndarray, csr_array or Tensor, shape (n, d), or ImageBatches
+        Validated features, or images to train a network on.
     target : EncodedTarget
         Labels and classes.
     sample_weight : ndarray of shape (n,) or (n, L), or None
@@ -83,6 +145,8 @@ def make_problem(
         Of all random numbers.
     held_out : tuple of features and callable, or None, default=None
         Rows for validation, and how their logits are scored.
+    images : ImageTask or None, default=None
+        The network that images go through.
 
     Returns
     -------
@@ -93,18 +157,24 @@ def make_problem(
     loss.check(target.labels)
     check_parameters(estimator)
     device = choose_device(estimator.device, X)
-    dtype = compute_dtype(X, estimator.precision)
+    dtype = torch.float32 if estimator.backbone is not None else compute_dtype(X, estimator.precision)
     if isinstance(estimator.solver, Solver):
         estimator.solver._check_numbers(max_resident_bytes=0.0)
     budget = getattr(estimator.solver, "max_resident_bytes", None)
+
+    def hold(part: Any) -> Features:
+        if isinstance(part, Features):
+            return part
+        return as_features(part, dtype=dtype, device=device, max_resident_bytes=budget)
+
     validation = None
     if held_out is not None:
-        validation = Validation(as_features(held_out[0], dtype=dtype, device=device), held_out[1])
+        validation = Validation(hold(held_out[0]), held_out[1])
         # A held-out set that cannot be scored is told before training, not after the first epoch.
-        validation.score(np.zeros((held_out[0].shape[0], target.labels.n_labels)))
+        validation.score(np.zeros((validation.features.n_rows, target.labels.n_labels)))
     class_weight = check_class_weight(estimator.class_weight, target, loss.traits().unknown, sample_weight)
     return Problem(
-        features=as_features(X, dtype=dtype, device=device, max_resident_bytes=budget),
+        features=hold(X),
         labels=target.labels,
         weights=EntryWeights(sample_weight, class_weight, device, dtype),
         loss=loss,
@@ -115,6 +185,8 @@ def make_problem(
         seed=seed,
         monitor=lambda record, parameters: False,
         validation=validation,
+        network=None if images is None else images.network,
+        pretrained=images is not None and images.backbone.is_pretrained,
     )
 
 
@@ -161,7 +233,13 @@ def resolve_shorthand(name: str, value: str, parameters: list[str]) -> Any:
 
 
 def hold_out(
-    estimator: Any, X: Any, target: EncodedTarget, X_val: Any, y_val: Any, rng: np.random.RandomState
+    estimator: Any,
+    X: Any,
+    target: EncodedTarget,
+    X_val: Any,
+    y_val: Any,
+    rng: np.random.RandomState,
+    check: Callable[[Any], Any],
 ) -> tuple[NDArray[np.int64] | None, tuple[Any, Callable[[NDArray[Any]], float]] | None]:
     """Rows by which the epoch is chosen: those passed, or a fraction of the training rows.
 
@@ -169,14 +247,16 @@ def hold_out(
     ----------
     estimator : BasePartialLabelClassifier
         Gives `validation_fraction`.
-    X : ndarray, csr_array or Tensor, shape (n, d)
-        Validated features.
+    X : ndarray, csr_array or Tensor, shape (n, d), or ImageSource
+        Validated.
     target : EncodedTarget
         Labels and classes.
     X_val, y_val
         As passed by the user, or None.
     rng : RandomState
         Draws the rows.
+    check : callable
+        Validates `X_val` as X was.
 
     Returns
     -------
@@ -196,7 +276,7 @@ def hold_out(
         raise ValueError("Pass either X_val and y_val or validation_fraction, not both.")
     classes = target.classes if target.binary else None
     labels = encode_target(estimator, y_val, name="y_val", classes=classes, matrix=not target.binary).labels
-    held_X = check_features(estimator, X_val, reset=False, maps=heads.get(estimator.head).takes_maps)
+    held_X = check(X_val)
     check_consistent_length(held_X, labels)
     if labels.n_labels != target.labels.n_labels:
         raise ValueError(f"y_val has {labels.n_labels} labels, but y has {target.labels.n_labels}.")

@@ -69,6 +69,8 @@ class Network(nn.Module):
         Whether the head pools maps itself.
     frozen_norms : bool
         Whether batch norms stay in evaluation mode while training.
+    image_size : (height, width)
+        What images are resized to before they come here.
     """
 
     def __init__(
@@ -80,10 +82,11 @@ class Network(nn.Module):
         augment: nn.Module | None = None,
         takes_maps: bool = False,
         frozen_norms: bool = False,
+        image_size: tuple[int, int] = (224, 224),
     ) -> None:
         super().__init__()
         self.normalize, self.augment, self.body, self.head = normalize, augment, body, head
-        self.takes_maps, self.frozen_norms = takes_maps, frozen_norms
+        self.takes_maps, self.frozen_norms, self.image_size = takes_maps, frozen_norms, image_size
         #: Type that autocast computes in, or None.
         self.autocast: torch.dtype | None = None
 
@@ -204,6 +207,11 @@ class Backbone(BaseEstimator):
         """What to call it: the model's name, or the class of a module."""
         return self.model if isinstance(self.model, str) else type(self.model).__name__
 
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the network has learned something before; of a module that is taken for granted."""
+        return isinstance(self.model, nn.Module) or self.weights is not None
+
     def load(self) -> LoadedBackbone:
         """Make the network, with its weights.
 
@@ -252,6 +260,7 @@ class Backbone(BaseEstimator):
             augment=None if self.augment is None else Augment(self.augment),
             takes_maps=takes_maps,
             frozen_norms=self.batch_norm == "frozen",
+            image_size=loaded.image_size,
         )
 
 

@@ -81,7 +81,7 @@ class ImageBatches(Features):
 
     def take(self, rows: Tensor) -> Features:
         """Some of the images."""
-        source = self.source.take(rows.cpu().numpy())
+        source = self.source[rows.cpu().numpy()]
         return ImageBatches(source, self.n_features, self.dtype, self.device, n_workers=self.n_workers)
 
     def batch(self, rows: Tensor) -> Tensor:

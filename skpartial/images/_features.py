@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import warnings
 from typing import Any, Literal, Self
 
@@ -18,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skpartial._devices import choose_device
-from skpartial.exceptions import ImageReadError
+from skpartial._fingerprint import identity, module_key
 from skpartial.images._backbones import Backbone, Network, get
 from skpartial.images._batches import ImageBatches, readable_rows
 from skpartial.images._sources import ImageSource, as_source
@@ -27,32 +25,20 @@ __all__ = ["ImageFeatures", "extract"]
 
 
 def extract(network: Network, batches: ImageBatches, batch_size: int, tell: Any = None) -> NDArray[np.float32]:
-    """Features of all images under a network in evaluation mode, (n, d)."""
+    """Features (n, d) of all images under a network in evaluation mode; maps (n, C, h, w) if its head takes them."""
     network.eval()
-    found = np.empty((batches.n_rows, batches.n_features), dtype=np.float32)
+    found: NDArray[np.float32] | None = None
     parts = torch.arange(batches.n_rows).split(batch_size)
     with torch.inference_mode():
         for rows, images in zip(parts, batches.batches(parts)):
-            found[rows[0] : rows[-1] + 1] = network.features(images).float().cpu().numpy()
+            block = network.features(images).float().cpu().numpy()
+            if found is None:
+                found = np.empty((batches.n_rows, *block.shape[1:]), dtype=np.float32)
+            found[rows[0] : rows[-1] + 1] = block
             if tell is not None:
                 tell()
+    assert found is not None
     return found
-
-
-def _identity(X: Any) -> str:
-    """A key of what X holds: of files their paths, sizes and times, of numbers the numbers."""
-    if hasattr(X, "shape") and len(X.shape) > 1 and getattr(X, "dtype", None) != np.dtype(object):
-        return str(joblib.hash(X.numpy() if isinstance(X, torch.Tensor) else X))
-    digest = hashlib.sha256()
-    for item in X:
-        if isinstance(item, str | os.PathLike):
-            try:
-                status = os.stat(item)
-            except OSError as error:
-                raise ImageReadError(f"Image {os.fspath(item)!r} cannot be found: {error.strerror}.") from None
-            item = (os.path.abspath(item), status.st_size, status.st_mtime_ns)
-        digest.update(str(joblib.hash(item)).encode())
-    return digest.hexdigest()
 
 
 class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
@@ -176,17 +162,10 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _key(self, X: Any) -> str:
         """What the features depend on."""
-        weights = hashlib.sha256()
-        for name, tensor in self._loaded.module.state_dict().items():
-            weights.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        structure = repr(self._loaded.module)
+        loaded = self._loaded
         bfloat16 = self._uses_bfloat16(choose_device(self.device, None))
-        mean, std = self._loaded.normalize.mean.tolist(), self._loaded.normalize.std.tolist()
-        return str(
-            joblib.hash(
-                (weights.hexdigest(), structure, self._loaded.image_size, mean, std, bfloat16, _identity(X)),
-            )
-        )
+        prepared = loaded.image_size, loaded.normalize.mean.tolist(), loaded.normalize.std.tolist()
+        return str(joblib.hash((module_key(loaded.module), prepared, bfloat16, identity(X))))
 
     def _uses_bfloat16(self, device: torch.device) -> bool:
         return self.precision == "bfloat16" or (self.precision == "auto" and device.type == "cuda")
@@ -200,7 +179,7 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         failures: dict[int, str] = {}
         if backbone.on_error == "skip":
             rows, failures = readable_rows(source, n_workers)
-            source = source.take(rows)
+            source = source[rows]
         network = backbone.network(self._loaded, None)
         network.autocast = torch.bfloat16 if self._uses_bfloat16(device) else None
         network.to(device)

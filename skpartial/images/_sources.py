@@ -21,7 +21,7 @@ _CHANNELS = (1, 3, 4)
 
 
 class ImageSource(ABC):
-    """Images by row, each brought to one size.
+    """Images by row, each brought to one size; an index of rows gives some of them, none of which is copied.
 
     Parameters
     ----------
@@ -33,6 +33,13 @@ class ImageSource(ABC):
 
     def __init__(self, n_rows: int, size: tuple[int, int]) -> None:
         self.n_rows, self.size = n_rows, size
+        self.shape = (n_rows,)
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> ImageSource:
+        return _Rows(self, rows)
 
     #: Whether reading is a slice of memory and no more.
     is_cheap: bool = False
@@ -49,10 +56,6 @@ class ImageSource(ABC):
         if tuple(images.shape[-2:]) == self.size:
             return images
         return F.resize(images, list(self.size), antialias=True)
-
-    def take(self, rows: NDArray[np.int64]) -> ImageSource:
-        """Some of the images, none of which is copied."""
-        return _Rows(self, rows)
 
 
 class _Rows(ImageSource):

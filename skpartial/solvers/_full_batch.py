@@ -114,6 +114,8 @@ class FullBatch(Solver):
         str or None
             The part that needs minibatches; None if it can.
         """
+        if problem.network is not None:
+            return "its backbone is fine-tuned"
         loss, traits = problem.loss, problem.loss.traits()
         if not isinstance(loss, PointwiseLoss) or not (traits.convex or traits.iterative):
             return f"the loss {loss!r} is neither convex nor a sequence of convex problems"
@@ -163,7 +165,7 @@ class FullBatch(Solver):
         self.check(problem)
         learner = ConvexRounds(problem, float(self.tol), int(self.max_iter))
         solution = train(problem, learner, self._rounds(problem))
-        if not solution.stopped:
+        if not solution.stopped and learner.outcome is not None:
             self._warn_unconverged(learner.outcome, problem)
         return solution
 

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -67,6 +68,14 @@ class Learner(ABC):
         """The parameters as arrays of their own, in the units of the features as passed."""
 
     @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a pass depends on, in tensors, numbers and words."""
+
+    @abstractmethod
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+
+    @abstractmethod
     def finish(self) -> None:
         """Settle the parameters when training has ended."""
 
@@ -100,6 +109,14 @@ class _Log:
     def add(self, numbers: dict[str, Any]) -> None:
         self.records.append({"epoch": self.epoch, **numbers, "seconds": time.perf_counter() - self.start})
 
+    def state(self) -> dict[str, Any]:
+        seconds = time.perf_counter() - self.start
+        return {"records": self.records, "stopped": self.stopped, "seconds": seconds}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        self.records, self.stopped = saved["records"], saved["stopped"]
+        self.start = time.perf_counter() - saved["seconds"]
+
     def tell(self, parameters: Parameters) -> None:
         self.stopped = self.monitor(self.records[-1], parameters)
 
@@ -111,6 +128,21 @@ class _Log:
 
 def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def _to_tensors(labels: LabelMatrix) -> dict[str, Tensor]:
+    """Labels as tensors: all of them, or the parts of a sparse matrix."""
+    if not labels.is_sparse:
+        return {"dense": torch.as_tensor(labels.rows(slice(None)))}
+    parts = {"data": labels.values.data, "indices": labels.values.indices, "indptr": labels.values.indptr}
+    return {name: torch.as_tensor(part) for name, part in parts.items()} | {"shape": torch.tensor(labels.shape)}
+
+
+def _from_tensors(saved: dict[str, Tensor]) -> Any:
+    if "dense" in saved:
+        return saved["dense"].numpy()
+    parts = (saved[name].numpy() for name in ("data", "indices", "indptr"))
+    return sp.csr_array(tuple(parts), shape=tuple(saved["shape"].tolist()))
 
 
 def train(
@@ -140,8 +172,22 @@ def train(
     labels, validation = problem.labels, problem.validation
     log = _Log(problem.monitor)
     best, progress = _Best(), _Best()
-    kept: tuple[dict[str, Tensor], State | None] | None = None
-    for epoch in range(problem.first_epoch, problem.first_epoch + n_epochs):
+    kept: dict[str, Any] | None = None
+    first = problem.first_epoch
+    saved = None if problem.checkpoint is None else problem.checkpoint.load()
+    if saved is not None:
+        if saved["labels"] is not None:
+            labels = LabelMatrix(_from_tensors(saved["labels"]), problem.labels.names)
+            learner.take(labels)
+        learner.load_state_dict(saved["learner"])
+        generator.set_state(saved["generator"])
+        log.load(saved["log"])
+        vars(best).update(saved["best"])
+        vars(progress).update(saved["progress"])
+        kept, first = saved["kept"], saved["epoch"] + 1
+    for epoch in range(first, problem.first_epoch + n_epochs):
+        if log.stopped:
+            break
         if problem.relabeling is not None and epoch > problem.first_epoch:
             context = RelabelingContext(
                 epoch=epoch,
@@ -166,17 +212,30 @@ def train(
             if log.records:
                 log.records[-1]["validation_score"] = score
             if best.update(score, epoch):
-                kept = _copy(learner.tensors()), None if learner.state is None else _copy(learner.state)
+                kept = {
+                    "tensors": _copy(learner.tensors()),
+                    "state": None if learner.state is None else _copy(learner.state),
+                }
         if numbers is not None:
             log.tell(learner.parameters)
         waited = best.waited if validation is not None else progress.waited
         if patience is not None and waited >= patience:
             log.stopped = True
-        if log.stopped:
-            break
+        if problem.checkpoint is not None:
+            content = {
+                "epoch": epoch,
+                "labels": None if labels is problem.labels else _to_tensors(labels),
+                "learner": learner.state_dict(),
+                "generator": generator.get_state(),
+                "log": log.state(),
+                "best": vars(best),
+                "progress": vars(progress),
+                "kept": kept,
+            }
+            problem.checkpoint.save(content)
     if kept is not None:
-        tensors, learner.state = kept
-        learner.load(tensors)
+        learner.state = kept["state"]
+        learner.load(kept["tensors"])
     learner.finish()
     return Solution(
         parameters=learner.parameters(),

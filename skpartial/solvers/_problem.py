@@ -18,6 +18,7 @@ from skpartial.losses import Loss
 from skpartial.losses._base import State
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
+from skpartial.solvers._checkpoints import Checkpoint
 from skpartial.solvers._features import Features, as_tensor
 
 __all__ = ["EntryWeights", "LabelSource", "Monitor", "Problem", "Solution", "Validation"]
@@ -143,6 +144,8 @@ class Problem:
         From a head to the network that ends in it; None where rows of features go to the head as they are.
     pretrained : bool
         Whether that network has learned something before.
+    checkpoint : Checkpoint or None
+        Where the state is saved after every epoch, and gone on from.
     incremental : bool
         Whether these rows are one part of a stream, so that a label without both signs in them may still be fitted.
     """
@@ -164,6 +167,7 @@ class Problem:
     first_epoch: int = 1
     network: Callable[[nn.Module], nn.Module] | None = None
     pretrained: bool = False
+    checkpoint: Checkpoint | None = None
     incremental: bool = False
 
     @property

@@ -35,8 +35,8 @@ class ConvexRounds(Learner):
         Steps of a round at most.
     """
 
-    #: Of the last round.
-    outcome: Outcome
+    #: Of the last round, if there was one.
+    outcome: Outcome | None = None
 
     def __init__(self, problem: Problem, tol: float, max_iter: int) -> None:
         super().__init__(problem, start_state(problem))
@@ -110,6 +110,19 @@ class ConvexRounds(Learner):
     def parameters(self) -> dict[str, NDArray[Any]]:
         """Weights and intercepts as arrays of their own."""
         return _arrays(self.theta)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a round depends on."""
+        loss = None if self.state is None else {name: tensor.detach() for name, tensor in self.state.items()}
+        return {**self.tensors(), "loss": loss, "n_steps": self._n_steps}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.load({name: saved[name].to(self.problem.device) for name in ("theta", "unfitted")})
+        for name, tensor in (saved["loss"] or {}).items():
+            assert self.state is not None
+            self.state[name].copy_(tensor)
+        self._started, self._n_steps = True, saved["n_steps"]
 
     def finish(self) -> None:
         """Nothing is left to settle: a round gives labels that cannot be fitted their prior."""

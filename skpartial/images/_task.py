@@ -1,0 +1,134 @@
+"""Fitting and predicting with images: what a backbone adds to an estimator."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from skpartial.exceptions import ImageReadError
+from skpartial.heads import Head
+from skpartial.images._backbones import Backbone, LoadedBackbone, Network
+from skpartial.images._batches import ImageBatches, readable_rows
+from skpartial.images._features import extract
+from skpartial.images._sources import ImageSource, as_source
+
+__all__ = ["ImageTask", "load_task", "predict"]
+
+# Images whose features or logits are computed at a time.
+_BATCH = 32
+
+
+@dataclass
+class ImageTask:
+    """A loaded backbone with the settings it runs by.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Its settings.
+    loaded : LoadedBackbone
+        The network without its classifier.
+    takes_maps : bool
+        Whether the head pools maps.
+    device : torch.device
+        Where to compute.
+    autocast : torch.dtype or None
+        A narrower type to compute in.
+    n_workers : int
+        Threads that read images.
+    """
+
+    backbone: Backbone
+    loaded: LoadedBackbone
+    takes_maps: bool
+    device: torch.device
+    autocast: torch.dtype | None
+    n_workers: int
+
+    def __post_init__(self) -> None:
+        self.n_features = self.loaded.n_features(self.takes_maps, self.backbone.name)
+
+    def source(self, X: Any) -> ImageSource:
+        """Images as passed by the user."""
+        return as_source(X, self.loaded.image_size)
+
+    def readable(self, source: ImageSource) -> tuple[NDArray[np.int64] | None, list[tuple[int, str]]]:
+        """Rows to train on, None for all, and those to skip with what is wrong with them."""
+        if self.backbone.on_error == "raise":
+            return None, []
+        rows, failures = readable_rows(source, self.n_workers)
+        if not len(rows):
+            raise ImageReadError(f"None of the {source.n_rows} images can be read: {failures[0]}")
+        if failures:
+            first = next(iter(failures.values()))
+            warnings.warn(
+                f"{len(failures)} of {source.n_rows} images cannot be read and are left out: {first} skipped_ lists "
+                "them.",
+                UserWarning,
+                stacklevel=4,
+            )
+        return (rows if failures else None), list(failures.items())
+
+    def network(self, head: nn.Module | None) -> Network:
+        """The network with this head, or up to the features."""
+        network = self.backbone.network(self.loaded, head, takes_maps=self.takes_maps)
+        network.autocast = self.autocast
+        if self.device.type == "cuda":
+            network.to(memory_format=torch.channels_last)
+        return network
+
+    def batches(self, source: ImageSource, *, keep: bool = False) -> ImageBatches:
+        """Batches of pixels; kept once they are decoded if they are few enough."""
+        return ImageBatches(
+            source,
+            self.n_features,
+            torch.float32,
+            self.device,
+            n_workers=self.n_workers,
+            cache_bytes=self.backbone.cache_bytes if keep else 0.0,
+        )
+
+    def features(self, batches: ImageBatches) -> NDArray[np.float32]:
+        """Features of all images, (n, d); maps (n, C, h, w) for a head that pools them."""
+        return extract(self.network(None).to(self.device), batches, _BATCH)
+
+    def fitted(self, head: nn.Module, parameters: dict[str, NDArray[Any]]) -> Network:
+        """A network of its own with the parameters that training found, on the CPU."""
+        network = copy.deepcopy(self.network(head)).cpu()
+        tensors = {name: torch.as_tensor(value) for name, value in parameters.items()}
+        network.load_state_dict(tensors, strict=False)
+        return network.eval()
+
+
+def load_task(
+    backbone: Backbone, head: Head, device: torch.device, precision: str, n_workers: int, seed: int
+) -> ImageTask:
+    """Load the network, whose random parts are drawn from the seed."""
+    autocast = None
+    if precision == "bfloat16" or (precision == "auto" and device.type == "cuda"):
+        autocast = torch.bfloat16
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        loaded = backbone.load()
+    return ImageTask(backbone, loaded, head.takes_maps, device, autocast, n_workers)
+
+
+def predict(network: Network, X: Any, device: torch.device, n_workers: int) -> NDArray[np.float32]:
+    """Logits (n, L) of images under a fitted network, which stays on the CPU."""
+    source = as_source(X, network.image_size)
+    batches = ImageBatches(source, 0, torch.float32, device, n_workers=n_workers)
+    parts = torch.arange(batches.n_rows).split(_BATCH)
+    try:
+        network.to(device).eval()
+        with torch.inference_mode():
+            found = [network(images).float().cpu() for images in batches.batches(parts)]
+    finally:
+        network.to("cpu")
+    return torch.cat(found).numpy()
