@@ -22,6 +22,7 @@ __all__ = [
     "datasets",
     "heads",
     "images",
+    "inspection",
     "labels",
     "losses",
     "metrics",
@@ -34,7 +35,8 @@ __all__ = [
 
 def __getattr__(name: str) -> _Any:
     # torchvision takes seconds to import: only where there are images.
-    if name in ("images", "ImageFeatures"):
-        images = _import_module("skpartial.images")
-        return images if name == "images" else images.ImageFeatures
+    if name in ("images", "inspection"):
+        return _import_module(f"skpartial.{name}")
+    if name == "ImageFeatures":
+        return _import_module("skpartial.images").ImageFeatures
     raise AttributeError(f"module 'skpartial' has no attribute {name!r}")

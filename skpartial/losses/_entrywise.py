@@ -32,6 +32,8 @@ class Block:
         The pass over the training set, or the round, counted from 1.
     dtype : torch.dtype, default=torch.get_default_dtype()
         Floating type in which to answer.
+    weights : Tensor of shape (n,) or (n, L), or None, default=None
+        Sample weights, which the mean over entries applies. A rule that compares entries leaves out those of weight 0.
 
     Examples
     --------
@@ -47,6 +49,14 @@ class Block:
     rows: Tensor | None = None
     epoch: int = 1
     dtype: torch.dtype = field(default_factory=torch.get_default_dtype)
+    weights: Tensor | None = None
+
+    @property
+    def counted(self) -> Tensor | None:
+        """Which entries weigh anything, a boolean tensor broadcastable to (n, L); None if all do."""
+        if self.weights is None:
+            return None
+        return (self.weights[:, None] if self.weights.ndim == 1 else self.weights) > 0
 
     @property
     def present(self) -> Tensor:
@@ -127,8 +137,11 @@ class EntrywiseLoss(ClosedFormLoss):
             The value, and its derivative in each logit.
         """
         with torch.no_grad():
-            value, gradient = self.entries(Block(labels, logits.detach(), state, rows, epoch, logits.dtype))
             sample, divisor = mean_weight(weights, logits)
+            block = Block(labels, logits.detach(), state, rows, epoch, logits.dtype, sample)
+            value, gradient = self.entries(block)
             if sample is not None:
                 value, gradient = value.mul_(sample), gradient.mul_(sample)
-            return Step(value.sum() / divisor, gradient.div_(divisor), {})
+            # Sums of half precision overflow long before their means do.
+            total = value.sum(dtype=torch.promote_types(value.dtype, torch.float32))
+            return Step((total / divisor).to(value.dtype), gradient.div_(divisor), {})

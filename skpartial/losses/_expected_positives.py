@@ -88,7 +88,8 @@ def count_penalty(
     expected : float or Tensor of shape ()
         The number k.
     sample : Tensor broadcastable to (B, L), or None
-        Sample weights; the mean over rows is weighted by them.
+        Sample weights. A row counts by the mean of its weights, so that those of single entries, which may go by their
+        labels, do not pass for a count of labels.
     divisor : Tensor or float
         Their sum over all entries.
 
@@ -99,6 +100,7 @@ def count_penalty(
     derivative : Tensor broadcastable to (B, L)
         In each probability.
     """
+    sample = None if sample is None else sample.mean(1, keepdim=True)
     mean = (probabilities if sample is None else probabilities * sample).sum() / divisor
     excess = mean - expected / probabilities.shape[1]
     derivative = 2 * excess / divisor
@@ -146,7 +148,7 @@ class ExpectingLoss(ClosedFormLoss):
         Raises
         ------
         ValueError
-            If `expected_positives` is out of range, or is to be estimated and no row is fully labelled.
+            If `expected_positives` is out of range.
         """
         super().check(labels)
         check_number(self, "reg_weight", self.reg_weight, "[0, inf)")
@@ -156,12 +158,6 @@ class ExpectingLoss(ClosedFormLoss):
             if self.expected_positives != "estimate":
                 raise ValueError(
                     f"{name}: expected_positives must be a number or 'estimate', got {self.expected_positives!r}."
-                )
-            if labels is not None and not (labels.count(axis=1) == labels.n_labels).any():
-                raise ValueError(
-                    f"{name}: expected_positives cannot be estimated, because no row of y is fully labelled. Pass the "
-                    f"mean number of present labels in a row, such as {name}(expected_positives=2.9), or label a few "
-                    "rows in full."
                 )
             return
         k = check_number(self, "expected_positives", self.expected_positives, "(0, inf)")
@@ -193,21 +189,31 @@ class ExpectingLoss(ClosedFormLoss):
         generator : torch.Generator or None, default=None
             Source of the bootstrap's seed.
         previous : dict of str to Tensor, or None, default=None
-            A state to go on from.
+            A state to go on from; a number that it was given is estimated anew.
 
         Returns
         -------
         dict of str to Tensor
             ``{"expected_positives": float64 of shape (4,)}``: the fields of the estimate.
+
+        Raises
+        ------
+        ValueError
+            If it is to be estimated and no row is fully labelled.
         """
         if self.expected_positives != "estimate":
             estimate = ExpectedPositivesEstimate(float(self.expected_positives), float("nan"), float("nan"), 0)
-        elif previous is not None:
+        elif previous is not None and previous["expected_positives"][3] > 0:
             return {"expected_positives": previous["expected_positives"].clone()}
         else:
             counts = complete_row_counts(labels)
             if not len(counts):
-                raise ValueError(f"{type(self).__name__}: expected_positives cannot be estimated without a full row.")
+                name = type(self).__name__
+                raise ValueError(
+                    f"{name}: expected_positives cannot be estimated, because no row of y is fully labelled. Pass the "
+                    f"mean number of present labels in a row, such as {name}(expected_positives=2.9), or label a few "
+                    "rows in full."
+                )
             seed = int(torch.randint(1 << 31, (), generator=generator))
             estimate = estimate_expected_positives(counts, seed)
         return {"expected_positives": torch.tensor(estimate, dtype=torch.float64)}

@@ -254,19 +254,19 @@ class SelectiveLoss(EntrywiseLoss):
             )
 
     def state_spec(self) -> dict[str, StateTensor]:
-        """The priors of the labels.
+        """The priors of the labels, where they are estimated.
 
         Returns
         -------
         dict of str to StateTensor
-            One entry, "class_prior".
+            One entry, "class_prior", or none.
         """
-        return {"class_prior": StateTensor()}
+        return {"class_prior": StateTensor()} if self._estimates else {}
 
     def init_state(
         self, labels: Tensor, generator: torch.Generator | None = None, previous: State | None = None
-    ) -> State:
-        """Take or estimate the priors.
+    ) -> State | None:
+        """Estimate the priors.
 
         Parameters
         ----------
@@ -279,11 +279,11 @@ class SelectiveLoss(EntrywiseLoss):
 
         Returns
         -------
-        dict of str to Tensor
-            ``{"class_prior": (L,)}``.
+        dict of str to Tensor, or None
+            ``{"class_prior": (L,)}``; None where they are given.
         """
         if not self._estimates:
-            return {"class_prior": torch.as_tensor(np.asarray(self.class_prior, dtype=np.float64))}
+            return None
         if previous is not None:
             return {"class_prior": previous["class_prior"].clone()}
         counts = []
@@ -312,6 +312,8 @@ class SelectiveLoss(EntrywiseLoss):
         dict
             `class_prior_`, of shape (L,).
         """
+        if not self._estimates:
+            return {"class_prior_": np.asarray(self.class_prior, dtype=np.float64)}
         return {} if state is None else {"class_prior_": state["class_prior"].cpu().numpy()}
 
     def ignored(self, block: Block) -> Tensor:
@@ -328,10 +330,14 @@ class SelectiveLoss(EntrywiseLoss):
             Unknown ones of common labels, and of the largest logits.
         """
         assert block.logits is not None
-        unknown = block.unknown
+        unknown, counted = block.unknown, block.counted
+        n_rows: float = len(unknown)
+        if counted is not None:
+            unknown &= counted
+            n_rows = float(counted.expand_as(unknown).sum()) / unknown.shape[1]
         ignored = torch.zeros_like(unknown)
         each = min(5.0, unknown.shape[1] / 16) if self.n_ignored == "auto" else float(self.n_ignored)
-        k = min(int(each * len(unknown)), int(unknown.sum()))
+        k = min(int(round(each * n_rows, 9)), int(unknown.sum()))
         if k:
             logits = block.logits.masked_fill(~unknown, -torch.inf)
             ignored |= logits >= logits.flatten().topk(k, sorted=False).values.min()

@@ -182,9 +182,9 @@ class PartialBCE(PointwiseLoss):
         The exponent, not 0. Negative exponents weigh sparse rows more steeply; the source finds 1 best, -1 close, and
         3 better where most labels are known.
     weight_at : pair of float, default=(0.1, 5.0)
-        A proportion p0 in (0, 1) and the weight g(p0), at least 0: by default a row with a tenth of its labels known
-        counts five times. ``(p0, 1)`` makes g constant, which is :class:`IgnoreUnknown`; ``gamma=-1`` with
-        ``(0.1, 10)`` is the mean over known entries.
+        A proportion p0 in (0, 1) and the weight g(p0), at least 0: by default each known entry of a row with a tenth
+        of its labels known counts five times. ``(p0, 1)`` makes g constant, which is :class:`IgnoreUnknown`;
+        ``gamma=-1`` with ``(0.1, 10)`` is the mean over known entries.
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
 

@@ -19,8 +19,8 @@ UNKNOWN_RANGE = math.log(0.6 / 0.4)
 KNOWN_LOGIT = math.log(0.995 / 0.005)
 # Estimates handed from one stage of training to the next stay within these.
 _CLIPPED_LOGIT = math.log((1 - 1e-5) / 1e-5)
-# Towards the mean estimate of a batch: its equation is close to linear.
-_NEWTON_STEPS = 4
+# Towards the mean estimate of a batch, at most: its equation is close to linear unless the penalty is very strong.
+_NEWTON_STEPS = 40
 
 
 class Rows(NamedTuple):
@@ -62,7 +62,7 @@ def best_estimates(labels: Tensor, logits: Tensor, penalty: CountPenalty) -> Ten
     With the target t that cross-entropy alone draws an estimate to (p where nothing is known, half-way to the label
     where it is known), a batch's minimum has
 
-    .. math:: q - t + c_{ij} \, q (1 - q) = 0, \quad c_{ij} = rac{2 \lambda (ar q - k / L)}{1 + [ij 	ext{ known}]}
+    .. math:: q - t + c_{ij} \, q (1 - q) = 0, \quad c_{ij} = \frac{2 \lambda (\bar q - k / L)}{1 + [ij \text{ known}]}
 
     so that every q follows from the one number c, and that from the mean of q by Newton's method.
 
@@ -85,10 +85,11 @@ def best_estimates(labels: Tensor, logits: Tensor, penalty: CountPenalty) -> Ten
     smallest = torch.finfo(logits.dtype).tiny
     t = torch.sigmoid(logits).add_(present).mul_(share).clamp_(min=smallest)
     v = torch.sigmoid(-logits).add_(known - present).mul_(share).clamp_(min=smallest)  # 1 - t, to full precision
-    sample = None if penalty.sample is None else penalty.sample.expand_as(t)
+    sample = None if penalty.sample is None else penalty.sample.mean(1, keepdim=True)
+    total = 1.0 if sample is None else float(sample.sum().clamp(min=smallest)) * t.shape[1]
 
     def mean(values: Tensor) -> float:
-        return float(values.mean() if sample is None else (values * sample).sum() / sample.sum().clamp(min=smallest))
+        return float(values.mean() if sample is None else (values * sample).sum() / total)
 
     def solve(pull: float) -> tuple[Tensor, Tensor, Tensor]:
         """The root q of its quadratic, 1 - q, and the root of its discriminant, which is also its slope there."""
@@ -103,8 +104,13 @@ def best_estimates(labels: Tensor, logits: Tensor, penalty: CountPenalty) -> Ten
     pull = min(max(strength * (mean(t) - penalty.share), low), high)
     for _ in range(_NEWTON_STEPS):
         q, u, root = solve(pull)
-        slope = 1 + strength * mean(share * q * u / root.clamp(min=1e-6))
-        pull = min(max(pull - (pull - strength * (mean(q) - penalty.share)) / slope, low), high)
+        excess = pull - strength * (mean(q) - penalty.share)
+        if abs(excess) <= 1e-7 * max(1.0, strength):
+            break
+        # The excess rises with c: whatever Newton's step says, the root is on its other side.
+        low, high = (low, pull) if excess > 0 else (pull, high)
+        step = pull - excess / (1 + strength * mean(share * q * u / root.clamp(min=1e-6)))
+        pull = step if low < step < high else (low + high) / 2
     q, u, _ = solve(pull)
     return q.clamp(min=smallest).log_() - u.clamp(min=smallest).log_()
 

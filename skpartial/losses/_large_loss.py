@@ -51,7 +51,7 @@ class LargeLoss(PointwiseLoss):
         it count).
     initial_threshold : float, default=1.5
         The number :math:`R_0` under "absolute"; published are 1 to 2. At :math:`R_0 = t \Delta` every unknown entry is
-        modified.
+        modified, at `eps` 0.
     strict : bool, default=False
         Whether "correct_permanently" flips only entries above the k-th largest loss, as the released code does: one
         fewer.
@@ -210,11 +210,15 @@ class LargeLoss(PointwiseLoss):
     def _large(self, block: Block, unknown: Tensor) -> tuple[Tensor, Tensor]:
         """Which unknown entries are modified in this step, and which of them for good."""
         assert block.logits is not None
+        if block.counted is not None:
+            unknown = unknown & block.counted
         if self.threshold == "absolute":
             limit = max(self.initial_threshold - block.epoch * self.delta, 0.0)
             large = unknown & (cross_entropy(block.logits, torch.zeros_like(block.logits), self.eps) > limit)
             return large, large
-        k = self.n_modified(unknown.numel(), block.epoch)
+        counted = block.counted
+        n_entries = unknown.numel() if counted is None else int(counted.expand_as(unknown).sum())
+        k = self.n_modified(n_entries, block.epoch)
         k = min(k, int(unknown.sum())) if k else 0
         if k == 0:
             nothing = torch.zeros_like(unknown)
@@ -241,7 +245,9 @@ class LargeLoss(PointwiseLoss):
         """
         labels = block.labels
         if self._permanent and block.state is not None:
-            labels = block.state["labels"] if block.rows is None else block.state["labels"][block.rows]
+            # What has been corrected counts where nothing is known; a relabelling may have learned more since.
+            kept = block.state["labels"] if block.rows is None else block.state["labels"][block.rows]
+            labels = torch.where(labels == 0, kept, labels.to(kept.dtype))
         large, lasting = self._large(block, labels == 0)
         present = labels == 1
         if self.scheme == "reject":

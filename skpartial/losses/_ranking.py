@@ -119,7 +119,7 @@ def _harmonic(n: Tensor) -> Tensor:
 
 
 def _rank(trials: Tensor, counted: Tensor) -> Tensor:
-    """(m - 1) / q, rounded, halves up."""
+    """(m - 1) / q, rounded with halves up as the released code does; the paper's equation takes the floor."""
     return (2 * (counted - 1) + trials) // (2 * trials)
 
 

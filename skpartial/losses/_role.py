@@ -221,8 +221,10 @@ class ROLE(ExpectingLoss):
             device = state["expected_positives"].device
             n_labels = training.labels(torch.zeros(1, dtype=torch.int64, device=device)).shape[1]
             penalty = CountPenalty(self._expected(state) / n_labels, self.reg_weight, None)
+            # In parts of one size, as the penalty on the number of presences is one on each.
+            n_parts = -(-training.n_rows // _ROWS)
             parts = []
-            for rows in torch.arange(training.n_rows, device=device).split(_ROWS):
+            for rows in torch.arange(training.n_rows, device=device).tensor_split(n_parts):
                 labels, logits = training.labels(rows), training.logits(rows)
                 estimates = estimator.forward(state, rows, labels, logits, penalty).logits
                 parts.append(torch.sigmoid(estimates.float()).cpu().numpy())

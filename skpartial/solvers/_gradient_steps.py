@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from skpartial.heads._linear import LinearModule
 from skpartial.labels import LabelMatrix
-from skpartial.losses import AssumeNegative, IgnoreUnknown, PointwiseLoss, StateTensor, Step
+from skpartial.losses import StateTensor, Step
 from skpartial.losses._base import State
 from skpartial.regularizers import BatchContext
 from skpartial.solvers._features import Features, unit_scale
 from skpartial.solvers._loop import Learner, Report
 from skpartial.solvers._problem import LabelSource, Problem, predict_logits, start_state
 from skpartial.solvers._row_steps import RowAdam, RowSGD, RowSteps
-from skpartial.solvers._targets import FoldedTargets, prior_intercepts, target_masses, total_weight
+from skpartial.solvers._targets import FoldedTargets, prior_intercepts, starting_rule, target_masses, total_weight
 
 __all__ = ["GradientSteps", "Plan"]
 
@@ -86,14 +86,8 @@ class _Labels:
         self.source = LabelSource(labels, problem.device)
         self.unfitted = torch.zeros(labels.n_labels, dtype=torch.bool, device=problem.device)
         self.prior: Tensor | None = None
-        loss = problem.loss
         self.mean_weight = total_weight(problem.weights, self.source) / (labels.n_rows * labels.n_labels)
-        rule: PointwiseLoss | None = None
-        if isinstance(loss, PointwiseLoss) and not loss.traits().iterative:
-            rule = loss
-        elif isinstance(loss, PointwiseLoss):
-            # A rule that looks at the logits starts from its reading of unknown entries.
-            rule = {"ignored": IgnoreUnknown(), "absent": AssumeNegative()}.get(loss.traits().unknown)
+        rule = starting_rule(problem.loss)
         if rule is not None:
             targets = FoldedTargets(problem, rule, self.source, state=state, epoch=problem.first_epoch)
             self.unfitted, self.prior = prior_intercepts(*target_masses(targets))

@@ -243,7 +243,10 @@ def start_state(problem: Problem) -> State | None:
     if not loss.state_spec():
         return None
     generator = torch.Generator().manual_seed(problem.seed)
-    state = loss.init_state(_as_torch(problem.labels), generator, problem.previous_state)
+    previous = problem.previous_state
+    if previous is not None and not set(loss.state_spec()) <= set(previous):
+        previous = None  # of another loss
+    state = loss.init_state(_as_torch(problem.labels), generator, previous)
     return None if state is None else {name: tensor.to(problem.device) for name, tensor in state.items()}
 
 

@@ -17,7 +17,7 @@ from skpartial.solvers._features import Features
 from skpartial.solvers._logistic import LogisticProblem
 from skpartial.solvers._loop import Learner, Report
 from skpartial.solvers._problem import LabelSource, Problem, start_state
-from skpartial.solvers._targets import FoldedTargets
+from skpartial.solvers._targets import FoldedTargets, prior_intercepts, starting_rule, target_masses
 
 __all__ = ["ConvexRounds"]
 
@@ -59,6 +59,12 @@ class ConvexRounds(Learner):
         """Solve one round, whose steps are reported."""
         problem, loss = self.problem, self.problem.loss
         assert isinstance(loss, PointwiseLoss)
+        if not self._started and loss.traits().iterative:
+            # A rule that looks at the logits meets those of the prior, under its reading of unknown entries.
+            starting = starting_rule(loss)
+            if starting is not None:
+                folded = FoldedTargets(problem, starting, self._source, state=self.state)
+                self.theta[:, -1] = prior_intercepts(*target_masses(folded))[1].to(problem.dtype)
         logits = self.logits(problem.features) if loss.traits().iterative else None
         targets = FoldedTargets(problem, loss, self._source, logits=logits, state=self.state, epoch=epoch)
         convex = LogisticProblem(targets, problem.dtype, problem.device)

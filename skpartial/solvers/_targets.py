@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from skpartial.losses import Block, PointwiseLoss
+from skpartial.losses import AssumeNegative, Block, IgnoreUnknown, Loss, PointwiseLoss
 from skpartial.losses._base import State
 from skpartial.solvers._problem import EntryWeights, LabelSource, Problem
 
 # Entries that a rule is asked about at a time.
 _BLOCK_ENTRIES = 1 << 20
 
-__all__ = ["FoldedTargets", "prior_intercepts", "target_masses", "total_weight"]
+__all__ = ["FoldedTargets", "prior_intercepts", "starting_rule", "target_masses", "total_weight"]
 
 
 class FoldedTargets:
@@ -70,15 +70,26 @@ class FoldedTargets:
             torch.arange(part.start, part.start + len(labels), device=labels.device),
             self.epoch,
             self.problem.dtype,
+            self.problem.weights.rows(part, labels),
         )
         target, rule = self.loss.targets(block)
-        weights = self.problem.weights.rows(part, labels)
+        weights = block.weights
         if weights is None:
             s = torch.ones_like(target) if rule is None else rule.expand_as(target)
         else:
             weights = weights[:, None] if weights.ndim == 1 else weights
             s = (weights if rule is None else rule * weights).expand_as(target)
         return s, s * target
+
+
+def starting_rule(loss: Loss) -> PointwiseLoss | None:
+    """The rule that a loss starts from, which does not look at the logits; None for what is no cross-entropy."""
+    if not isinstance(loss, PointwiseLoss):
+        return None
+    traits = loss.traits()
+    if not traits.iterative:
+        return loss
+    return {"ignored": IgnoreUnknown(), "absent": AssumeNegative()}.get(traits.unknown)
 
 
 def total_weight(weights: EntryWeights, source: LabelSource) -> float:

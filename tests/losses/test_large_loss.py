@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier
 from skpartial.labels import keep_single_positive
-from skpartial.losses import AssumeNegative, Block, LargeLoss
+from skpartial.losses import (
+    ROLE,
+    WARP,
+    AssumeNegative,
+    Block,
+    EntropyMaximization,
+    ExpectedPositives,
+    LargeLoss,
+    PseudoNegative,
+    SelectiveLoss,
+)
 from skpartial.solvers import FullBatch, Minibatch
 
 SCHEMES = ("reject", "correct", "correct_permanently")
@@ -206,3 +216,79 @@ class TestFit:
         with pytest.raises(ValueError, match="keeps a state for every training row"):
             SinglePositiveClassifier(LargeLoss("correct_permanently")).partial_fit(X, Z)
         SinglePositiveClassifier(LargeLoss("correct")).partial_fit(X, Z)
+
+
+class TestHandOver:
+    """What a state starts from, and what counts beside it."""
+
+    labels = torch.tensor([[1, 0, 0, 0], [-1, 0, 0, 1]])
+
+    def test_absolute_corrections_last(self):
+        loss = LargeLoss("correct_permanently", delta=0.1, threshold="absolute", initial_threshold=1.0)
+        state = loss.init_state(self.labels)
+        logits = torch.tensor([[0.0, 3, -3, 1], [4, 2, -1, -4]])
+        loss(logits, self.labels, state, rows=torch.arange(2), epoch=1)
+        assert state["labels"].tolist() == [[1, 1, 0, 1], [-1, 1, 0, 1]]
+
+    def test_absolute_threshold_counts_the_constant(self):
+        """With eps the loss of an absence at logit 20 is below 1.4, however sure the classifier is."""
+        block = Block(torch.zeros(1, 1), torch.full((1, 1), 20.0))
+        plain, capped = (
+            LargeLoss(delta=0.1, threshold="absolute", initial_threshold=1.5, eps=eps).targets(block).weight.item()
+            for eps in (0.0, 0.25)
+        )
+        assert (plain, capped) == (0, 1)
+
+    def test_what_has_become_known_is_taken_from_the_user(self):
+        loss = LargeLoss("correct_permanently")
+        previous = {"labels": torch.ones(2, 4, dtype=torch.int8)}
+        state = loss.init_state(self.labels, previous=previous)
+        assert state["labels"].tolist() == [[1, 1, 1, 1], [-1, 1, 1, 1]]
+
+    def test_relabelled_entries_count(self):
+        loss = LargeLoss("correct_permanently")
+        state = loss.init_state(torch.zeros(1, 3, dtype=torch.int8))
+        block = Block(torch.tensor([[1, -1, 0]]), torch.zeros(1, 3), state, torch.tensor([0]))
+        assert loss.targets(block).target.tolist() == [[1, 0, 0]]
+
+    @pytest.mark.parametrize("scheme", SCHEMES)
+    def test_rows_of_weight_zero_are_as_good_as_gone(self, scheme, scenes):
+        X, _, Z = scenes
+        weights = (np.arange(len(X)) % 2).astype(float)
+        settings = {"solver": FullBatch(tol=1e-8), "alpha": 1e-2}
+        loss = LargeLoss(scheme, delta=0.03)
+        X = X.astype(np.float64)
+        weighted = SinglePositiveClassifier(loss, **settings).fit(X, Z, sample_weight=weights)
+        removed = SinglePositiveClassifier(loss, **settings).fit(X[1::2], Z[1::2])
+        np.testing.assert_allclose(weighted.coef_, removed.coef_, atol=1e-6)
+        rows = torch.tensor([0.0, 1.0])
+        step = LargeLoss("reject", delta=1 / 6).value_and_gradient(
+            torch.tensor([[3.0, 2, 1], [0, -1, -2]]), torch.zeros(2, 3), epoch=2, weights=rows
+        )
+        assert step.gradient[1, 0] == 0
+        assert (step.gradient[1, 1:] > 0).all()
+
+    def test_a_low_absolute_threshold_does_not_take_the_start_for_losses(self, scenes):
+        """Before anything is fitted all unknown entries have the loss of the prior, which is small."""
+        X, _, Z = scenes
+        loss = LargeLoss("correct_permanently", delta=0.01, threshold="absolute", initial_threshold=0.6)
+        clf = SinglePositiveClassifier(loss, solver=FullBatch(rounds=2)).fit(X, Z)
+        assert 0 < (clf.corrected_labels_ != Z).mean() < 0.5
+
+
+def test_another_loss_starts_afresh(scenes):
+    """States are handed on under warm_start, but not from one kind of loss to another."""
+    X, _, Z = scenes
+    chain = [
+        ExpectedPositives(2.0),
+        LargeLoss("correct_permanently"),
+        EntropyMaximization(0.1, pseudo_weight=0.1, warm_up=1, n_epochs=3),
+        WARP(rank="sample"),
+        PseudoNegative(),
+        SelectiveLoss(),
+        ROLE(2.0),
+        ROLE(2.0, estimator="factorized", rank=3),
+    ]
+    clf = SinglePositiveClassifier(warm_start=True, solver=Minibatch(max_epochs=1), random_state=0)
+    for loss in chain:
+        assert np.isfinite(clf.set_params(loss=loss).fit(X, Z).coef_).all()

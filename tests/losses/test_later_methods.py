@@ -376,6 +376,14 @@ class TestSelection:
         """An entry whose label is ignored takes its place among the most likely."""
         assert self.ignored(class_prior=[0.1, 0.9, 0.1, 0.1], n_ignored=0.34) == [(0, 1), (1, 1)]
 
+    @pytest.mark.parametrize("n_labels, expected", [(16, 3), (48, 9), (160, 15)])
+    def test_how_many_by_default(self, n_labels, expected):
+        """A sixteenth of the labels a row, and five at most."""
+        logits = torch.arange(3 * n_labels, dtype=torch.float32).reshape(3, n_labels)
+        found = SelectiveLoss(prior_threshold=1).ignored(Block(torch.zeros(3, n_labels), logits))
+        assert int(found.sum()) == expected
+        assert found.flatten()[-expected:].all()
+
     def test_nothing(self):
         assert self.ignored() == []
         complete = torch.where(self.labels == 0, -1, self.labels)
@@ -387,12 +395,13 @@ class TestSelection:
         labels = _as_torch(LabelMatrix.encode(sp.csr_array(Y) if sparse else Y))
         loss = SelectiveLoss()
         state = loss.init_state(labels)
-        # Smoothed share of the known; where no absence is known, share of all rows.
+        # The share of the known; 0 where one sign is not known at all.
         np.testing.assert_allclose(state["class_prior"], [3 / 4, 0, 0, 0])
         np.testing.assert_array_equal(loss.fitted_attributes(state)["class_prior_"], state["class_prior"])
         assert torch.equal(loss.init_state(torch.zeros(1, 4), previous=state)["class_prior"], state["class_prior"])
-        given_prior = SelectiveLoss(class_prior=[0, 0.1, 0.2, 1]).init_state(labels, previous=state)
-        np.testing.assert_array_equal(given_prior["class_prior"], [0, 0.1, 0.2, 1])
+        given = SelectiveLoss(class_prior=[0, 0.1, 0.2, 1])
+        assert given.init_state(labels, previous=state) is None
+        np.testing.assert_array_equal(given.fitted_attributes(None)["class_prior_"], [0, 0.1, 0.2, 1])
 
     def test_state_is_what_counts(self):
         loss = SelectiveLoss(n_ignored=0, margin=0)

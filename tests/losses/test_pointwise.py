@@ -196,6 +196,10 @@ class TestPseudoNegative:
         assert not torch.equal(base, loss.targets(Block(labels, state={"seed": torch.tensor(2)}, epoch=1)).weight)
         assert len({tuple(row) for row in base.tolist()}) > 10
 
+    def test_a_state_is_gone_on_from(self):
+        previous = {"seed": torch.tensor(5)}
+        assert PseudoNegative().init_state(self.labels, previous=previous) == previous
+
 
 def test_stacked_losses_equal_single_ones():
     logits = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
@@ -317,3 +321,12 @@ def test_inputs_are_left_alone(batch):
         loss.value_and_gradient(logits, labels)
     assert torch.equal(logits, before[0])
     assert torch.equal(labels, before[1])
+
+
+def test_half_precision_does_not_overflow():
+    """The sum over a large batch leaves the range of float16; the mean does not."""
+    logits, labels = torch.full((256, 400), 3.0, dtype=torch.float16), torch.zeros(256, 400)
+    for name in ("an", "hill", "an_ls"):
+        whole, small = (losses.get(name)(logits[:n], labels[:n]) for n in (256, 2))
+        assert whole.dtype == torch.float16
+        torch.testing.assert_close(whole, small, rtol=2e-3, atol=0)

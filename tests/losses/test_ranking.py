@@ -496,3 +496,18 @@ def test_inputs_are_left_alone(batch, loss):
     assert torch.equal(logits, before[0])
     assert torch.equal(labels, before[1])
     assert (weights == 2).all()
+
+
+def test_ranks_are_among_the_labels_that_count():
+    """By hand: of 9 labels 5 are known, one present and two of the four absent ones violate."""
+    labels = torch.tensor([[1, -1, -1, -1, -1, 0, 0, 0, 0]])
+    logits = torch.tensor([[0.0, 0.5, -0.5, -3, -3, 9, 9, 9, 9]])
+    # The first violator is met at place 1, 2 or 3 of a random order of four, with probability 1/2, 1/3 and 1/6;
+    # round((5 - 1) / q) is 4, 2 and 1.
+    harmonic = {1: 1.0, 2: 1.5, 4: 1 + 1 / 2 + 1 / 3 + 1 / 4}
+    weight = harmonic[4] / 2 + harmonic[2] / 3 + harmonic[1] / 6
+    hinges = 1.5 + 0.5
+    value = WARP(rank="expected", unknown="ignore")(logits, labels)
+    exact = WARP(rank="exact", unknown="ignore")(logits, labels)
+    assert float(value / exact) == pytest.approx(weight / harmonic[2])
+    assert float(exact) == pytest.approx(harmonic[2] * hinges / 9)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier
 from skpartial.labels import LabelMatrix, keep_single_positive
-from skpartial.losses import ROLE, ExpectedPositives
+from skpartial.losses import ROLE, ExpectedPositives, TrainingSet
 from skpartial.losses._label_estimates import CountPenalty, best_estimates
 from skpartial.metrics import mean_average_precision
 from skpartial.solvers import FullBatch, Minibatch
@@ -226,6 +226,84 @@ class TestExpectedNumber:
             kind()(torch.zeros(2, 3), torch.zeros(2, 3))
         with pytest.raises(ValueError, match="reg_weight must be a number in"):
             kind(2, reg_weight=-1).check()
+
+
+class TestHandOver:
+    def test_an_estimate_is_kept_and_a_given_number_is_not(self):
+        labels = torch.tensor([[1, -1, 1], [1, -1, -1], [0, 1, 0]])
+        loss = ExpectedPositives()
+        first = loss.init_state(labels, torch.Generator().manual_seed(0))
+        assert first["expected_positives"][0] == 1.5
+        again = loss.init_state(torch.zeros(2, 3), previous=first)
+        assert torch.equal(again["expected_positives"], first["expected_positives"])
+        given_before = ExpectedPositives(2.5).init_state(labels)
+        anew = loss.init_state(labels, torch.Generator().manual_seed(0), given_before)
+        assert anew["expected_positives"][0] == 1.5
+
+    def test_later_batches_need_no_full_row(self, partial_data):
+        X, Y = partial_data
+        Y = Y.copy()
+        Y[:3] = [[1, -1, 1, -1, -1], [1, 1, -1, -1, -1], [-1, -1, 1, -1, -1]]
+        clf = PartialLabelClassifier(ExpectedPositives(), random_state=0).partial_fit(X[:40], Y[:40])
+        Y[40:, 0] = 0
+        k = clf.expected_positives_.value
+        clf.partial_fit(X[40:], Y[40:])
+        assert clf.expected_positives_.value == k
+
+    def test_resuming_clips_the_table(self):
+        """A stage begins within the probabilities 1e-5 and 1 - 1e-5."""
+        state = ROLE(2).init_state(torch.zeros(1, 2), previous={"estimate_logits": torch.tensor([[30.0, -2.0]])})
+        assert state["estimate_logits"][0].tolist() == pytest.approx([np.log(99999), -2.0], abs=1e-4)
+
+    def test_storage_is_what_was_asked_for(self):
+        labels = torch.zeros(50, 40)
+        for name in ("float16", "float32"):
+            logits = ROLE(2, storage=name).init_state(labels)["estimate_logits"]
+            assert logits.dtype == getattr(torch, name)
+            # The start fills its whole range, which is that of probabilities in [0.4, 0.6].
+            assert np.log(1.5) * 0.98 < logits.float().abs().max() <= np.log(1.5) * 1.001
+
+    def test_the_network_learns(self, scenes):
+        X, _, Z, _, _ = scenes
+        loss = ROLE(2.0, estimator="network", rank=4)
+        clf = SinglePositiveClassifier(loss, solver=Minibatch(max_epochs=2), warm_start=True, random_state=0)
+        state = clf.fit(X, Z)._loss_state
+        start = loss.init_state(torch.as_tensor(Z), torch.Generator().manual_seed(0))
+        assert (state["output_weights"] != 0).any()
+        assert not torch.equal(state["hidden_biases"], start["hidden_biases"])
+
+    def test_estimates_of_a_row_do_not_depend_on_the_number_of_rows(self):
+        """The penalty on their number is one on each part that is worked on: parts are of one size."""
+        loss, logits = ROLE(0.5, estimator="network"), torch.full((4097, 3), 2.0)
+        labels = torch.zeros(4097, 3)
+        state = loss.init_state(labels)
+        training = TrainingSet(4097, lambda rows: labels[rows], lambda rows: logits[rows])
+        estimates = loss.fitted_attributes(state, training)["label_estimates_"]
+        np.testing.assert_allclose(estimates, estimates[0, 0], rtol=1e-4)
+
+    @pytest.mark.parametrize("kind", [ExpectedPositives, ROLE])
+    def test_weights_of_entries_do_not_change_the_count(self, kind, partial_data):
+        """Presences that weigh more are not more presences."""
+        X, Y = partial_data
+        k = 2.0
+        means = []
+        for weight in (1.0, 10.0):
+            clf = PartialLabelClassifier(
+                kind(k, reg_weight=30.0), class_weight=[weight] * 5, solver=Minibatch(max_epochs=30), random_state=0
+            )
+            means.append(clf.fit(X, Y).predict_proba(X).sum(1).mean())
+        assert means[0] == pytest.approx(k, abs=0.15)
+        assert means[1] == pytest.approx(k, abs=0.3)
+
+
+@pytest.mark.parametrize("reg_weight", [1.0, 20.0, 400.0])
+def test_estimates_under_strong_penalties_solve_their_equation(reg_weight):
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(64, 80, dtype=torch.float64, generator=generator)
+    labels = torch.where(torch.rand(64, 80, generator=generator) < 0.02, 1, 0)
+    phi = best_estimates(labels, logits, CountPenalty(2.9 / 80, reg_weight, None)).requires_grad_()
+    published(logits, phi, labels, 2.9, reg_weight=reg_weight, eps=0.0).backward()
+    assert phi.grad.abs().max() * phi.numel() < 1e-4
 
 
 @pytest.fixture(scope="module")
