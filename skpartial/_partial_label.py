@@ -29,8 +29,9 @@ class PartialLabelClassifier(BasePartialLabelClassifier):
     ----------
     loss : str or Loss, default="partial_bce"
         What is minimised, and what an unknown entry means; see :mod:`skpartial.losses`.
-    backbone : None, default=None
-        The network that turns images into features. This version trains on features and takes None only.
+    backbone : str, torch.nn.Module, Backbone or None, default=None
+        The network that turns images into features, and what of it is fine-tuned: see
+        :class:`skpartial.images.Backbone`, for which a name or module stands. None takes X for features.
     head : "linear" or Head, default="linear"
         From features to logits.
     relabeling : Relabeling or None, default=None
@@ -55,12 +56,15 @@ class PartialLabelClassifier(BasePartialLabelClassifier):
         Whether `fit` goes on from the coefficients of the last one.
     device : {"auto", "cpu", "cuda", "cuda:N"} or torch.device, default="auto"
         Where to compute; "auto" is CUDA where there is one.
-    precision : {"auto", "float32", "float64"}, default="auto"
-        Floating type to compute in; "auto" follows X.
+    precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"
+        Floating type to compute in; "auto" follows X. With a backbone "float32" or "bfloat16", by autocast, of which
+        "auto" takes the latter on CUDA.
     n_jobs : int or None, default=None
-        Workers that load images; features in memory need none.
-    checkpoint_dir : None, default=None
-        Where a long training saves its state. This version trains in memory and takes None only.
+        Threads that read images, None is one; features in memory need none.
+    checkpoint_dir : str, path or None, default=None
+        Folder where the state is saved after every epoch, in a subfolder of each fit's own, known by its data and
+        parameters. A fit that was killed goes on from there when it is called again, and ends as one that was not; one
+        that ends removes its subfolder.
     store_state : bool or "auto", default="auto"
         Whether results of the size of y are kept after `fit`; "auto" keeps them below 100 MB.
     random_state : int, RandomState instance or None, default=None
@@ -84,6 +88,10 @@ class PartialLabelClassifier(BasePartialLabelClassifier):
         Epochs, or steps of the full-batch solver, done.
     history_ : list of dict
         A record for every epoch or step: losses, seconds, and the validation score if there is one.
+    network_ : torch.nn.Module
+        The whole network, with a backbone; on the CPU and in evaluation mode.
+    skipped_ : list of (int, str)
+        Rows that could not be read, with what is wrong, with a backbone; empty unless it has ``on_error="skip"``.
     best_epoch_ : int
         The epoch chosen by validation, if there was one.
     relabeled_ : ndarray or csr_array of int8, shape (n, L)

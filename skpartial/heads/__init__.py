@@ -3,8 +3,9 @@
 from skpartial.heads._base import Head
 from skpartial.heads._linear import Linear
 from skpartial.heads._pooling import AveragePooling
+from skpartial.heads._weldon import WeldonPooling, WildcatPooling
 
-__all__ = ["AveragePooling", "Head", "Linear", "get"]
+__all__ = ["AveragePooling", "Head", "Linear", "WeldonPooling", "WildcatPooling", "get"]
 
 
 def get(head: str | Head) -> Head:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 from urllib.error import URLError
 
+import numpy as np
 import torch
 import torchvision
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
-from skpartial.images._transforms import AUGMENTATIONS, Augment, Normalize
+from skpartial.images._transforms import AUGMENTATIONS, Augment, Normalize, unit_range
 
 __all__ = ["Backbone", "LoadedBackbone", "Network", "get"]
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _FINETUNE = ("all", "head", "linear_init")
 _ON_ERROR = ("raise", "skip")
+# Names of layers in torchvision's files of densenets, such as "norm.1", which are "norm1" in the network.
+_OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 @dataclass
@@ -37,21 +42,20 @@ class _Body:
 class _Maps(nn.Module):
     """A network that answers with what its last global average pooling takes in."""
 
-    def __init__(self, module: nn.Module, pooling: nn.Module) -> None:
+    def __init__(self, module: nn.Module, pooling: str) -> None:
         super().__init__()
-        self.module = module
-        self._taken: list[Tensor] = []
-        pooling.register_forward_hook(self._take)
-
-    def _take(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self._taken.append(inputs[0])
+        self.module, self.pooling = module, pooling
 
     def forward(self, images: Tensor) -> Tensor:
-        self._taken.clear()
-        self.module(images)
-        maps = self._taken[-1]
-        self._taken.clear()
-        return maps
+        taken: list[Tensor] = []
+        pooling = self.module.get_submodule(self.pooling)
+        # Only for this call: other users of the module have no need of it.
+        hook = pooling.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0]))
+        try:
+            self.module(images)
+        finally:
+            hook.remove()
+        return taken[-1]
 
 
 class Network(nn.Module):
@@ -101,9 +105,9 @@ class Network(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Features (b, d) of images, or maps where the head pools them."""
-        prepared = self.normalize(images)
         if self.training and self.augment is not None:
-            prepared = self.augment(prepared)
+            images = self.augment(unit_range(images, torch.float32))
+        prepared = self.normalize(images)
         with torch.autocast(images.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
             found: Tensor = self.body(prepared)
         found = found.to(prepared.dtype)
@@ -141,7 +145,8 @@ class Backbone(BaseEstimator):
         were trained with, else 224. The papers use 448.
     augment : {"flip", "crop"}, callable or None, default="flip"
         Random changes while everything is trained, drawn for each image: mirroring, as published, or mirroring and
-        cropping. A callable is applied to one image (3, H, W) at a time, such as one of torchvision.transforms.v2.
+        cropping. A callable is applied to one image (3, H, W) in [0, 1] at a time, such as one of
+        torchvision.transforms.v2.
     batch_norm : {"train", "frozen"}, default="train"
         Whether statistics of batch norms go on adapting in fine-tuning.
     on_error : {"raise", "skip"}, default="raise"
@@ -197,10 +202,15 @@ class Backbone(BaseEstimator):
             raise ValueError(f"Backbone: augment must be 'flip', 'crop', a callable or None, got {self.augment!r}.")
         if self.image_size is not None:
             sides = self.image_size if isinstance(self.image_size, tuple | list) else (self.image_size,) * 2
-            if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            whole = all(isinstance(side, int | np.integer) and not isinstance(side, bool) for side in sides)
+            if not whole or len(sides) != 2 or min(sides) < 1:
                 raise ValueError(
                     f"Backbone: image_size must be a whole number above 0, or a pair of them, got {self.image_size!r}."
                 )
+        if self.weights is not None and not isinstance(self.weights, str | os.PathLike):
+            raise ValueError(f"Backbone: weights must be a name, the path of a file, or None, got {self.weights!r}.")
+        if not isinstance(self.cache_bytes, Real) or not self.cache_bytes >= 0:
+            raise ValueError(f"Backbone: cache_bytes must be a number of at least 0, got {self.cache_bytes!r}.")
 
     @property
     def name(self) -> str:
@@ -227,13 +237,13 @@ class Backbone(BaseEstimator):
         """
         self.check()
         if isinstance(self.model, nn.Module):
-            body = _Body(copy.deepcopy(self.model), None, _IMAGENET_MEAN, _IMAGENET_STD)
+            body = _Body(copy.deepcopy(self.model).float(), None, _IMAGENET_MEAN, _IMAGENET_STD)
         elif self.model.startswith("timm/"):
             body = _from_timm(self.model.removeprefix("timm/"), self.weights)
         else:
             body = _from_torchvision(self.model, self.weights)
         sides = body.image_size or 224 if self.image_size is None else self.image_size
-        height, width = (sides, sides) if isinstance(sides, int) else tuple(sides)
+        height, width = sides if isinstance(sides, tuple | list) else (sides, sides)
         return LoadedBackbone(body.module, (int(height), int(width)), Normalize(body.mean, body.std))
 
     def network(self, loaded: LoadedBackbone, head: nn.Module | None, *, takes_maps: bool = False) -> Network:
@@ -284,9 +294,9 @@ class LoadedBackbone:
 
     def body(self, maps: bool, name: str) -> nn.Module:
         """The module from images to features, or to maps; refused where the network has none."""
-        if not maps or self._output(self.module).ndim == 4:
+        if not maps or self._output(self.module, name).ndim == 4:
             return self.module
-        pooling = [m for m in self.module.modules() if isinstance(m, nn.AdaptiveAvgPool2d)]
+        pooling = [path for path, m in self.module.named_modules() if isinstance(m, nn.AdaptiveAvgPool2d)]
         if not pooling:
             raise ValueError(
                 f"Backbone {name!r} has no feature maps that a head could pool: use head='linear', or a network that "
@@ -296,7 +306,7 @@ class LoadedBackbone:
 
     def n_features(self, maps: bool, name: str) -> int:
         """Width of the features, or channels of the maps."""
-        found = self._output(self.body(maps, name))
+        found = self._output(self.body(maps, name), name)
         if found.ndim not in (2, 4):
             raise ValueError(
                 f"Backbone {name!r} answers with shape {tuple(found.shape)} for one image: features are (b, d), maps "
@@ -304,41 +314,50 @@ class LoadedBackbone:
             )
         return int(found.shape[1])
 
-    def _output(self, module: nn.Module) -> Tensor:
+    def _output(self, module: nn.Module, name: str) -> Tensor:
         """What the module makes of a grey image."""
         training = module.training
         module.eval()
         with torch.no_grad():
             parameter = next(module.parameters(), torch.zeros(()))
             image = torch.zeros(1, 3, *self.image_size, dtype=parameter.dtype, device=parameter.device)
-            found: Tensor = module(image)
+            try:
+                found = module(image)
+            except Exception as error:
+                # Whatever a network says to images that are too small for it, or of a size that it is not made for.
+                height, width = self.image_size
+                raise ValueError(
+                    f"Backbone {name!r} cannot take images of {height} x {width} pixels ({error}): choose image_size."
+                ) from error
         module.train(training)
+        if not isinstance(found, Tensor):
+            raise ValueError(f"Backbone {name!r} answers with a {type(found).__name__}, not with a tensor of features.")
         return found
 
 
 def _without_classifier(model: nn.Module, name: str) -> nn.Module:
     """Replace the last layer, which tells classes apart, by nothing."""
-    layers = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, nn.Linear)]
     if name.startswith("squeezenet"):  # whose classifier is a convolution
         path = "classifier.1"
-    elif layers:
-        path = layers[-1][0]
     else:
-        raise ValueError(f"Backbone {name!r} is no network that classifies images: name one of torchvision.models.")
+        path = [path for path, layer in model.named_modules() if isinstance(layer, nn.Linear)][-1]
     parent, _, child = path.rpartition(".")
     setattr(model.get_submodule(parent), child, nn.Identity())
     return model
 
 
 def _from_torchvision(name: str, weights: str | os.PathLike[str] | None) -> _Body:
-    try:
-        known = torchvision.models.get_model_weights(name)
-    except ValueError:
+    name = name.lower()  # as torchvision has it
+    if name not in torchvision.models.list_models(module=torchvision.models):
         raise ValueError(
-            f"Backbone: torchvision has no model {name!r}. torchvision.models.list_models() lists them; 'timm/NAME' "
-            "is one of timm's."
-        ) from None
-    arguments = {"aux_logits": True, "transform_input": False} if name in ("googlenet", "inception_v3") else {}
+            f"Backbone: torchvision has no model {name!r} that classifies images. "
+            "torchvision.models.list_models(module=torchvision.models) lists them; 'timm/NAME' is one of timm's."
+        )
+    known = torchvision.models.get_model_weights(name)
+    arguments = {}
+    if name in ("googlenet", "inception_v3"):
+        # The input that torchvision's own weights of them were trained with.
+        arguments = {"aux_logits": False, "transform_input": True, "init_weights": False}
     choice, path = None, None
     if weights is not None:
         text = os.fspath(weights)
@@ -351,23 +370,23 @@ def _from_torchvision(name: str, weights: str | os.PathLike[str] | None) -> _Bod
                 f"Backbone: weights={text!r} is neither a file nor one of {name}'s weights: "
                 f"{', '.join(['DEFAULT', *known.__members__])}."
             )
-    preset: Any = known.DEFAULT.transforms() if len(known) else None
+    preset: Any = (choice or known.DEFAULT).transforms()
     try:
-        # Aux classifiers are part of the weights, but not of the features.
         model = torchvision.models.get_model(name, weights=choice, **({} if choice is not None else arguments))
     except (URLError, OSError, RuntimeError) as error:
         raise ValueError(
             f"Backbone: the weights {choice} of {name!r} could not be downloaded ({error}). Without a network, pass "
             f"the path of a file of weights, Backbone({name!r}, weights='FILE'), or weights=None for a random start."
         ) from error
-    if hasattr(model, "aux_logits"):
-        model.aux_logits = False
+    for auxiliary in ("aux1", "aux2", "AuxLogits"):  # classifiers that help in training, without a part in features
+        if hasattr(model, auxiliary):
+            setattr(model, auxiliary, None)
+            model.aux_logits = False
     model = _without_classifier(model, name)
     if path is not None:
         load_weights(model, path, name)
-    size = preset.crop_size[0] if choice is not None and preset is not None else None
-    mean, std = (preset.mean, preset.std) if preset is not None else (_IMAGENET_MEAN, _IMAGENET_STD)
-    return _Body(model, size, tuple(mean), tuple(std))
+    size = None if choice is None else preset.crop_size[0]
+    return _Body(model, size, tuple(preset.mean), tuple(preset.std))
 
 
 def _from_timm(name: str, weights: str | os.PathLike[str] | None) -> _Body:
@@ -419,6 +438,7 @@ def load_weights(module: nn.Module, path: Path, name: str) -> None:
     state = state.get("state_dict", state) if isinstance(state, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"Backbone: {str(path)!r} holds no dictionary of tensors.")
+    state = {_OLD_NAME.sub(r"\1\2", key): value for key, value in state.items()}
     own = module.state_dict()
     missing = sorted(set(own) - set(state))
     # Counters of batches are not in every file, and nothing depends on them.
@@ -434,7 +454,8 @@ def load_weights(module: nn.Module, path: Path, name: str) -> None:
             f"Backbone: {str(path)!r} does not fit {name!r}: {wrong[0]!r} has shape {tuple(state[wrong[0]].shape)}, "
             f"not {tuple(own[wrong[0]].shape)}."
         )
-    module.load_state_dict({key: state.get(key, value) for key, value in own.items()})
+    own.update({key: state[key] for key in own if key in state})  # which keeps the versions of its layers
+    module.load_state_dict(own)
 
 
 def get(backbone: str | nn.Module | Backbone) -> Backbone:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skpartial.exceptions import ImageReadError
+from skpartial.images._decode import same_type
 from skpartial.images._sources import ImageSource
 from skpartial.solvers._features import Features
 
@@ -102,7 +103,7 @@ class ImageBatches(Features):
                     tasks = [parts[i : i + _ROWS_A_TASK] for i in range(0, len(parts), _ROWS_A_TASK)]
                     waiting.append([pool.submit(self._read, task) for task in tasks])
                 if waiting:
-                    yield self._send(torch.cat([future.result() for future in waiting.popleft()]))
+                    yield self._send(torch.cat(same_type([future.result() for future in waiting.popleft()])))
                 elif (chosen := next(rows, None)) is not None:
                     yield self._send(self._read(chosen.cpu().numpy()))
                 else:
@@ -116,20 +117,20 @@ class ImageBatches(Features):
         return self.source.is_cheap or (self._kept is not None and bool(self._has.all()))
 
     def _read(self, rows: NDArray[np.int64]) -> Tensor:
-        if self._kept is None:
+        kept = self._kept  # another thread may give it up meanwhile
+        if kept is None:
             return self.source.read_rows(rows)
-        if not self._has[rows].all():
-            for row in rows[~self._has[rows]]:
-                image = self.source.read(int(row))
-                if image.dtype != torch.uint8:  # floats would be rounded: such a source is not kept
-                    self._kept = None
-                    return self.source.read_rows(rows)
-                self._kept[row] = image
-                self._has[row] = True
-        return self._kept[torch.from_numpy(rows)]
+        for row in rows[~self._has[rows]]:
+            image = self.source.read(int(row))
+            if image.dtype != torch.uint8:  # floats would be rounded: such a source is not kept
+                self._kept = None
+                return self.source.read_rows(rows)
+            kept[row] = image
+            self._has[row] = True
+        return kept[torch.from_numpy(rows)]
 
     def _send(self, images: Tensor) -> Tensor:
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and not images.is_cuda:
             return images.pin_memory().to(self.device, non_blocking=True)
         return images.to(self.device)
 

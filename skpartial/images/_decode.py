@@ -13,7 +13,7 @@ from torch import Tensor
 
 from skpartial.exceptions import ImageReadError
 
-__all__ = ["as_pixels", "read_image"]
+__all__ = ["as_pixels", "read_image", "rgb", "same_type"]
 
 # Modes that an RGB image holds without loss; others have more than 8 bits a channel.
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
@@ -38,7 +38,7 @@ def read_image(path: str | os.PathLike[str], size: tuple[int, int] | None = None
     ------
     ImageReadError
         Naming the file: if it is missing, truncated or no image, if its header promises more pixels than
-        `PIL.Image.MAX_IMAGE_PIXELS` (a decompression bomb), or if it has more than 8 bits a channel.
+        `PIL.Image.MAX_IMAGE_PIXELS` (a decompression bomb), or if Pillow reads it with more than 8 bits a channel.
     """
     name = os.fspath(path)
     try:
@@ -49,14 +49,10 @@ def read_image(path: str | os.PathLike[str], size: tuple[int, int] | None = None
                     f"Image {name!r} has {image.width} x {image.height} pixels, more than PIL.Image.MAX_IMAGE_PIXELS "
                     f"({limit}): raise that limit if the file is meant to be so large."
                 )
-            if image.mode not in _MODES:
-                raise ImageReadError(
-                    f"Image {name!r} has mode {image.mode!r}, which 8 bits a channel cannot hold: convert it to RGB."
-                )
             if size is not None and image.format == "JPEG":
                 # A JPEG decodes at a fraction of its size in a fraction of the time; twice the target leaves enough.
                 image.draft("RGB", (2 * size[1], 2 * size[0]))
-            pixels: Any = image.convert("RGB")
+            pixels = rgb(image, f"Image {name!r}")
             if size is not None and pixels.size != (size[1], size[0]):
                 pixels = pixels.resize((size[1], size[0]), Image.Resampling.BILINEAR)
             return torch.from_numpy(np.array(pixels, dtype=np.uint8)).permute(2, 0, 1)
@@ -64,17 +60,39 @@ def read_image(path: str | os.PathLike[str], size: tuple[int, int] | None = None
         raise
     except FileNotFoundError:
         raise ImageReadError(f"Image {name!r} does not exist.") from None
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageReadError(f"Image {name!r} looks like a decompression bomb: {error}") from None
     except UnidentifiedImageError:
         raise ImageReadError(f"Image {name!r} is in no format that Pillow can read.") from None
-    except (OSError, SyntaxError, ValueError, IndexError, EOFError) as error:
-        # What Pillow raises depends on the format and on where the file is damaged.
+    except Exception as error:
+        # What Pillow and the libraries behind it raise depends on the format and on where the file is damaged.
         raise ImageReadError(f"Image {name!r} cannot be decoded: {error}.") from None
 
 
+def rgb(image: Image.Image, what: str) -> Image.Image:
+    """A Pillow image in RGB, without transparency.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        In any mode of 8 bits a channel; it is left as it is.
+    what : str
+        What error messages call it.
+
+    Returns
+    -------
+    PIL.Image.Image
+        In mode RGB.
+    """
+    if image.mode not in _MODES:
+        raise ImageReadError(f"{what} has mode {image.mode!r}, which 8 bits a channel cannot hold: convert it to RGB.")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns about transparent colours that are lost in one step
+    return image.convert("RGB")
+
+
 def as_pixels(array: NDArray[Any] | Tensor, what: str) -> Tensor:
-    """One image or a block of them with channels last, from numbers in memory.
+    """One image or a block of them, from numbers in memory.
 
     Parameters
     ----------
@@ -102,3 +120,10 @@ def as_pixels(array: NDArray[Any] | Tensor, what: str) -> Tensor:
     if channels == 1:
         return tensor.expand(*tensor.shape[:-3], 3, *tensor.shape[-2:])
     return tensor[..., :3, :, :]
+
+
+def same_type(images: list[Tensor]) -> list[Tensor]:
+    """Images or batches of one type, to be put together: where some are floating, uint8 ones become so."""
+    if len({part.dtype for part in images}) == 1:
+        return images
+    return [part.float() / 255 if part.dtype == torch.uint8 else part for part in images]

@@ -17,6 +17,7 @@ from torch import nn
 
 from skpartial._devices import choose_device
 from skpartial._fingerprint import identity, module_key
+from skpartial.exceptions import ImageReadError
 from skpartial.images._backbones import Backbone, Network, get
 from skpartial.images._batches import ImageBatches, readable_rows
 from skpartial.images._sources import ImageSource, as_source
@@ -165,7 +166,8 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         loaded = self._loaded
         bfloat16 = self._uses_bfloat16(choose_device(self.device, None))
         prepared = loaded.image_size, loaded.normalize.mean.tolist(), loaded.normalize.std.tolist()
-        return str(joblib.hash((module_key(loaded.module), prepared, bfloat16, identity(X))))
+        on_error = get(self.backbone).on_error
+        return str(joblib.hash((module_key(loaded.module), prepared, bfloat16, on_error, identity(X))))
 
     def _uses_bfloat16(self, device: torch.device) -> bool:
         return self.precision == "bfloat16" or (self.precision == "auto" and device.type == "cuda")
@@ -179,6 +181,8 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         failures: dict[int, str] = {}
         if backbone.on_error == "skip":
             rows, failures = readable_rows(source, n_workers)
+            if not len(rows):
+                raise ImageReadError(f"None of the {n_rows} images can be read: {failures[0]}")
             source = source[rows]
         network = backbone.network(self._loaded, None)
         network.autocast = torch.bfloat16 if self._uses_bfloat16(device) else None
@@ -192,8 +196,10 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             task.call_on_fit_task_begin(estimator=self, X=X, y=None, metadata=None)
             task.call_on_fit_task_end(estimator=self, X=X, y=None, metadata=None, reconstruction_attributes={})
 
-        features = extract(network, batches, int(self.batch_size), tell)
-        network.to("cpu")
+        try:
+            features = extract(network, batches, int(self.batch_size), tell)
+        finally:
+            network.to("cpu")
         context.call_on_fit_task_end(estimator=self, X=X, y=None, metadata=None, reconstruction_attributes={})
         if failures:
             whole = np.full((n_rows, self.n_features_out_), np.nan, dtype=np.float32)

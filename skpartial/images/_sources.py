@@ -10,10 +10,11 @@ import numpy as np
 import torch
 import torchvision.transforms.v2.functional as F
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from skpartial.exceptions import ImageReadError
-from skpartial.images._decode import as_pixels, read_image
+from skpartial.images._decode import as_pixels, read_image, rgb, same_type
 
 __all__ = ["ImageSource", "as_source", "holds_images"]
 
@@ -50,7 +51,7 @@ class ImageSource(ABC):
 
     def read_rows(self, rows: NDArray[np.int64]) -> Tensor:
         """Several images, shape (b, 3, height, width)."""
-        return torch.stack([self.read(int(row)) for row in rows])
+        return torch.stack(same_type([self.read(int(row)) for row in rows]))
 
     def _resize(self, images: Tensor) -> Tensor:
         if tuple(images.shape[-2:]) == self.size:
@@ -91,8 +92,7 @@ class ArraySource(ImageSource):
         return self._prepare(self.X[torch.from_numpy(rows)] if isinstance(self.X, Tensor) else self.X[rows], "X")
 
     def _prepare(self, images: Any, what: str) -> Tensor:
-        if not isinstance(images, Tensor):
-            images = torch.from_numpy(np.array(images))  # a copy of a few images: memory maps may be read-only
+        images = _tensor(images, what)
         if images.ndim == 3:
             images = images[:, None]
         elif self.channels_last:
@@ -113,12 +113,12 @@ class ItemSource(ImageSource):
             return self._resize(read_image(item, self.size))
         if isinstance(item, bytes):
             raise ImageReadError(f"X[{row}] is a bytes object: pass the path of a file, or an array.")
-        image = torch.as_tensor(np.array(item))
+        image = _tensor(rgb(item, f"X[{row}]") if isinstance(item, Image.Image) else item, f"X[{row}]")
         if image.ndim == 2:
             image = image[None]
         elif image.ndim == 3 and image.shape[2] in _CHANNELS:
             image = image.permute(2, 0, 1)
-        if image.ndim != 3 or image.shape[0] not in _CHANNELS:
+        if image.ndim != 3 or image.shape[0] not in _CHANNELS or not image.numel():
             raise ImageReadError(
                 f"X[{row}] is no image: it has shape {tuple(image.shape)}, not (H, W), (H, W, C) or (C, H, W) with 1, "
                 "3 or 4 channels."
@@ -126,17 +126,34 @@ class ItemSource(ImageSource):
         return self._resize(as_pixels(image, f"X[{row}]").contiguous())
 
 
+def _tensor(numbers: Any, what: str) -> Tensor:
+    if isinstance(numbers, Tensor):
+        return numbers.detach()
+    try:
+        array = np.array(numbers)  # a copy of a few images: memory maps may be read-only
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+    except (TypeError, ValueError) as error:
+        raise ImageReadError(f"{what} is no image, nor the path of one: {error}") from None
+
+
 def _elongation(height: int, width: int) -> float:
     return max(height, width) / min(height, width)
 
 
+def _unframed(X: Any) -> Any:
+    """An array of a Series, or of a DataFrame of one column; anything else as it is."""
+    if not hasattr(X, "iloc"):
+        return X
+    X = np.asarray(X)
+    return X[:, 0] if X.ndim == 2 and X.shape[1] == 1 and X.dtype.kind not in "biufc" else X
+
+
 def holds_images(X: Any) -> bool:
     """Whether X looks like images and not like rows of features."""
+    X = _unframed(X)
     shape = getattr(X, "shape", None)
-    if shape is not None and len(shape) >= 3:
-        return True
-    if shape is not None and len(shape) == 2:
-        return False
+    if shape is not None and len(shape) != 1:
+        return len(shape) >= 3
     first: Any = next(iter(X), None) if isinstance(X, list | tuple) or shape is not None else None
     return isinstance(first, str | os.PathLike) or np.ndim(first) >= 2
 
@@ -162,9 +179,7 @@ def as_source(X: Any, size: tuple[int, int]) -> ImageSource:
     ValueError
         If X is none of these.
     """
-    if hasattr(X, "iloc"):  # a Series, or a DataFrame of one column
-        X = np.asarray(X)
-        X = X[:, 0] if X.ndim == 2 and X.shape[1] == 1 else X
+    X = _unframed(X)
     if isinstance(X, str | bytes | os.PathLike):
         raise ValueError(f"X is a single path, {os.fspath(X)!r}: pass a list of paths.")
     shape = tuple(getattr(X, "shape", ()))

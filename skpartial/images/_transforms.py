@@ -9,12 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["AUGMENTATIONS", "Augment", "Normalize"]
+__all__ = ["AUGMENTATIONS", "Augment", "Normalize", "unit_range"]
 
 AUGMENTATIONS = ("flip", "crop")
 # The share of an image's area that a random crop keeps at least, and its extreme aspect ratios.
 _LEAST_AREA = 0.5
 _ASPECT = 4 / 3
+
+
+def unit_range(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Images of a floating type in [0, 1], from those or from uint8 in [0, 255]."""
+    values = images.to(dtype)
+    return values / 255 if images.dtype == torch.uint8 else values
 
 
 class Normalize(nn.Module):
@@ -31,15 +37,12 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: Any, std: Any) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).reshape(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).reshape(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images of the type of the buffers."""
-        values = images.to(self.mean.dtype)
-        if images.dtype == torch.uint8:
-            values = values / 255
-        return (values - self.mean) / self.std
+        return (unit_range(images, self.mean.dtype) - self.mean) / self.std
 
 
 class Augment(nn.Module):
@@ -49,7 +52,8 @@ class Augment(nn.Module):
     ----------
     kind : {"flip", "crop"} or callable
         Mirror half of the images; besides, keep a random part of at least half of the area, resized to the whole. A
-        callable is applied to one image (3, height, width) at a time, such as a transform of torchvision.transforms.v2.
+        callable is applied to one image (3, height, width) in [0, 1] at a time, such as a transform of
+        torchvision.transforms.v2.
     """
 
     def __init__(self, kind: str | Callable[[Tensor], Tensor]) -> None:

@@ -1,0 +1,110 @@
+"""Feature maps of a fitted network: what its head pools, or what its features are averages of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from skpartial.images._backbones import Network
+from skpartial.images._batches import ImageBatches
+from skpartial.images._sources import as_source
+
+__all__ = ["feature_maps", "visit_maps"]
+
+# Images whose maps are computed at a time.
+_BATCH = 32
+# By how much averages of maps may differ from the features, as a part of the largest: bfloat16 rounds them.
+_TOLERANCE = 0.01
+
+
+class _Averages(TorchFunctionMode):
+    """Notes the last maps (b, C, h, w) that are averaged over all regions while it is active in this thread.
+
+    Networks do so by modules, functions or methods; a hook in the network would see the first of these only.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: Tensor | None = None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if getattr(func, "__name__", "") in ("mean", "adaptive_avg_pool2d") and args:
+            maps = args[0]
+            if maps.ndim == 4 and result.shape[:2] == maps.shape[:2] and result.numel() == result.shape[:2].numel():
+                self.last = maps
+        return result
+
+
+def feature_maps(network: Network, images: Tensor) -> Tensor:
+    """Maps of images: those that the head pools, or those whose averages over the regions are the features.
+
+    Parameters
+    ----------
+    network : Network
+        In evaluation mode; it is left as it is.
+    images : Tensor of shape (b, 3, H, W)
+        Pixels.
+
+    Returns
+    -------
+    Tensor of shape (b, C, h, w)
+        Maps.
+
+    Raises
+    ------
+    ValueError
+        If the features are no averages of maps.
+    """
+    if network.takes_maps:
+        return network.features(images)
+    with _Averages() as averages:
+        features = network.features(images)
+    maps = averages.last
+    # Layers may follow the average: what counts is what comes out.
+    if maps is None or not _are_averages(features, maps.to(features.dtype)):
+        raise ValueError(
+            f"The features of {type(network.body).__name__} are no averages of feature maps, so that a linear head "
+            "scores no regions: use a network that ends in a global average pooling, such as 'resnet50'."
+        )
+    return maps.to(features.dtype)
+
+
+def _are_averages(features: Tensor, maps: Tensor) -> bool:
+    averages = maps.mean((2, 3))
+    if averages.shape != features.shape:
+        return False
+    return bool((averages - features).abs().max() <= _TOLERANCE * features.abs().max())
+
+
+def visit_maps(
+    network: Network, X: Any, visit: Callable[[slice, int, Tensor], None], device: torch.device, n_workers: int
+) -> None:
+    """Compute the maps of all images, batch by batch.
+
+    Parameters
+    ----------
+    network : Network
+        Fitted; it computes on the device and returns to the CPU.
+    X : array of images or sequence of paths
+        n images.
+    visit : callable
+        Called for each batch with its rows, with n, and with its maps on the device.
+    device : torch.device
+        Where to compute.
+    n_workers : int
+        Threads that read images.
+    """
+    batches = ImageBatches(as_source(X, network.image_size), 0, torch.float32, device, n_workers=n_workers)
+    parts = torch.arange(batches.n_rows).split(_BATCH)
+    try:
+        network.to(device).eval()
+        with torch.inference_mode():
+            for rows, images in zip(parts, batches.batches(parts)):
+                visit(slice(int(rows[0]), int(rows[-1]) + 1), batches.n_rows, feature_maps(network, images))
+    finally:
+        network.to("cpu")
