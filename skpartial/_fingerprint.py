@@ -20,23 +20,32 @@ _NEUTRAL = ("checkpoint_dir", "n_jobs", "verbose", "random_state")
 
 def identity(X: Any) -> str:
     """A key of what X holds: of files their paths, sizes and times, of numbers the numbers."""
+    if isinstance(X, torch.Tensor):
+        return _tensor_key(X)
     if hasattr(X, "shape") and len(X.shape) > 1 and getattr(X, "dtype", None) != np.dtype(object):
-        return str(joblib.hash(X.numpy() if isinstance(X, torch.Tensor) else X))
+        return str(joblib.hash(X))
     digest = hashlib.sha256()
     for item in X:
         if isinstance(item, str | os.PathLike):
             path = os.path.abspath(item)
             status = os.stat(path) if os.path.exists(path) else None
             item = (path, None if status is None else (status.st_size, status.st_mtime_ns))
-        digest.update(str(joblib.hash(item)).encode())
+        digest.update((_tensor_key(item) if isinstance(item, torch.Tensor) else str(joblib.hash(item))).encode())
     return digest.hexdigest()
+
+
+def _tensor_key(tensor: torch.Tensor) -> str:
+    """A key of a tensor's numbers, wherever and in whatever type it is; pickles of equal tensors differ."""
+    whole = tensor.detach().cpu().contiguous()
+    content = whole.reshape(-1).view(torch.uint8).numpy().tobytes()
+    return hashlib.sha256(f"{whole.dtype}{tuple(whole.shape)}".encode() + content).hexdigest()
 
 
 def module_key(module: nn.Module) -> str:
     """A key of a module's structure and numbers; pickles of equal modules differ."""
     digest = hashlib.sha256(repr(module).encode())
     for name, tensor in module.state_dict().items():
-        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        digest.update((name + _tensor_key(tensor)).encode())
     return digest.hexdigest()
 
 
@@ -51,7 +60,7 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_canonical(item) for item in value]
     if isinstance(value, torch.Tensor):
-        return value.cpu().numpy()
+        return _tensor_key(value)
     if isinstance(value, torch.device):
         return str(value)
     return value

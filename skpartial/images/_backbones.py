@@ -423,6 +423,7 @@ def load_weights(module: nn.Module, path: Path, name: str) -> None:
     """
     if not path.exists():
         raise ValueError(f"Backbone: the file of weights {str(path)!r} does not exist.")
+    state: Any
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

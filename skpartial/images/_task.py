@@ -102,6 +102,7 @@ class ImageTask:
     def fitted(self, head: nn.Module, parameters: dict[str, NDArray[Any]]) -> Network:
         """A network of its own with the parameters that training found, on the CPU."""
         network = copy.deepcopy(self.network(head)).cpu()
+        network.augment = None  # which predictions have no use for, and which may not pickle
         tensors = {name: torch.as_tensor(value) for name, value in parameters.items()}
         network.load_state_dict(tensors, strict=False)
         return network.eval()
