@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skpartial import heads
 from skpartial._devices import choose_device
+from skpartial._fingerprint import rows_key
 from skpartial._inputs import EncodedTarget, check_features, check_label_names, check_sample_weight, encode_target
 from skpartial._stages import make_stages, solve_stages, state_arrays
 from skpartial._task import (
@@ -150,7 +151,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
         target = encode_target(self, y, matrix=goes_on and not self._binary)
         check_consistent_length(X, target.labels)
         weights = check_sample_weight(sample_weight, X, target)
-        skipped = None
+        n_given, readable, skipped = target.labels.n_rows, None, None
         if images is not None:
             readable, skipped = images.readable(X)
             X, target, weights = take_rows(readable, X, target, weights)
@@ -170,8 +171,9 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
             stages = stages[-1:]
             problem = stages[0].problem
             problem.start = self._parameters() if problem.network is None else state_arrays(self.network_)
-            same_rows = getattr(self, "_state_rows", None) == train.labels.n_rows
-            if same_rows or not any(spec.per_row for spec in problem.loss.state_spec().values()):
+            per_row = any(spec.per_row for spec in problem.loss.state_spec().values())
+            # What was learned of rows is of use for these rows only, in this order.
+            if not per_row or getattr(self, "_state_rows", None) == rows_key(train_X):
                 problem.previous_state = getattr(self, "_loss_state", None)
         self._start_fit(target, problem.features.n_features)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
@@ -183,8 +185,11 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
         self._finish_fit(stages[-1].problem, solution, images)
         if skipped is not None:
             self.skipped_ = skipped
+        if rows is not None or readable is not None:
+            within = np.arange(n_given) if readable is None else readable
+            self.train_rows_ = within if rows is None else within[rows]
         if self.warm_start:
-            self._loss_state, self._state_rows = solution.state, train.labels.n_rows
+            self._loss_state, self._state_rows = solution.state, rows_key(train_X)
         if solution.unfitted.any() and not ambiguous:
             self._warn_unfitted(solution.unfitted)
         context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=metadata, reconstruction_attributes={})
@@ -247,6 +252,11 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
         problem.incremental = True
         if first and not target.binary:
             warn_if_ambiguous(self, problem, stacklevel=3)
+        if problem.loss.traits().scheduled:
+            raise ValueError(
+                f"partial_fit cannot train {problem.loss!r}, which changes from epoch to epoch: a call does not say "
+                "which epoch it belongs to. Use fit."
+            )
         if any(spec.per_row for spec in problem.loss.state_spec().values()):
             raise ValueError(
                 f"partial_fit cannot train {problem.loss!r}, which keeps a state for every training row: use fit."
@@ -307,6 +317,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
             "best_epoch_",
             "network_",
             "skipped_",
+            "train_rows_",
             "_optimizer_state",
             "_loss_state",
             *getattr(self, "_results", ()),

@@ -12,8 +12,10 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
-__all__ = ["fit_fingerprint", "identity", "module_key"]
+__all__ = ["fit_fingerprint", "identity", "module_key", "rows_key"]
 
+# Rows by which a training set is known again.
+_KEY_ROWS = 256
 # Parameters of an estimator that do not change what is trained.
 _NEUTRAL = ("checkpoint_dir", "n_jobs", "verbose", "random_state")
 
@@ -39,6 +41,15 @@ def _tensor_key(tensor: torch.Tensor) -> str:
     whole = tensor.detach().cpu().contiguous()
     content = whole.reshape(-1).view(torch.uint8).numpy().tobytes()
     return hashlib.sha256(f"{whole.dtype}{tuple(whole.shape)}".encode() + content).hexdigest()
+
+
+def rows_key(X: Any) -> str:
+    """A key of which rows these are, in which order: of some hundred of them, evenly spaced."""
+    n_rows = X.shape[0]
+    rows = np.unique(np.linspace(0, n_rows - 1, min(n_rows, _KEY_ROWS)).astype(np.int64))
+    if hasattr(X, "read_rows"):  # images
+        return f"{n_rows} {_tensor_key(X.read_rows(rows[:: max(1, len(rows) // 16)]))}"
+    return f"{n_rows} {identity(X[rows])}"
 
 
 def module_key(module: nn.Module) -> str:

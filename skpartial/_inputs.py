@@ -57,6 +57,8 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, maps: bool 
             f"head={estimator.head!r} takes feature maps of shape (n, C, h, w), but X has {len(shape)} dimensions: "
             "pass maps, or head='linear' for features."
         )
+    if maps and 0 in shape:
+        raise ValueError(f"X has shape {tuple(shape)}: feature maps need at least one row, channel and region.")
     if not maps and len(shape) == 4:
         raise ValueError(
             f"X has 4 dimensions, but head={estimator.head!r} takes features of shape (n, d): average feature maps "

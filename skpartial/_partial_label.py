@@ -53,7 +53,8 @@ class PartialLabelClassifier(BasePartialLabelClassifier):
         Proportion of rows held out, by which the epoch or round with the best mean average precision is chosen. A
         convex loss under the full-batch solver has one round: its score is in `history_`, and nothing is chosen.
     warm_start : bool, default=False
-        Whether `fit` goes on from the coefficients of the last one.
+        Whether `fit` goes on from the coefficients of the last one and, for the same rows in the same order, from what
+        the loss has learned of them.
     device : {"auto", "cpu", "cuda", "cuda:N"} or torch.device, default="auto"
         Where to compute; "auto" is CUDA where there is one.
     precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"
@@ -94,6 +95,9 @@ class PartialLabelClassifier(BasePartialLabelClassifier):
         Rows that could not be read, with what is wrong, with a backbone; empty unless it has ``on_error="skip"``.
     best_epoch_ : int
         The epoch chosen by validation, if there was one.
+    train_rows_ : ndarray of int64
+        Rows of X that were trained on, to which the rows of `label_estimates_` and the like belong, where they are not
+        all of them: with a `validation_fraction`, or with images that were skipped.
     relabeled_ : ndarray or csr_array of int8, shape (n, L)
         Labels as last relabelled, if there was a relabelling.
     n_features_in_ : int

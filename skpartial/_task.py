@@ -171,7 +171,13 @@ def make_problem(
     if held_out is not None:
         validation = Validation(hold(held_out[0]), held_out[1])
         # A held-out set that cannot be scored is told before training, not after the first epoch.
-        validation.score(np.zeros((validation.features.n_rows, target.labels.n_labels)))
+        try:
+            validation.score(np.zeros((validation.features.n_rows, target.labels.n_labels)))
+        except ValueError as error:
+            raise ValueError(
+                "The held-out rows (y_val, or those of validation_fraction) cannot be scored, as no label has both a "
+                "known presence and a known absence there: hold out more rows, or others."
+            ) from error
     class_weight = check_class_weight(estimator.class_weight, target, loss.traits().unknown, sample_weight)
     return Problem(
         features=hold(X),
@@ -303,10 +309,12 @@ def warn_if_ambiguous(estimator: Any, problem: Problem, *, stacklevel: int = 4) 
     """Warn of a matrix without -1 where 0 would be read otherwise than its author may have meant."""
     ambiguous = problem.loss.traits().unknown == "ignored" and not problem.labels.has_absent
     if ambiguous:
+        assumes = estimator._positive_only_reading == "absent"
+        cure = "a loss that assumes absences, such as 'an'" if assumes else "SinglePositiveClassifier or loss='an'"
         warnings.warn(
-            f"y holds no -1, so {type(estimator).__name__} knows of no absence and every label keeps zero weights: 0 "
-            "means unknown. If 0 means absent, pass 2 * y - 1; if only presences were recorded, use "
-            "SinglePositiveClassifier or loss='an'.",
+            f"y holds no -1, so {type(estimator).__name__}(loss={estimator.loss!r}) knows of no absence and every "
+            "label keeps zero weights: 0 means unknown. If 0 means absent, pass 2 * y - 1; if only presences were "
+            f"recorded, use {cure}.",
             AmbiguousLabelsWarning,
             stacklevel=stacklevel,
         )

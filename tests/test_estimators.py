@@ -520,13 +520,14 @@ def test_validation_rows_are_held_out(partial_data):
     X, Y = partial_data
     clf = PartialLabelClassifier(solver=Minibatch(max_epochs=5), validation_fraction=0.25, random_state=3).fit(X, Y)
     assert all(0 <= record["validation_score"] <= 1 for record in clf.history_)
-    rng = np.random.RandomState(3)
-    rng.randint(np.iinfo(np.int32).max)
-    order = rng.permutation(120)
+    seed = np.random.RandomState(3).randint(np.iinfo(np.int32).max)
+    order = np.random.RandomState(seed).permutation(120)
     train, held = np.sort(order[:-30]), np.sort(order[-30:])
     same = PartialLabelClassifier(solver=Minibatch(max_epochs=5), random_state=3)
     same.fit(X[train], Y[train], X_val=X[held], y_val=Y[held])
     np.testing.assert_array_equal(same.coef_, clf.coef_)
+    np.testing.assert_array_equal(clf.train_rows_, train)
+    assert not hasattr(same, "train_rows_")
     # The full-batch solver reports the score of its optimum.
     full = PartialLabelClassifier().fit(X[train], Y[train], X_val=X[held], y_val=Y[held])
     assert full.history_[-1]["validation_score"] == pytest.approx(full.score(X[held], Y[held]))
@@ -638,10 +639,10 @@ def test_importing_is_light():
         ({"validation_fraction": 1.5}, r"validation_fraction must be None or a number in \(0, 1\), got 1.5"),
         ({"validation_fraction": 0.001}, "leaves 120 to train on and 0 to validate on"),
         ({"device": "gpu"}, "device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got 'gpu'"),
-        ({"precision": "bf16"}, "precision must be 'auto', 'float32' or 'float64', got 'bf16'"),
+        ({"precision": "bf16"}, "precision must be 'auto', 'float32' or 'float64' on features, got 'bf16'"),
         ({"store_state": "yes"}, "store_state must be True, False or 'auto'"),
-        ({"backbone": "resnet50"}, "backbone='resnet50' is not supported"),
-        ({"checkpoint_dir": "here"}, "checkpoint_dir is not supported"),
+        ({"backbone": 50}, "backbone must be a name, a torch.nn.Module or a skpartial.images.Backbone, got 50"),
+        ({"checkpoint_dir": 1}, "checkpoint_dir must be None or the path of a folder, got 1"),
         ({"relabeling": "curriculum"}, "relabeling must be None or a skpartial Relabeling"),
         ({"regularizer": 3}, "regularizer must be None or a skpartial Regularizer"),
     ],

@@ -131,6 +131,10 @@ def fit_and_predict(clf, X, Y, X_new, *, converged=False):
 )
 def test_any_problem(problem, loss, solver, alpha, form):
     X, Y = problem
+    if isinstance(loss, PairwiseRanking | WARP | RampWARP) and Y.shape[1] == 1:
+        with pytest.raises(ValueError, match="ranks the labels of a row, but y has one label only"):
+            PartialLabelClassifier(loss).fit(form(X), Y)
+        return
     for Classifier in (PartialLabelClassifier, SinglePositiveClassifier):
         clf = Classifier(loss, solver=solver, alpha=alpha, random_state=0)
         proba = fit_and_predict(clf, form(X), form(Y) if form is sp.csr_array else Y, form(X))

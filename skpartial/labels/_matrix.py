@@ -142,7 +142,8 @@ class LabelMatrix:
         ----------
         Y : array-like, DataFrame or sparse matrix, shape (n, L)
             Values in {-1, 0, 1} of any integer, float or bool dtype (True is present, False unknown). Of a sparse
-            matrix, the stored 1 and -1 are known and everything else is unknown. A LabelMatrix is returned as it is.
+            matrix, the stored 1 and -1 are known and everything else is unknown; masked entries of a masked array are
+            unknown. A LabelMatrix is returned as it is.
         name : str, default="y"
             What error messages call the argument.
 
@@ -164,6 +165,8 @@ class LabelMatrix:
             values = _sparse_values(Y, name)
             cls._check_shape(values.shape, name)
             return cls(values, names)
+        if isinstance(Y, np.ma.MaskedArray):
+            Y = Y.filled(0)  # what is masked is not known
         if hasattr(Y, "detach"):  # a torch tensor, on whichever device
             Y = Y.detach().cpu().numpy()
         array = _dense_values(Y, name)

@@ -49,12 +49,15 @@ class Traits:
         How an unknown entry is read. Under "ignored" a label whose known entries have one sign only cannot be fitted.
     needs_absent : bool, default=False
         Whether training without any known absence is meaningless.
+    scheduled : bool, default=False
+        Whether the loss changes with the epoch, so that it has to be told which one it is.
     """
 
     convex: bool = False
     iterative: bool = False
     unknown: Literal["ignored", "absent", "estimated"] = "estimated"
     needs_absent: bool = False
+    scheduled: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,10 @@ def check_choice(owner: object, name: str, value: object, choices: Sequence[str]
 
 def check_shapes(logits: Tensor, labels: Tensor) -> None:
     """Refuse labels that are not those of the logits."""
+    if not logits.is_floating_point() or logits.ndim != 2:
+        raise ValueError(
+            f"logits must be a floating tensor of shape (n, L), got {logits.dtype} of shape {tuple(logits.shape)}."
+        )
     if logits.shape != labels.shape:
         raise ValueError(f"logits has shape {tuple(logits.shape)}, but labels has shape {tuple(labels.shape)}.")
 

@@ -222,8 +222,7 @@ class EntropyMaximization(EntrywiseLoss):
         Entries
             Values and derivatives.
         """
-        assert block.logits is not None
-        x, eps, unknown = block.logits, self.eps, block.unknown
+        x, eps, unknown = block.needed_logits, self.eps, block.unknown
         p, absent = torch.sigmoid(x), torch.sigmoid(-x)
         # Entropy is the cross-entropy of p with itself.
         value = cross_entropy(x, p, eps).mul_(-self.entropy_weight)
@@ -237,7 +236,8 @@ class EntropyMaximization(EntrywiseLoss):
             target = soft.to(x.dtype).nan_to_num(0.0)
             value = torch.where(chosen, self.pseudo_weight * cross_entropy(x, target, eps), value)
             gradient = torch.where(chosen, self.pseudo_weight * cross_entropy_gradient(x, target, eps), gradient)
-            noted = x.clamp(-_WIDEST, _WIDEST).masked_fill_(~unknown, torch.nan).to(block.state["logits"].dtype)
+            counts = unknown if block.counted is None else unknown & block.counted
+            noted = x.clamp(-_WIDEST, _WIDEST).masked_fill_(~counts, torch.nan).to(block.state["logits"].dtype)
             if block.rows is None:
                 block.state["logits"].copy_(noted)
             else:

@@ -59,6 +59,13 @@ class Block:
         return (self.weights[:, None] if self.weights.ndim == 1 else self.weights) > 0
 
     @property
+    def needed_logits(self) -> Tensor:
+        """The logits, for a rule that looks at them; refuses a block without."""
+        if self.logits is None:
+            raise ValueError("This loss looks at logits: pass them as well, Block(labels, logits).")
+        return self.logits
+
+    @property
     def present(self) -> Tensor:
         """1 where a label is present, else 0; a new tensor of type `dtype`."""
         return (self.labels == 1).to(self.dtype)

@@ -189,7 +189,7 @@ class ExpectingLoss(ClosedFormLoss):
         generator : torch.Generator or None, default=None
             Source of the bootstrap's seed.
         previous : dict of str to Tensor, or None, default=None
-            A state to go on from; a number that it was given is estimated anew.
+            A state to go on from: an estimate that rests on more rows is kept.
 
         Returns
         -------
@@ -203,16 +203,22 @@ class ExpectingLoss(ClosedFormLoss):
         """
         if self.expected_positives != "estimate":
             estimate = ExpectedPositivesEstimate(float(self.expected_positives), float("nan"), float("nan"), 0)
-        elif previous is not None and previous["expected_positives"][3] > 0:
-            return {"expected_positives": previous["expected_positives"].clone()}
         else:
             counts = complete_row_counts(labels)
+            # Of two estimates the one that rests on more rows: these may be one part of a stream.
+            if previous is not None and int(previous["expected_positives"][3]) > len(counts):
+                return {"expected_positives": previous["expected_positives"].clone()}
             if not len(counts):
                 name = type(self).__name__
                 raise ValueError(
                     f"{name}: expected_positives cannot be estimated, because no row of y is fully labelled. Pass the "
                     f"mean number of present labels in a row, such as {name}(expected_positives=2.9), or label a few "
                     "rows in full."
+                )
+            if not counts.any():
+                raise ValueError(
+                    f"{type(self).__name__}: expected_positives cannot be estimated, because none of the {len(counts)} "
+                    "fully labelled rows of y holds a presence. Pass the mean number of present labels in a row."
                 )
             seed = int(torch.randint(1 << 31, (), generator=generator))
             estimate = estimate_expected_positives(counts, seed)

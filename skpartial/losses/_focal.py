@@ -135,9 +135,8 @@ class AsymmetricLoss(EntrywiseLoss):
         Entries
             Values and derivatives.
         """
-        assert block.logits is not None
-        absent = _shifted_absent(block.logits, self.gamma_absent, self.margin)
-        return _choose(block.labels, _shifted_present(block.logits, self.gamma_present), absent, absent)
+        absent = _shifted_absent(block.needed_logits, self.gamma_absent, self.margin)
+        return _choose(block.labels, _shifted_present(block.needed_logits, self.gamma_present), absent, absent)
 
 
 class SelectiveLoss(EntrywiseLoss):
@@ -259,9 +258,9 @@ class SelectiveLoss(EntrywiseLoss):
         Returns
         -------
         dict of str to StateTensor
-            One entry, "class_prior", or none.
+            "class_prior", and "n_known" that they rest on, or nothing.
         """
-        return {"class_prior": StateTensor()} if self._estimates else {}
+        return {"class_prior": StateTensor(), "n_known": StateTensor()} if self._estimates else {}
 
     def init_state(
         self, labels: Tensor, generator: torch.Generator | None = None, previous: State | None = None
@@ -280,12 +279,10 @@ class SelectiveLoss(EntrywiseLoss):
         Returns
         -------
         dict of str to Tensor, or None
-            ``{"class_prior": (L,)}``; None where they are given.
+            ``{"class_prior": (L,), "n_known": ()}``; None where they are given.
         """
         if not self._estimates:
             return None
-        if previous is not None:
-            return {"class_prior": previous["class_prior"].clone()}
         counts = []
         for sign in (1, -1):
             if labels.layout == torch.sparse_csr:
@@ -294,8 +291,13 @@ class SelectiveLoss(EntrywiseLoss):
             else:
                 counts.append((labels == sign).sum(0))
         present, absent = (count.double() for count in counts)
+        n_known = (present + absent).sum()
+        # Of two estimates the one that rests on more entries: these may be one part of a stream.
+        if previous is not None and previous["n_known"].cpu() > n_known.cpu():
+            return {name: tensor.clone() for name, tensor in previous.items() if name in self.state_spec()}
         both = (present > 0) & (absent > 0)
-        return {"class_prior": torch.where(both, present / (present + absent).clamp(min=1), 0.0)}
+        prior = torch.where(both, present / (present + absent).clamp(min=1), 0.0)
+        return {"class_prior": prior, "n_known": n_known}
 
     def fitted_attributes(self, state: State | None, training: TrainingSet | None = None) -> dict[str, Any]:
         """The priors of the labels.
@@ -329,7 +331,6 @@ class SelectiveLoss(EntrywiseLoss):
         Tensor of bool, shape (n, L)
             Unknown ones of common labels, and of the largest logits.
         """
-        assert block.logits is not None
         unknown, counted = block.unknown, block.counted
         n_rows: float = len(unknown)
         if counted is not None:
@@ -339,11 +340,11 @@ class SelectiveLoss(EntrywiseLoss):
         each = min(5.0, unknown.shape[1] / 16) if self.n_ignored == "auto" else float(self.n_ignored)
         k = min(int(round(each * n_rows, 9)), int(unknown.sum()))
         if k:
-            logits = block.logits.masked_fill(~unknown, -torch.inf)
+            logits = block.needed_logits.masked_fill(~unknown, -torch.inf)
             ignored |= logits >= logits.flatten().topk(k, sorted=False).values.min()
         prior = None if block.state is None else block.state["class_prior"]
         if prior is None and not self._estimates:
-            prior = torch.as_tensor(np.asarray(self.class_prior, dtype=np.float64))
+            prior = torch.tensor(np.asarray(self.class_prior, dtype=np.float64).tolist(), dtype=torch.float64)
         if prior is not None:
             ignored |= (prior > self.prior_threshold).to(unknown.device)
         return ignored & unknown
@@ -361,8 +362,7 @@ class SelectiveLoss(EntrywiseLoss):
         Entries
             Values and derivatives.
         """
-        assert block.logits is not None
-        x = block.logits
+        x = block.needed_logits
         terms = _choose(
             block.labels,
             _shifted_present(x, self.gamma_present),
@@ -454,8 +454,7 @@ class Hill(EntrywiseLoss):
         Entries
             Values and derivatives.
         """
-        assert block.logits is not None
-        x = block.logits
+        x = block.needed_logits
         p = torch.sigmoid(x)
         hill = Entries((self.peak - p) * p**2, p**2 * torch.sigmoid(-x) * (2 * self.peak - 3 * p))
         return _choose(block.labels, _focal_present(x - self.margin, 2.0), Entries(F.softplus(x), p), hill)
@@ -516,7 +515,7 @@ class SPLC(EntrywiseLoss):
         Traits
             What solvers ask for.
         """
-        return Traits(unknown="absent")
+        return Traits(unknown="absent", scheduled=True)
 
     def check(self, labels: LabelMatrix | None = None) -> None:
         """Refuse hyperparameters out of range.
@@ -550,8 +549,7 @@ class SPLC(EntrywiseLoss):
         Entries
             Values and derivatives.
         """
-        assert block.logits is not None
-        x = block.logits
+        x = block.needed_logits
         present = _focal_present(x - self.margin, self.gamma)
         # By symmetry: an absence at x is a presence at -x.
         unknown = _focal_present(-x, self.gamma)

@@ -143,8 +143,8 @@ class Estimator(ABC):
     def start(self, labels: Tensor, generator: torch.Generator | None) -> State:
         """Parameters for a training set whose labels (N, L) are dense, or sparse CSR."""
 
-    def resume(self, previous: State) -> State:
-        """Parameters from those of an earlier stage of training."""
+    def resume(self, previous: State, labels: Tensor) -> State:
+        """Parameters from those of an earlier stage of training, on labels of which more may be known by now."""
         return {name: previous[name].detach().clone() for name in self.spec()}
 
     @abstractmethod
@@ -179,9 +179,11 @@ class Table(Estimator):
         logits[dense == -1] = -KNOWN_LOGIT
         return {"estimate_logits": logits.to(self.dtype)}
 
-    def resume(self, previous: State) -> State:
-        """Parameters from an earlier stage of training."""
+    def resume(self, previous: State, labels: Tensor) -> State:
+        """Estimates from an earlier stage of training; one that turned out to be wrong starts again from its label."""
         clipped = previous["estimate_logits"].detach().clamp(-_CLIPPED_LOGIT, _CLIPPED_LOGIT)
+        known = (labels.to_dense() if labels.layout == torch.sparse_csr else labels).to(clipped)
+        clipped = torch.where(known * clipped < 0, KNOWN_LOGIT * known, clipped)
         return {"estimate_logits": clipped.to(self.dtype, copy=True)}
 
     def forward(self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor, penalty: CountPenalty) -> Rows:

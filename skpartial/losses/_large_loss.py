@@ -109,7 +109,7 @@ class LargeLoss(PointwiseLoss):
         Traits
             What solvers ask for.
         """
-        return Traits(iterative=self.eps == 0, unknown="absent")
+        return Traits(iterative=self.eps == 0, unknown="absent", scheduled=True)
 
     def check(self, labels: LabelMatrix | None = None) -> None:
         """Refuse hyperparameters out of range.
@@ -209,12 +209,13 @@ class LargeLoss(PointwiseLoss):
 
     def _large(self, block: Block, unknown: Tensor) -> tuple[Tensor, Tensor]:
         """Which unknown entries are modified in this step, and which of them for good."""
-        assert block.logits is not None
         if block.counted is not None:
             unknown = unknown & block.counted
         if self.threshold == "absolute":
             limit = max(self.initial_threshold - block.epoch * self.delta, 0.0)
-            large = unknown & (cross_entropy(block.logits, torch.zeros_like(block.logits), self.eps) > limit)
+            large = unknown & (
+                cross_entropy(block.needed_logits, torch.zeros_like(block.needed_logits), self.eps) > limit
+            )
             return large, large
         counted = block.counted
         n_entries = unknown.numel() if counted is None else int(counted.expand_as(unknown).sum())
@@ -224,7 +225,7 @@ class LargeLoss(PointwiseLoss):
             nothing = torch.zeros_like(unknown)
             return nothing, nothing
         # The loss of an assumed absence rises with the logit, and the logit does not saturate.
-        logits = block.logits.masked_fill(~unknown, -math.inf)
+        logits = block.needed_logits.masked_fill(~unknown, -math.inf)
         kth = logits.flatten().topk(k, sorted=False).values.min()
         large = unknown & (logits >= kth)
         return large, large & (logits > kth) if self.strict else large

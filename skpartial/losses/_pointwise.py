@@ -97,10 +97,9 @@ class PointwiseLoss(EntrywiseLoss):
         Entries
             The weighted cross-entropy of every entry, and its derivative.
         """
-        assert block.logits is not None
         target, weight = self.targets(block)
-        value = cross_entropy(block.logits, target, self.eps)
-        gradient = cross_entropy_gradient(block.logits, target, self.eps)
+        value = cross_entropy(block.needed_logits, target, self.eps)
+        gradient = cross_entropy_gradient(block.needed_logits, target, self.eps)
         if weight is None:
             return Entries(value, gradient)
         return Entries(value.mul_(weight), gradient.mul_(weight))

@@ -198,6 +198,10 @@ class _RankingLoss(ClosedFormLoss):
             Naming the parameter and its value.
         """
         check_choice(self, "unknown", self.unknown, ("absent", "ignore"))
+        if labels is not None and labels.n_labels < 2:
+            raise ValueError(
+                f"{type(self).__name__} ranks the labels of a row, but y has one label only: use 'bce' or 'an'."
+            )
         super().check(labels)
 
 

@@ -87,7 +87,7 @@ class GeneralizedRobust(EntrywiseLoss):
         Traits
             What solvers ask for.
         """
-        return Traits(unknown="estimated")
+        return Traits(unknown="estimated", scheduled=True)
 
     def check(self, labels: LabelMatrix | None = None) -> None:
         """Refuse hyperparameters out of range.
@@ -135,8 +135,7 @@ class GeneralizedRobust(EntrywiseLoss):
         Entries
             Values and derivatives.
         """
-        assert block.logits is not None
-        x, (q2, q3) = block.logits, self.exponents
+        x, (q2, q3) = block.needed_logits, self.exponents
         w, b, mu, sigma = (self._now(pair, block.epoch) for pair in (self.slope, self.bias, self.center, self.width))
         p, absent = torch.sigmoid(x), torch.sigmoid(-x)
         K = torch.sigmoid(w * p + b)

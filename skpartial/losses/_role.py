@@ -154,11 +154,12 @@ class ROLE(ExpectingLoss):
             return
         needed = self._estimator.n_bytes(labels.n_rows, labels.n_labels)
         if needed > self.max_bytes:
+            cure = "Use estimator='factorized' or 'network'" if self.estimator == "table" else "Lower rank"
             size = f"{needed / 1e9:.3g} GB" if needed >= 1e8 else f"{needed / 1e6:.3g} MB"
             raise ValueError(
                 f"ROLE(estimator={self.estimator!r}, storage={self.storage!r}) needs {size} for the "
                 f"estimates of {labels.n_rows} x {labels.n_labels} labels and their optimiser, more than "
-                f"max_bytes={self.max_bytes:g}. Use estimator='factorized' or 'network', or raise max_bytes."
+                f"max_bytes={self.max_bytes:g}. {cure}, or raise max_bytes."
             )
 
     def state_spec(self) -> dict[str, StateTensor]:
@@ -194,7 +195,7 @@ class ROLE(ExpectingLoss):
         estimator = self._estimator
         if previous is None or not set(estimator.spec()) <= set(previous):
             return {**expected, **estimator.start(labels, generator)}
-        return {**expected, **estimator.resume(previous)}
+        return {**expected, **estimator.resume(previous, labels)}
 
     def fitted_attributes(self, state: State | None, training: TrainingSet | None = None) -> dict[str, Any]:
         """The label estimates, and the number of presences.

@@ -17,6 +17,9 @@ from skpartial.solvers._rounds import ConvexRounds
 
 __all__ = ["FullBatch"]
 
+# A gap of this size is none of rounding: without a penalty, labels that separate the rows have no optimum.
+_NO_OPTIMUM = 1e-2
+
 
 class FullBatch(Solver):
     r"""Solve all labels together, on features that stay in memory.
@@ -176,7 +179,7 @@ class FullBatch(Solver):
         gap = float(outcome.gap[outcome.unconverged].max())
         total = len(outcome.gap)
         dtype = str(problem.dtype).removeprefix("torch.")
-        if wrong == few:
+        if wrong == few and (problem.alpha > 0 or gap < _NO_OPTIMUM):
             message = (
                 f"{few} of {total} labels are as close to their optimum as {dtype} allows (relative gap up to "
                 f"{gap:.1e}, tol={self.tol:g}). Standardise the features, or pass them in float64."
@@ -186,4 +189,4 @@ class FullBatch(Solver):
                 f"{few} of {total} labels did not converge in max_iter={self.max_iter} steps (relative gap up to "
                 f"{gap:.1e}, tol={self.tol:g}). Increase alpha or max_iter."
             )
-        warnings.warn(message, ConvergenceWarning, stacklevel=5)
+        warnings.warn(message, ConvergenceWarning, stacklevel=6)

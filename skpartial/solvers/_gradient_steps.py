@@ -88,7 +88,13 @@ class _Labels:
         self.prior: Tensor | None = None
         self.mean_weight = total_weight(problem.weights, self.source) / (labels.n_rows * labels.n_labels)
         rule = starting_rule(problem.loss)
-        if rule is not None:
+        if rule is None:
+            # Of what nothing is known nothing is learned, whatever a loss makes of unknown entries.
+            known = torch.as_tensor(np.asarray(labels.count(axis=0)), device=problem.device)
+            self.unfitted = known == 0
+            assumed = labels.n_rows if problem.loss.traits().unknown == "absent" else 0
+            self.prior = torch.where(self.unfitted, -math.log(2 * assumed + 1), 0.0)
+        else:
             targets = FoldedTargets(problem, rule, self.source, state=state, epoch=problem.first_epoch)
             self.unfitted, self.prior = prior_intercepts(*target_masses(targets))
 

@@ -228,7 +228,7 @@ class Minibatch(Solver):
             warnings.warn(
                 f"Training did not stop improving within max_epochs={plan.max_epochs}: raise solver__max_epochs.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         return solution
 

@@ -211,11 +211,22 @@ class TestFit:
         again = clf.set_params(warm_start=False).fit(X, Z).corrected_labels_
         np.testing.assert_array_equal(again, Z)
 
-    def test_partial_fit_is_refused_only_where_labels_are_kept(self, scenes):
+    @pytest.mark.parametrize("scheme", SCHEMES)
+    def test_partial_fit_is_refused(self, scheme, scenes):
+        """Each call would count as an epoch, until everything was modified."""
         X, _, Z = scenes
-        with pytest.raises(ValueError, match="keeps a state for every training row"):
-            SinglePositiveClassifier(LargeLoss("correct_permanently")).partial_fit(X, Z)
-        SinglePositiveClassifier(LargeLoss("correct")).partial_fit(X, Z)
+        with pytest.raises(ValueError, match="changes from epoch to epoch: a call does not say which"):
+            SinglePositiveClassifier(LargeLoss(scheme)).partial_fit(X, Z)
+
+    def test_warm_start_knows_its_rows(self, scenes):
+        """Corrections belong to rows: after a shuffle they are made anew, and not handed to others."""
+        X, _, Z = scenes
+        loss = LargeLoss("correct_permanently", delta=0.02)
+        clf = SinglePositiveClassifier(loss, solver=Minibatch(max_epochs=3), warm_start=True, random_state=0)
+        clf.fit(X, Z)
+        order = np.random.default_rng(0).permutation(len(X))
+        shuffled = clf.set_params(solver__max_epochs=1).fit(X[order], Z[order]).corrected_labels_
+        np.testing.assert_array_equal(shuffled, Z[order])
 
 
 class TestHandOver:

@@ -236,6 +236,7 @@ class TestHandOver:
         assert first["expected_positives"][0] == 1.5
         again = loss.init_state(torch.zeros(2, 3), previous=first)
         assert torch.equal(again["expected_positives"], first["expected_positives"])
+        assert loss.init_state(labels[:2], previous=first)["expected_positives"][3] == 2  # as good: of these rows
         given_before = ExpectedPositives(2.5).init_state(labels)
         anew = loss.init_state(labels, torch.Generator().manual_seed(0), given_before)
         assert anew["expected_positives"][0] == 1.5
@@ -250,10 +251,18 @@ class TestHandOver:
         clf.partial_fit(X[40:], Y[40:])
         assert clf.expected_positives_.value == k
 
-    def test_resuming_clips_the_table(self):
-        """A stage begins within the probabilities 1e-5 and 1 - 1e-5."""
-        state = ROLE(2).init_state(torch.zeros(1, 2), previous={"estimate_logits": torch.tensor([[30.0, -2.0]])})
-        assert state["estimate_logits"][0].tolist() == pytest.approx([np.log(99999), -2.0], abs=1e-4)
+    def test_a_few_rows_without_presences_are_no_estimate(self):
+        labels = torch.tensor([[-1, -1], [0, 1]])
+        with pytest.raises(ValueError, match="none of the 1 fully labelled rows of y holds a presence"):
+            ExpectedPositives().init_state(labels)
+
+    def test_resuming_clips_the_table_and_believes_labels(self):
+        """A stage begins within the probabilities 1e-5 and 1 - 1e-5, and not against what has become known."""
+        labels = torch.tensor([[0, 0, 1, 1, -1]])
+        previous = {"estimate_logits": torch.tensor([[30.0, -2.0, -3.0, 2.0, 1.0]])}
+        state = ROLE(2).init_state(labels, previous=previous)
+        expected = [np.log(99999), -2.0, np.log(199), 2.0, -np.log(199)]
+        assert state["estimate_logits"][0].tolist() == pytest.approx(expected, abs=1e-4)
 
     def test_storage_is_what_was_asked_for(self):
         labels = torch.zeros(50, 40)
