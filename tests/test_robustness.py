@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 
@@ -131,10 +131,8 @@ def fit_and_predict(clf, X, Y, X_new, *, converged=False):
 )
 def test_any_problem(problem, loss, solver, alpha, form):
     X, Y = problem
-    if isinstance(loss, PairwiseRanking | WARP | RampWARP) and Y.shape[1] == 1:
-        with pytest.raises(ValueError, match="ranks the labels of a row, but y has one label only"):
-            PartialLabelClassifier(loss).fit(form(X), Y)
-        return
+    # One label has no ranks: such a y is refused, which has its own test.
+    assume(Y.shape[1] > 1 or not isinstance(loss, PairwiseRanking | WARP | RampWARP))
     for Classifier in (PartialLabelClassifier, SinglePositiveClassifier):
         clf = Classifier(loss, solver=solver, alpha=alpha, random_state=0)
         proba = fit_and_predict(clf, form(X), form(Y) if form is sp.csr_array else Y, form(X))

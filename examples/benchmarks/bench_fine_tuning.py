@@ -8,7 +8,8 @@ linear probe on frozen features, fine-tuning everything from the pretrained netw
 the published grid and not searched; `--learning-rate` names another.
 
 The papers train ten epochs of 448 x 448 images on a GPU. On two CPU cores that takes days: the defaults are smaller,
-and the first lines of the output say so.
+and the first lines of the output say so. Images smaller than those that a network was trained on have other statistics:
+batch norms that adapt to them in a few epochs leave the head behind that was trained before (`--batch-norm train`).
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ def main() -> None:
     parser.add_argument(
         "--learning-rate", type=float, default=1e-4, help="of the network; the head's is ten times that"
     )
+    parser.add_argument("--batch-norm", default="frozen", choices=["train", "frozen"])
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--n-jobs", type=int, default=1, help="threads that read images")
@@ -94,7 +96,8 @@ def main() -> None:
         images, Y = images[:: len(Y) // 100], Y[:: len(Y) // 100]  # type: ignore[index]
     print(
         f"{arguments.image_size} x {arguments.image_size} pixels, {arguments.epochs} epochs, "
-        f"{arguments.precision} precision, {arguments.threads} threads"
+        f"learning rate {arguments.learning_rate:g}, batch norms {arguments.batch_norm}, {arguments.precision} precision, "
+        f"{arguments.threads} threads"
     )
     print(f"{'loss':10s} {'trained':12s} " + " ".join(f"seed {seed}" for seed in range(arguments.seeds)))
     with limit_threads(arguments.threads):
@@ -119,7 +122,12 @@ def main() -> None:
                             model = nn.Sequential(*list(torchvision.models.resnet18(weights=None).children())[:6])
                     else:
                         model = network
-                    backbone = Backbone(model, finetune=way, image_size=arguments.image_size)
+                    backbone = Backbone(
+                        model,
+                        finetune=way,
+                        image_size=arguments.image_size,
+                        batch_norm="train" if network is None else arguments.batch_norm,
+                    )
                     solver: object = "auto"
                     if way != "head":
                         rate = 1e-3 if network is None else arguments.learning_rate

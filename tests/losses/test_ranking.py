@@ -511,3 +511,17 @@ def test_ranks_are_among_the_labels_that_count():
     exact = WARP(rank="exact", unknown="ignore")(logits, labels)
     assert float(value / exact) == pytest.approx(weight / harmonic[2])
     assert float(exact) == pytest.approx(harmonic[2] * hinges / 9)
+
+
+@pytest.mark.parametrize("loss", [PairwiseRanking(), WARP(), RampWARP()], ids=repr)
+def test_one_label_has_no_ranks(loss):
+    X, y = np.arange(6.0)[:, None], np.array([[-1], [1], [-1], [1], [1], [-1]])
+    for labels in (y, y[:, 0]):
+        with pytest.raises(ValueError, match="ranks the labels of a row, but y has one label only"):
+            PartialLabelClassifier(loss).fit(X, labels)
+
+
+def test_whole_numbers_are_no_logits():
+    for loss in (PairwiseRanking(), WARP(), RampWARP()):
+        with pytest.raises(ValueError, match=r"logits must be a floating tensor of shape \(n, L\), got torch.int64"):
+            loss(torch.tensor([[2, -1, 0]]), torch.tensor([[1, 0, -1]]))
