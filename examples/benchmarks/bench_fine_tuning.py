@@ -96,8 +96,8 @@ def main() -> None:
         images, Y = images[:: len(Y) // 100], Y[:: len(Y) // 100]  # type: ignore[index]
     print(
         f"{arguments.image_size} x {arguments.image_size} pixels, {arguments.epochs} epochs, "
-        f"learning rate {arguments.learning_rate:g}, batch norms {arguments.batch_norm}, {arguments.precision} precision, "
-        f"{arguments.threads} threads"
+        f"learning rate {arguments.learning_rate:g}, batch norms {arguments.batch_norm}, "
+        f"{arguments.precision} precision, {arguments.threads} threads"
     )
     print(f"{'loss':10s} {'trained':12s} " + " ".join(f"seed {seed}" for seed in range(arguments.seeds)))
     with limit_threads(arguments.threads):

@@ -1,0 +1,188 @@
+"""What a fitted estimator answers: scores, probabilities, labels, and how good they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import scipy.special
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score
+from sklearn.utils.validation import check_is_fitted
+
+from skpartial import heads
+from skpartial._devices import choose_device
+from skpartial._inputs import check_features, check_label_names
+from skpartial._task import predict_images
+from skpartial.labels import LabelMatrix
+from skpartial.metrics import mean_average_precision
+from skpartial.solvers._features import as_features, compute_dtype
+from skpartial.solvers._problem import predict_logits
+
+__all__ = ["Predictions"]
+
+
+class Predictions:
+    """Shared part of the classifiers: everything that leaves the fitted state as it is."""
+
+    device: Any
+    precision: str
+    classes_: NDArray[Any]
+    label_names_: NDArray[Any]
+    head_parameters_: dict[str, Any] | None
+    coef_: NDArray[Any]
+    intercept_: NDArray[Any]
+    _binary: bool
+    _head: heads.Head
+    _fitted_shape: tuple[int, int]
+
+    #: How validation and `score` read unknown entries of labels that hold no known absence.
+    _positive_only_reading: ClassVar[Literal["ignore", "absent"]] = "ignore"
+
+    def decision_function(self, X: Any) -> NDArray[Any]:
+        """Logits: above 0 a label is predicted to be present.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n, L), or (n,) after a fit on 1-D y
+            Always a NumPy array, whatever X was.
+        """
+        logits = self._logits(X)
+        return logits[:, 0] if self._binary else logits
+
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """Probabilities of presence.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n, L), or (n, 2) after a fit on 1-D y
+            Within the open interval (0, 1). After 1-D y the columns are the two classes.
+        """
+        logits = self._logits(X)
+        if self._binary:
+            logits = np.column_stack([-logits[:, 0], logits[:, 0]])
+        limits = np.finfo(logits.dtype)
+        return np.clip(scipy.special.expit(logits), limits.tiny, 1 - limits.epsneg)
+
+    def predict_log_proba(self, X: Any) -> NDArray[Any]:
+        """Logarithms of the probabilities of presence.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n, L), or (n, 2) after a fit on 1-D y
+            Finite.
+        """
+        return np.log(self.predict_proba(X))
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predicted labels.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d)
+            Features.
+
+        Returns
+        -------
+        ndarray of int64, shape (n, L), or of classes, shape (n,), after a fit on 1-D y
+            1 where the probability is above one half, else 0: an indicator matrix, which every metric of scikit-learn
+            reads right, unlike one of 1 and -1.
+        """
+        present = self._logits(X) > 0
+        if self._binary:
+            return np.asarray(self.classes_[present[:, 0].astype(np.int64)])
+        return present.astype(np.int64)
+
+    def score(self, X: Any, y: Any) -> float:
+        """Mean average precision over known entries; accuracy for 1-D y.
+
+        It takes no `sample_weight`, so that searches which train with one can score: average precision here is
+        unweighted.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d)
+            Features.
+        y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
+            Labels in {-1, 0, 1}. A label without both a known presence and a known absence is left out.
+
+        Returns
+        -------
+        float
+            In [0, 1].
+
+        Raises
+        ------
+        ValueError
+            If no label can be scored, or the labels are not those of the fit.
+        """
+        check_is_fitted(self)
+        if self._binary:
+            return float(accuracy_score(y, self.predict(X)))
+        labels = LabelMatrix.encode(y)
+        check_label_names(self.label_names_, labels.names, "y")
+        return self._scorer(labels)(self.decision_function(X))
+
+    def _scorer(self, labels: LabelMatrix) -> Callable[[NDArray[Any]], float]:
+        """From logits to their mean average precision on these labels."""
+        reading = "ignore" if labels.has_absent else self._positive_only_reading
+        if reading == "ignore" and not labels.has_absent:
+            raise ValueError(
+                "Labels without any known absence (-1) cannot be scored over known entries: every ranking of them is "
+                "perfect. If 0 means absent, pass 2 * y - 1; if only presences were recorded, use "
+                "SinglePositiveClassifier, or skpartial.metrics.mean_average_precision_unknown_absent_scorer."
+            )
+        return lambda logits: float(mean_average_precision(labels, logits, unknown=reading))
+
+    def _logits(self, X: Any) -> NDArray[Any]:
+        check_is_fitted(self)
+        if hasattr(self, "network_"):
+            return predict_images(self, X)
+        X = check_features(self, X, reset=False, maps=self._head.takes_maps)
+        device = choose_device(self.device, X, predicting=True)
+        parameters = self._parameters()
+        dtype = compute_dtype(X, self.precision)
+        if self.head_parameters_ is None:
+            weight, bias = (torch.as_tensor(parameters[name]) for name in ("weight", "bias"))
+            dtype = torch.promote_types(dtype, weight.dtype)
+            # One pass over X: by the chunk where it would have to be converted or moved, else in place.
+            features = as_features(X, dtype=dtype, device=device, max_resident_bytes=0)
+            logits = features.forward(weight.to(device, dtype)).T + bias.to(device, dtype)
+        else:
+            tensors = {name: torch.as_tensor(value) for name, value in parameters.items()}
+            dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), dtype)
+            with torch.random.fork_rng(devices=[]):
+                module = self._head.build(*self._fitted_shape).to(dtype)
+            module.load_state_dict(tensors)
+            features = as_features(X, dtype=dtype, device=device, max_resident_bytes=0)
+            logits = predict_logits(module.to(device=device, dtype=dtype), features)
+        array: NDArray[Any] = logits.cpu().numpy()
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"X holds values so large that predictions overflow {array.dtype}: scale them as the training features "
+                "were."
+            )
+        return array
+
+    def _parameters(self) -> dict[str, Any]:
+        if self.head_parameters_ is None:
+            return {"weight": self.coef_, "bias": self.intercept_}
+        parameters: dict[str, Any] = self.head_parameters_
+        return parameters
