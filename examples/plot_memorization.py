@@ -46,24 +46,42 @@ print(f"{truly_present.sum() / (Y == 0).sum():.0%} of the assumed absences are f
 # %%
 # Epoch by epoch
 # --------------
-# ``partial_fit`` trains one epoch, and goes on counting, so that the share of rejected entries grows as in ``fit``.
-# The loss of an assumed absence with logit x is ``log(1 + exp(x))``.
+# A callback sees the classifier after every epoch. The loss of an assumed absence with logit x is ``log(1 + exp(x))``.
+
+
+class Watch:
+    """Notes the mean loss of true and of false absences, and the test score."""
+
+    def __init__(self):
+        self.rows = []
+
+    def setup(self, estimator, context):
+        """Nothing to do before a fit."""
+
+    def teardown(self, estimator, context):
+        """Nothing to do after one."""
+
+    def on_fit_task_begin(self, estimator, context):
+        """Nothing to do before an epoch."""
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+        """Look at the classifier as it is now."""
+        if context.task_name == "epoch":
+            cost = np.logaddexp(0, fitted_estimator.decision_function(X))
+            score = fitted_estimator.score(X_test, test.target)
+            self.rows.append((cost[truly_absent].mean(), cost[truly_present].mean(), score))
+
+
 losses = {
     "assume absent (AN)": "an",
     "reject large losses (LL-R)": LargeLoss("reject", delta=0.008),
 }
 curves = {}
 for name, loss in losses.items():
-    solver = Minibatch(learning_rate=1 / N_FEATURES, batch_size=16)
-    clf = SinglePositiveClassifier(loss, alpha=0, solver=solver, random_state=0)
-    epochs = []
-    for _ in range(N_EPOCHS):
-        clf.partial_fit(X, Y)
-        loss_if_absent = np.logaddexp(0, clf.decision_function(X))
-        epochs.append(
-            (loss_if_absent[truly_absent].mean(), loss_if_absent[truly_present].mean(), clf.score(X_test, test.target))
-        )
-    curves[name] = np.array(epochs)
+    solver = Minibatch(learning_rate=1 / N_FEATURES, batch_size=16, max_epochs=N_EPOCHS)
+    watch = Watch()
+    SinglePositiveClassifier(loss, alpha=0, solver=solver, random_state=0).set_callbacks(watch).fit(X, Y)
+    curves[name] = np.array(watch.rows)
     scores = curves[name][:, 2]
     print(f"{name}: mean average precision {scores.max():.3f} at best, {scores[-1]:.3f} in the end")
 
