@@ -192,7 +192,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         """Train for one epoch on a batch of rows, going on from what was fitted before.
 
         Minibatch steps are taken, with the settings of `solver` where it is a `Minibatch`; the optimiser's moments
-        live until the next `fit` and are not pickled.
+        live until the next `fit` and are not pickled. `validation_fraction` plays no part.
 
         Parameters
         ----------
@@ -209,8 +209,8 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         Raises
         ------
         ValueError
-            As in `fit`; also if the labels do not match those of earlier calls, or the loss keeps a state for every
-            row, which later batches could not find.
+            As in `fit`; also if the labels do not match those of earlier calls, if the loss keeps a state for every
+            row, which later batches could not find, or if it follows a schedule of epochs, which a call is not.
         """
         if self.backbone is not None:
             raise ValueError("partial_fit trains heads on features: with a backbone use fit and warm_start=True.")

@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--n-jobs", type=int, default=1, help="threads that read images")
+    parser.add_argument("--losses", nargs="+", default=["AN", "AN-LS", "ROLE", "LL-Ct"])
     parser.add_argument("--ways", nargs="+", default=["head", "all", "linear_init"])
     arguments = parser.parse_args()
     images: object
@@ -101,7 +102,7 @@ def main() -> None:
     )
     print(f"{'loss':10s} {'trained':12s} " + " ".join(f"seed {seed}" for seed in range(arguments.seeds)))
     with limit_threads(arguments.threads):
-        for name in ("AN", "AN-LS", "ROLE", "LL-Ct"):
+        for name in arguments.losses:
             for way in arguments.ways:
                 found, begun = [], time.perf_counter()
                 for seed in range(arguments.seeds):
