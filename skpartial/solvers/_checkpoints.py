@@ -37,13 +37,18 @@ class Checkpoint:
     ----------
     path : Path
         The file.
+    seed : int
+        Of the fit, noted beside it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, seed: int) -> None:
+        self.path, self.seed = path, seed
 
     def save(self, content: dict[str, Any]) -> None:
         """Replace the file, whole or not at all."""
+        settings = self.path.parent / _SETTINGS
+        if not settings.exists():
+            _replace(settings, lambda file: file.write(json.dumps({"seed": self.seed}).encode()))
         _replace(self.path, lambda file: torch.save(content, file))
 
     def load(self) -> dict[str, Any] | None:
@@ -74,24 +79,25 @@ class CheckpointFolder:
 
     def __init__(self, directory: str | os.PathLike[str], fingerprint: str) -> None:
         self.path = Path(directory) / fingerprint
+        self._seed = 0
 
     def seed(self, proposed: int) -> int:
-        """The seed that the fit began with, or the proposed one, noted, if it begins now."""
+        """The seed that the fit began with, or the proposed one if it begins now."""
         path = self.path / _SETTINGS
         if path.exists():
             try:
-                return int(json.loads(path.read_text(encoding="utf-8"))["seed"])
+                proposed = int(json.loads(path.read_text(encoding="utf-8"))["seed"])
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
                     f"The checkpoint {str(path)!r} is damaged ({type(error).__name__}): delete its folder to start "
                     "this fit afresh."
                 ) from error
-        _replace(path, lambda file: file.write(json.dumps({"seed": proposed}).encode()))
+        self._seed = proposed
         return proposed
 
     def stage(self, name: str) -> Checkpoint:
         """The checkpoint of a stage."""
-        return Checkpoint(self.path / f"{name}.pt")
+        return Checkpoint(self.path / f"{name}.pt", self._seed)
 
     def remove(self) -> None:
         """Remove the folder of a fit that has ended."""

@@ -185,6 +185,8 @@ def train(
         vars(best).update(saved["best"])
         vars(progress).update(saved["progress"])
         kept, first = saved["kept"], saved["epoch"] + 1
+        if kept is not None and kept["state"] is not None:
+            kept["state"] = {name: tensor.to(problem.device) for name, tensor in kept["state"].items()}
     for epoch in range(first, problem.first_epoch + n_epochs):
         if log.stopped:
             break

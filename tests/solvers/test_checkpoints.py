@@ -209,6 +209,14 @@ def test_a_damaged_checkpoint_is_refused(partial_data, killed, tmp_path, damage)
     clf.fit(X, Y)
 
 
+def test_a_fit_that_is_refused_leaves_nothing(partial_data, tmp_path):
+    X, Y = partial_data
+    for wrong in ({"alpha": -1}, {"loss": "bce"}, {"loss": LargeLoss(delta=-1)}):
+        with pytest.raises(ValueError):
+            PartialLabelClassifier(checkpoint_dir=tmp_path, **wrong).fit(X, Y)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_refusals(partial_data, tmp_path):
     X, Y = partial_data
     with pytest.raises(ValueError, match="checkpoint_dir must be None or the path of a folder, got 3"):
