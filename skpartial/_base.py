@@ -103,9 +103,10 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         Parameters
         ----------
         X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d), or maps of shape (n, C, h, w)
-            Features, or feature maps for a head that pools them. Memory maps and tensors, on the CPU or on CUDA, are
-            used where they are; float64 (and integers that float32 cannot hold) are computed in float64, everything
-            else in float32.
+            Features, or feature maps for a head that pools them; with a backbone images, as arrays, tensors, paths or
+            whatever gives them by row (see :class:`skpartial.images.Backbone`). Memory maps and tensors, on the CPU or
+            on CUDA, are used where they are; float64 (and integers that float32 cannot hold) are computed in float64,
+            everything else in float32.
         y : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, L) or (n,)
             Labels: 1 present, -1 absent, 0 unknown. Of a sparse matrix the stored 1 and -1 are known. 1-D y with two
             classes is plain binary classification.
