@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["choose_device", "resolve_device"]
+__all__ = ["autocast_dtype", "choose_device", "resolve_device"]
 
 
 def resolve_device(device: Any) -> torch.device:
@@ -30,3 +30,9 @@ def choose_device(device: Any, X: Any, *, predicting: bool = False) -> torch.dev
     if predicting and not automatic and not torch.cuda.is_available():
         return torch.device("cpu")  # a model fitted on CUDA predicts on any machine
     return resolve_device(device)
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The narrower type that networks compute in, if any: "auto" takes bfloat16 on CUDA."""
+    narrow = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+    return torch.bfloat16 if narrow else None

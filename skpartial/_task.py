@@ -98,7 +98,17 @@ def check_input(estimator: Any, images: ImageTask | None, X: Any, *, reset: bool
     """Validate X: features, feature maps or images, as the estimator's parameters have it."""
     if images is not None:
         return images.source(X)
-    return check_features(estimator, X, reset=reset, maps=heads.get(estimator.head).takes_maps)
+    try:
+        return check_features(estimator, X, reset=reset, maps=heads.get(estimator.head).takes_maps)
+    except ValueError as error:
+        from skpartial.images._sources import holds_images
+
+        if getattr(X, "ndim", 1) < 3 and holds_images(X):
+            raise ValueError(
+                "X looks like images or their paths, but backbone=None takes features: name a network, such as "
+                "backbone='resnet50', or extract features first, with skpartial.ImageFeatures."
+            ) from error
+        raise
 
 
 def predict_images(estimator: Any, X: Any) -> NDArray[Any]:

@@ -16,7 +16,7 @@ from skpartial.images._decode import same_type
 from skpartial.images._sources import ImageSource
 from skpartial.solvers._features import Features
 
-__all__ = ["ImageBatches", "readable_rows"]
+__all__ = ["ImageBatches", "readable_rows", "some_readable_rows"]
 
 # Batches that are read ahead of the one in use.
 _AHEAD = 2
@@ -165,3 +165,11 @@ def readable_rows(source: ImageSource, n_workers: int) -> tuple[NDArray[np.int64
     failures = {row: text for row, text in enumerate(found) if text is not None}
     good = np.setdiff1d(np.arange(source.n_rows), np.fromiter(failures, dtype=np.int64, count=len(failures)))
     return good, failures
+
+
+def some_readable_rows(source: ImageSource, n_workers: int) -> tuple[NDArray[np.int64], dict[int, str]]:
+    """What `readable_rows` answers; an ImageReadError if that is no row at all."""
+    rows, failures = readable_rows(source, n_workers)
+    if not len(rows):
+        raise ImageReadError(f"None of the {source.n_rows} images can be read: {failures[0]}")
+    return rows, failures

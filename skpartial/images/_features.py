@@ -15,11 +15,10 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skpartial._devices import choose_device
+from skpartial._devices import autocast_dtype, choose_device
 from skpartial._fingerprint import identity, module_key
-from skpartial.exceptions import ImageReadError
 from skpartial.images._backbones import Backbone, Network, get
-from skpartial.images._batches import ImageBatches, readable_rows
+from skpartial.images._batches import ImageBatches, some_readable_rows
 from skpartial.images._sources import ImageSource, as_source
 
 __all__ = ["ImageFeatures", "extract"]
@@ -164,13 +163,10 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def _key(self, X: Any) -> str:
         """What the features depend on."""
         loaded = self._loaded
-        bfloat16 = self._uses_bfloat16(choose_device(self.device, None))
+        bfloat16 = autocast_dtype(self.precision, choose_device(self.device, None)) is not None
         prepared = loaded.image_size, loaded.normalize.mean.tolist(), loaded.normalize.std.tolist()
         on_error = get(self.backbone).on_error
         return str(joblib.hash((module_key(loaded.module), prepared, bfloat16, on_error, identity(X))))
-
-    def _uses_bfloat16(self, device: torch.device) -> bool:
-        return self.precision == "bfloat16" or (self.precision == "auto" and device.type == "cuda")
 
     @with_callbacks
     def _compute(self, X: Any) -> tuple[NDArray[np.float32], list[tuple[int, str]]]:
@@ -180,12 +176,10 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         n_rows, n_workers = source.n_rows, int(joblib.effective_n_jobs(self.n_jobs))
         failures: dict[int, str] = {}
         if backbone.on_error == "skip":
-            rows, failures = readable_rows(source, n_workers)
-            if not len(rows):
-                raise ImageReadError(f"None of the {n_rows} images can be read: {failures[0]}")
+            rows, failures = some_readable_rows(source, n_workers)
             source = source[rows]
         network = backbone.network(self._loaded, None)
-        network.autocast = torch.bfloat16 if self._uses_bfloat16(device) else None
+        network.autocast = autocast_dtype(self.precision, device)
         network.to(device)
         batches = ImageBatches(source, self.n_features_out_, torch.float32, device, n_workers=n_workers)
         context = self._init_callback_context(max_subtasks=-(-source.n_rows // self.batch_size))

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from skpartial.exceptions import ImageReadError
+from skpartial._devices import autocast_dtype
 from skpartial.heads import Head
 from skpartial.images._backbones import Backbone, LoadedBackbone, Network
-from skpartial.images._batches import ImageBatches, readable_rows
+from skpartial.images._batches import ImageBatches, some_readable_rows
 from skpartial.images._features import extract
 from skpartial.images._sources import ImageSource, as_source
 
@@ -63,9 +63,7 @@ class ImageTask:
         """Rows to train on, None for all, and those to skip with what is wrong with them."""
         if self.backbone.on_error == "raise":
             return None, []
-        rows, failures = readable_rows(source, self.n_workers)
-        if not len(rows):
-            raise ImageReadError(f"None of the {source.n_rows} images can be read: {failures[0]}")
+        rows, failures = some_readable_rows(source, self.n_workers)
         if failures:
             first = next(iter(failures.values()))
             warnings.warn(
@@ -112,9 +110,7 @@ def load_task(
     backbone: Backbone, head: Head, device: torch.device, precision: str, n_workers: int, seed: int
 ) -> ImageTask:
     """Load the network, whose random parts are drawn from the seed."""
-    autocast = None
-    if precision == "bfloat16" or (precision == "auto" and device.type == "cuda"):
-        autocast = torch.bfloat16
+    autocast = autocast_dtype(precision, device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         loaded = backbone.load()

@@ -1,7 +1,7 @@
 """Losses for incomplete labels: what one training step minimises, and what it makes of an unknown entry."""
 
 from skpartial.losses._assume_negative import AssumeNegative, PseudoNegative, WeakAssumeNegative
-from skpartial.losses._base import ClosedFormLoss, Loss, StateTensor, Step, TrainingSet, Traits, stack
+from skpartial.losses._base import ClosedFormLoss, Loss, StateTensor, Step, TrainingSet, Traits
 from skpartial.losses._entropy import EntropyMaximization
 from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
 from skpartial.losses._expected_positives import ExpectedPositives
@@ -13,6 +13,7 @@ from skpartial.losses._ranking import WARP, PairwiseRanking, RampWARP
 from skpartial.losses._registry import get
 from skpartial.losses._robust import GeneralizedRobust
 from skpartial.losses._role import ROLE
+from skpartial.losses._stack import stack
 
 __all__ = [
     "BCE",

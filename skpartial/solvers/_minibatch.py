@@ -223,7 +223,7 @@ class Minibatch(Solver):
             torch.manual_seed(problem.seed)
             learner = GradientSteps(problem, plan)
             solution = train(problem, learner, plan.max_epochs, patience=plan.patience, tol=plan.tol)
-        solution.optimizer_state, solution.module = learner.optimizer_state(), learner.module
+        solution.optimizer_state = learner.optimizer_state()
         if plan.patience is not None and not solution.stopped:
             warnings.warn(
                 f"Training did not stop improving within max_epochs={plan.max_epochs}: raise solver__max_epochs.",

@@ -207,8 +207,6 @@ class Solution:
         For `partial_fit` to go on from.
     logits : callable or None
         From row indices of the training set to their logits under these parameters.
-    module : torch.nn.Module or None
-        What was trained, where that was a module.
     """
 
     parameters: dict[str, NDArray[Any]]
@@ -221,7 +219,6 @@ class Solution:
     unfitted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     optimizer_state: dict[str, Any] | None = None
     logits: Callable[[Tensor], Tensor] | None = None
-    module: nn.Module | None = None
 
 
 def _as_torch(labels: LabelMatrix) -> Tensor:

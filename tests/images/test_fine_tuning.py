@@ -423,6 +423,9 @@ def test_other_refusals(network, scenes):
         PartialLabelClassifier(precision="bfloat16").fit(np.zeros((120, 5)), Y)
     with pytest.raises(ValueError, match="X has 4 dimensions, but head='linear' takes features"):
         PartialLabelClassifier().fit(images, Y)
+    for paths in (["a.jpg"] * 120, np.array(["a.jpg"] * 120, dtype=object)):
+        with pytest.raises(ValueError, match="X looks like images or their paths, but backbone=None takes features"):
+            PartialLabelClassifier().fit(paths, Y)
     diverging = Minibatch("sgd", learning_rate=1e20, max_epochs=5)
     with pytest.raises(ValueError, match=r"training loss became .* lower solver__learning_rate"):
         PartialLabelClassifier(backbone=backbone(network), solver=diverging, random_state=0).fit(images, Y)
