@@ -201,7 +201,7 @@ def make_problem(
         seed=seed,
         monitor=lambda record, parameters: False,
         validation=validation,
-        network=None if images is None else images.network,
+        network=None if images is None else images.network_to_train,
         pretrained=images is not None and images.backbone.is_pretrained,
     )
 

@@ -730,7 +730,6 @@ def test_matrix_weights_are_for_label_matrices(partial_data):
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is at hand")
 @pytest.mark.parametrize("solver", [FullBatch(tol=1e-8), Minibatch(max_epochs=3)], ids=["full", "mini"])
 @pytest.mark.parametrize("storage", ["host", "device", "streamed", "sparse"])
 def test_cuda_equals_cpu(partial_data, solver, storage):

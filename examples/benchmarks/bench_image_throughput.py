@@ -46,7 +46,7 @@ def write_files(folder: Path, n: int, side: int) -> list[str]:
 
 def seconds_of_fit(X: object, Y: np.ndarray, arguments: Namespace, model: nn.Module) -> float:
     """Seconds of an epoch, after one to warm up."""
-    backbone = Backbone(model, image_size=arguments.image_size, cache_bytes=0)
+    backbone = Backbone(model, image_size=arguments.image_size, cache_bytes=0, compile=arguments.compile)
     solver = Minibatch(learning_rate=RATE, max_epochs=2, batch_size=arguments.batch_size)
     clf = SinglePositiveClassifier(
         AssumeNegative(),
@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=112)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
+    parser.add_argument("--compile", action="store_true", help="train our network through torch.compile")
     parser.add_argument("--n-jobs", type=int, default=1, help="threads that read images (default: 1)")
     parser.add_argument("--threads", type=int, default=None, help="threads of PyTorch")
     parser.add_argument("--repeats", type=int, default=3)

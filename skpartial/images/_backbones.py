@@ -154,6 +154,9 @@ class Backbone(BaseEstimator):
         rows out and list them in `skipped_`. "skip" reads every image once before training.
     cache_bytes : float, default=2e9
         Training images that fit into this many bytes once resized are decoded once and kept as uint8.
+    compile : bool or str, default=False
+        Whether training runs the network through :func:`torch.compile`, which takes a minute or more before the first
+        step and may pay with long fits on CUDA; a string names the backend. Predictions run the network as it is.
 
     Examples
     --------
@@ -173,6 +176,7 @@ class Backbone(BaseEstimator):
         batch_norm: Literal["train", "frozen"] = "train",
         on_error: Literal["raise", "skip"] = "raise",
         cache_bytes: float = 2e9,
+        compile: bool | str = False,
     ) -> None:
         self.model = model
         self.weights = weights
@@ -182,6 +186,7 @@ class Backbone(BaseEstimator):
         self.batch_norm = batch_norm
         self.on_error = on_error
         self.cache_bytes = cache_bytes
+        self.compile = compile
 
     def check(self) -> None:
         """Refuse parameters out of range.
@@ -211,6 +216,11 @@ class Backbone(BaseEstimator):
             raise ValueError(f"Backbone: weights must be a name, the path of a file, or None, got {self.weights!r}.")
         if not isinstance(self.cache_bytes, Real) or not self.cache_bytes >= 0:
             raise ValueError(f"Backbone: cache_bytes must be a number of at least 0, got {self.cache_bytes!r}.")
+        if not isinstance(self.compile, bool):
+            backends = torch.compiler.list_backends(exclude_tags=())
+            if self.compile not in backends:
+                listed = ", ".join(map(repr, sorted(backends)))
+                raise ValueError(f"Backbone: compile must be a bool or one of {listed}, got {self.compile!r}.")
 
     @property
     def name(self) -> str:

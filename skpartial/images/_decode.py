@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import struct
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from skpartial.exceptions import ImageReadError
@@ -32,7 +33,7 @@ def read_image(path: str | os.PathLike[str], size: tuple[int, int] | None = None
     Returns
     -------
     Tensor of uint8, shape (3, height, width)
-        Pixels in RGB. Transparency is dropped.
+        Pixels in RGB, turned upright as the camera noted (EXIF). Transparency is dropped.
 
     Raises
     ------
@@ -51,8 +52,8 @@ def read_image(path: str | os.PathLike[str], size: tuple[int, int] | None = None
                 )
             if size is not None and image.format == "JPEG":
                 # A JPEG decodes at a fraction of its size in a fraction of the time; twice the target leaves enough.
-                image.draft("RGB", (2 * size[1], 2 * size[0]))
-            pixels = rgb(image, f"Image {name!r}")
+                image.draft("RGB", (2 * max(size), 2 * max(size)))
+            pixels = _upright(image, rgb(image, f"Image {name!r}"))
             if size is not None and pixels.size != (size[1], size[0]):
                 pixels = pixels.resize((size[1], size[0]), Image.Resampling.BILINEAR)
             return torch.from_numpy(np.array(pixels, dtype=np.uint8)).permute(2, 0, 1)
@@ -67,6 +68,28 @@ def read_image(path: str | os.PathLike[str], size: tuple[int, int] | None = None
     except Exception as error:
         # What Pillow and the libraries behind it raise depends on the format and on where the file is damaged.
         raise ImageReadError(f"Image {name!r} cannot be decoded: {error}.") from None
+
+
+# What brings a photograph upright, by the orientation that its EXIF data note; 1 is upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _upright(image: Image.Image, pixels: Image.Image) -> Image.Image:
+    """Pixels of an opened image file, turned as the camera was held."""
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (SyntaxError, ValueError, struct.error, UserWarning):
+        # Notes that cannot be read, of which Pillow warns, are no reason to do without the picture.
+        turn = None
+    return pixels if turn is None else pixels.transpose(turn)
 
 
 def rgb(image: Image.Image, what: str) -> Image.Image:

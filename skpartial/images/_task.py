@@ -82,6 +82,15 @@ class ImageTask:
             network.to(memory_format=torch.channels_last)
         return network
 
+    def network_to_train(self, head: nn.Module) -> Network:
+        """The network with this head, compiled if that was asked for."""
+        network = self.network(head)
+        how = self.backbone.compile
+        if how:
+            # In place, so that parameters keep their names; copies and pickles of the module are not compiled.
+            network.body.compile(backend=how if isinstance(how, str) else "inductor")
+        return network
+
     def batches(self, source: ImageSource, *, keep: bool = False) -> ImageBatches:
         """Batches of pixels; kept once they are decoded if they are few enough."""
         return ImageBatches(

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from skpartial.exceptions import ImageReadError
 from skpartial.images._decode import as_pixels, read_image, rgb, same_type
@@ -249,3 +249,35 @@ def test_one_type_for_all():
     mixed = same_type([pixels, floats])
     assert mixed[1] is floats
     np.testing.assert_allclose(mixed[0].numpy(), pixels.numpy() / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [None, (20, 28)])
+def test_photographs_are_upright(tmp_path, orientation, size):
+    """However the camera was held: as Pillow's own tool turns them."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(smooth()).save(tmp_path / "image.png", exif=exif)
+    with Image.open(tmp_path / "image.png") as image:
+        turned = ImageOps.exif_transpose(image)
+    expected = turned if size is None else turned.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(hwc(read_image(tmp_path / "image.png", size)), np.asarray(expected))
+
+
+def test_turned_jpegs_are_not_decoded_too_small(tmp_path):
+    """A JPEG is decoded at a fraction of its size, of which turning takes nothing away."""
+    pixels = np.asarray(Image.fromarray(smooth()).resize((800, 400), Image.Resampling.BICUBIC))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(pixels).save(tmp_path / "image.jpg", exif=exif, quality=95)
+    found = hwc(read_image(tmp_path / "image.jpg", (200, 50))).astype(int)
+    expected = np.asarray(Image.fromarray(np.rot90(pixels, -1)).resize((50, 200), Image.Resampling.BILINEAR))
+    assert np.abs(found - expected).mean() < 3
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_notes_do_not_cost_the_picture(tmp_path):
+    Image.fromarray(smooth()).save(
+        tmp_path / "image.jpg", quality=95, exif=b"Exif\x00\x00II*\x00\xff\xff\xff\x7fdamaged"
+    )
+    assert read_image(tmp_path / "image.jpg").shape == (3, 40, 56)

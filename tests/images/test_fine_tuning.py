@@ -377,6 +377,76 @@ def test_bfloat16_is_close(network, scenes):
     assert np.corrcoef(fits[0].ravel(), fits[1].ravel())[0, 1] > 0.98
 
 
+@pytest.mark.parametrize("head", ["linear", AveragePooling(boost=2.0)], ids=["features", "maps"])
+def test_compiled_networks_train_alike(network, scenes, head):
+    """By the backend that traces and then runs what it found: PyTorch's own wants a compiler of C++ and a minute."""
+    images, Y, _, _ = scenes
+    fits = []
+    for how in (False, "eager"):
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        clf = PartialLabelClassifier(backbone=backbone(network, compile=how), head=head, solver=QUICK, random_state=0)
+        fits.append(clf.fit(images, Y))
+        assert bool(torch._dynamo.utils.counters["stats"]["unique_graphs"]) == bool(how)
+    np.testing.assert_allclose(fits[1].decision_function(images), fits[0].decision_function(images), atol=1e-4)
+    copy = pickle.loads(pickle.dumps(fits[1]))
+    np.testing.assert_array_equal(copy.decision_function(images), fits[1].decision_function(images))
+    assert copy.network_.body._compiled_call_impl is None
+
+
+@pytest.mark.cuda
+class TestCuda:
+    """What the processor does not show: the same network on a device."""
+
+    def test_equals_the_processor(self, network, scenes):
+        images, Y, _, _ = scenes
+        fits = [
+            PartialLabelClassifier(
+                backbone=backbone(network), solver=QUICK, device=device, precision="float32", random_state=0
+            ).fit(images, Y)
+            for device in ("cpu", "cuda")
+        ]
+        logits = [clf.decision_function(images) for clf in fits]
+        assert np.corrcoef(logits[0].ravel(), logits[1].ravel())[0, 1] > 0.999
+        fits[1].set_params(device="cpu")
+        np.testing.assert_allclose(fits[1].decision_function(images), logits[1], atol=2e-2)
+        copy = pickle.loads(pickle.dumps(fits[1]))
+        assert all(tensor.device.type == "cpu" for tensor in copy.network_.state_dict().values())
+
+    @pytest.mark.parametrize("loss", ["an", "role", "large_loss"])
+    def test_narrow_by_default(self, network, scenes, loss):
+        images, _, single, complete = scenes
+        clf = SinglePositiveClassifier(loss, backbone=backbone(network), solver=QUICK, random_state=0)
+        assert np.isfinite(clf.fit(images, single).decision_function(images)).all()
+        wide = clone(clf).set_params(precision="float32").fit(images, single)
+        assert abs(wide.score(images, complete) - clf.score(images, complete)) < 0.05
+
+    def test_memory_that_runs_out_makes_pieces(self, network):
+        """A budget that holds the images and one piece, not a whole batch."""
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 256, (64, 256, 256, 3), dtype=np.uint8)
+        single = np.eye(4, dtype=int)[rng.integers(4, size=64)]
+        solver = Minibatch(learning_rate=1e-3, max_epochs=1, batch_size=64)
+        clf = SinglePositiveClassifier(backbone=backbone(network, image_size=256), solver=solver, random_state=0)
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(400e6 / total)
+        try:
+            with pytest.warns(UserWarning, match="ran out in a batch of 64 images"):
+                clf.fit(images, single)
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+        assert np.isfinite(clf.history_[-1]["loss"])
+
+    def test_features(self, network, scenes):
+        images = scenes[0]
+        wide, narrow = (
+            ImageFeatures(backbone(network), device=device, precision=precision).fit_transform(images)
+            for device, precision in (("cpu", "float32"), ("cuda", "auto"))
+        )
+        np.testing.assert_allclose(narrow, wide, atol=0.05 * np.abs(wide).max())
+
+
 def test_warm_start(network, scenes):
     images, Y, _, _ = scenes
     clf = PartialLabelClassifier(backbone=backbone(network), solver=QUICK, warm_start=True, random_state=0)
@@ -400,6 +470,7 @@ def test_binary_y(network, scenes):
         ({"precision": "float64"}, "precision must be 'auto', 'float32' or 'bfloat16' with a backbone, got 'float64'"),
         ({"backbone": 3}, "backbone must be a name, a torch.nn.Module or a skpartial.images.Backbone, got 3"),
         ({"backbone__finetune": "some"}, "Backbone: finetune must be 'all', 'head' or 'linear_init', got 'some'"),
+        ({"backbone__compile": "tpu"}, "Backbone: compile must be a bool or one of .*'inductor'.*, got 'tpu'"),
         ({"backbone__model": "resnet19"}, "torchvision has no model 'resnet19'"),
     ],
 )
