@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
 from skpartial.solvers._problem import Problem, Solution
 
-__all__ = ["Solver"]
+__all__ = ["Solver", "solve_tasks"]
 
 
 class Solver(BaseEstimator, ABC):
@@ -71,3 +72,59 @@ class Solver(BaseEstimator, ABC):
         int
             Epochs or iterations.
         """
+
+    def group(self, problem: Problem) -> Hashable | None:
+        """What a problem has in common with others that this kind of solver can solve in shared products.
+
+        Parameters
+        ----------
+        problem : Problem
+            The training task.
+
+        Returns
+        -------
+        Hashable or None
+            Problems with equal groups, the same features and solvers of one class go to `solve_together`; None is for
+            those that are solved alone.
+        """
+        return None
+
+    @classmethod
+    def solve_together(cls, tasks: Sequence[tuple[Solver, Problem]]) -> list[Solution]:
+        """Train several tasks of a group, which share their features.
+
+        Parameters
+        ----------
+        tasks : sequence of tuple of Solver and Problem
+            Solvers of this class, and what each is to solve.
+
+        Returns
+        -------
+        list of Solution
+            In the same order; each as `solve` would find it, up to rounding.
+        """
+        return [solver.solve(problem) for solver, problem in tasks]
+
+
+def solve_tasks(tasks: Sequence[tuple[Solver, Problem]]) -> list[Solution]:
+    """Solve tasks, those that can share products together.
+
+    Parameters
+    ----------
+    tasks : sequence of tuple of Solver and Problem
+        What is to be solved, and by what.
+
+    Returns
+    -------
+    list of Solution
+        In the same order.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for i, (solver, problem) in enumerate(tasks):
+        key = solver.group(problem)
+        groups.setdefault(i if key is None else (type(solver), id(problem.features), key), []).append(i)
+    found: dict[int, Solution] = {}
+    for members in groups.values():
+        solver = tasks[members[0]][0]
+        found.update(zip(members, type(solver).solve_together([tasks[i] for i in members])))
+    return [found[i] for i in range(len(tasks))]
