@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["autocast_dtype", "choose_device", "resolve_device"]
+__all__ = ["autocast_dtype", "choose_device", "has_fast_bfloat16", "resolve_device"]
 
 
 def resolve_device(device: Any) -> torch.device:
@@ -36,3 +36,10 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """The narrower type that networks compute in, if any: "auto" takes bfloat16 on CUDA."""
     narrow = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
     return torch.bfloat16 if narrow else None
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether products in bfloat16 are several times as fast as in float32: tensor cores, or AMX."""
+    if device.type == "cuda":
+        return bool(torch.cuda.get_device_capability(device) >= (8, 0))
+    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))

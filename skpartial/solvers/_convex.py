@@ -25,6 +25,12 @@ _EXACT_TOLERANCE = 1e-13
 _ROWS_WORTH_TAKING = 0.9
 # Steps over which the pace of the descent is measured.
 _PACE = 5
+# Narrow products are followed until the squared gradient has fallen to a share that is this at first and then such that
+# the squared error is about this share of it; for so many steps at most. Above the last share they are given up.
+_NARROW_PROGRESS = 3e-2
+_NARROW_ERROR = 0.1
+_NARROW_STEPS = 20
+_NARROW_LEAST = 0.3
 
 # Told of the objectives and relative gaps of all labels, and of how to get their parameters; True asks to stop.
 Report = Callable[[Tensor, Tensor, Callable[[], Tensor]], bool]
@@ -61,8 +67,7 @@ def _standardize(
     a unit of its own. A quasi-Newton method wants the penalty to stay the same along most directions, so that only
     columns that are much larger than the others are made smaller.
     """
-    weights, mean, mean_square = moments(features, convex.row_weight)
-    variance = torch.maximum(mean_square - mean.square(), 1e-14 * mean_square)
+    weights, mean, variance = moments(features, convex.row_weight)
     varying = variance[variance > 0]
     # A column so small that the penalty dominates it is sized by the penalty: the curvature of cross-entropy is a tenth
     # at probabilities near 0.11 or 0.89.
@@ -81,6 +86,82 @@ class Products(Protocol):
 
     def backward(self, scores: Tensor) -> Tensor:
         """Sums of rows (k, d) weighted by scores (k, n)."""
+
+
+class _Course:
+    """Logits and gradients along a descent.
+
+    With narrow products they follow the steps: what a step changes is computed in few digits and added up. As steps
+    become smaller so do the errors, and from time to time everything is computed anew in full.
+
+    Parameters
+    ----------
+    products, narrow : Products
+        Features in full, and in few digits if that is faster.
+    penalty : Tensor of shape (d + 1,)
+        L2 penalties, intercept last.
+    """
+
+    def __init__(self, products: Products, narrow: Products | None, penalty: Tensor) -> None:
+        self.products, self.narrow, self.penalty = products, narrow, penalty
+        #: Whether the present gradient was computed in full.
+        self.exact = True
+        self._steps, self._progress = 0, _NARROW_PROGRESS
+        self._reference: Tensor | None = None
+
+    def logits(self, theta: Tensor) -> Tensor:
+        """Logits (k, n) of parameters, in full."""
+        return self.products.forward(theta[:, :-1]).add_(theta[:, -1:])
+
+    def begin(self, point: Point) -> Tensor:
+        """Gradients at a point whose logits are exact."""
+        self.exact, self._steps, self._reference = True, 0, None
+        self._data = self.products.backward(point.residual)
+        return self._complete(point)
+
+    def _complete(self, point: Point) -> Tensor:
+        return torch.cat([self._data, point.residual.sum(1, keepdim=True)], dim=1).addcmul_(point.theta, self.penalty)
+
+    def advance(self, point: Point, direction: Tensor, slope: Tensor) -> Tensor:
+        """Move along directions; returns the lengths of the steps."""
+        self._previous = point.residual.clone()
+        products = self.products if self.narrow is None else self.narrow
+        return point.advance(direction, products.forward(direction[:, :-1]).add_(direction[:, -1:]), slope)
+
+    def gradient(self, point: Point) -> Tensor:
+        """Gradients after a step."""
+        if self.narrow is None:
+            return self.begin(point)
+        self._data += self.narrow.backward(point.residual - self._previous)
+        self.exact, self._steps = False, self._steps + 1
+        return self._complete(point)
+
+    def is_due(self, slope: Tensor, finished: Tensor, stuck: Tensor) -> bool:
+        """Whether it is time to compute anew."""
+        if self._reference is None:
+            self._reference = slope.abs()
+        far = slope.abs() <= self._progress * self._reference
+        return self._steps >= _NARROW_STEPS or bool((far | finished).all()) or bool(stuck.any())
+
+    def renew(self, point: Point, gradient: Tensor, rule: Direction, finished: Tensor) -> Tensor:
+        """Logits and gradients in full; narrow products are given up if they have strayed."""
+        believed = gradient
+        point.move_to(self.logits(point.theta))
+        gradient = self.begin(point)
+        error = believed - gradient
+        size, strayed = (-(vector * rule(point, vector)).sum(1) for vector in (gradient, error))
+        share = float((strayed / size.clamp(min=1e-300))[~finished].max()) if bool((~finished).any()) else 0.0
+        # The squared error keeps its size while the squared gradient falls.
+        self._progress *= max(0.1, min(share / _NARROW_ERROR, 10.0))
+        if self._progress > _NARROW_LEAST:
+            self.narrow = None
+        return gradient
+
+    def keep(self, labels: Tensor) -> None:
+        """Restrict to some of the labels, given as indices."""
+        self._data = self._data[labels]
+        if self._reference is not None:
+            self._reference = self._reference[labels]
 
 
 class _Round:
@@ -120,6 +201,7 @@ class _Round:
         *,
         goal: float,
         drop: bool = True,
+        narrow: Products | None = None,
     ) -> None:
         """Descend with some labels until all of them have converged.
 
@@ -143,20 +225,15 @@ class _Round:
             Gap to go on to.
         drop : bool, default=True
             Whether labels that have converged are taken out of the products.
+        narrow : Products or None, default=None
+            The same features in a type of fewer digits and faster products.
         """
         eps = torch.finfo(start.dtype).eps
-
-        def forward(parameters: Tensor) -> Tensor:
-            return products.forward(parameters[:, :-1]).add_(parameters[:, -1:])
-
-        def gradient_at(point: Point) -> Tensor:
-            data = products.backward(point.residual)
-            return torch.cat([data, point.residual.sum(1, keepdim=True)], dim=1).addcmul_(point.theta, penalty)
-
         plain = not bool((start[:, :-1] != 0).any())
-        logits = start[:, -1:].expand(-1, problem.s.shape[1]).clone() if plain else forward(start)
+        course = _Course(products, narrow, penalty)
+        logits = start[:, -1:].expand(-1, problem.s.shape[1]).clone() if plain else course.logits(start)
         point = Point(problem, start, logits, penalty)
-        gradient = gradient_at(point)
+        gradient = course.begin(point)
         values = [point.value.clone()]
         renewed = torch.zeros(len(active), dtype=torch.int64, device=start.device)
 
@@ -170,8 +247,9 @@ class _Round:
             slope = (gradient.double() * direction.double()).sum(1)
             if not bool((torch.isfinite(slope) & torch.isfinite(point.value)).all()):
                 raise overflow_error(self.theta.dtype)
-            length = point.advance(direction, forward(direction), slope)
-            previous, gradient = gradient, gradient_at(point)
+            exact = course.exact
+            length = course.advance(point, direction, slope)
+            previous, gradient = gradient, course.gradient(point)
             rule.learn(direction.mul_(length), gradient - previous)
             values.append(point.value.clone())
             del values[: -2 * _PACE - 1]
@@ -189,25 +267,30 @@ class _Round:
             gap = promised / point.value.abs().clamp(min=torch.finfo(torch.float64).tiny)
             self.gaps[active], self.objectives[active] = gap, point.value
             finished = gap <= goal
-            # Where nothing moves any more, what was learned may be at fault, once; after that it is the arithmetic.
             stuck = ((slope >= 0) | exhausted) & ~finished
-            if bool(stuck.any()):
+            done = exact and bool(finished.all())
+            if course.narrow is not None and not done and course.is_due(slope, finished, stuck):
+                before = point.value.clone()
+                gradient = course.renew(point, gradient, rule, finished)
+                values = [value + (point.value - before) for value in values]
+            # Where nothing moves any more, what was learned may be at fault, once; after that it is the arithmetic.
+            elif bool(stuck.any()):
                 rule.forget(stuck & (renewed == 0))
                 renewed = torch.where(stuck | (renewed > 0), renewed + 1, 0)
                 finished |= stuck & (renewed > 2 * _PACE)
             self.unconverged[active] = gap > self.enough
             self.imprecise[active] = (gap > self.enough) & (renewed > 2 * _PACE)
             self.stopped = self.report(self.objectives, self.gaps, current)
-            if self.stopped or bool(finished.all()):
+            if self.stopped or done or (exact and bool(finished.all())):
                 break
             # Labels that have arrived are taken out in groups: until then their steps do no harm.
-            if drop and 8 * int(finished.sum()) >= len(active):
+            if drop and exact and 8 * int(finished.sum()) >= len(active):
                 self.theta[active] = outer(point.theta)
                 kept = torch.nonzero(~finished).squeeze(1)
                 active, renewed, gradient = active[kept], renewed[kept], gradient[kept]
                 values = [value[kept] for value in values]
-                point.keep(kept)
-                rule.keep(kept)
+                for part in (point, rule, course):
+                    part.keep(kept)
         self.theta[active] = outer(point.theta)
 
     def evaluate(self, features: Features, convex: LogisticProblem, labels: Tensor, alpha: float) -> Tensor:
@@ -303,13 +386,14 @@ def solve_round(
         penalty = torch.cat([alpha * standard.unit.square(), standard.unit.new_zeros(1)]).to(dtype)
         products: Features = standard
         goal = state.enough
+        narrow = None if exact else standard.narrow()
         if exact:
             X = torch.cat([block for _, block in standard.blocks()])
             products, rule = ResidentFeatures(X), ExactNewton(torch.cat([X, X.new_ones(len(X), 1)], dim=1))
             goal = min(tol, _EXACT_TOLERANCE)
         else:
-            rule = QuasiNewton(standard, row_weight, penalty)
+            rule = QuasiNewton(narrow or standard, row_weight, penalty)
 
         part, start = convex.take(rest, dtype), standard.inner(state.theta[rest]).to(dtype)
-        state.descend(rest, part, products, rule, start, penalty, standard.outer, goal=goal)
+        state.descend(rest, part, products, rule, start, penalty, standard.outer, goal=goal, narrow=narrow)
     return state.check(features, convex, fitted, alpha)

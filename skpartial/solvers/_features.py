@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skpartial._devices import has_fast_bfloat16
+
 __all__ = [
     "Features",
     "Standardized",
@@ -30,6 +32,8 @@ __all__ = [
 _CHUNK_BYTES = 64 << 20
 # Bytes of a block of rows that is worked on in float64: it then stays in the processor's cache.
 _BLOCK_BYTES = 1 << 20
+# Squared lengths of rows between which float32 holds the squares of their entries.
+_SAFE_SQUARES = 1e-20, 1e20
 
 
 def as_tensor(array: NDArray[Any]) -> Tensor:
@@ -110,6 +114,10 @@ class Features(ABC):
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Slices of rows with their features in float64, dense or sparse."""
 
+    def own_blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Slices of rows with their features, in the type of the products where that saves something."""
+        return self.blocks()
+
 
 class ResidentFeatures(Features):
     """A tensor on the device; on the CPU a view of what the user passed."""
@@ -135,6 +143,12 @@ class ResidentFeatures(Features):
         for start in range(0, self.n_rows, step):
             part = slice(start, min(start + step, self.n_rows))
             yield part, self.X[part].double()
+
+    def own_blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        step = max(1, _BLOCK_BYTES // (2 * self.X.itemsize * self.n_features))
+        for start in range(0, self.n_rows, step):
+            part = slice(start, min(start + step, self.n_rows))
+            yield part, self.X[part]
 
 
 class StreamedFeatures(Features):
@@ -177,6 +191,29 @@ class StreamedFeatures(Features):
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         for part, X in self.chunks():
             yield part, X.double()
+
+    def own_blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        return self.chunks()
+
+
+class NarrowFeatures(Features):
+    """Features rounded to bfloat16, for products of two or three digits; what goes in and out stays float32."""
+
+    def __init__(self, X: Tensor) -> None:
+        super().__init__((X.shape[0], X.shape[1]), torch.float32, X.device)
+        self.X = X
+
+    def forward(self, weights: Tensor) -> Tensor:
+        return (weights.to(self.X.dtype) @ self.X.T).float()
+
+    def backward(self, scores: Tensor) -> Tensor:
+        return (scores.to(self.X.dtype) @ self.X).float()
+
+    def batch(self, rows: Tensor) -> Tensor:
+        return self.X.index_select(0, rows.to(self.device)).float()
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        yield slice(0, self.n_rows), self.X.double()
 
 
 class SparseFeatures(Features):
@@ -270,6 +307,18 @@ class Standardized(Features):
         result = self.features.backward(scores).double().addr_(total, self.center, alpha=-1)
         return result.mul_(self.unit).to(scores.dtype)
 
+    def narrow(self) -> NarrowFeatures | None:
+        """A copy in bfloat16, where products with it are faster."""
+        X = self.features.X if isinstance(self.features, ResidentFeatures) else None
+        if X is None or X.dtype != torch.float32 or not has_fast_bfloat16(self.device):
+            return None
+        center, unit = self.center.to(X.dtype), self._unit
+        rounded = torch.empty_like(X, dtype=torch.bfloat16)
+        step = max(1, _BLOCK_BYTES // (4 * self.n_features))
+        for start in range(0, self.n_rows, step):
+            rounded[start : start + step] = (X[start : start + step] - center) * unit
+        return NarrowFeatures(rounded)
+
     def outer(self, parameters: Tensor) -> Tensor:
         """Parameters (k, d + 1) for the features as passed, from those for these; intercepts last."""
         weights = parameters[:, :-1].double() * self.unit
@@ -300,20 +349,21 @@ class Moments(NamedTuple):
     ----------
     row_weight : Tensor of float64, shape (n,)
         What every row counted for; sums to 1.
-    mean, mean_square : Tensor of float64, shape (d,)
+    mean, variance : Tensor of float64, shape (d,)
         Of every column.
     """
 
     row_weight: Tensor
     mean: Tensor
-    mean_square: Tensor
+    variance: Tensor
 
 
 def moments(features: Features, row_weight: Tensor | None) -> Moments:
-    """Means and mean squares of the columns, by which the solvers choose units.
+    """Means and variances of the columns, by which the solvers choose units.
 
-    A row whose square norm is above 16 times the median counts for as much less: in a logistic model long rows
-    saturate, so that they curve the objective less than their length suggests, and would otherwise set the units alone.
+    A row whose squared distance from the middle is above 16 times the median counts for as much less: in a logistic model
+    long rows saturate, so that they curve the objective less than their length suggests, and would otherwise set the
+    units alone.
 
     Parameters
     ----------
@@ -334,24 +384,42 @@ def moments(features: Features, row_weight: Tensor | None) -> Moments:
     """
     n, device = features.n_rows, features.device
     weight = torch.ones(n, dtype=torch.float64) if row_weight is None else row_weight.double()
-    weight = weight.to(device).clone()
-    sample = features.batch(torch.nonzero(weight.cpu() > 0).squeeze(1)[:: max(1, n // 512)])
-    sample = sample.to_dense() if sample.is_sparse else sample
-    limit = 16 * float(sample.double().square().sum(1).median())
-    mean = torch.zeros(features.n_features, dtype=torch.float64, device=device)
-    mean_square = torch.zeros_like(mean)
-    for part, X in features.blocks():
-        squares = X * X
-        length = squares.sum(1)
-        length = length.to_dense() if length.is_sparse else length
-        if limit > 0:
-            weight[part] *= (limit / length.clamp(min=limit)).to(weight)
-        mean += (X.T @ weight[part][:, None])[:, 0]
-        mean_square += (squares.T @ weight[part][:, None])[:, 0]
-    total = weight.sum()
-    if not bool(torch.isfinite(mean_square).all()) or not np.isfinite(limit):
+    weight = weight.to(device)
+    sample = features.batch(torch.nonzero(weight.cpu() > 0).squeeze(1)[:: max(1, n // 256)])
+    dense = not sample.is_sparse
+    sample = (sample if dense else sample.to_dense()).double()
+    # What is summed up about the middle of a column loses no digits to it. Sparse rows would not stay sparse.
+    reference = sample.median(0).values if dense else torch.zeros(features.n_features, dtype=torch.float64, device=device)
+    limit = 16 * float((sample - reference).square().sum(1).median())
+    # Squares of ordinary numbers need no float64, which takes twice as long.
+    low, high = _SAFE_SQUARES
+    found = None
+    if dense and low < limit < high:
+        found = _moments_about(reference, features.own_blocks(), weight.clone(), limit)
+    if found is None or not bool(torch.isfinite(found.variance).all()):
+        found = _moments_about(reference, features.blocks(), weight.clone(), limit)
+    if not bool(torch.isfinite(found.variance).all()) or not np.isfinite(limit):
         raise overflow_error(features.dtype)
-    return Moments(weight / total, mean / total, mean_square / total)
+    return found
+
+
+def _moments_about(reference: Tensor, blocks: Iterator[tuple[slice, Tensor]], weight: Tensor, limit: float) -> Moments:
+    """Moments from blocks of rows, summed up about a reference; the weights are changed in place."""
+    mean, mean_square = torch.zeros(2, len(reference), dtype=torch.float64, device=weight.device)
+    for part, X in blocks:
+        deviation = X if X.is_sparse else X - reference.to(X.dtype)
+        squares = deviation * deviation
+        length = squares.sum(1)
+        length = (length.to_dense() if length.is_sparse else length).double()
+        if limit > 0:
+            weight[part] *= limit / length.clamp(min=limit)
+        shares = weight[part].to(X.dtype)[:, None]
+        mean += (deviation.T @ shares)[:, 0]
+        mean_square += (squares.T @ shares)[:, 0]
+    total = weight.sum()
+    mean, mean_square = mean / total, mean_square / total
+    variance = torch.maximum(mean_square - mean.square(), 1e-14 * (mean_square + reference.square()))
+    return Moments(weight / total, reference + mean, variance)
 
 
 def unit_scale(features: Features, row_weight: Tensor | None) -> float:
@@ -370,7 +438,8 @@ def unit_scale(features: Features, row_weight: Tensor | None) -> float:
         1 where all features are zero.
     """
     features = features.averages if isinstance(features, MapFeatures) else features
-    root_mean_square = float(moments(features, row_weight).mean_square.mean()) ** 0.5
+    _, mean, variance = moments(features, row_weight)
+    root_mean_square = float((mean.square() + variance).mean()) ** 0.5
     # The square of the factor multiplies the penalty, so it must stay in range as well.
     limit = torch.finfo(features.dtype).max ** 0.4
     return min(1 / root_mean_square, limit) if root_mean_square > 0 else 1.0

@@ -119,11 +119,16 @@ class Point:
     """
 
     def __init__(self, problem: LogisticProblem, theta: Tensor, logits: Tensor, penalty: Tensor) -> None:
-        self.problem, self.theta, self.logits, self.penalty = problem, theta, logits, penalty
+        self.problem, self.theta, self.penalty = problem, theta, penalty
         self.residual = torch.empty_like(logits)
         self.value = torch.empty(len(theta), dtype=torch.float64, device=theta.device)
         self.curvature = torch.empty_like(self.value)
-        for part in problem.blocks():
+        self.move_to(logits)
+
+    def move_to(self, logits: Tensor) -> None:
+        """Take other logits for those of the parameters."""
+        self.logits = logits
+        for part in self.problem.blocks():
             self._refresh(part, torch.sigmoid(logits[part]))
 
     def _refresh(self, part: slice, p: Tensor) -> None:
