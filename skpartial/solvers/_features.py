@@ -389,8 +389,12 @@ def moments(features: Features, row_weight: Tensor | None) -> Moments:
     dense = not sample.is_sparse
     sample = (sample if dense else sample.to_dense()).double()
     # What is summed up about the middle of a column loses no digits to it. Sparse rows would not stay sparse.
-    reference = sample.median(0).values if dense else torch.zeros(features.n_features, dtype=torch.float64, device=device)
+    reference = sample.median(0).values if dense else torch.zeros_like(sample[0])
     limit = 16 * float((sample - reference).square().sum(1).median())
+    if limit <= 1e-12 * float(reference.square().sum()):
+        # Most rows are alike: it takes their length to tell which are long.
+        reference = torch.zeros_like(reference)
+        limit = 16 * float(sample.square().sum(1).median())
     # Squares of ordinary numbers need no float64, which takes twice as long.
     low, high = _SAFE_SQUARES
     found = None
