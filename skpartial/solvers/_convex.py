@@ -57,10 +57,12 @@ class Outcome:
     unconverged: Tensor
     imprecise: Tensor
 
+    def of(self, labels: slice) -> Outcome:
+        """The outcome of some of the labels."""
+        return Outcome(self.theta[labels], self.gap[labels], self.unconverged[labels], self.imprecise[labels])
 
-def _standardize(
-    features: Features, convex: LogisticProblem, alpha: float, *, exact: bool
-) -> tuple[Standardized, Tensor]:
+
+def _standardize(features: Features, convex: LogisticProblem, *, exact: bool) -> tuple[Standardized, Tensor]:
     """Columns centred and in units that suit the method, and the row weights behind them.
 
     Rounding then treats columns of different units and offsets alike. Newton's method is best off with every column in
@@ -71,7 +73,7 @@ def _standardize(
     varying = variance[variance > 0]
     # A column so small that the penalty dominates it is sized by the penalty: the curvature of cross-entropy is a tenth
     # at probabilities near 0.11 or 0.89.
-    least = 10 * alpha if exact or not len(varying) else 10 * float(varying.median())
+    least = 10 * float(convex.alpha.max()) if exact or not len(varying) else 10 * float(varying.median())
     size = (variance + least).sqrt()
     limit = torch.finfo(features.dtype).max ** 0.4
     unit = torch.where(size > 1 / limit, 1 / size, limit if float(size.max()) > 0 else 1.0)
@@ -98,8 +100,8 @@ class _Course:
     ----------
     products, narrow : Products
         Features in full, and in few digits if that is faster.
-    penalty : Tensor of shape (d + 1,)
-        L2 penalties, intercept last.
+    penalty : Tensor of shape (k, d + 1)
+        L2 penalties of every label, intercept last.
     """
 
     def __init__(self, products: Products, narrow: Products | None, penalty: Tensor) -> None:
@@ -159,7 +161,7 @@ class _Course:
 
     def keep(self, labels: Tensor) -> None:
         """Restrict to some of the labels, given as indices."""
-        self._data = self._data[labels]
+        self._data, self.penalty = self._data[labels], self.penalty[labels]
         if self._reference is not None:
             self._reference = self._reference[labels]
 
@@ -218,7 +220,7 @@ class _Round:
         start : Tensor of shape (k, d' + 1)
             Where to start, in these coordinates.
         penalty : Tensor of shape (d' + 1,)
-            L2 penalties, 0 for the intercept.
+            What alpha is multiplied by for each parameter, 0 for the intercept.
         outer : callable
             From parameters in these coordinates to those for the features as passed.
         goal : float
@@ -230,7 +232,7 @@ class _Round:
         """
         eps = torch.finfo(start.dtype).eps
         plain = not bool((start[:, :-1] != 0).any())
-        course = _Course(products, narrow, penalty)
+        course = _Course(products, narrow, problem.alpha.to(penalty.dtype)[:, None] * penalty)
         logits = start[:, -1:].expand(-1, problem.s.shape[1]).clone() if plain else course.logits(start)
         point = Point(problem, start, logits, penalty)
         gradient = course.begin(point)
@@ -293,21 +295,21 @@ class _Round:
                     part.keep(kept)
         self.theta[active] = outer(point.theta)
 
-    def evaluate(self, features: Features, convex: LogisticProblem, labels: Tensor, alpha: float) -> Tensor:
+    def evaluate(self, features: Features, convex: LogisticProblem, labels: Tensor) -> Tensor:
         """Objectives of some labels at their present parameters, in float64."""
         chosen, weights = convex.take(labels), self.theta[labels]
         logits = features.forward(weights[:, :-1]).add_(weights[:, -1:])
-        values = 0.5 * alpha * weights[:, :-1].double().square().sum(1)
+        values = 0.5 * chosen.alpha * weights[:, :-1].double().square().sum(1)
         for part in chosen.blocks():
             values[part] += chosen.data_term(part, logits[part])
         return values
 
-    def check(self, features: Features, convex: LogisticProblem, labels: Tensor, alpha: float) -> Outcome:
+    def check(self, features: Features, convex: LogisticProblem, labels: Tensor) -> Outcome:
         """Compare what the descent believes with the objective of the parameters that it returns.
 
         They are rounded to the type of the features, and features far from zero magnify that.
         """
-        reached, believed = self.evaluate(features, convex, labels, alpha), self.objectives[labels]
+        reached, believed = self.evaluate(features, convex, labels), self.objectives[labels]
         excess = (reached - believed) / believed.abs().clamp(min=1e-300)
         raised = excess > 4 * self.enough
         self.gaps[labels] = torch.where(raised, excess, self.gaps[labels])
@@ -320,7 +322,6 @@ def solve_round(
     convex: LogisticProblem,
     theta: Tensor,
     *,
-    alpha: float,
     tol: float,
     max_iter: int,
     report: Report,
@@ -335,8 +336,6 @@ def solve_round(
         The data term.
     theta : Tensor of shape (L, d + 1)
         Where to start: weights, and intercepts in the last column. Labels that cannot be fitted keep it.
-    alpha : float
-        L2 penalty of each label's weights.
     tol : float
         Estimated relative gap at which a label has converged.
     max_iter : int
@@ -362,19 +361,19 @@ def solve_round(
 
     d = features.n_features
     exact = d <= _EXACT_FEATURES and features.n_rows * (d + 1) ** 2 * len(fitted) <= _EXACT_PRODUCTS
-    standard, row_weight = _standardize(features, convex, alpha, exact=exact)
+    standard, row_weight = _standardize(features, convex, exact=exact)
     rest = fitted
-    if isinstance(features, ResidentFeatures) and not exact and alpha > 0:
+    if isinstance(features, ResidentFeatures) and not exact and bool((convex.alpha[fitted] > 0).all()):
         groups, rest = groups_of_few_rows(convex, features, fitted)
         if groups:
             # Labels whose turn is yet to come are reported from where they start.
-            state.objectives[fitted] = state.evaluate(features, convex, fitted, alpha)
+            state.objectives[fitted] = state.evaluate(features, convex, fitted)
         for group, rows in groups:
             own = OwnRows(features.X, standard.center, convex.s[group], rows)
             if not own.usable:
                 rest = torch.cat([rest, group]).sort().values
                 continue
-            penalty = theta.new_full((rows.shape[1] + 1,), alpha)
+            penalty = theta.new_ones(rows.shape[1] + 1)
             penalty[-1] = 0
             part, start = convex.take_own_rows(group, rows), own.inner(state.theta[group])
             rule: Direction = ExactNewton(own.bordered)
@@ -383,7 +382,7 @@ def solve_round(
                 break
     if len(rest) and not state.stopped:
         dtype = torch.float64 if exact else features.dtype
-        penalty = torch.cat([alpha * standard.unit.square(), standard.unit.new_zeros(1)]).to(dtype)
+        penalty = torch.cat([standard.unit.square(), standard.unit.new_zeros(1)]).to(dtype)
         products: Features = standard
         goal = state.enough
         narrow = None if exact else standard.narrow()
@@ -396,4 +395,4 @@ def solve_round(
 
         part, start = convex.take(rest, dtype), standard.inner(state.theta[rest]).to(dtype)
         state.descend(rest, part, products, rule, start, penalty, standard.outer, goal=goal, narrow=narrow)
-    return state.check(features, convex, fitted, alpha)
+    return state.check(features, convex, fitted)

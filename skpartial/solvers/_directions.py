@@ -72,7 +72,8 @@ class ExactNewton(Direction):
         return hessian
 
     def __call__(self, point: Point, gradient: Tensor) -> Tensor:
-        hessian = self._data_hessian(point) + torch.diag(point.penalty)
+        hessian = self._data_hessian(point)
+        hessian.diagonal(dim1=1, dim2=2).add_(point.problem.alpha.to(hessian.dtype)[:, None] * point.penalty)
         # Columns that repeat each other make it singular without a penalty, up to rounding.
         diagonal = hessian.diagonal(dim1=1, dim2=2)
         tiny = 1e-13 if gradient.dtype == torch.float64 else 1e-7
@@ -94,7 +95,7 @@ class QuasiNewton(Direction):
     row_weight : Tensor of float64, shape (n,)
         What each row counts for in the sketch; sums to 1.
     penalty : Tensor of shape (d + 1,)
-        L2 penalties, intercept last.
+        What alpha is multiplied by for each weight, intercept last.
     """
 
     def __init__(self, features: Features, row_weight: Tensor, penalty: Tensor) -> None:
@@ -129,12 +130,12 @@ class QuasiNewton(Direction):
         self._rest_penalty = float(penalty[:-1].mean())
         self._basis = basis.to(features.dtype)
 
-    def _first_guess(self, vector: Tensor, curvature: Tensor) -> Tensor:
+    def _first_guess(self, vector: Tensor, curvature: Tensor, alpha: Tensor) -> Tensor:
         """Approximate inverse Hessians times vectors of shape (L, d + 1)."""
         tiny = torch.finfo(vector.dtype).tiny
-        curvature = curvature[:, None].clamp(min=tiny)
-        rest = 1 / (curvature * self._rest + self._rest_penalty).clamp(min=tiny)
-        seen = 1 / (curvature * self._values + self._penalty).clamp(min=tiny)
+        curvature, alpha = curvature[:, None].clamp(min=tiny), alpha[:, None]
+        rest = 1 / (curvature * self._rest + alpha * self._rest_penalty).clamp(min=tiny)
+        seen = 1 / (curvature * self._values + alpha * self._penalty).clamp(min=tiny)
         weights = (vector[:, :-1] @ self._basis.T) * (seen - rest).to(vector.dtype)
         plain = vector[:, :-1] * rest.to(vector.dtype)
         intercept = vector[:, -1:] / curvature.to(vector.dtype)
@@ -150,11 +151,12 @@ class QuasiNewton(Direction):
         if self._steps:
             # The last pair tells the size of the Hessian where it was gone along.
             change = self._changes[-1]
-            guess, other = self._first_guess(torch.cat([q, change]), point.curvature.repeat(2)).chunk(2)
+            both = point.curvature.repeat(2), point.problem.alpha.repeat(2)
+            guess, other = self._first_guess(torch.cat([q, change]), *both).chunk(2)
             size = _dot(change, other) * self._inverse_energies[-1]
             guess /= torch.where(size > 0, size, 1)
         else:
-            guess = self._first_guess(q, point.curvature)
+            guess = self._first_guess(q, point.curvature, point.problem.alpha)
         for step, change, inverse, share in zip(self._steps, self._changes, self._inverse_energies, shares[::-1]):
             guess.addcmul_(step, share - inverse * _dot(change, guess))
         return guess.neg_()

@@ -361,9 +361,9 @@ class Moments(NamedTuple):
 def moments(features: Features, row_weight: Tensor | None) -> Moments:
     """Means and variances of the columns, by which the solvers choose units.
 
-    A row whose squared distance from the middle is above 16 times the median counts for as much less: in a logistic model
-    long rows saturate, so that they curve the objective less than their length suggests, and would otherwise set the
-    units alone.
+    A row whose squared distance from the middle is above 16 times the median counts for as much less: in a logistic
+    model long rows saturate, so that they curve the objective less than their length suggests, and would otherwise set
+    the units alone.
 
     Parameters
     ----------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Hashable, Sequence
 
 from sklearn.exceptions import ConvergenceWarning
 
@@ -11,14 +12,16 @@ from skpartial.losses import PointwiseLoss
 from skpartial.solvers._base import Solver
 from skpartial.solvers._convex import Outcome
 from skpartial.solvers._features import StreamedFeatures
-from skpartial.solvers._loop import train
+from skpartial.solvers._loop import Training, train_together
 from skpartial.solvers._problem import Problem, Solution
-from skpartial.solvers._rounds import ConvexRounds
+from skpartial.solvers._rounds import ConvexRounds, solve_rounds
 
 __all__ = ["FullBatch"]
 
 # A gap of this size is none of rounding: without a penalty, labels that separate the rows have no optimum.
 _NO_OPTIMUM = 1e-2
+# Working memory of problems that are solved together.
+_TOGETHER_BYTES = 1 << 30
 
 
 class FullBatch(Solver):
@@ -165,12 +168,69 @@ class FullBatch(Solver):
         ConvergenceWarning
             If labels did not converge within `max_iter` steps.
         """
-        self.check(problem)
-        learner = ConvexRounds(problem, float(self.tol), int(self.max_iter))
-        solution = train(problem, learner, self._rounds(problem))
-        if not solution.stopped and learner.outcome is not None:
-            self._warn_unconverged(learner.outcome, problem)
-        return solution
+        return self.solve_together([(self, problem)])[0]
+
+    def group(self, problem: Problem) -> Hashable | None:
+        """Problems of the same shape and settings are solved together, unless they are saved on the way.
+
+        Parameters
+        ----------
+        problem : Problem
+            The training task.
+
+        Returns
+        -------
+        Hashable or None
+            Settings of the solver and the shape of the labels.
+        """
+        if problem.checkpoint is not None:
+            return None
+        return float(self.tol), int(self.max_iter), self._rounds(problem), problem.labels.shape, problem.first_epoch
+
+    @classmethod
+    def solve_together(cls, tasks: Sequence[tuple[Solver, Problem]]) -> list[Solution]:
+        """Train several tasks of a group: all of their labels descend side by side.
+
+        Parameters
+        ----------
+        tasks : sequence of tuple of FullBatch and Problem
+            Solvers of equal settings, and problems that share their features.
+
+        Returns
+        -------
+        list of Solution
+            In the same order.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If labels did not converge within `max_iter` steps.
+        """
+        found: list[Solution] = []
+        while len(found) < len(tasks):
+            solver, problem = tasks[len(found)]
+            assert isinstance(solver, FullBatch)
+            size = max(1, int(_TOGETHER_BYTES // solver.working_bytes(problem)))
+            found += solver._solve_block([problem for _, problem in tasks[len(found) : len(found) + size]])
+        return found
+
+    def _solve_block(self, problems: Sequence[Problem]) -> list[Solution]:
+        """Train on problems that are small enough to be worked on together."""
+        for problem in problems:
+            self.check(problem)
+        learners = [ConvexRounds(problem, float(self.tol), int(self.max_iter)) for problem in problems]
+        trainings = [Training(problem, learner) for problem, learner in zip(problems, learners)]
+        of_training = dict(zip(map(id, trainings), learners))
+
+        def run(going: Sequence[Training], epoch: int) -> list[None]:
+            solve_rounds([of_training[id(training)] for training in going], epoch, [t.log.report for t in going])
+            return [None] * len(going)
+
+        solutions = train_together(trainings, self._rounds(problems[0]), run)
+        for problem, learner, solution in zip(problems, learners, solutions):
+            if not solution.stopped and learner.outcome is not None:
+                self._warn_unconverged(learner.outcome, problem)
+        return solutions
 
     def _warn_unconverged(self, outcome: Outcome, problem: Problem) -> None:
         few, wrong = int(outcome.unconverged.sum()), int(outcome.imprecise.sum())
@@ -189,4 +249,4 @@ class FullBatch(Solver):
                 f"{few} of {total} labels did not converge in max_iter={self.max_iter} steps (relative gap up to "
                 f"{gap:.1e}, tol={self.tol:g}). Increase alpha or max_iter."
             )
-        warnings.warn(message, ConvergenceWarning, stacklevel=6)
+        warnings.warn(message, ConvergenceWarning, stacklevel=8)

@@ -13,7 +13,7 @@ Arrays have a row a label, so that the sums over the training rows run along mem
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,8 @@ class LogisticProblem:
     ----------
     targets : FoldedTargets
         The rule, asked once.
+    alpha : float
+        L2 penalty of a label's weights.
     dtype, device
         In which type and where s and a are kept.
 
@@ -42,14 +44,17 @@ class LogisticProblem:
     ----------
     s, a : Tensor of shape (L, n)
         Scaled so that the objective of a label is as above.
+    alpha : Tensor of float64, shape (L,)
+        L2 penalties.
     unfitted : Tensor of bool, shape (L,)
         Labels that hold one sign only, or nothing.
     prior : Tensor of float64, shape (L,)
         The intercept that every label starts from.
     """
 
-    def __init__(self, targets: FoldedTargets, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, targets: FoldedTargets, alpha: float, dtype: torch.dtype, device: torch.device) -> None:
         n_rows, n_labels = targets.source.matrix.shape
+        self.alpha = torch.full((n_labels,), alpha, dtype=torch.float64, device=device)
         scale = n_labels / total_weight(targets.problem.weights, targets.source)
         self.s, self.a = torch.empty(2, n_labels, n_rows, dtype=dtype, device=device)
         for part, s, a in targets.blocks():
@@ -63,9 +68,20 @@ class LogisticProblem:
         """What each row counts for in a typical label, shape (n,)."""
         return self.s.mean(0)
 
+    @classmethod
+    def join(cls, problems: Sequence[LogisticProblem]) -> LogisticProblem:
+        """Problems on the same rows as one, label after label."""
+        if len(problems) == 1:
+            return problems[0]
+        joined = copy.copy(problems[0])
+        for name in ("s", "a", "alpha", "unfitted", "prior"):
+            setattr(joined, name, torch.cat([getattr(problem, name) for problem in problems]))
+        return joined
+
     def take(self, labels: Tensor, dtype: torch.dtype | None = None) -> LogisticProblem:
         """The same problem for some of its labels, given as rising indices."""
         part = copy.copy(self)
+        part.alpha = self.alpha[labels]
         everything = len(labels) == len(self.s)
         part.s, part.a = ((x if everything else x[labels]).to(dtype or x.dtype) for x in (self.s, self.a))
         return part
@@ -79,6 +95,7 @@ class LogisticProblem:
     def take_own_rows(self, labels: Tensor, rows: Tensor) -> LogisticProblem:
         """The problem of labels (k,), each on the rows (k, m) of its own."""
         part = copy.copy(self)
+        part.alpha = self.alpha[labels]
         part.s, part.a = (x[labels].gather(1, rows) for x in (self.s, self.a))
         return part
 
@@ -106,7 +123,7 @@ class Point:
     logits : Tensor of shape (L, n)
         Of these weights; both are owned by the point from now on.
     penalty : Tensor of shape (d + 1,)
-        L2 penalty of each weight; 0 for the intercept.
+        What alpha is multiplied by for each weight, the square of its unit; 0 for the intercept.
 
     Attributes
     ----------
@@ -136,7 +153,9 @@ class Point:
         torch.sub(sp, self.problem.a[part], out=self.residual[part])
         self.curvature[part] = (sp - sp * p).sum(1, dtype=torch.float64)
         self.value[part] = self.problem.data_term(part, x)
-        self.value[part] += 0.5 * (self.theta[part].double().square() @ self.penalty.double())
+        self.value[part] += (
+            0.5 * self.problem.alpha[part] * (self.theta[part].double().square() @ self.penalty.double())
+        )
 
     def advance(self, direction: Tensor, along: Tensor, slope: Tensor) -> Tensor:
         """Move every label along its direction to about the minimum on that line.
@@ -159,8 +178,8 @@ class Point:
         """
         penalty = self.penalty.double()
         wide, parameters = direction.double(), self.theta.double()
-        linear = (wide * parameters) @ penalty
-        quadratic = wide.square() @ penalty
+        linear = self.problem.alpha * ((wide * parameters) @ penalty)
+        quadratic = self.problem.alpha * (wide.square() @ penalty)
         lengths = torch.empty_like(slope)
         for part in self.problem.blocks():
             step, p = self._line_search(part, along[part], slope[part], linear[part], quadratic[part])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import scipy.sparse as sp
@@ -18,7 +18,7 @@ from skpartial.relabeling import RelabelingContext, apply_relabeling
 from skpartial.solvers._features import Features
 from skpartial.solvers._problem import Monitor, Problem, Solution
 
-__all__ = ["Learner", "Report", "train"]
+__all__ = ["Learner", "Report", "Training", "train", "train_together"]
 
 #: Gives the present parameters as arrays.
 Parameters = Callable[[], dict[str, NDArray[Any]]]
@@ -145,6 +145,124 @@ def _from_tensors(saved: dict[str, Tensor]) -> Any:
     return sp.csr_array(tuple(parts), shape=tuple(saved["shape"].tolist()))
 
 
+class Training:
+    """What happens around the passes of one problem: relabelling, records, validation, checkpoints.
+
+    Parameters
+    ----------
+    problem : Problem
+        The training task.
+    learner : Learner
+        What passes move.
+    patience, tol
+        As of `train`.
+    """
+
+    def __init__(self, problem: Problem, learner: Learner, *, patience: int | None = None, tol: float = 0.0) -> None:
+        self.problem, self.learner = problem, learner
+        self.patience, self.tol = patience, tol
+        self.log = _Log(problem.monitor)
+        self._generator = torch.Generator().manual_seed(problem.seed)
+        self._labels = problem.labels
+        self._best, self._progress = _Best(), _Best()
+        self._kept: dict[str, Any] | None = None
+        #: The first pass that is left to do.
+        self.first = problem.first_epoch
+        saved = None if problem.checkpoint is None else problem.checkpoint.load()
+        if saved is not None:
+            self._load(saved)
+
+    def _load(self, saved: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        if saved["labels"] is not None:
+            self._labels = LabelMatrix(_from_tensors(saved["labels"]), self.problem.labels.names)
+            self.learner.take(self._labels)
+        self.learner.load_state_dict(saved["learner"])
+        self._generator.set_state(saved["generator"])
+        self.log.load(saved["log"])
+        vars(self._best).update(saved["best"])
+        vars(self._progress).update(saved["progress"])
+        kept, self.first = saved["kept"], saved["epoch"] + 1
+        if kept is not None and kept["state"] is not None:
+            kept["state"] = {name: tensor.to(self.problem.device) for name, tensor in kept["state"].items()}
+        self._kept = kept
+
+    def begin(self, epoch: int) -> None:
+        """Before a pass: relabel."""
+        problem, learner = self.problem, self.learner
+        self.log.epoch = epoch
+        if problem.relabeling is None or epoch == problem.first_epoch:
+            return
+        context = RelabelingContext(
+            epoch=epoch,
+            given=problem.labels,
+            current=self._labels,
+            logits=lambda rows: learner.logits(problem.features, rows),
+            features=problem.features.batch,
+            generator=self._generator,
+        )
+        relabelled = apply_relabeling(problem.relabeling, context)
+        if relabelled is not self._labels:
+            self._labels = relabelled
+            learner.take(relabelled)
+
+    def end(self, epoch: int, numbers: dict[str, Any] | None) -> None:
+        """After a pass: note its numbers, if they have not been reported, validate and save."""
+        problem, learner, log = self.problem, self.learner, self.log
+        validation = problem.validation
+        if numbers is not None:
+            log.add(numbers)
+            self._progress.update(-numbers["loss"], epoch, self.tol * abs(numbers["loss"]))
+        problem.loss.end_epoch(learner.state, epoch)
+        if validation is not None:
+            score = validation.score(learner.logits(validation.features).cpu().numpy())
+            if log.records:
+                log.records[-1]["validation_score"] = score
+            if self._best.update(score, epoch):
+                self._kept = {
+                    "tensors": _copy(learner.tensors()),
+                    "state": None if learner.state is None else _copy(learner.state),
+                }
+        if numbers is not None:
+            log.tell(learner.parameters)
+        waited = self._best.waited if validation is not None else self._progress.waited
+        if self.patience is not None and waited >= self.patience:
+            log.stopped = True
+        if problem.checkpoint is not None:
+            problem.checkpoint.save(self._content(epoch))
+
+    def _content(self, epoch: int) -> dict[str, Any]:
+        return {
+            "epoch": epoch,
+            "labels": None if self._labels is self.problem.labels else _to_tensors(self._labels),
+            "learner": self.learner.state_dict(),
+            "generator": self._generator.get_state(),
+            "log": self.log.state(),
+            "best": vars(self._best),
+            "progress": vars(self._progress),
+            "kept": self._kept,
+        }
+
+    def solution(self) -> Solution:
+        """Of the best pass by validation score, else of the last."""
+        problem, learner, log = self.problem, self.learner, self.log
+        if self._kept is not None:
+            learner.state = self._kept["state"]
+            learner.load(self._kept["tensors"])
+        learner.finish()
+        return Solution(
+            parameters=learner.parameters(),
+            state=None if learner.state is None else {name: tensor.detach() for name, tensor in learner.state.items()},
+            labels=self._labels,
+            history=log.records,
+            n_iter=len(log.records),
+            stopped=log.stopped,
+            best_epoch=self._best.epoch,
+            unfitted=learner.unfitted.cpu().numpy(),
+            logits=lambda rows: learner.logits(problem.features, rows),
+        )
+
+
 def train(
     problem: Problem, learner: Learner, n_epochs: int, *, patience: int | None = None, tol: float = 0.0
 ) -> Solution:
@@ -168,85 +286,42 @@ def train(
     Solution
         Of the best pass by validation score, else of the last.
     """
-    generator = torch.Generator().manual_seed(problem.seed)
-    labels, validation = problem.labels, problem.validation
-    log = _Log(problem.monitor)
-    best, progress = _Best(), _Best()
-    kept: dict[str, Any] | None = None
-    first = problem.first_epoch
-    saved = None if problem.checkpoint is None else problem.checkpoint.load()
-    if saved is not None:
-        if saved["labels"] is not None:
-            labels = LabelMatrix(_from_tensors(saved["labels"]), problem.labels.names)
-            learner.take(labels)
-        learner.load_state_dict(saved["learner"])
-        generator.set_state(saved["generator"])
-        log.load(saved["log"])
-        vars(best).update(saved["best"])
-        vars(progress).update(saved["progress"])
-        kept, first = saved["kept"], saved["epoch"] + 1
-        if kept is not None and kept["state"] is not None:
-            kept["state"] = {name: tensor.to(problem.device) for name, tensor in kept["state"].items()}
-    for epoch in range(first, problem.first_epoch + n_epochs):
-        if log.stopped:
+
+    def run(trainings: Sequence[Training], epoch: int) -> list[dict[str, Any] | None]:
+        return [learner.run(epoch, trainings[0].log.report)]
+
+    return train_together([Training(problem, learner, patience=patience, tol=tol)], n_epochs, run)[0]
+
+
+def train_together(
+    trainings: Sequence[Training],
+    n_epochs: int,
+    run: Callable[[Sequence[Training], int], Sequence[dict[str, Any] | None]],
+) -> list[Solution]:
+    """Make passes of several problems side by side, until each has made its last.
+
+    Parameters
+    ----------
+    trainings : sequence of Training
+        One a problem; all begin with the same pass.
+    n_epochs : int
+        Passes at most.
+    run : callable
+        Takes the trainings that go on and the number of the pass, which it makes with all of their learners; returns
+        for each what `Learner.run` returns.
+
+    Returns
+    -------
+    list of Solution
+        One a problem.
+    """
+    last = trainings[0].problem.first_epoch + n_epochs
+    for epoch in range(trainings[0].first, last):
+        going = [training for training in trainings if not training.log.stopped]
+        if not going:
             break
-        if problem.relabeling is not None and epoch > problem.first_epoch:
-            context = RelabelingContext(
-                epoch=epoch,
-                given=problem.labels,
-                current=labels,
-                logits=lambda rows: learner.logits(problem.features, rows),
-                features=problem.features.batch,
-                generator=generator,
-            )
-            relabelled = apply_relabeling(problem.relabeling, context)
-            if relabelled is not labels:
-                labels = relabelled
-                learner.take(labels)
-        log.epoch = epoch
-        numbers = learner.run(epoch, log.report)
-        if numbers is not None:
-            log.add(numbers)
-            progress.update(-numbers["loss"], epoch, tol * abs(numbers["loss"]))
-        problem.loss.end_epoch(learner.state, epoch)
-        if validation is not None:
-            score = validation.score(learner.logits(validation.features).cpu().numpy())
-            if log.records:
-                log.records[-1]["validation_score"] = score
-            if best.update(score, epoch):
-                kept = {
-                    "tensors": _copy(learner.tensors()),
-                    "state": None if learner.state is None else _copy(learner.state),
-                }
-        if numbers is not None:
-            log.tell(learner.parameters)
-        waited = best.waited if validation is not None else progress.waited
-        if patience is not None and waited >= patience:
-            log.stopped = True
-        if problem.checkpoint is not None:
-            content = {
-                "epoch": epoch,
-                "labels": None if labels is problem.labels else _to_tensors(labels),
-                "learner": learner.state_dict(),
-                "generator": generator.get_state(),
-                "log": log.state(),
-                "best": vars(best),
-                "progress": vars(progress),
-                "kept": kept,
-            }
-            problem.checkpoint.save(content)
-    if kept is not None:
-        learner.state = kept["state"]
-        learner.load(kept["tensors"])
-    learner.finish()
-    return Solution(
-        parameters=learner.parameters(),
-        state=None if learner.state is None else {name: tensor.detach() for name, tensor in learner.state.items()},
-        labels=labels,
-        history=log.records,
-        n_iter=len(log.records),
-        stopped=log.stopped,
-        best_epoch=best.epoch,
-        unfitted=learner.unfitted.cpu().numpy(),
-        logits=lambda rows: learner.logits(problem.features, rows),
-    )
+        for training in going:
+            training.begin(epoch)
+        for training, numbers in zip(going, run(going, epoch)):
+            training.end(epoch, numbers)
+    return [training.solution() for training in trainings]

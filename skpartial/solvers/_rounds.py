@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from skpartial.solvers._loop import Learner, Report
 from skpartial.solvers._problem import LabelSource, Problem, start_state
 from skpartial.solvers._targets import FoldedTargets, prior_intercepts, starting_rule, target_masses
 
-__all__ = ["ConvexRounds"]
+__all__ = ["ConvexRounds", "solve_rounds"]
 
 
 class ConvexRounds(Learner):
@@ -57,6 +57,10 @@ class ConvexRounds(Learner):
 
     def run(self, epoch: int, report: Report) -> None:
         """Solve one round, whose steps are reported."""
+        solve_rounds([self], epoch, [report])
+
+    def prepare(self, epoch: int) -> LogisticProblem:
+        """The convex problem of a round, and parameters that it starts from."""
         problem, loss = self.problem, self.problem.loss
         assert isinstance(loss, PointwiseLoss)
         if not self._started and loss.traits().iterative:
@@ -67,8 +71,7 @@ class ConvexRounds(Learner):
                 self.theta[:, -1] = prior_intercepts(*target_masses(folded))[1].to(problem.dtype)
         logits = self.logits(problem.features) if loss.traits().iterative else None
         targets = FoldedTargets(problem, loss, self._source, logits=logits, state=self.state, epoch=epoch)
-        convex = LogisticProblem(targets, problem.dtype, problem.device)
-        del logits
+        convex = LogisticProblem(targets, problem.alpha, problem.dtype, problem.device)
         prior = convex.prior.to(problem.dtype)
         if not self._started:
             self.theta[:, -1] = prior
@@ -76,27 +79,21 @@ class ConvexRounds(Learner):
         self.unfitted = convex.unfitted
         self.theta[self.unfitted, :-1] = 0
         self.theta[self.unfitted, -1] = prior[self.unfitted]
-        fitted = ~self.unfitted
+        return convex
 
-        def tell(objective: Tensor, gap: Tensor, current: Callable[[], Tensor]) -> bool:
-            self._n_steps += 1
-            numbers = {
-                "iteration": self._n_steps,
-                "objective": float(objective[fitted].mean()),
-                "relative_gap": float(gap.max()),
-            }
-            return report(numbers, lambda: _arrays(current()))
+    def tell(self, objective: Tensor, gap: Tensor, theta: Callable[[], Tensor], report: Report) -> bool:
+        """Report a step, given the objectives and gaps of all labels."""
+        self._n_steps += 1
+        numbers = {
+            "iteration": self._n_steps,
+            "objective": float(objective[~self.unfitted].mean()),
+            "relative_gap": float(gap.max()),
+        }
+        return report(numbers, lambda: _arrays(theta()))
 
-        self.outcome = solve_round(
-            problem.features,
-            convex,
-            self.theta,
-            alpha=problem.alpha,
-            tol=self.tol,
-            max_iter=self.max_iter,
-            report=tell,
-        )
-        self.theta = self.outcome.theta
+    def accept(self, outcome: Outcome) -> None:
+        """Take what a round came to."""
+        self.outcome, self.theta = outcome, outcome.theta
 
     def logits(self, features: Features, rows: Tensor | None = None) -> Tensor:
         """Logits of all rows of some features, or of those asked for, shape (b, L)."""
@@ -132,6 +129,42 @@ class ConvexRounds(Learner):
 
     def finish(self) -> None:
         """Nothing is left to settle: a round gives labels that cannot be fitted their prior."""
+
+
+def solve_rounds(learners: Sequence[ConvexRounds], epoch: int, reports: Sequence[Report]) -> None:
+    """Solve one round of several learners of the same features together.
+
+    Parameters
+    ----------
+    learners : sequence of ConvexRounds
+        Of the same features, tolerance and number of steps.
+    epoch : int
+        The round.
+    reports : sequence of Report
+        One a learner, told of every step; if one of several asks to stop, the others go on.
+    """
+    first = learners[0]
+    convex = LogisticProblem.join([learner.prepare(epoch) for learner in learners])
+    size = first.problem.labels.n_labels
+    parts = [slice(start, start + size) for start in range(0, size * len(learners), size)]
+
+    def tell(objective: Tensor, gap: Tensor, current: Callable[[], Tensor]) -> bool:
+        def of(part: slice) -> Callable[[], Tensor]:
+            return lambda: current()[part]
+
+        told = zip(learners, parts, reports)
+        return all([learner.tell(objective[part], gap[part], of(part), report) for learner, part, report in told])
+
+    outcome = solve_round(
+        first.problem.features,
+        convex,
+        torch.cat([learner.theta for learner in learners]),
+        tol=first.tol,
+        max_iter=first.max_iter,
+        report=tell,
+    )
+    for learner, part in zip(learners, parts):
+        learner.accept(outcome.of(part))
 
 
 def _arrays(theta: Tensor) -> dict[str, NDArray[Any]]:

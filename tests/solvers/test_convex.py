@@ -251,7 +251,8 @@ def test_the_first_guess_is_positive_definite():
     penalty = torch.tensor(np.append(10.0 ** rng.uniform(-8, 2, size=80), 0.0))
     rule = _directions.QuasiNewton(ResidentFeatures(X), torch.full((200,), 1 / 200, dtype=torch.float64), penalty)
     for curvature in (1e-8, 1e-3, 1.0):
-        matrix = rule._first_guess(torch.eye(81, dtype=torch.float64), torch.full((81,), curvature).double())
+        same = torch.ones(81, dtype=torch.float64)
+        matrix = rule._first_guess(torch.eye(81, dtype=torch.float64), curvature * same, same)
         torch.testing.assert_close(matrix, matrix.T)
         assert torch.linalg.eigvalsh(matrix)[0] > 0
 
