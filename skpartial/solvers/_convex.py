@@ -157,6 +157,7 @@ class _Course:
         self._progress *= max(0.1, min(share / _NARROW_ERROR, 10.0))
         if self._progress > _NARROW_LEAST:
             self.narrow = None
+            rule.forget(torch.ones_like(finished))
         return gradient
 
     def keep(self, labels: Tensor) -> None:
@@ -368,6 +369,7 @@ def solve_round(
         if groups:
             # Labels whose turn is yet to come are reported from where they start.
             state.objectives[fitted] = state.evaluate(features, convex, fitted)
+            state.gaps[fitted] = float("inf")
         for group, rows in groups:
             own = OwnRows(features.X, standard.center, convex.s[group], rows)
             if not own.usable:

@@ -147,13 +147,18 @@ def solve_rounds(learners: Sequence[ConvexRounds], epoch: int, reports: Sequence
     convex = LogisticProblem.join([learner.prepare(epoch) for learner in learners])
     size = first.problem.labels.n_labels
     parts = [slice(start, start + size) for start in range(0, size * len(learners), size)]
+    stopped, arrived = [False] * len(learners), [False] * len(learners)
 
     def tell(objective: Tensor, gap: Tensor, current: Callable[[], Tensor]) -> bool:
         def of(part: slice) -> Callable[[], Tensor]:
             return lambda: current()[part]
 
-        told = zip(learners, parts, reports)
-        return all([learner.tell(objective[part], gap[part], of(part), report) for learner, part, report in told])
+        for i, (learner, part, report) in enumerate(zip(learners, parts, reports)):
+            if not (stopped[i] or arrived[i]):
+                stopped[i] = learner.tell(objective[part], gap[part], of(part), report)
+                # The steps that others still take are none of its own.
+                arrived[i] = len(learners) > 1 and float(gap[part].max()) <= first.tol
+        return any(stopped) and all(stop or there for stop, there in zip(stopped, arrived))
 
     outcome = solve_round(
         first.problem.features,
