@@ -122,19 +122,22 @@ class _Course:
         return self._complete(point)
 
     def _complete(self, point: Point) -> Tensor:
-        return torch.cat([self._data, point.residual.sum(1, keepdim=True)], dim=1).addcmul_(point.theta, self.penalty)
+        total = point.total.to(self._data.dtype)[:, None]
+        return torch.cat([self._data, total], dim=1).addcmul_(point.theta, self.penalty)
 
     def advance(self, point: Point, direction: Tensor, slope: Tensor) -> Tensor:
         """Move along directions; returns the lengths of the steps."""
-        self._previous = point.residual.clone()
-        products = self.products if self.narrow is None else self.narrow
-        return point.advance(direction, products.forward(direction[:, :-1]).add_(direction[:, -1:]), slope)
+        if self.narrow is None:
+            return point.advance(direction, self.products.forward(direction[:, :-1]), slope)
+        along = self.narrow.forward(direction[:, :-1])
+        self._change = torch.empty_like(along)
+        return point.advance(direction, along, slope, self._change)
 
     def gradient(self, point: Point) -> Tensor:
         """Gradients after a step."""
         if self.narrow is None:
             return self.begin(point)
-        self._data += self.narrow.backward(point.residual - self._previous)
+        self._data += self.narrow.backward(self._change)
         self.exact, self._steps = False, self._steps + 1
         return self._complete(point)
 

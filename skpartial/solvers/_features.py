@@ -197,17 +197,17 @@ class StreamedFeatures(Features):
 
 
 class NarrowFeatures(Features):
-    """Features rounded to bfloat16, for products of two or three digits; what goes in and out stays float32."""
+    """Features rounded to bfloat16, for products of two or three digits, which are of that type as well."""
 
     def __init__(self, X: Tensor) -> None:
         super().__init__((X.shape[0], X.shape[1]), torch.float32, X.device)
         self.X = X
 
     def forward(self, weights: Tensor) -> Tensor:
-        return (weights.to(self.X.dtype) @ self.X.T).float()
+        return weights.to(self.X.dtype) @ self.X.T
 
     def backward(self, scores: Tensor) -> Tensor:
-        return (scores.to(self.X.dtype) @ self.X).float()
+        return scores.to(self.X.dtype) @ self.X
 
     def batch(self, rows: Tensor) -> Tensor:
         return self.X.index_select(0, rows.to(self.device)).float()

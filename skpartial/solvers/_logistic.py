@@ -7,7 +7,8 @@ For every label j, with the targets and weights of the loss folded into :math:`a
     F_j(w, b) = \sum_i \left[ s_{ij} \operatorname{softplus}(x_{ij}) - a_{ij} x_{ij} \right]
     + \frac{\alpha}{2} \lVert w \rVert^2, \quad x_{ij} = f_i \cdot w + b
 
-Arrays have a row a label, so that the sums over the training rows run along memory.
+Arrays have a row a label, so that the sums over the training rows run along memory. Passes over their entries take as
+long as the products where there are few features: they are made block by block, and each number is read once.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ __all__ = ["LogisticProblem", "Point"]
 # Entries of an element-wise pass at a time: its temporaries then stay in the processor's cache.
 _BLOCK_ENTRIES = {"cpu": 1 << 16, "cuda": 1 << 26}
 _MAX_LINE_SEARCH = 30
+# Relative descent of a step that is not short: the slopes at its ends tell that to a hundredth below.
+_LONG_STEP = 1e-3
 
 
 class LogisticProblem:
@@ -38,11 +41,11 @@ class LogisticProblem:
     alpha : float
         L2 penalty of a label's weights.
     dtype, device
-        In which type and where s and a are kept.
+        In which type and where both are kept.
 
     Attributes
     ----------
-    s, a : Tensor of shape (L, n)
+    s, minus_a : Tensor of shape (L, n)
         Scaled so that the objective of a label is as above.
     alpha : Tensor of float64, shape (L,)
         L2 penalties.
@@ -56,12 +59,12 @@ class LogisticProblem:
         n_rows, n_labels = targets.source.matrix.shape
         self.alpha = torch.full((n_labels,), alpha, dtype=torch.float64, device=device)
         scale = n_labels / total_weight(targets.problem.weights, targets.source)
-        self.s, self.a = torch.empty(2, n_labels, n_rows, dtype=dtype, device=device)
+        self.s, self.minus_a = torch.empty(2, n_labels, n_rows, dtype=dtype, device=device)
         for part, s, a in targets.blocks():
             torch.mul(s.T, scale, out=self.s[:, part])
-            torch.mul(a.T, scale, out=self.a[:, part])
-        masses = (x.sum(1, dtype=torch.float64) / scale for x in (self.s, self.a))
-        self.unfitted, self.prior = prior_intercepts(*masses)
+            torch.mul(a.T, -scale, out=self.minus_a[:, part])
+        total, minus_present = (x.sum(1, dtype=torch.float64) / scale for x in (self.s, self.minus_a))
+        self.unfitted, self.prior = prior_intercepts(total, -minus_present)
 
     @property
     def row_weight(self) -> Tensor:
@@ -74,7 +77,7 @@ class LogisticProblem:
         if len(problems) == 1:
             return problems[0]
         joined = copy.copy(problems[0])
-        for name in ("s", "a", "alpha", "unfitted", "prior"):
+        for name in ("s", "minus_a", "alpha", "unfitted", "prior"):
             setattr(joined, name, torch.cat([getattr(problem, name) for problem in problems]))
         return joined
 
@@ -83,20 +86,20 @@ class LogisticProblem:
         part = copy.copy(self)
         part.alpha = self.alpha[labels]
         everything = len(labels) == len(self.s)
-        part.s, part.a = ((x if everything else x[labels]).to(dtype or x.dtype) for x in (self.s, self.a))
+        part.s, part.minus_a = ((x if everything else x[labels]).to(dtype or x.dtype) for x in (self.s, self.minus_a))
         return part
 
     def take_rows(self, rows: Tensor) -> LogisticProblem:
         """The same problem without rows that weigh nothing, given the indices of the others."""
         part = copy.copy(self)
-        part.s, part.a = self.s[:, rows], self.a[:, rows]
+        part.s, part.minus_a = self.s[:, rows], self.minus_a[:, rows]
         return part
 
     def take_own_rows(self, labels: Tensor, rows: Tensor) -> LogisticProblem:
         """The problem of labels (k,), each on the rows (k, m) of its own."""
         part = copy.copy(self)
         part.alpha = self.alpha[labels]
-        part.s, part.a = (x[labels].gather(1, rows) for x in (self.s, self.a))
+        part.s, part.minus_a = (x[labels].gather(1, rows) for x in (self.s, self.minus_a))
         return part
 
     def blocks(self) -> Iterator[slice]:
@@ -108,7 +111,8 @@ class LogisticProblem:
 
     def data_term(self, part: slice, logits: Tensor) -> Tensor:
         """Data terms of a slice of labels in float64, shape (k,), at their logits (k, n)."""
-        return (self.s[part] * F.softplus(logits) - self.a[part] * logits).sum(1, dtype=torch.float64)
+        terms = (self.s[part] * F.softplus(logits)).addcmul_(self.minus_a[part], logits)
+        return terms.sum(1, dtype=torch.float64)
 
 
 class Point:
@@ -129,6 +133,8 @@ class Point:
     ----------
     residual : Tensor of shape (L, n)
         Derivative of the objective in each logit.
+    total : Tensor of float64, shape (L,)
+        Its sum over the rows.
     curvature : Tensor of float64, shape (L,)
         Sum of the second derivatives over the rows.
     value : Tensor of float64, shape (L,)
@@ -138,26 +144,31 @@ class Point:
     def __init__(self, problem: LogisticProblem, theta: Tensor, logits: Tensor, penalty: Tensor) -> None:
         self.problem, self.theta, self.penalty = problem, theta, penalty
         self.residual = torch.empty_like(logits)
-        self.value = torch.empty(len(theta), dtype=torch.float64, device=theta.device)
-        self.curvature = torch.empty_like(self.value)
+        self.total, self.curvature, self.value = torch.empty(3, len(theta), dtype=torch.float64, device=theta.device)
         self.move_to(logits)
 
     def move_to(self, logits: Tensor) -> None:
         """Take other logits for those of the parameters."""
         self.logits = logits
-        for part in self.problem.blocks():
-            self._refresh(part, torch.sigmoid(logits[part]))
+        problem = self.problem
+        for part in problem.blocks():
+            p = torch.sigmoid(logits[part])
+            self._take(part, torch.addcmul(problem.minus_a[part], problem.s[part], p), p)
+            self._evaluate(part)
 
-    def _refresh(self, part: slice, p: Tensor) -> None:
-        x, sp = self.logits[part], self.problem.s[part] * p
-        torch.sub(sp, self.problem.a[part], out=self.residual[part])
-        self.curvature[part] = (sp - sp * p).sum(1, dtype=torch.float64)
-        self.value[part] = self.problem.data_term(part, x)
-        self.value[part] += (
-            0.5 * self.problem.alpha[part] * (self.theta[part].double().square() @ self.penalty.double())
-        )
+    def _take(self, part: slice, residual: Tensor, p: Tensor) -> None:
+        """Note what follows from probabilities, which are overwritten."""
+        self.residual[part] = residual
+        self.total[part] = residual.sum(1)
+        self.curvature[part] = torch.linalg.vecdot(self.problem.s[part], p.addcmul_(p, p, value=-1)).double()
 
-    def advance(self, direction: Tensor, along: Tensor, slope: Tensor) -> Tensor:
+    def _evaluate(self, part: slice) -> None:
+        """Compute the objective."""
+        self.value[part] = self.problem.data_term(part, self.logits[part])
+        squares = self.theta[part].double().square() @ self.penalty.double()
+        self.value[part] += 0.5 * self.problem.alpha[part] * squares
+
+    def advance(self, direction: Tensor, along: Tensor, slope: Tensor, change: Tensor | None = None) -> Tensor:
         """Move every label along its direction to about the minimum on that line.
 
         Newton's method in a bracket on the stored logits, which needs no product with the features.
@@ -167,61 +178,102 @@ class Point:
         direction : Tensor of shape (L, d + 1)
             Step of the parameters.
         along : Tensor of shape (L, n)
-            Step of the logits.
+            Step of the logits, but for the intercept's; may be of a narrower type.
         slope : Tensor of float64, shape (L,)
             Derivative along the direction; a label without descent stays where it is.
+        change : Tensor of shape (L, n) or None, default=None
+            Takes the changes of the residuals, rounded to its type. After a short step the objective then follows the
+            slopes at both ends of it, instead of being computed anew.
 
         Returns
         -------
         Tensor of shape (L, 1)
             Lengths of the steps, in the type of the parameters.
         """
+        problem, dtype = self.problem, self.theta.dtype
         penalty = self.penalty.double()
         wide, parameters = direction.double(), self.theta.double()
-        linear = self.problem.alpha * ((wide * parameters) @ penalty)
-        quadratic = self.problem.alpha * (wide.square() @ penalty)
+        linear = problem.alpha * ((wide * parameters) @ penalty)
+        quadratic = problem.alpha * (wide.square() @ penalty)
         lengths = torch.empty_like(slope)
-        for part in self.problem.blocks():
-            step, p = self._line_search(part, along[part], slope[part], linear[part], quadratic[part])
+        for part in problem.blocks():
+            q = torch.add(along[part], direction[part, -1:])
+            line = _Line(problem.s[part], problem.minus_a[part], self.logits[part], q, linear[part], quadratic[part])
+            step = line.search(slope[part], self.value[part])
             lengths[part] = step
-            self.theta[part] += direction[part] * step.to(direction.dtype)[:, None]
-            self._refresh(part, p)
-        return lengths.to(self.theta.dtype)[:, None]
+            self.theta[part] += direction[part] * step.to(dtype)[:, None]
+            self.logits[part] = line.logits
+            if change is None:
+                self._take(part, line.residual, line.p)
+                self._evaluate(part)
+            else:
+                torch.sub(line.residual, self.residual[part], out=change[part])
+                self._take(part, line.residual, line.p)
+                descent = -0.5 * step * (slope[part] + line.slope)
+                if bool((descent > _LONG_STEP * self.value[part]).any()):
+                    self._evaluate(part)
+                else:
+                    self.value[part] -= descent
+        return lengths.to(dtype)[:, None]
 
     def keep(self, labels: Tensor) -> None:
         """Drop all but some of the labels, given as indices."""
         self.problem = self.problem.take(labels)
-        for name in ("theta", "logits", "residual", "value", "curvature"):
+        for name in ("theta", "logits", "residual", "total", "curvature", "value"):
             setattr(self, name, getattr(self, name)[labels])
 
-    def _line_search(
-        self, part: slice, q: Tensor, slope: Tensor, linear: Tensor, quadratic: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Lengths of the steps, and probabilities at their ends; the logits are moved there."""
-        s, a, x, value = self.problem.s[part], self.problem.a[part], self.logits[part], self.value[part]
+
+class _Line:
+    """Objectives of some labels along their directions, as functions of the lengths of the steps.
+
+    Parameters
+    ----------
+    s, minus_a, logits : Tensor of shape (k, n)
+        The problem, and where the steps begin.
+    q : Tensor of shape (k, n)
+        Directions of the logits.
+    linear, quadratic : Tensor of float64, shape (k,)
+        Derivatives of the penalties.
+    """
+
+    def __init__(
+        self, s: Tensor, minus_a: Tensor, logits: Tensor, q: Tensor, linear: Tensor, quadratic: Tensor
+    ) -> None:
+        self.s, self.minus_a, self.start, self.q = s, minus_a, logits, q
+        self.linear, self.quadratic = linear, quadratic
+        self.logits, self.p, self.residual = (torch.empty_like(q) for _ in range(3))
+
+    def go(self, step: Tensor) -> None:
+        """Logits, probabilities, residuals and slopes at the ends of steps."""
+        torch.addcmul(self.start, self.q, step.to(self.q.dtype)[:, None], out=self.logits)
+        torch.sigmoid(self.logits, out=self.p)
+        torch.addcmul(self.minus_a, self.s, self.p, out=self.residual)
+        self.slope = torch.linalg.vecdot(self.residual, self.q).double() + self.linear + step * self.quadratic
+
+    def bend(self) -> Tensor:
+        """Second derivatives where `go` went."""
+        curvature = torch.addcmul(self.p, self.p, self.p, value=-1).mul_(self.s)
+        return torch.linalg.vecdot(curvature.mul_(self.q), self.q).double() + self.quadratic
+
+    def search(self, slope: Tensor, value: Tensor) -> Tensor:
+        """Lengths of the steps, given slopes and objectives where they begin; `go` went there."""
         step = torch.where(slope < 0, 1.0, 0.0).to(torch.float64)
         low, high = torch.zeros_like(step), torch.full_like(step, float("inf"))
         done = ~(slope < 0)
         for _ in range(_MAX_LINE_SEARCH):
-            moved = torch.addcmul(x, q, step.to(q.dtype)[:, None])
-            p = torch.sigmoid(moved)
-            sp = s * p
-            first = ((sp - a) * q).sum(1, dtype=torch.float64) + linear + step * quadratic
+            self.go(step)
+            first = self.slope
             # A step that ends before the minimum surely descends, so that it may be shorter than one beyond it; how far
             # that one can lie above the minimum is at most the step times the derivative at its end, by convexity.
             done |= (first >= 0.5 * slope) & (first <= -0.1 * slope) & (step * first <= 0.1 * value)
             if bool(done.all()):
-                break
-            second = ((sp - sp * p) * q * q).sum(1, dtype=torch.float64) + quadratic
+                return step
             low = torch.where(first < 0, step, low)
             high = torch.where(first >= 0, step, high)
-            proposal = step - first / second.clamp(min=1e-300)
+            proposal = step - first / self.bend().clamp(min=1e-300)
             middle = torch.where(torch.isinf(high), 4 * step, 0.5 * (low + high))
             inside = (proposal > low) & (proposal < high) & (proposal < 8 * step)
             step = torch.where(done, step, torch.where(inside, proposal, middle))
-        else:
-            step = torch.where(done, step, low)
-            moved = torch.addcmul(x, q, step.to(q.dtype)[:, None])
-            p = torch.sigmoid(moved)
-        x.copy_(moved)
-        return step, p
+        step = torch.where(done, step, low)
+        self.go(step)
+        return step
