@@ -20,15 +20,15 @@ from skpartial import heads
 from skpartial._fingerprint import rows_key
 from skpartial._inputs import EncodedTarget, check_label_names, check_sample_weight, encode_target
 from skpartial._predictions import Predictions
-from skpartial._stages import make_stages, solve_stages, state_arrays
+from skpartial._stages import Stage, make_stages, solve_stages, state_arrays
 from skpartial._task import (
+    Rows,
     check_input,
     hold_out,
     load_images,
     make_problem,
     open_checkpoints,
     resolve_shorthand,
-    take_rows,
     warn_if_ambiguous,
 )
 from skpartial.exceptions import UnfittableLabelsWarning
@@ -133,30 +133,22 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             If the solver stops before `tol` is reached.
         """
         goes_on = self.warm_start and hasattr(self, "n_iter_")
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        seed = self._draw_seed()
         folder = open_checkpoints(self, seed, X, y, sample_weight, X_val, y_val)
         if folder is not None:
             seed = folder.seed(seed)
         images = load_images(self, seed)
         check = partial(check_input, self, images)
-        X = check(X, reset=not goes_on)
+        checked = check(X, reset=not goes_on)
         target = encode_target(self, y, matrix=goes_on and not self._binary)
-        check_consistent_length(X, target.labels)
-        weights = check_sample_weight(sample_weight, X, target)
-        n_given, readable, skipped = target.labels.n_rows, None, None
-        if images is not None:
-            readable, skipped = images.readable(X)
-            X, target, weights = take_rows(readable, X, target, weights)
-        if weights is not None:
-            # Only ratios count; in the type of the features tiny or huge weights would not survive.
-            weights = weights / weights.max()
-            weights /= weights.mean()
-        rows, held_out = hold_out(self, X, target, X_val, y_val, np.random.RandomState(seed), check)
-        train_X, train, weights = take_rows(rows, X, target, weights)
+        given = Rows.check(checked, target, sample_weight)
+        readable, skipped = (None, None) if images is None else images.readable(given.X)
+        usable = given.take(readable).rescaled()
+        chosen, held_out = hold_out(self, usable.X, usable.target, X_val, y_val, np.random.RandomState(seed), check)
+        train = usable.take(chosen)
 
-        stages = make_stages(self, train_X, train, weights, seed=seed, held_out=held_out, images=images)
+        stages, ambiguous = self._prepare(train, seed=seed, held_out=held_out, images=images)
         problem = stages[0].problem
-        ambiguous = not target.binary and warn_if_ambiguous(self, problem)
         if goes_on:
             self._check_same_shape("warm_start=True", target, problem.features.n_features)
             # What was trained before goes on; what had to come before that is done.
@@ -165,26 +157,24 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             problem.start = self._parameters() if problem.network is None else state_arrays(self.network_)
             per_row = any(spec.per_row for spec in problem.loss.state_spec().values())
             # What was learned of rows is of use for these rows only, in this order.
-            if not per_row or getattr(self, "_state_rows", None) == rows_key(train_X):
+            if not per_row or getattr(self, "_state_rows", None) == rows_key(train.X):
                 problem.previous_state = getattr(self, "_loss_state", None)
         self._start_fit(target, problem.features.n_features)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         context = self._init_callback_context(
             max_subtasks=sum(stage.solver.max_steps(stage.problem) for stage in stages)
         )
-        context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
-        solution = solve_stages(stages, self._monitor(context, X, y, metadata, images), folder)
-        self._finish_fit(stages[-1].problem, solution, images)
+        context.call_on_fit_task_begin(estimator=self, X=usable.X, y=y, metadata=metadata)
+        solution = solve_stages(stages, self._monitor(context, usable.X, y, metadata, images), folder)
         if skipped is not None:
             self.skipped_ = skipped
-        if rows is not None or readable is not None:
-            within = np.arange(n_given) if readable is None else readable
-            self.train_rows_ = within if rows is None else within[rows]
+        if chosen is not None or readable is not None:
+            within = np.arange(given.target.labels.n_rows) if readable is None else readable
+            self.train_rows_ = within if chosen is None else within[chosen]
         if self.warm_start:
-            self._loss_state, self._state_rows = solution.state, rows_key(train_X)
-        if solution.unfitted.any() and not ambiguous:
-            self._warn_unfitted(solution.unfitted)
-        context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=metadata, reconstruction_attributes={})
+            self._loss_state, self._state_rows = solution.state, rows_key(train.X)
+        self._accept(stages[-1].problem, solution, ambiguous=ambiguous, images=images)
+        context.call_on_fit_task_end(estimator=self, X=usable.X, y=y, metadata=metadata, reconstruction_attributes={})
         if folder is not None:
             folder.remove()
         return self
@@ -239,8 +229,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             self._check_same_shape("partial_fit", target, self.n_features_in_)
         weights = check_sample_weight(sample_weight, X, target)
         solver = self.solver if isinstance(self.solver, Minibatch) else Minibatch()
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        problem = make_problem(self, X, target, weights, seed=seed)
+        problem = make_problem(self, X, target, weights, seed=self._draw_seed())
         problem.incremental = True
         if first and not target.binary:
             warn_if_ambiguous(self, problem, stacklevel=3)
@@ -270,6 +259,30 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         self._optimizer_state = solution.optimizer_state
         self._loss_state = solution.state
         return self
+
+    def _draw_seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    def _prepare(
+        self,
+        rows: Rows,
+        *,
+        seed: int,
+        held_out: tuple[Any, Callable[[NDArray[Any]], float]] | None = None,
+        images: ImageTask | None = None,
+    ) -> tuple[list[Stage], bool]:
+        """What is to be solved for a fit on validated rows, and whether a warning of ambiguous labels was given."""
+        stages = make_stages(self, rows, seed=seed, held_out=held_out, images=images)
+        ambiguous = not rows.target.binary and warn_if_ambiguous(self, stages[0].problem, stacklevel=5)
+        return stages, ambiguous
+
+    def _accept(
+        self, problem: Problem, solution: Solution, *, ambiguous: bool, images: ImageTask | None = None
+    ) -> None:
+        """Take what a fit found as fitted state, and warn of labels that it could not fit."""
+        self._finish_fit(problem, solution, images)
+        if solution.unfitted.any() and not ambiguous:
+            self._warn_unfitted(solution.unfitted)
 
     def _monitor(self, context: Any, X: Any, y: Any, metadata: Any, images: ImageTask | None) -> Monitor:
         """Report every epoch to scikit-learn's callbacks, and in words if `verbose`."""
@@ -353,7 +366,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             "sign. They keep zero weights and a prior intercept. Annotate both signs, drop these labels, stratify the "
             "folds with skpartial.model_selection.PartialLabelKFold, or choose a loss that reads unknown as absent.",
             UnfittableLabelsWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
     def _parameter_attributes(self, parameters: dict[str, Any], images: ImageTask | None = None) -> dict[str, Any]:

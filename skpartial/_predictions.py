@@ -134,14 +134,20 @@ class Predictions:
             If no label can be scored, or the labels are not those of the fit.
         """
         check_is_fitted(self)
+        return float(self._score_logits(self._logits(X), y))
+
+    def _score_logits(self, logits: NDArray[Any], y: Any) -> Any:
+        """What `score` is for logits (n, L); one for each of K candidates with the same classes for (K, n, L)."""
         if self._binary:
-            return float(accuracy_score(y, self.predict(X)))
+            predicted = self.classes_[(logits[..., 0] > 0).astype(np.int64)]
+            scores = [accuracy_score(y, candidate) for candidate in predicted.reshape(-1, predicted.shape[-1])]
+            return scores[0] if logits.ndim == 2 else np.array(scores)
         labels = LabelMatrix.encode(y)
         check_label_names(self.label_names_, labels.names, "y")
-        return self._scorer(labels)(self.decision_function(X))
+        return self._scorer(labels)(logits)
 
-    def _scorer(self, labels: LabelMatrix) -> Callable[[NDArray[Any]], float]:
-        """From logits to their mean average precision on these labels."""
+    def _scorer(self, labels: LabelMatrix) -> Callable[[NDArray[Any]], Any]:
+        """From logits to their mean average precision on these labels; one for each of K candidates for (K, n, L)."""
         reading = "ignore" if labels.has_absent else self._positive_only_reading
         if reading == "ignore" and not labels.has_absent:
             raise ValueError(
@@ -149,7 +155,7 @@ class Predictions:
                 "perfect. If 0 means absent, pass 2 * y - 1; if only presences were recorded, use "
                 "SinglePositiveClassifier, or skpartial.metrics.mean_average_precision_unknown_absent_scorer."
             )
-        return lambda logits: float(mean_average_precision(labels, logits, unknown=reading))
+        return lambda logits: mean_average_precision(labels, logits, unknown=reading)
 
     def _logits(self, X: Any) -> NDArray[Any]:
         check_is_fitted(self)

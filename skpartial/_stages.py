@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from skpartial._inputs import EncodedTarget
-from skpartial._task import make_problem, resolve_solver
+from skpartial._task import Rows, make_problem, resolve_solver
 from skpartial.solvers import Solver
 from skpartial.solvers._checkpoints import CheckpointFolder
 from skpartial.solvers._problem import Monitor, Problem, Solution
@@ -43,13 +42,11 @@ class Stage:
 
 def make_stages(
     estimator: Any,
-    X: Any,
-    target: EncodedTarget,
-    weights: NDArray[Any] | None,
+    rows: Rows,
     *,
     seed: int,
-    held_out: tuple[Any, Callable[[NDArray[Any]], float]] | None,
-    images: ImageTask | None,
+    held_out: tuple[Any, Callable[[NDArray[Any]], float]] | None = None,
+    images: ImageTask | None = None,
 ) -> list[Stage]:
     """The stages of a fit.
 
@@ -57,17 +54,13 @@ def make_stages(
     ----------
     estimator : BasePartialLabelClassifier
         Gives the hyperparameters.
-    X : ndarray, csr_array, Tensor or ImageSource
-        The training rows.
-    target : EncodedTarget
-        Their labels.
-    weights : ndarray of shape (n,) or (n, L), or None
-        Validated weights.
+    rows : Rows
+        To train on; their X may be features as they are held already.
     seed : int
         Of all random numbers.
-    held_out : tuple of X and callable, or None
+    held_out : tuple of X and callable, or None, default=None
         Rows for validation, and how their logits are scored.
-    images : ImageTask or None
+    images : ImageTask or None, default=None
         The network, where X holds images.
 
     Returns
@@ -78,14 +71,16 @@ def make_stages(
 
     def stage(name: str, X: Any, held: Any, solver: Any, images: ImageTask | None = None) -> Stage:
         held_out_of_stage = None if held_out is None else (held, held_out[1])
-        problem = make_problem(estimator, X, target, weights, seed=seed, held_out=held_out_of_stage, images=images)
+        problem = make_problem(
+            estimator, X, rows.target, rows.weights, seed=seed, held_out=held_out_of_stage, images=images
+        )
         return Stage(name, problem, resolve_solver(solver, problem))
 
     held = None if held_out is None else held_out[0]
     if images is None:
-        return [stage("head", X, held, estimator.solver)]
+        return [stage("head", rows.X, held, estimator.solver)]
     finetune = images.backbone.finetune
-    batches = images.batches(X, keep=True)
+    batches = images.batches(rows.X, keep=True)
     held_batches = None if held is None else images.batches(held, keep=True)
     found = []
     if finetune != "all":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,14 @@ from sklearn.utils.validation import check_consistent_length
 from skpartial import heads, losses, solvers
 from skpartial._devices import choose_device
 from skpartial._fingerprint import fit_fingerprint
-from skpartial._inputs import EncodedTarget, check_class_weight, check_features, check_label_names, encode_target
+from skpartial._inputs import (
+    EncodedTarget,
+    check_class_weight,
+    check_features,
+    check_label_names,
+    check_sample_weight,
+    encode_target,
+)
 from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
@@ -33,8 +41,10 @@ if TYPE_CHECKING:
 _FULL_BATCH_BYTES = 4 << 30
 
 __all__ = [
+    "Rows",
     "check_input",
     "check_parameters",
+    "features_options",
     "hold_out",
     "load_images",
     "make_problem",
@@ -42,7 +52,6 @@ __all__ = [
     "predict_images",
     "resolve_shorthand",
     "resolve_solver",
-    "take_rows",
     "warn_if_ambiguous",
 ]
 
@@ -119,14 +128,57 @@ def predict_images(estimator: Any, X: Any) -> NDArray[Any]:
     return predict(estimator.network_, X, device, int(joblib.effective_n_jobs(estimator.n_jobs)))
 
 
-def take_rows(
-    rows: NDArray[np.int64] | None, X: Any, target: EncodedTarget, weights: NDArray[Any] | None
-) -> tuple[Any, EncodedTarget, NDArray[Any] | None]:
-    """Some rows of everything, or everything where that is None."""
-    if rows is None:
-        return X, target, weights
-    taken = EncodedTarget(target.labels.take(rows), target.classes, target.binary)
-    return X[rows], taken, None if weights is None else weights[rows]
+@dataclass(frozen=True)
+class Rows:
+    """Validated rows.
+
+    Parameters
+    ----------
+    X : ndarray, csr_array, Tensor or ImageSource
+        Features or images.
+    target : EncodedTarget
+        Labels and classes.
+    weights : ndarray of shape (n,) or (n, L), or None
+        Of rows or entries.
+    """
+
+    X: Any
+    target: EncodedTarget
+    weights: NDArray[Any] | None
+
+    @classmethod
+    def check(cls, X: Any, target: EncodedTarget, sample_weight: Any) -> Rows:
+        """Put together what was validated by itself: as many rows everywhere."""
+        check_consistent_length(X, target.labels)
+        return cls(X, target, check_sample_weight(sample_weight, X, target))
+
+    def take(self, rows: NDArray[np.int64] | None) -> Rows:
+        """Some of the rows, or all where that is None."""
+        if rows is None:
+            return self
+        target = EncodedTarget(self.target.labels.take(rows), self.target.classes, self.target.binary)
+        return Rows(self.X[rows], target, None if self.weights is None else self.weights[rows])
+
+    def rescaled(self) -> Rows:
+        """The same with weights of mean 1: only ratios count, and in float32 tiny or huge ones would not survive."""
+        if self.weights is None:
+            return self
+        weights = self.weights / self.weights.max()
+        weights /= weights.mean()
+        return Rows(self.X, self.target, weights)
+
+
+def features_options(estimator: Any, X: Any) -> dict[str, Any]:
+    """How `as_features` is to hold features, as the estimator's parameters have it."""
+    if isinstance(estimator.solver, Solver):
+        estimator.solver._check_numbers(max_resident_bytes=0.0)
+    if isinstance(X, Features):
+        dtype, device = X.dtype, X.device
+    else:
+        dtype = torch.float32 if estimator.backbone is not None else compute_dtype(X, estimator.precision)
+        device = choose_device(estimator.device, X)
+    budget = getattr(estimator.solver, "max_resident_bytes", None)
+    return {"dtype": dtype, "device": device, "max_resident_bytes": budget}
 
 
 def make_problem(
@@ -145,8 +197,8 @@ def make_problem(
     ----------
     estimator : BasePartialLabelClassifier
         Gives the hyperparameters, which are checked.
-    X : ndarray, csr_array or Tensor, shape (n, d), or ImageBatches
-        Validated features, or images to train a network on.
+    X : ndarray, csr_array or Tensor, shape (n, d), or Features
+        Validated features; as they are held already, or images to train a network on.
     target : EncodedTarget
         Labels and classes.
     sample_weight : ndarray of shape (n,) or (n, L), or None
@@ -166,16 +218,10 @@ def make_problem(
     loss = losses.get(estimator.loss)
     loss.check(target.labels)
     check_parameters(estimator)
-    device = choose_device(estimator.device, X)
-    dtype = torch.float32 if estimator.backbone is not None else compute_dtype(X, estimator.precision)
-    if isinstance(estimator.solver, Solver):
-        estimator.solver._check_numbers(max_resident_bytes=0.0)
-    budget = getattr(estimator.solver, "max_resident_bytes", None)
+    options = features_options(estimator, X)
 
     def hold(part: Any) -> Features:
-        if isinstance(part, Features):
-            return part
-        return as_features(part, dtype=dtype, device=device, max_resident_bytes=budget)
+        return part if isinstance(part, Features) else as_features(part, **options)
 
     validation = None
     if held_out is not None:
@@ -192,7 +238,7 @@ def make_problem(
     return Problem(
         features=hold(X),
         labels=target.labels,
-        weights=EntryWeights(sample_weight, class_weight, device, dtype),
+        weights=EntryWeights(sample_weight, class_weight, options["device"], options["dtype"]),
         loss=loss,
         head=heads.get(estimator.head),
         relabeling=estimator.relabeling,

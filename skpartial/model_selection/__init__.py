@@ -1,11 +1,18 @@
-"""Model selection for label matrices: safe out-of-fold predictions, stratified splitters, decision thresholds.
+"""Model selection for label matrices: stratified splitters, out-of-fold predictions, thresholds, quicker searches.
 
 The rest of scikit-learn's model selection (`GridSearchCV`, `cross_val_score`, `learning_curve`) works on label matrices
 as it is, with the scorers of :mod:`skpartial.metrics`.
 """
 
+from skpartial.model_selection._batched_search import BatchedGridSearchCV
 from skpartial.model_selection._cross_val_predict import cross_val_predict
 from skpartial.model_selection._split import PartialLabelKFold, PartialLabelShuffleSplit
 from skpartial.model_selection._thresholds import TunedThresholdsCV
 
-__all__ = ["PartialLabelKFold", "PartialLabelShuffleSplit", "TunedThresholdsCV", "cross_val_predict"]
+__all__ = [
+    "BatchedGridSearchCV",
+    "PartialLabelKFold",
+    "PartialLabelShuffleSplit",
+    "TunedThresholdsCV",
+    "cross_val_predict",
+]

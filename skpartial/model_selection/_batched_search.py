@@ -1,0 +1,271 @@
+"""A grid search that fits the candidates of a fold together."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Hashable
+from numbers import Number
+from typing import Any, Self
+
+from sklearn import get_config
+from sklearn.base import _fit_context, clone, is_classifier
+from sklearn.metrics._scorer import _MultimetricScorer
+from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
+from sklearn.model_selection._validation import _insert_error_scores, _warn_or_raise_about_fit_failures
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_random_state, indexable
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _check_method_params
+
+from skpartial.model_selection._together import Evaluation, configured, last_step, reason_against
+
+__all__ = ["BatchedGridSearchCV"]
+
+
+class BatchedGridSearchCV(GridSearchCV):
+    """Grid search that fits all candidates of a fold together.
+
+    scikit-learn's `GridSearchCV` with the same parameters, attributes and results, for `PartialLabelClassifier` and
+    `SinglePositiveClassifier` on features, alone or as the last step of a `Pipeline`. X is validated once a fold
+    instead of once a fit; candidates share their products with it, and are scored by one product where the score is
+    the classifiers' own, or mean average precision or ROC-AUC of :mod:`skpartial.metrics`. Earlier steps of a pipeline
+    are fitted once a fold for each setting of their own parameters.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A classifier of this package, or a pipeline that ends in one. Anything else is fitted as by `GridSearchCV`.
+    param_grid : dict or list of dict
+        Values to try, by the names of parameters, such as ``alpha`` or ``loss__gamma``.
+    scoring : str, callable, list, tuple, dict or None, default=None
+        Scorers, as in `GridSearchCV`. None is the classifiers' own: mean average precision over known entries, or for
+        1-D y accuracy.
+    n_jobs : int or None, default=None
+        Folds that are run at a time; -1 uses all processors.
+    refit : bool, str or callable, default=True
+        Whether the best candidate is fitted on all rows; with several scorers by which one; or a function of
+        `cv_results_` that answers the index of the best.
+    cv : int, splitter, iterable of (train, test), or None, default=None
+        How to split; :class:`PartialLabelKFold` spreads rare labels evenly. An int or None is `KFold`, or for 1-D y
+        `StratifiedKFold`.
+    verbose : int, default=0
+        Above 0 the number of fits is printed, above 1 a line for each fold.
+    pre_dispatch : int or str, default="2*n_jobs"
+        Number of jobs dispatched ahead, as in `joblib.Parallel`.
+    error_score : "raise" or number, default=nan
+        Score of a candidate that cannot be fitted, with a warning; "raise" raises.
+    return_train_score : bool, default=False
+        Whether training rows are scored, too.
+
+    Attributes
+    ----------
+    cv_results_ : dict of ndarray
+        As in `GridSearchCV`. The fit time of a candidate is its share of what was done for all: the time divided by
+        their number. So is its score time.
+    best_estimator_ : estimator
+        The best candidate, fitted on all rows by its own `fit`, if `refit` is not False.
+    best_score_ : float
+        Its mean score.
+    best_params_ : dict
+        Its parameters.
+    best_index_ : int
+        Where it stands in `cv_results_`.
+    scorer_ : callable or dict
+        What scored.
+    n_splits_ : int
+        Number of folds.
+    refit_time_ : float
+        Seconds that fitting the best candidate on all rows took.
+    multimetric_ : bool
+        Whether there are several scores.
+    classes_ : ndarray
+        Classes of the best candidate.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of str
+        Names of the features, where X has them.
+
+    Warns
+    -----
+    UserWarning
+        If some candidates are fitted one by one, with the reason: a backbone, another head than a linear one, a
+        relabelling, a `validation_fraction`, `checkpoint_dir`, `warm_start`, `verbose` or callbacks, another estimator,
+        or arguments of `fit` other than `sample_weight`. With metadata routing, or callbacks of the search, all are.
+
+    See Also
+    --------
+    sklearn.model_selection.GridSearchCV : For any estimator, one fit after the other.
+
+    Notes
+    -----
+    Scores equal those of `GridSearchCV` up to rounding, and up to what the tolerance of the solver leaves open. Earlier
+    steps that draw random numbers with ``random_state=None`` draw them once for all candidates that share them.
+
+    Candidates are trained as many at a time as have 512 MiB of logits on the training rows. Those share products that
+    their solver can solve together; others are solved one after the other, on features that are validated once.
+
+    Examples
+    --------
+    >>> from skpartial import PartialLabelClassifier
+    >>> from skpartial.datasets import make_digit_scenes
+    >>> from skpartial.labels import drop_labels
+    >>> from skpartial.model_selection import BatchedGridSearchCV, PartialLabelKFold
+    >>> scenes = make_digit_scenes(300, random_state=0)
+    >>> Y = drop_labels(scenes.target, known=0.5, random_state=0)
+    >>> grid = {"loss__gamma": [-1, 1], "alpha": [1e-4, 1e-2, 1.0]}
+    >>> folds = PartialLabelKFold(3, random_state=0)
+    >>> search = BatchedGridSearchCV(PartialLabelClassifier("partial_bce"), grid, cv=folds).fit(scenes.data, Y)
+    >>> search.best_params_["alpha"]
+    0.0001
+    >>> search.cv_results_["mean_test_score"].shape
+    (6,)
+    """
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
+        """Fit and score all candidates on every fold, and the best one on all rows.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or sparse matrix, shape (n, d)
+            Features.
+        y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
+            Labels: 1 present, -1 absent, 0 unknown. 1-D y with two classes is plain binary classification.
+        **params : dict
+            Further arguments of the estimator's `fit`, such as `sample_weight`; those of length n are split as X is.
+            `groups` goes to the splitter.
+
+        Returns
+        -------
+        self
+            The fitted search.
+        """
+        candidates: list[dict[str, Any]] = list(ParameterGrid(self.param_grid))
+        groups = self._groups(candidates, {key: value for key, value in params.items() if key != "groups"})
+        if not groups:
+            super().fit(X, y, **params)
+            return self
+        scorers, refit_metric = self._get_scorers()
+        X, y = indexable(X, y)
+        routed = self._get_routed_params_for_fit(_check_method_params(X, params=params))
+        splitter = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
+        self.n_splits_ = splitter.get_n_splits(X, y, **routed.splitter.split)
+        evaluation = Evaluation(
+            clone(self.estimator),
+            X,
+            y,
+            scorer=scorers,
+            fit_params=routed.estimator.fit,
+            score_params=routed.scorer.score,
+            return_train_score=self.return_train_score,
+            error_score=self.error_score,
+            verbose=self.verbose,
+        )
+        splits = list(splitter.split(X, y, **routed.splitter.split))
+        if len(splits) != self.n_splits_:
+            raise ValueError(
+                f"cv.split and cv.get_n_splits return inconsistent results. Expected {self.n_splits_} splits, got "
+                f"{len(splits)}"
+            )
+        out = self._evaluate(evaluation, candidates, groups, splits)
+        _warn_or_raise_about_fit_failures(out, self.error_score)
+        if callable(self.scoring):
+            _insert_error_scores(out, self.error_score)
+        results = self._format_results(candidates, self.n_splits_, out)
+        self.multimetric_ = isinstance(out[0]["test_scores"], dict)
+        if callable(self.scoring) and self.multimetric_:
+            self._check_refit_for_multimetric(out[0]["test_scores"])
+            refit_metric = self.refit
+        self._choose(results, refit_metric)
+        if self.refit:
+            self._refit(X, y, routed.estimator.fit)
+        self.scorer_ = scorers._scorers if isinstance(scorers, _MultimetricScorer) else scorers
+        self.cv_results_ = results
+        return self
+
+    def _groups(self, candidates: list[dict[str, Any]], fit_params: dict[str, Any]) -> list[list[int]]:
+        """Candidates that can be fitted together: those with the same earlier steps. Says which cannot be, and why."""
+        groups: dict[Hashable, list[int]] = {}
+        reasons: dict[int, str] = {}
+        everywhere = None
+        if get_config()["enable_metadata_routing"]:
+            everywhere = "metadata routing is enabled"
+        elif getattr(self, "_skl_callbacks", None):
+            everywhere = "callbacks are set"
+        for i, parameters in enumerate(candidates):
+            try:
+                candidate = configured(self.estimator, parameters)
+                reason = everywhere or reason_against(candidate, fit_params)
+                if reason is None:
+                    check_random_state(last_step(candidate).random_state)
+            except Exception:
+                continue  # What is wrong with it is told when it is fitted.
+            if reason is None:
+                groups.setdefault(_earlier_setting(candidate, parameters), []).append(i)
+            else:
+                reasons[i] = reason
+        if reasons:
+            which = "all" if len(reasons) == len(candidates) else f"{len(reasons)} of {len(candidates)}"
+            warnings.warn(
+                f"BatchedGridSearchCV fits {which} candidates one by one, as GridSearchCV does, because "
+                f"{', or '.join(dict.fromkeys(reasons.values()))}.",
+                UserWarning,
+                stacklevel=4,
+            )
+        return list(groups.values())
+
+    def _evaluate(
+        self, evaluation: Evaluation, candidates: list[dict[str, Any]], groups: list[list[int]], splits: list[Any]
+    ) -> list[dict[str, Any]]:
+        """Results of all candidates, of each on all splits."""
+        together = sorted(i for group in groups for i in group)
+        if self.verbose > 0:
+            n, k = len(splits), len(candidates)
+            print(f"Fitting {n} folds for each of {k} candidates, totalling {n * k} fits, {n * len(together)} together")
+        # In the order in which GridSearchCV's fits would draw them.
+        seeds = {
+            (i, split): clone(last_step(configured(evaluation.base, candidates[i])))._draw_seed()
+            for i in together
+            for split in range(len(splits))
+        }
+        jobs = [(split, group) for split in range(len(splits)) for group in groups]
+        jobs += [(split, [i]) for i in range(len(candidates)) if i not in set(together) for split in range(len(splits))]
+        parallel = Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch)
+        answers = parallel(
+            delayed(evaluation)(*splits[split], [candidates[i] for i in group], [seeds.get((i, split)) for i in group])
+            for split, group in jobs
+        )
+        found = {
+            (i, split): result for (split, group), results in zip(jobs, answers) for i, result in zip(group, results)
+        }
+        return [found[i, split] for i in range(len(candidates)) for split in range(len(splits))]
+
+    def _choose(self, results: dict[str, Any], refit_metric: Any) -> None:
+        """Set what is known of the best candidate."""
+        if self.refit or not self.multimetric_:
+            self.best_index_ = self._select_best_index(self.refit, refit_metric, results)
+            if not callable(self.refit):
+                self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
+            self.best_params_ = results["params"][self.best_index_]
+
+    def _refit(self, X: Any, y: Any, fit_params: dict[str, Any]) -> None:
+        """Fit the best candidate on all rows."""
+        self.best_estimator_ = configured(self.estimator, self.best_params_)
+        start = time.time()
+        self.best_estimator_.fit(*((X,) if y is None else (X, y)), **fit_params)
+        self.refit_time_ = time.time() - start
+        if hasattr(self.best_estimator_, "feature_names_in_"):
+            self.feature_names_in_ = self.best_estimator_.feature_names_in_
+
+
+def _earlier_setting(candidate: Any, parameters: dict[str, Any]) -> Hashable:
+    """What candidates with the same earlier steps have in common: the values of all parameters but the last step's."""
+    if not isinstance(candidate, Pipeline):
+        return None
+    last = candidate.steps[-1][0]
+    return tuple(
+        (name, type(value), value if isinstance(value, str | Number | None) else id(value))
+        for name, value in parameters.items()
+        if name != last and not name.startswith(f"{last}__")
+    )

@@ -1,0 +1,379 @@
+"""Candidates of a search that are fitted together on one fold, and scored together."""
+
+from __future__ import annotations
+
+import copy
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
+from sklearn.model_selection._validation import _fit_and_score, _score
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metaestimators import _safe_split
+from sklearn.utils.validation import _check_method_params, _num_samples
+
+from skpartial import heads
+from skpartial._base import BasePartialLabelClassifier
+from skpartial._inputs import check_features, encode_target
+from skpartial._task import Rows, features_options
+from skpartial.metrics import mean_average_precision, mean_roc_auc
+from skpartial.solvers import Solver
+from skpartial.solvers._base import solve_tasks
+from skpartial.solvers._features import as_features
+from skpartial.solvers._problem import Problem, Solution
+
+__all__ = ["Evaluation", "configured", "last_step", "reason_against"]
+
+# Candidates are trained and scored as many at a time as have logits of at most this many bytes.
+_LOGITS_BYTES = 512 << 20
+
+_STACKED_METRICS = (mean_average_precision, mean_roc_auc)
+
+
+def configured(base: Any, parameters: dict[str, Any]) -> Any:
+    """A clone with these parameters, which are cloned as well, as scikit-learn's searches do."""
+    return clone(base).set_params(**clone(parameters, safe=False))
+
+
+def last_step(estimator: Any) -> Any:
+    """The last step of a pipeline; anything else is its own."""
+    return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+
+
+def reason_against(estimator: Any, fit_params: dict[str, Any]) -> str | None:
+    """Why a candidate cannot be fitted together with others; None if it can be."""
+    last = last_step(estimator)
+    own, rest = _of_last_step(estimator, fit_params)
+    if type(estimator) is not Pipeline and last is not estimator:
+        return f"{type(estimator).__name__} is not scikit-learn's own Pipeline"
+    if getattr(type(last), "fit", None) is not BasePartialLabelClassifier.fit:
+        return f"{type(last).__name__} is not a classifier of skpartial"
+    for name in ("backbone", "relabeling", "validation_fraction", "checkpoint_dir", "warm_start", "verbose"):
+        if getattr(last, name) not in (None, False, 0):
+            return f"{name} is set"
+    if not isinstance(heads.get(last.head), heads.Linear):
+        return "the head is not linear"
+    steps = [step for _, step in estimator.steps] if last is not estimator else [estimator]
+    if any(getattr(step, "_skl_callbacks", None) for step in (estimator, *steps)):
+        return "callbacks are set"
+    strange = [*(name for name in own if name != "sample_weight"), *(rest if len(steps) == 1 else ())]
+    return f"fit is passed {strange[0]}" if strange else None
+
+
+def _of_last_step(estimator: Any, fit_params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments of the last step's `fit`, and of the other steps'."""
+    if not isinstance(estimator, Pipeline):
+        return fit_params, {}
+    prefix = f"{estimator.steps[-1][0]}__"
+    own = {key.removeprefix(prefix): value for key, value in fit_params.items() if key.startswith(prefix)}
+    return own, {key: value for key, value in fit_params.items() if not key.startswith(prefix)}
+
+
+@dataclass
+class _Fit:
+    """A candidate that is being fitted.
+
+    Parameters
+    ----------
+    index : int
+        Which of the candidates it is.
+    whole : estimator
+        It, with its earlier steps.
+    """
+
+    index: int
+    whole: Any
+
+    @property
+    def last(self) -> BasePartialLabelClassifier:
+        """Its last step, which is what is fitted together with others'."""
+        classifier: BasePartialLabelClassifier = last_step(self.whole)
+        return classifier
+
+
+class _Fold:
+    """The rows of a fold as candidates with the same earlier steps see them."""
+
+    def __init__(
+        self, whole: Any, X: Any, y: Any, train: NDArray[Any], test: NDArray[Any], fit_params: dict[str, Any]
+    ) -> None:
+        self.X_train, self.y_train = _safe_split(whole, X, y, train)
+        self.X_test, self.y_test = _safe_split(whole, X, y, test, train)
+        own, rest = _of_last_step(whole, _check_method_params(X, params=fit_params, indices=train))
+        self.earlier: Pipeline | None = None
+        features = self.X_train
+        if isinstance(whole, Pipeline) and len(whole.steps) > 1:
+            self.earlier = whole[:-1]
+            features = self.earlier.fit_transform(self.X_train, self.y_train, **rest)
+        self.first = last_step(whole)
+        checked = check_features(self.first, features, reset=True)
+        target = encode_target(self.first, self.y_train)
+        self.rows = Rows.check(checked, target, own.get("sample_weight")).rescaled()
+
+    def transformed(self, X: Any) -> Any:
+        """X after the earlier steps."""
+        return X if self.earlier is None else self.earlier.transform(X)
+
+    def adopt(self, fit: _Fit) -> None:
+        """Give a candidate what was fitted and validated for all."""
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(self.first, name):
+                setattr(fit.last, name, getattr(self.first, name))
+        if self.earlier is not None:
+            fit.whole.steps[:-1] = self.earlier.steps
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How the candidates of a search are fitted and scored on a fold.
+
+    Parameters
+    ----------
+    base : estimator
+        What they are clones of.
+    X, y : indexable of the same length
+        All rows.
+    scorer : callable
+        As scikit-learn's searches have it: one scorer, several in one, or a function.
+    fit_params, score_params : dict
+        Further arguments.
+    return_train_score : bool
+        Whether the training rows are scored, too.
+    error_score : float or "raise"
+        Score of a candidate that cannot be fitted or scored.
+    verbose : int
+        Above 1, what is fitted is printed.
+    """
+
+    base: Any
+    X: Any
+    y: Any
+    scorer: Any
+    fit_params: dict[str, Any]
+    score_params: dict[str, Any]
+    return_train_score: bool
+    error_score: Any
+    verbose: int
+
+    def __call__(
+        self,
+        train: NDArray[Any],
+        test: NDArray[Any],
+        candidates: Sequence[dict[str, Any]],
+        seeds: Sequence[int | None],
+    ) -> list[dict[str, Any]]:
+        """Fit and score candidates on a fold: together, or alone where they have no seed."""
+        known = [seed for seed in seeds if seed is not None]
+        if len(known) < len(candidates):
+            return [self.alone(train, test, parameters) for parameters in candidates]
+        return self.together(train, test, candidates, known)
+
+    def alone(self, train: NDArray[Any], test: NDArray[Any], parameters: dict[str, Any]) -> dict[str, Any]:
+        """Fit and score one candidate as GridSearchCV does."""
+        found: dict[str, Any] = _fit_and_score(
+            clone(self.base),
+            self.X,
+            self.y,
+            train=train,
+            test=test,
+            parameters=parameters,
+            scorer=self.scorer,
+            fit_params=self.fit_params,
+            score_params=self.score_params,
+            return_train_score=self.return_train_score,
+            return_n_test_samples=True,
+            return_times=True,
+            error_score=self.error_score,
+            verbose=self.verbose,
+        )
+        return found
+
+    def together(
+        self, train: NDArray[Any], test: NDArray[Any], candidates: Sequence[dict[str, Any]], seeds: Sequence[int]
+    ) -> list[dict[str, Any]]:
+        """Fit and score candidates that differ in their last steps only.
+
+        A candidate with which anything goes wrong is fitted alone, so that its error is told as GridSearchCV tells it.
+
+        Parameters
+        ----------
+        train, test : ndarray of int
+            The rows of the fold.
+        candidates : sequence of dict
+            Their parameters.
+        seeds : sequence of int
+            Of their random numbers.
+
+        Returns
+        -------
+        list of dict
+            What `alone` would find.
+        """
+        start = time.perf_counter()
+        found: dict[int, dict[str, Any]] = {}
+        errors: dict[int, Exception] = {}
+        try:
+            fits = [_Fit(i, configured(self.base, parameters)) for i, parameters in enumerate(candidates)]
+            fold = _Fold(fits[0].whole, self.X, self.y, train, test, self.fit_params)
+            shared = (time.perf_counter() - start) / len(fits)
+            for rows, block in _blocks(fold, fits, errors):
+                start = time.perf_counter()
+                fitted = _fit_block(fold, rows, block, seeds, errors)
+                fit_time = shared + (time.perf_counter() - start) / max(1, len(fitted))
+                found.update(self._scored(fold, fitted, fit_time, train, test))
+                for fit in block:
+                    fit.whole = None  # It may hold something for every row.
+        except Exception as error:
+            errors |= {i: error for i in range(len(candidates)) if i not in errors}
+        left = [i for i in range(len(candidates)) if i not in found]
+        found.update((i, self.alone(train, test, candidates[i])) for i in left)
+        rescued = [i for i in left if found[i]["fit_error"] is None]
+        if rescued:
+            warnings.warn(
+                f"{len(rescued)} candidates were fitted one by one on a fold, as fitting them together failed: "
+                f"{errors[rescued[0]]!r}.",
+                UserWarning,
+                stacklevel=2,
+            )
+        if self.verbose > 1:
+            print(f"[CV] {len(found) - len(left)} candidates fitted together and scored")
+        return [found[i] for i in range(len(candidates))]
+
+    def _scored(
+        self, fold: _Fold, fits: list[_Fit], fit_time: float, train: NDArray[Any], test: NDArray[Any]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Results of fitted candidates, by their index."""
+        if not fits:
+            return
+        start = time.perf_counter()
+        test_scores = self._scores(fold, fits, fold.X_test, fold.y_test, test)
+        score_time = (time.perf_counter() - start) / len(fits)
+        scores = {"test_scores": test_scores}
+        if self.return_train_score:
+            scores["train_scores"] = self._scores(fold, fits, fold.X_train, fold.y_train, train)
+        for i, fit in enumerate(fits):
+            found = {
+                "fit_error": None,
+                "n_test_samples": _num_samples(fold.X_test),
+                "fit_time": fit_time,
+                "score_time": score_time,
+            }
+            yield fit.index, found | {name: values[i] for name, values in scores.items()}
+
+    def _scores(self, fold: _Fold, fits: list[_Fit], X: Any, y: Any, rows: NDArray[Any]) -> list[Any]:
+        """Scores of fitted candidates on some rows, stacked where the scorers allow it."""
+        params = _check_method_params(self.X, params=self.score_params, indices=rows)
+        scorers = list(_scorers(self.scorer).values())
+        models: list[Any] = [fit.whole for fit in fits]
+        # Scorers ask for nothing but predictions, so that the earlier steps need not be gone through for each of them.
+        if all(isinstance(scorer, _BaseScorer | _PassthroughScorer) for scorer in scorers):
+            with suppress(Exception):  # which is told below, for each candidate
+                X = fold.transformed(X)
+                models = [fit.last for fit in fits]
+                if not params and all(_is_stackable(scorer, models[0]) for scorer in scorers):
+                    return _stacked_scores(self.scorer, models, X, y)
+        return [_score(model, X, y, self.scorer, params, self.error_score) for model in models]
+
+
+def _blocks(fold: _Fold, fits: list[_Fit], errors: dict[int, Exception]) -> Iterator[tuple[Rows, list[_Fit]]]:
+    """Candidates that may share features and be scored at once, with their training rows."""
+    groups: dict[Any, list[_Fit]] = {}
+    for fit in fits:
+        try:
+            options = features_options(fit.last, fold.rows.X)
+        except Exception as error:
+            errors[fit.index] = error
+        else:
+            groups.setdefault((type(fit.last), *options.items()), []).append(fit)
+    for (_, *options), members in groups.items():
+        rows = replace(fold.rows, X=as_features(fold.rows.X, **dict(options)))
+        n_rows = max(rows.X.n_rows, _num_samples(fold.X_test))
+        size = max(1, _LOGITS_BYTES // (n_rows * rows.target.labels.n_labels * rows.X.dtype.itemsize))
+        for i in range(0, len(members), size):
+            yield rows, members[i : i + size]
+
+
+def _fit_block(
+    fold: _Fold, rows: Rows, fits: list[_Fit], seeds: Sequence[int], errors: dict[int, Exception]
+) -> list[_Fit]:
+    """Fit candidates together; those that cannot be fitted are left out."""
+    prepared = []
+    for fit in fits:
+        try:
+            (stage,), ambiguous = fit.last._prepare(rows, seed=seeds[fit.index])
+        except Exception as error:
+            errors[fit.index] = error
+        else:
+            prepared.append((fit, stage, ambiguous))
+    fitted = []
+    for (fit, stage, ambiguous), solution in zip(
+        prepared, _solve([(stage.solver, stage.problem) for _, stage, _ in prepared])
+    ):
+        if isinstance(solution, Exception):
+            errors[fit.index] = solution
+            continue
+        fold.adopt(fit)
+        fit.last._start_fit(rows.target, rows.X.n_features)
+        fit.last._accept(stage.problem, solution, ambiguous=ambiguous)
+        fitted.append(fit)
+    return fitted
+
+
+def _solve(tasks: list[tuple[Solver, Problem]]) -> list[Solution | Exception]:
+    """Solve together; where that fails in smaller groups, until it is found which tasks it is that fail."""
+    try:
+        return list(solve_tasks(tasks))
+    except Exception as error:
+        if len(tasks) == 1:
+            return [error]
+        half = len(tasks) // 2
+        found = _solve(tasks[:half]) + _solve(tasks[half:])
+        if not any(isinstance(solution, Exception) for solution in found):
+            warnings.warn(
+                f"{len(tasks)} candidates were solved in smaller groups, as solving them together failed: {error!r}.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return found
+
+
+def _scorers(scorer: Any) -> dict[str, Any]:
+    """The scorers in a scorer."""
+    return dict(scorer._scorers) if isinstance(scorer, _MultimetricScorer) else {"score": scorer}
+
+
+def _is_stackable(scorer: Any, fitted: BasePartialLabelClassifier) -> bool:
+    """Whether the logits of all candidates can be scored at once."""
+    if isinstance(scorer, _PassthroughScorer):
+        return type(fitted).score is BasePartialLabelClassifier.score
+    return (
+        isinstance(scorer, _BaseScorer)
+        and scorer._score_func in _STACKED_METRICS
+        and scorer._response_method[0] == "decision_function"
+        and not fitted._binary
+    )
+
+
+def _stacked_scores(scorer: Any, fitted: list[BasePartialLabelClassifier], X: Any, y: Any) -> list[Any]:
+    """What a stackable scorer says of every candidate, by one product with X."""
+    stack = copy.copy(fitted[0])
+    stack.coef_ = np.concatenate([model.coef_ for model in fitted])
+    stack.intercept_ = np.concatenate([model.intercept_ for model in fitted])
+    logits = stack._logits(X)
+    logits = logits.reshape(len(logits), len(fitted), -1).swapaxes(0, 1)
+    scores = {}
+    for name, one in _scorers(scorer).items():
+        if isinstance(one, _PassthroughScorer):
+            scores[name] = fitted[0]._score_logits(logits, y).tolist()
+        else:
+            scores[name] = (one._sign * one._score_func(y, logits, **one._kwargs)).tolist()
+    if isinstance(scorer, _MultimetricScorer):
+        return [dict(zip(scores, values)) for values in zip(*scores.values())]
+    return list(scores["score"])
