@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from skpartial.solvers._directions import Direction, ExactNewton, QuasiNewton
-from skpartial.solvers._features import Features, ResidentFeatures, Standardized, moments, overflow_error
+from skpartial.solvers._features import (
+    Features,
+    NarrowFeatures,
+    ResidentFeatures,
+    Standardized,
+    moments,
+    overflow_error,
+)
 from skpartial.solvers._few_rows import OwnRows, groups_of_few_rows
 from skpartial.solvers._logistic import LogisticProblem, Point
 
@@ -98,18 +105,21 @@ class _Course:
 
     Parameters
     ----------
-    products, narrow : Products
-        Features in full, and in few digits if that is faster.
+    products : Products
+        Features in full.
+    narrow : NarrowFeatures or None
+        Features in few digits, if that is faster.
     penalty : Tensor of shape (k, d + 1)
         L2 penalties of every label, intercept last.
     """
 
-    def __init__(self, products: Products, narrow: Products | None, penalty: Tensor) -> None:
+    def __init__(self, products: Products, narrow: NarrowFeatures | None, penalty: Tensor) -> None:
         self.products, self.narrow, self.penalty = products, narrow, penalty
         #: Whether the present gradient was computed in full.
         self.exact = True
         self._steps, self._progress = 0, _NARROW_PROGRESS
         self._reference: Tensor | None = None
+        self._buffers: Tensor | None = None
 
     def logits(self, theta: Tensor) -> Tensor:
         """Logits (k, n) of parameters, in full."""
@@ -129,8 +139,12 @@ class _Course:
         """Move along directions; returns the lengths of the steps."""
         if self.narrow is None:
             return point.advance(direction, self.products.forward(direction[:, :-1]), slope)
-        along = self.narrow.forward(direction[:, :-1])
-        self._change = torch.empty_like(along)
+        # Large arrays that are made anew in every step cost more than what is done with them.
+        if self._buffers is None:
+            shape = (2, *point.logits.shape)
+            self._buffers = torch.empty(shape, dtype=self.narrow.X.dtype, device=point.logits.device)
+        along, self._change = self._buffers[:, : len(direction)]
+        self.narrow.forward(direction[:, :-1], out=along)
         return point.advance(direction, along, slope, self._change)
 
     def gradient(self, point: Point) -> Tensor:
@@ -146,7 +160,9 @@ class _Course:
         if self._reference is None:
             self._reference = slope.abs()
         far = slope.abs() <= self._progress * self._reference
-        return self._steps >= _NARROW_STEPS or bool((far | finished).all()) or bool(stuck.any())
+        # Labels can be taken out once the gradient in full has confirmed that they have arrived.
+        worth_it = self._steps >= _NARROW_STEPS // 3 and 4 * int(finished.sum()) >= len(finished)
+        return self._steps >= _NARROW_STEPS or worth_it or bool((far | finished).all()) or bool(stuck.any())
 
     def renew(self, point: Point, gradient: Tensor, rule: Direction, finished: Tensor) -> Tensor:
         """Logits and gradients in full; narrow products are given up if they have strayed."""
@@ -207,7 +223,7 @@ class _Round:
         *,
         goal: float,
         drop: bool = True,
-        narrow: Products | None = None,
+        narrow: NarrowFeatures | None = None,
     ) -> None:
         """Descend with some labels until all of them have converged.
 
@@ -231,7 +247,7 @@ class _Round:
             Gap to go on to.
         drop : bool, default=True
             Whether labels that have converged are taken out of the products.
-        narrow : Products or None, default=None
+        narrow : NarrowFeatures or None, default=None
             The same features in a type of fewer digits and faster products.
         """
         eps = torch.finfo(start.dtype).eps

@@ -203,8 +203,8 @@ class NarrowFeatures(Features):
         super().__init__((X.shape[0], X.shape[1]), torch.float32, X.device)
         self.X = X
 
-    def forward(self, weights: Tensor) -> Tensor:
-        return weights.to(self.X.dtype) @ self.X.T
+    def forward(self, weights: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.mm(weights.to(self.X.dtype), self.X.T, out=out)
 
     def backward(self, scores: Tensor) -> Tensor:
         return scores.to(self.X.dtype) @ self.X

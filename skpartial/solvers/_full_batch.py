@@ -20,8 +20,8 @@ __all__ = ["FullBatch"]
 
 # A gap of this size is none of rounding: without a penalty, labels that separate the rows have no optimum.
 _NO_OPTIMUM = 1e-2
-# Working memory of problems that are solved together.
-_TOGETHER_BYTES = 1 << 30
+# Working memory of problems that are solved together: beyond this their products gain nothing from each other.
+_TOGETHER_BYTES = 1 << 26
 
 
 class FullBatch(Solver):

@@ -255,25 +255,52 @@ class _Line:
         curvature = torch.addcmul(self.p, self.p, self.p, value=-1).mul_(self.s)
         return torch.linalg.vecdot(curvature.mul_(self.q), self.q).double() + self.quadratic
 
+    def take(self, labels: Tensor) -> _Line:
+        """The same for some of the labels."""
+        tensors = (self.s, self.minus_a, self.start, self.q, self.linear, self.quadratic)
+        return _Line(*(tensor[labels] for tensor in tensors))
+
+    def put(self, labels: Tensor, line: _Line) -> None:
+        """Take over where others went."""
+        for name in ("logits", "p", "residual", "slope"):
+            getattr(self, name)[labels] = getattr(line, name)
+
     def search(self, slope: Tensor, value: Tensor) -> Tensor:
         """Lengths of the steps, given slopes and objectives where they begin; `go` went there."""
         step = torch.where(slope < 0, 1.0, 0.0).to(torch.float64)
-        low, high = torch.zeros_like(step), torch.full_like(step, float("inf"))
-        done = ~(slope < 0)
-        for _ in range(_MAX_LINE_SEARCH):
-            self.go(step)
-            first = self.slope
-            # A step that ends before the minimum surely descends, so that it may be shorter than one beyond it; how far
-            # that one can lie above the minimum is at most the step times the derivative at its end, by convexity.
-            done |= (first >= 0.5 * slope) & (first <= -0.1 * slope) & (step * first <= 0.1 * value)
-            if bool(done.all()):
-                return step
-            low = torch.where(first < 0, step, low)
-            high = torch.where(first >= 0, step, high)
-            proposal = step - first / self.bend().clamp(min=1e-300)
-            middle = torch.where(torch.isinf(high), 4 * step, 0.5 * (low + high))
-            inside = (proposal > low) & (proposal < high) & (proposal < 8 * step)
-            step = torch.where(done, step, torch.where(inside, proposal, middle))
-        step = torch.where(done, step, low)
         self.go(step)
-        return step
+        bracket = torch.zeros_like(step), torch.full_like(step, float("inf"))
+        return self._narrow_down(step, slope, value, bracket, _MAX_LINE_SEARCH)
+
+    def _narrow_down(
+        self, step: Tensor, slope: Tensor, value: Tensor, bracket: tuple[Tensor, Tensor], n_left: int
+    ) -> Tensor:
+        """Newton's method from where `go` went, for those labels that want another length."""
+        first = self.slope
+        # A step that ends before the minimum surely descends, so that it may be shorter than one beyond it; how far
+        # that one can lie above the minimum is at most the step times the derivative at its end, by convexity.
+        good = (first >= 0.5 * slope) & (first <= -0.1 * slope) & (step * first <= 0.1 * value)
+        labels = torch.nonzero(~good & (slope < 0)).squeeze(1)
+        if not len(labels):
+            return step
+        some = len(labels) < len(step)
+        line = self.take(labels) if some else self
+        if some:
+            line.p = self.p[labels]
+            step_of, first, slope, value = (tensor[labels] for tensor in (step, first, slope, value))
+            low, high = (bound[labels] for bound in bracket)
+        else:
+            step_of, (low, high) = step, bracket
+        low = torch.where(first < 0, step_of, low)
+        high = torch.where(first >= 0, step_of, high)
+        proposal = step_of - first / line.bend().clamp(min=1e-300)
+        middle = torch.where(torch.isinf(high), 4 * step_of, 0.5 * (low + high))
+        inside = (proposal > low) & (proposal < high) & (proposal < 8 * step_of)
+        step_of = torch.where(inside, proposal, middle) if n_left else low
+        line.go(step_of)
+        if n_left:
+            step_of = line._narrow_down(step_of, slope, value, (low, high), n_left - 1)
+        if not some:
+            return step_of
+        self.put(labels, line)
+        return step.index_copy(0, labels, step_of)
