@@ -103,7 +103,7 @@ def _linear(head: nn.Module) -> LinearModule | None:
     return head if isinstance(head, LinearModule) else None
 
 
-def _build(problem: Problem, prior: Tensor | None) -> tuple[nn.Module, nn.Module]:
+def _build(problem: Problem, prior: Tensor | None, input_scale: float | None) -> tuple[nn.Module, nn.Module]:
     """What is trained and the head in it, newly initialised from the seed or from where the problem starts."""
     head = problem.head.build(problem.features.n_features, problem.labels.n_labels)
     module = head if problem.network is None else problem.network(head)
@@ -111,7 +111,7 @@ def _build(problem: Problem, prior: Tensor | None) -> tuple[nn.Module, nn.Module
     linear = _linear(head)
     with torch.no_grad():
         if linear is not None and problem.network is None:
-            saved = (problem.optimizer_state or {}).get("input_scale")
+            saved = (problem.optimizer_state or {}).get("input_scale") or input_scale
             linear.input_scale = saved or unit_scale(problem.features, problem.weights.of_rows)
         if problem.start is not None:
             start = {name: torch.as_tensor(value) for name, value in problem.start.items()}
@@ -205,13 +205,15 @@ class GradientSteps(Learner):
         The training task.
     plan : Plan
         Numbers to run by.
+    input_scale : float or None, default=None
+        What a linear head multiplies features by, where that is known; None measures them.
     """
 
-    def __init__(self, problem: Problem, plan: Plan) -> None:
+    def __init__(self, problem: Problem, plan: Plan, input_scale: float | None = None) -> None:
         super().__init__(problem, start_state(problem))
         self.plan = plan
         self.take(problem.labels)
-        self.module, self.head = _build(problem, self._labels.prior)
+        self.module, self.head = _build(problem, self._labels.prior, input_scale)
         self.module.train()
         self.optimizer = _optimizer(problem, plan, self.module, self.head, self.state)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -235,30 +237,42 @@ class GradientSteps(Learner):
 
     def run(self, epoch: int, report: Report) -> dict[str, Any]:
         """Make a pass over the training set; its loss is the mean of the batches', weighted by what they count for."""
+        total = self._pass(self.order(), epoch)
+        for steps in self._row_steps.values():
+            steps.catch_up_all()
+        return {"loss": self.mean_loss(float(total), epoch)}
+
+    def mean_loss(self, total: float, epoch: int) -> float:
+        """The mean over rows of what a pass returned; refuses a loss that is no longer finite."""
+        value = total / self.problem.features.n_rows
+        if not np.isfinite(value):
+            raise ValueError(
+                f"The training loss became {value} in epoch {epoch}: lower solver__learning_rate (now "
+                f"{self.plan.learning_rate:g}), or look for extreme values in X."
+            )
+        return value
+
+    def order(self) -> Tensor:
+        """The rows in the order of the next pass."""
         n_rows = self.problem.features.n_rows
-        order = torch.randperm(n_rows, generator=self._generator) if self.plan.shuffle else torch.arange(n_rows)
+        return torch.randperm(n_rows, generator=self._generator) if self.plan.shuffle else torch.arange(n_rows)
+
+    def _pass(self, order: Tensor, epoch: int) -> Tensor:
+        """Take a step for every batch of rows; returns the sum of the batches' losses, each times its rows."""
         batches = list(order.split(self.plan.batch_size))
         if len(batches) > 1 and len(batches[-1]) == 1 and self.problem.network is not None:
             # Batch norms have no variance of a single image.
             batches[-2:] = [torch.cat(batches[-2:])]
         total = torch.zeros((), dtype=torch.float64, device=self.problem.device)
         for rows, features in zip(batches, self.problem.features.batches(batches)):
-            self._set_rates(self._n_steps / (len(batches) * self.plan.max_epochs))
+            self.set_rates(len(batches))
             total += self._step(rows, features, epoch) * len(rows)
-            self._n_steps += 1
-        for steps in self._row_steps.values():
-            steps.catch_up_all()
-        value = float(total) / n_rows
-        if not np.isfinite(value):
-            raise ValueError(
-                f"The training loss became {value} in epoch {epoch}: lower solver__learning_rate (now "
-                f"{self.plan.learning_rate:g}), or look for extreme values in X."
-            )
-        return {"loss": value}
+        return total
 
-    def _set_rates(self, progress: float) -> None:
-        """Step sizes at a share of all steps; those of rows, whose drift has a closed form, stay as they are."""
-        factor = 1.0
+    def set_rates(self, n_batches: int) -> None:
+        """Step sizes of the next step; those of rows, whose drift has a closed form, stay as they are."""
+        progress, factor = self._n_steps / (n_batches * self.plan.max_epochs), 1.0
+        self._n_steps += 1
         if progress < self.plan.warm_up:
             factor = (progress * self.plan.max_epochs + 1e-3) / (self.plan.warm_up * self.plan.max_epochs + 1e-3)
         elif self.plan.schedule == "cosine":
@@ -274,8 +288,7 @@ class GradientSteps(Learner):
         index = rows.to(problem.device)
         block = self._labels.source.rows(index)
         weights = problem.weights.rows(index, block)
-        # A loss is a mean over its batch: times the batch's share of the weight, the batches add up to the whole.
-        share = 1.0 if weights is None else weights.mean() / self._labels.mean_weight
+        share = self._share(weights)
         for steps in self._row_steps.values():
             steps.catch_up(index)
         found: Step | None = None
@@ -301,22 +314,36 @@ class GradientSteps(Learner):
                 self._halve(len(rows))
                 assert drawn is not None
                 self._randomness.restore(drawn)
-        value = step.value * share + term
+        self._take_state(step, index, share)
+        self.move()
+        self.optimizer.zero_grad()
+        return step.value * share + term
+
+    def _share(self, weights: Tensor | None) -> Tensor | float:
+        """Of a batch in the weight: its loss, a mean, is multiplied by it, so that the batches add up to the whole."""
+        return 1.0 if weights is None else weights.mean() / self._labels.mean_weight
+
+    def _take_state(self, step: Step, index: Tensor, share: Tensor | float) -> None:
+        """Move what the loss learned of the rows of a batch, and keep the other gradients of its state."""
         for name, gradient in step.state.items():
             if name in self._row_steps:
                 self._row_steps[name].update(index, gradient * share)
             else:
-                assert state is not None
-                state[name].grad = (gradient * share).to(state[name].dtype)
+                assert self.state is not None
+                self.state[name].grad = (gradient * share).to(self.state[name].dtype)
+
+    def move(self) -> None:
+        """Move the parameters, and what the loss learns as a whole, by their gradients."""
         if self.plan.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.plan.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        if state is not None and self._projections:
+        self._move_by_gradients()
+        if self.state is not None and self._projections:
             with torch.no_grad():
                 for name, project in self._projections:
-                    state[name].copy_(project(state[name]))
-        return value
+                    self.state[name].copy_(project(self.state[name]))
+
+    def _move_by_gradients(self) -> None:
+        self.optimizer.step()
 
     def _backward(
         self,

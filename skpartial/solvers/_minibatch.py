@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Hashable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,8 +12,10 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skpartial.solvers._base import Solver
 from skpartial.solvers._gradient_steps import GradientSteps, Plan
+from skpartial.solvers._linear_steps import LinearSteps, is_linear
 from skpartial.solvers._loop import train
 from skpartial.solvers._problem import Problem, Solution
+from skpartial.solvers._side_by_side import batches_in_common, train_side_by_side
 
 __all__ = ["Minibatch"]
 
@@ -221,7 +224,7 @@ class Minibatch(Solver):
         with torch.random.fork_rng(devices=cuda):
             # Heads may draw from PyTorch's own generator, as dropout does.
             torch.manual_seed(problem.seed)
-            learner = GradientSteps(problem, plan)
+            learner = (LinearSteps if is_linear(problem, plan) else GradientSteps)(problem, plan)
             solution = train(problem, learner, plan.max_epochs, patience=plan.patience, tol=plan.tol)
         solution.optimizer_state = learner.optimizer_state()
         if plan.patience is not None and not solution.stopped:
@@ -231,6 +234,42 @@ class Minibatch(Solver):
                 stacklevel=5,
             )
         return solution
+
+    def group(self, problem: Problem) -> Hashable | None:
+        """What linear heads on the same features must agree in to be trained side by side, on the same batches.
+
+        Parameters
+        ----------
+        problem : Problem
+            The training task.
+
+        Returns
+        -------
+        Hashable or None
+            Of labels, weights, seed, and how many batches of which size are drawn. None for what is trained alone:
+            other heads, networks, regularisers, relabelling, validation, losses with a state, `patience`.
+        """
+        self.check(problem)
+        return batches_in_common(problem, self.plan(problem))
+
+    @classmethod
+    def solve_together(cls, tasks: Sequence[tuple[Solver, Problem]]) -> list[Solution]:
+        """Train several tasks of a group.
+
+        Parameters
+        ----------
+        tasks : sequence of tuple of Minibatch and Problem
+            Solvers, and what each is to solve.
+
+        Returns
+        -------
+        list of Solution
+            In the same order; each as `solve` would find it, up to rounding, but for the optimiser's moments.
+        """
+        if len(tasks) == 1:
+            return super().solve_together(tasks)
+        plans = [solver.plan(problem) for solver, problem in tasks if isinstance(solver, Minibatch)]
+        return train_side_by_side([problem for _, problem in tasks], plans)
 
 
 def default_learning_rate(optimizer: str, n_features: int, n_labels: int, momentum: float) -> float:

@@ -356,11 +356,11 @@ class TestFit:
     def test_estimates_are_those_of_the_chosen_epoch(self, scenes):
         X, _Y, Z, X_test, Y_test = scenes
         arguments = {"random_state": 0, "alpha": 0.0}
-        long = SinglePositiveClassifier(ROLE(2.0), solver=Minibatch(learning_rate=3.0, max_epochs=12), **arguments)
+        long = SinglePositiveClassifier(ROLE(2.0), solver=Minibatch(learning_rate=0.3, max_epochs=30), **arguments)
         long.fit(X, Z, X_val=X_test, y_val=Y_test)
-        assert long.best_epoch_ < 12
+        assert long.best_epoch_ < 30
         short = SinglePositiveClassifier(
-            ROLE(2.0), solver=Minibatch(learning_rate=3.0, max_epochs=long.best_epoch_), **arguments
+            ROLE(2.0), solver=Minibatch(learning_rate=0.3, max_epochs=long.best_epoch_), **arguments
         ).fit(X, Z, X_val=X_test, y_val=Y_test)
         np.testing.assert_array_equal(long.label_estimates_, short.label_estimates_)
         np.testing.assert_array_equal(long.coef_, short.coef_)
