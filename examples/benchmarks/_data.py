@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from skpartial.datasets import make_digit_scenes
 
-__all__ = ["DataSet", "Split", "add_arguments", "limit_threads", "load", "names", "split"]
+__all__ = ["DataSet", "Split", "add_arguments", "limit_threads", "load", "names", "split", "synthetic"]
 
 _FILES = {"ucmerced": "ucmerced_resnet50", "scene": "scene", "yeast": "yeast", "corel5k": "corel5k"}
 _DIGITS = "digit_scenes"
@@ -102,6 +102,20 @@ def load(name: str, directory: str | None, *, quick: bool = False) -> DataSet:
         X, Y = X[rows], Y[rows]
         Y = Y[:, np.sort(np.argsort(-Y.sum(axis=0), kind="stable")[:_QUICK_LABELS])]
     return DataSet(name, X, Y)
+
+
+def synthetic(name: str, shape: tuple[int, int, int], seed: int) -> DataSet:
+    """Non-negative features of 64 factors and noise, as a network's are, and labels that depend on the factors."""
+    n, d, n_labels = shape
+    rng = np.random.default_rng(seed)
+    factors = rng.standard_normal((n, 64)).astype(np.float32)
+    X = factors @ rng.standard_normal((64, d)).astype(np.float32) / 8
+    X += rng.standard_normal((n, d)).astype(np.float32)
+    np.maximum(X, 0, out=X)
+    logits = factors @ rng.standard_normal((64, n_labels)) / 2 + rng.logistic(size=(n, n_labels))
+    # From rare to frequent.
+    cuts = [np.quantile(column, 1 - share) for column, share in zip(logits.T, np.geomspace(0.02, 0.3, n_labels))]
+    return DataSet(name, X, (logits > cuts).astype(np.int8))
 
 
 def split(data: DataSet, *, test_size: float, seed: int) -> Split:

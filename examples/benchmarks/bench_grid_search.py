@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import sklearn
 import torch
-from _data import limit_threads, load
+from _data import limit_threads, load, synthetic
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -90,19 +90,9 @@ class OneVsRest(OneVsRestClassifier):
 # --------------------------------------------------------------------------------------------------------- the tasks
 
 
-def synthetic(name: str, shape: tuple[int, int, int], known: float, seed: int) -> Task:
-    """Non-negative features of 64 factors and noise, as a network's are, and labels that depend on the factors."""
-    n, d, n_labels = shape
-    rng = np.random.default_rng(seed)
-    factors = rng.standard_normal((n, 64)).astype(np.float32)
-    X = factors @ rng.standard_normal((64, d)).astype(np.float32) / 8
-    X += rng.standard_normal((n, d)).astype(np.float32)
-    np.maximum(X, 0, out=X)
-    logits = factors @ rng.standard_normal((64, n_labels)) / 2 + rng.logistic(size=(n, n_labels))
-    # From rare to frequent.
-    cuts = [np.quantile(column, 1 - share) for column, share in zip(logits.T, np.geomspace(0.02, 0.3, n_labels))]
-    Y = np.where(logits > cuts, 1, -1).astype(np.int8)
-    return Task(name, X, drop_labels(Y, known=known, random_state=seed))
+def make_task(name: str, shape: tuple[int, int, int], options: argparse.Namespace) -> Task:
+    data = synthetic(name, shape, options.seed)
+    return Task(name, data.X, drop_labels(2 * data.Y - 1, known=options.known, random_state=options.seed))
 
 
 def make_tasks(options: argparse.Namespace) -> list[Task]:
@@ -115,7 +105,7 @@ def make_tasks(options: argparse.Namespace) -> list[Task]:
             Y = drop_labels(2 * data.Y - 1, known=options.known, random_state=options.seed)
             tasks.append(Task("ucmerced", data.X, Y))
         else:
-            tasks.append(synthetic(name, shape, options.known, options.seed))
+            tasks.append(make_task(name, shape, options))
     return tasks
 
 
@@ -224,7 +214,7 @@ def main(options: argparse.Namespace) -> None:
         f"{options.solver}, {options.known:.0%} of the labels known; medians of up to {options.repeats} searches "
         f"(* one search, ~ scaled to {N_FITS} fits)"
     )
-    ours(BatchedGridSearchCV, synthetic("warm-up", QUICK_SIZES["many rows"], 1.0, 0), options)
+    ours(BatchedGridSearchCV, make_task("warm-up", QUICK_SIZES["many rows"], options), options)
     for task in make_tasks(options):
         print(f"\n{task.name}: {len(task.X)} rows, {task.X.shape[1]} features, {task.Y.shape[1]} labels\n")
         print(f"| data | search | fits timed | seconds for {N_FITS} fits | time / batched | best mAP | difference |")

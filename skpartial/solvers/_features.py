@@ -32,6 +32,8 @@ __all__ = [
 _CHUNK_BYTES = 64 << 20
 # Bytes of a block of rows that is worked on in float64: it then stays in the processor's cache.
 _BLOCK_BYTES = 1 << 20
+# Products with fewer entries take no longer than what surrounds them, whatever their type.
+_NARROW_ENTRIES = 1 << 21
 # Squared lengths of rows between which float32 holds the squares of their entries.
 _SAFE_SQUARES = 1e-20, 1e20
 
@@ -310,7 +312,7 @@ class Standardized(Features):
     def narrow(self) -> NarrowFeatures | None:
         """A copy in bfloat16, where products with it are faster."""
         X = self.features.X if isinstance(self.features, ResidentFeatures) else None
-        if X is None or X.dtype != torch.float32 or not has_fast_bfloat16(self.device):
+        if X is None or X.dtype != torch.float32 or X.numel() < _NARROW_ENTRIES or not has_fast_bfloat16(self.device):
             return None
         center, unit = self.center.to(X.dtype), self._unit
         rounded = torch.empty_like(X, dtype=torch.bfloat16)

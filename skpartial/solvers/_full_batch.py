@@ -38,7 +38,9 @@ class FullBatch(Solver):
     length and its own convergence, so that the work is products of the features with one block. Directions are those of
     L-BFGS, started in every step from a sketch of the features that the labels share, weighted by each label's
     curvature. Up to 64 features they are Newton's, in float64 and to the limit of it; Newton's they also are for labels
-    that weigh in few rows, in a basis of these.
+    that weigh in few rows, in a basis of these. Where a processor multiplies bfloat16 several times as fast as float32,
+    most products of large float32 features are made with a copy in that type (half the size of X): they follow what
+    changes from step to step, and are corrected by products in full, which alone decide about convergence.
 
     A loss whose targets depend on the logits, or a relabelling, is alternated with convex solves in rounds, each of
     which starts where the last one ended.

@@ -300,6 +300,7 @@ class TestNarrowProducts:
     def narrow(self, monkeypatch):
         """As on a processor with fast products in bfloat16; returns how often narrow and full products were made."""
         monkeypatch.setattr(_features, "has_fast_bfloat16", lambda device: True)
+        monkeypatch.setattr(_features, "_NARROW_ENTRIES", 0)
         counts = {"NarrowFeatures": 0, "ResidentFeatures": 0}
         for name in counts:
             kind = getattr(_features, name)
