@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 # The examples and the workers that they start share the machine with the build.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -62,3 +63,16 @@ sphinx_gallery_conf = {
     "doc_module": ("skpartial",),
     "within_subsection_order": "FileNameSortKey",
 }
+
+# Docstrings that come from scikit-learn refer to its glossary and user guide, which are not here.
+_FOREIGN_ROLE = re.compile(r":term:`([^`<]+?)(?: *<[^`>]*>)?`|:ref:`([^`<]+?) *<metadata_routing>`")
+
+
+def without_foreign_roles(app, what, name, obj, options, lines):
+    """Leave the words of such references."""
+    lines[:] = [_FOREIGN_ROLE.sub(lambda match: f"``{match[1]}``" if match[1] else match[2], line) for line in lines]
+
+
+def setup(app):
+    """Register what is above, after numpydoc has put docstrings together."""
+    app.connect("autodoc-process-docstring", without_foreign_roles, priority=900)
