@@ -29,7 +29,7 @@ _EXACT_PRODUCTS = 1 << 27
 # Quadratic convergence makes this exactness cost a step or two.
 _EXACT_TOLERANCE = 1e-13
 # Rows that no label weighs are left out where at most this share remains.
-_ROWS_WORTH_TAKING = 0.9
+_ROWS_WORTH_TAKING = 0.7
 # Steps over which the pace of the descent is measured.
 _PACE = 5
 

@@ -15,7 +15,7 @@ __all__ = ["Course", "Products"]
 
 # Narrow products are followed until the squared gradient has fallen to a share that is this at first and then such that
 # the squared error is about this share of it; for so many steps at most. Above the last share they are given up.
-_NARROW_PROGRESS = 3e-2
+_NARROW_PROGRESS = 1e-2
 _NARROW_ERROR = 0.1
 _NARROW_STEPS = 20
 _NARROW_LEAST = 0.3
