@@ -18,7 +18,7 @@ from skpartial.solvers._features import (
     moments,
     overflow_error,
 )
-from skpartial.solvers._few_rows import OwnRows, groups_of_few_rows
+from skpartial.solvers._few_rows import KnownRows, OwnRows, groups_of_few_rows, groups_of_known_rows
 from skpartial.solvers._logistic import LogisticProblem, Point
 
 __all__ = ["Outcome", "Report", "solve_round"]
@@ -30,6 +30,8 @@ _EXACT_PRODUCTS = 1 << 27
 _EXACT_TOLERANCE = 1e-13
 # Rows that no label weighs are left out where at most this share remains.
 _ROWS_WORTH_TAKING = 0.7
+# What an entry of X costs in a product for many labels, in units of what it costs in a product for one.
+_PRODUCT_COST, _NARROW_PRODUCT_COST = 0.07, 0.02
 # Steps over which the pace of the descent is measured.
 _PACE = 5
 
@@ -299,17 +301,45 @@ def solve_round(
     if len(rest) and not state.stopped:
         dtype = torch.float64 if exact else features.dtype
         penalty = torch.cat([standard.unit.square(), standard.unit.new_zeros(1)]).to(dtype)
-        products: Features = standard
-        # The quasi-Newton model promises a little too little now and then.
-        goal = max(tol / 2, 20 * torch.finfo(dtype).eps)
-        narrow = None if exact else standard.narrow()
         if exact:
             X = torch.cat([block for _, block in standard.blocks()])
             products, rule = ResidentFeatures(X), ExactNewton(torch.cat([X, X.new_ones(len(X), 1)], dim=1))
+            part, start = convex.take(rest, dtype), standard.inner(state.theta[rest]).to(dtype)
             goal = min(tol, _EXACT_TOLERANCE)
+            state.descend(rest, part, products, rule, start, penalty, standard.outer, goal=goal)
         else:
-            rule = QuasiNewton(narrow or standard, row_weight, penalty)
-
-        part, start = convex.take(rest, dtype), standard.inner(state.theta[rest]).to(dtype)
-        state.descend(rest, part, products, rule, start, penalty, standard.outer, goal=goal, narrow=narrow)
+            _descend_by_sketch(state, standard, convex, rest, row_weight, penalty, tol)
     return state.check(features, convex, fitted)
+
+
+def _descend_by_sketch(
+    state: _Round,
+    standard: Standardized,
+    convex: LogisticProblem,
+    labels: Tensor,
+    row_weight: Tensor,
+    penalty: Tensor,
+    tol: float,
+) -> None:
+    """Quasi-Newton descents: of labels that weigh in a small part of the rows by these, of the others together."""
+    narrow = standard.narrow()
+    sketch = QuasiNewton(narrow or standard, row_weight, penalty)
+    # The quasi-Newton model promises a little too little now and then.
+    goal = max(tol / 2, 20 * torch.finfo(standard.dtype).eps)
+    features, rest = standard.features, labels
+    if isinstance(features, ResidentFeatures):
+        cost = _PRODUCT_COST if narrow is None else _NARROW_PRODUCT_COST
+        groups, rest = groups_of_known_rows(convex, features, labels, cost)
+        if groups:
+            state.objectives[labels] = state.evaluate(features, convex, labels)
+            state.gaps[labels] = float("inf")
+        for group, rows in groups:
+            known = KnownRows(features.X, standard.center, standard.unit, rows)
+            part, start = convex.take_own_rows(group, rows), standard.inner(state.theta[group]).to(standard.dtype)
+            rule = sketch.anew()
+            state.descend(group, part, known, rule, start, penalty, standard.outer, goal=goal, drop=False)
+            if state.stopped:
+                return
+    if len(rest):
+        part, start = convex.take(rest), standard.inner(state.theta[rest]).to(standard.dtype)
+        state.descend(rest, part, standard, sketch, start, penalty, standard.outer, goal=goal, narrow=narrow)

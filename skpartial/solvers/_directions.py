@@ -11,6 +11,8 @@ Sources: D. Liu, J. Nocedal, "On the limited memory BFGS method", Math. Program.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -129,6 +131,12 @@ class QuasiNewton(Direction):
         self._penalty = basis.square() @ penalty[:-1].double()
         self._rest_penalty = float(penalty[:-1].mean())
         self._basis = basis.to(features.dtype)
+
+    def anew(self) -> QuasiNewton:
+        """Directions from the same sketch, for labels of which nothing is learned yet."""
+        other = copy.copy(self)
+        other._steps, other._changes, other._inverse_energies = [], [], []
+        return other
 
     def _first_guess(self, vector: Tensor, curvature: Tensor, alpha: Tensor) -> Tensor:
         """Approximate inverse Hessians times vectors of shape (L, d + 1)."""

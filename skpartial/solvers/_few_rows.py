@@ -1,4 +1,4 @@
-r"""Labels that few rows speak of, each in a basis of its own rows.
+r"""Labels that few rows speak of: products with the rows of each, or a basis of them.
 
 The weights of a label are a combination of the rows in which it weighs. With m of them, and
 :math:`X_j X_j^\top = R R^\top` by Cholesky, R takes the place of the features: m x m instead of n x d, with the same
@@ -13,9 +13,11 @@ from torch import Tensor
 from skpartial.solvers._features import ResidentFeatures
 from skpartial.solvers._logistic import LogisticProblem
 
-__all__ = ["OwnRows", "groups_of_few_rows"]
+__all__ = ["KnownRows", "OwnRows", "groups_of_few_rows", "groups_of_known_rows"]
 
 _MAX_ROWS = 256
+# What a pass over an entry of the logits costs, in units of an entry of X in a product for one label.
+_PASS = 32
 # Entries of the gathered rows of a group of labels.
 _GROUP_ENTRIES = 1 << 23
 
@@ -50,17 +52,88 @@ def groups_of_few_rows(
     own = m**2 * features.n_features + 15 * m**3
     if bool(few.any()) and float(own[few].mean()) > 80 * features.n_rows * features.n_features:
         few = torch.zeros_like(few)
+    return _grouped(weighs, few, labels, features.n_features)
+
+
+def groups_of_known_rows(
+    convex: LogisticProblem, features: ResidentFeatures, labels: Tensor, product_seconds: float
+) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    """Labels that weigh in so small a part of the rows that it pays to gather these.
+
+    Products with rows of its own pass over them once for each label, at the pace of memory; what is saved are products
+    with, and passes over, rows in which it weighs nothing.
+
+    Parameters
+    ----------
+    convex, features, labels
+        As for `groups_of_few_rows`.
+    product_seconds : float
+        What an entry of X costs in a product for many labels, in units of what it costs in a product for one.
+
+    Returns
+    -------
+    groups, rest
+        As from `groups_of_few_rows`.
+    """
+    weighs = convex.s[labels] > 0
+    d = features.n_features
+    share = (d * product_seconds + _PASS) / (d + _PASS)
+    few = weighs.sum(1) < share * features.n_rows
+    return _grouped(weighs, few, labels, d)
+
+
+def _grouped(
+    weighs: Tensor, few: Tensor, labels: Tensor, n_features: int
+) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    """Groups of the chosen labels with the rows in which they weigh, and the other labels."""
+    count = weighs.sum(1)
     chosen = torch.nonzero(few).squeeze(1)
     chosen = chosen[torch.argsort(count[chosen])]
     groups = []
     while len(chosen):
-        entries = count[chosen] * features.n_features * torch.arange(1, len(chosen) + 1, device=count.device)
+        entries = count[chosen] * n_features * torch.arange(1, len(chosen) + 1, device=count.device)
         size = max(1, int((entries <= _GROUP_ENTRIES).sum()))
         group, chosen = chosen[:size], chosen[size:]
-        width = int(count[group[-1]])
-        rows = torch.argsort((~weighs[group]).to(torch.int8), dim=1, stable=True)[:, :width]
-        groups.append((labels[group], rows))
+        groups.append((labels[group], _rows_of(weighs[group])))
     return groups, labels[~few]
+
+
+def _rows_of(weighs: Tensor) -> Tensor:
+    """Rows in which each label weighs, shape (k, m), filled up with one in which it does not."""
+    count = weighs.sum(1)
+    label, row = torch.nonzero(weighs, as_tuple=True)
+    position = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[label]
+    rows = weighs.to(torch.int8).argmin(1)[:, None].repeat(1, int(count.max()))
+    rows[label, position] = row
+    return rows
+
+
+class KnownRows:
+    """Features of some labels, for each label those of the rows in which it weighs, with columns standardised.
+
+    Parameters
+    ----------
+    X : Tensor of shape (n, d)
+        All features.
+    center, unit : Tensor of float64, shape (d,)
+        What is taken from every column, and what it is then multiplied by.
+    rows : Tensor of int64, shape (k, m)
+        The rows of each label.
+    """
+
+    def __init__(self, X: Tensor, center: Tensor, unit: Tensor, rows: Tensor) -> None:
+        self._rows = X[rows].sub_(center.to(X.dtype)).mul_(unit.to(X.dtype))
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """Scores (k, m) under weights (k, d)."""
+        scores = weights.new_empty(self._rows.shape[:2])
+        for own, weight, score in zip(self._rows, weights, scores):
+            torch.mv(own, weight, out=score)
+        return scores
+
+    def backward(self, scores: Tensor) -> Tensor:
+        """Sums of rows (k, d) weighted by scores (k, m)."""
+        return torch.bmm(scores[:, None], self._rows)[:, 0]
 
 
 class OwnRows:

@@ -367,3 +367,41 @@ class TestNarrowProducts:
         # The gap is estimated: by full products alone it comes to 0.9e-5 here.
         assert gap.max() < 2e-5
         assert len(calls) < clf.n_iter_
+
+
+@pytest.mark.parametrize("dtype, alpha", [(np.float64, 1e-3), (np.float32, 1e-3), (np.float64, 0.0)])
+def test_labels_known_in_a_small_part_of_many_rows(monkeypatch, dtype, alpha):
+    """By products with the rows of each, in groups, beside labels that all rows speak of."""
+    X, Y = wide(3000, 80, n_labels=6, known=0.15, seed=5)
+    full = wide(3000, 80, n_labels=6, known=1.0, seed=5)[1]
+    Y[:, 2] = full[:, 2]
+    X = (X + 3).astype(dtype)
+    weights = np.random.default_rng(1).random(3000) + 0.5
+    shapes = []
+
+    class Recorded(_few_rows.KnownRows):
+        def __init__(self, X, center, unit, rows):
+            shapes.append(tuple(rows.shape))
+            super().__init__(X, center, unit, rows)
+
+    monkeypatch.setattr(_convex, "KnownRows", Recorded)
+    solver = TIGHT if dtype == np.float64 else FullBatch()
+    clf = PartialLabelClassifier("iu", alpha=alpha, solver=solver).fit(X, Y, sample_weight=weights)
+    assert sum(k for k, _ in shapes) == 5
+    assert max(m for _, m in shapes) < 0.2 * 3000
+    monkeypatch.setattr(_few_rows, "_GROUP_ENTRIES", 1)
+    single = PartialLabelClassifier("iu", alpha=alpha, solver=solver).fit(X, Y, sample_weight=weights)
+    assert len(shapes) > 5
+    monkeypatch.setattr(_few_rows, "_PASS", 1e-9)
+    monkeypatch.setattr(_convex, "_PRODUCT_COST", 1e-9)
+    count = len(shapes)
+    together = PartialLabelClassifier("iu", alpha=alpha, solver=solver).fit(X, Y, sample_weight=weights)
+    assert len(shapes) == count
+    atol = 1e-4 if dtype == np.float64 else 2e-2
+    for one in (clf, single):
+        np.testing.assert_allclose(one.coef_, together.coef_, atol=atol)
+        assert one.history_[-1]["objective"] == pytest.approx(together.history_[-1]["objective"], rel=1e-5)
+    if alpha:
+        best = optimum(X.astype(np.float64), Y, alpha)
+        plain = PartialLabelClassifier("iu", alpha=alpha, solver=solver).fit(X, Y)
+        assert (objectives(X, Y, plain.coef_, plain.intercept_, alpha) / best - 1).max() < 1e-5
