@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 
 from sklearn.exceptions import ConvergenceWarning
 
@@ -208,13 +209,20 @@ class FullBatch(Solver):
         ConvergenceWarning
             If labels did not converge within `max_iter` steps.
         """
+        # From strong penalties to weak ones, so that each block begins near its optimum.
+        order = sorted(range(len(tasks)), key=lambda i: -tasks[i][1].alpha)
         found: list[Solution] = []
         while len(found) < len(tasks):
-            solver, problem = tasks[len(found)]
+            solver, problem = tasks[order[len(found)]]
             assert isinstance(solver, FullBatch)
             size = max(1, int(_TOGETHER_BYTES // solver.working_bytes(problem)))
-            found += solver._solve_block([problem for _, problem in tasks[len(found) : len(found) + size]])
-        return found
+            problems = [tasks[i][1] for i in order[len(found) : len(found) + size]]
+            if found and not problem.loss.traits().iterative:
+                # Where an optimum is looked for, it does not matter from where.
+                near = found[-1].parameters
+                problems = [each if each.start is not None else replace(each, start=near) for each in problems]
+            found += solver._solve_block(problems)
+        return [found[order.index(i)] for i in range(len(tasks))]
 
     def _solve_block(self, problems: Sequence[Problem]) -> list[Solution]:
         """Train on problems that are small enough to be worked on together."""
