@@ -44,7 +44,7 @@ def groups_of_few_rows(
         The other labels.
     """
     weighs = convex.s[labels] > 0
-    count = weighs.sum(1)
+    count = _counts(weighs)
     m = count.double()
     few = count <= min(_MAX_ROWS, features.n_features // 4)
     # A Gram matrix and some ten Hessians and factors of it, against some fifty pairs of products. All such labels or
@@ -78,7 +78,7 @@ def groups_of_known_rows(
     weighs = convex.s[labels] > 0
     d = features.n_features
     share = (d * product_seconds + _PASS) / (d + _PASS)
-    few = weighs.sum(1) < share * features.n_rows
+    few = _counts(weighs) < share * features.n_rows
     return _grouped(weighs, few, labels, d)
 
 
@@ -86,7 +86,7 @@ def _grouped(
     weighs: Tensor, few: Tensor, labels: Tensor, n_features: int
 ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
     """Groups of the chosen labels with the rows in which they weigh, and the other labels."""
-    count = weighs.sum(1)
+    count = _counts(weighs)
     chosen = torch.nonzero(few).squeeze(1)
     chosen = chosen[torch.argsort(count[chosen])]
     groups = []
@@ -98,9 +98,15 @@ def _grouped(
     return groups, labels[~few]
 
 
+def _counts(weighs: Tensor) -> Tensor:
+    """In how many rows each label weighs."""
+    # Sums into int64 take six times as long.
+    return weighs.sum(1, dtype=torch.int32).to(torch.int64)
+
+
 def _rows_of(weighs: Tensor) -> Tensor:
     """Rows in which each label weighs, shape (k, m), filled up with one in which it does not."""
-    count = weighs.sum(1)
+    count = _counts(weighs)
     label, row = torch.nonzero(weighs, as_tuple=True)
     position = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[label]
     rows = weighs.to(torch.int8).argmin(1)[:, None].repeat(1, int(count.max()))
