@@ -42,4 +42,8 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether products in bfloat16 are several times as fast as in float32: tensor cores, or AMX."""
     if device.type == "cuda":
         return bool(torch.cuda.get_device_capability(device) >= (8, 0))
-    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    if device.type != "cpu":
+        return False
+    # Older versions of PyTorch do not tell.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16", False))
