@@ -346,6 +346,33 @@ class TestNarrowProducts:
         gap = objectives(X, Y, clf.coef_, clf.intercept_, 1e-3) / optimum(X.astype(np.float64), Y, 1e-3) - 1
         assert gap.max() < 1e-4 or any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
 
+    @pytest.mark.shared_data
+    @pytest.mark.parametrize("name", ["ucmerced_resnet50", "scene", "yeast", "corel5k"])
+    @pytest.mark.parametrize("known", [1.0, 0.3])
+    def test_real_features(self, narrow, shared_data, name, known):
+        """Objectives against float64, dense throughout."""
+        with np.load(shared_data / "features" / f"{name}.npz") as file:
+            packed = "n_labels" in file
+            Y = np.unpackbits(file["Y"], axis=1)[:, : int(file["n_labels"])] if packed else file["Y"]
+            if "X" in file:
+                X = file["X"].astype(np.float32)
+            else:
+                parts = tuple(file[f"X_{part}"] for part in ("data", "indices", "indptr"))
+                X = sp.csr_array(parts, shape=file["X_shape"]).toarray().astype(np.float32)
+        frequent = np.argsort(-Y.sum(axis=0), kind="stable")[:20]
+        Y = np.where(Y[:, frequent] > 0, 1, -1)
+        Y = np.where(np.random.default_rng(0).random(Y.shape) < known, Y, 0)
+        alpha = 1e-3
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            clf = PartialLabelClassifier("iu", alpha=alpha).fit(X, Y)
+            best = PartialLabelClassifier("iu", alpha=alpha, precision="float64", solver=TIGHT).fit(X, Y)
+        assert narrow["NarrowFeatures"] > 0
+        optimal = objectives(X, Y, best.coef_, best.intercept_, alpha)
+        gap = objectives(X, Y, clf.coef_, clf.intercept_, alpha) / optimal - 1
+        assert gap.mean() < 1e-5
+        assert gap.max() < 5e-5
+
     def test_float64_stays_in_full(self, narrow):
         X, Y = wide(200, 100)
         PartialLabelClassifier("iu", alpha=1e-2).fit(X, Y)
