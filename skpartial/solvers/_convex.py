@@ -221,6 +221,13 @@ class _Round:
             values[part] += chosen.data_term(part, logits[part])
         return values
 
+    def wait(self, features: Features, convex: LogisticProblem, labels: Tensor) -> None:
+        """Let labels whose turn is yet to come be reported from where they start."""
+        new = labels[~torch.isinf(self.gaps[labels])]
+        if len(new):
+            self.objectives[new] = self.evaluate(features, convex, new)
+            self.gaps[new] = float("inf")
+
     def check(self, features: Features, convex: LogisticProblem, labels: Tensor) -> Outcome:
         """Compare what the descent believes with the objective of the parameters that it returns.
 
@@ -283,9 +290,7 @@ def solve_round(
     if isinstance(features, ResidentFeatures) and not exact and bool((convex.alpha[fitted] > 0).all()):
         groups, rest = groups_of_few_rows(convex, features, fitted)
         if groups:
-            # Labels whose turn is yet to come are reported from where they start.
-            state.objectives[fitted] = state.evaluate(features, convex, fitted)
-            state.gaps[fitted] = float("inf")
+            state.wait(features, convex, fitted)
         for group, rows in groups:
             own = OwnRows(features.X, standard.center, convex.s[group], rows)
             if not own.usable:
@@ -331,8 +336,7 @@ def _descend_by_sketch(
         cost = _PRODUCT_COST if narrow is None else _NARROW_PRODUCT_COST
         groups, rest = groups_of_known_rows(convex, features, labels, cost)
         if groups:
-            state.objectives[labels] = state.evaluate(features, convex, labels)
-            state.gaps[labels] = float("inf")
+            state.wait(features, convex, labels)
         for group, rows in groups:
             known = KnownRows(features.X, standard.center, standard.unit, rows)
             part, start = convex.take_own_rows(group, rows), standard.inner(state.theta[group]).to(standard.dtype)

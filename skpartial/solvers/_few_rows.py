@@ -52,11 +52,11 @@ def groups_of_few_rows(
     own = m**2 * features.n_features + 15 * m**3
     if bool(few.any()) and float(own[few].mean()) > 80 * features.n_rows * features.n_features:
         few = torch.zeros_like(few)
-    return _grouped(weighs, few, labels, features.n_features)
+    return _grouped(weighs, count, few, labels, features.n_features)
 
 
 def groups_of_known_rows(
-    convex: LogisticProblem, features: ResidentFeatures, labels: Tensor, product_seconds: float
+    convex: LogisticProblem, features: ResidentFeatures, labels: Tensor, product_cost: float
 ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
     """Labels that weigh in so small a part of the rows that it pays to gather these.
 
@@ -67,7 +67,7 @@ def groups_of_known_rows(
     ----------
     convex, features, labels
         As for `groups_of_few_rows`.
-    product_seconds : float
+    product_cost : float
         What an entry of X costs in a product for many labels, in units of what it costs in a product for one.
 
     Returns
@@ -77,16 +77,15 @@ def groups_of_known_rows(
     """
     weighs = convex.s[labels] > 0
     d = features.n_features
-    share = (d * product_seconds + _PASS) / (d + _PASS)
-    few = _counts(weighs) < share * features.n_rows
-    return _grouped(weighs, few, labels, d)
+    share = (d * product_cost + _PASS) / (d + _PASS)
+    count = _counts(weighs)
+    return _grouped(weighs, count, count < share * features.n_rows, labels, d)
 
 
 def _grouped(
-    weighs: Tensor, few: Tensor, labels: Tensor, n_features: int
+    weighs: Tensor, count: Tensor, few: Tensor, labels: Tensor, n_features: int
 ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
     """Groups of the chosen labels with the rows in which they weigh, and the other labels."""
-    count = _counts(weighs)
     chosen = torch.nonzero(few).squeeze(1)
     chosen = chosen[torch.argsort(count[chosen])]
     groups = []
@@ -94,7 +93,7 @@ def _grouped(
         entries = count[chosen] * n_features * torch.arange(1, len(chosen) + 1, device=count.device)
         size = max(1, int((entries <= _GROUP_ENTRIES).sum()))
         group, chosen = chosen[:size], chosen[size:]
-        groups.append((labels[group], _rows_of(weighs[group])))
+        groups.append((labels[group], _rows_of(weighs[group], count[group])))
     return groups, labels[~few]
 
 
@@ -104,9 +103,8 @@ def _counts(weighs: Tensor) -> Tensor:
     return weighs.sum(1, dtype=torch.int32).to(torch.int64)
 
 
-def _rows_of(weighs: Tensor) -> Tensor:
+def _rows_of(weighs: Tensor, count: Tensor) -> Tensor:
     """Rows in which each label weighs, shape (k, m), filled up with one in which it does not."""
-    count = _counts(weighs)
     label, row = torch.nonzero(weighs, as_tuple=True)
     position = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[label]
     rows = weighs.to(torch.int8).argmin(1)[:, None].repeat(1, int(count.max()))

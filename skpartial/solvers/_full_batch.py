@@ -230,10 +230,10 @@ class FullBatch(Solver):
             self.check(problem)
         learners = [ConvexRounds(problem, float(self.tol), int(self.max_iter)) for problem in problems]
         trainings = [Training(problem, learner) for problem, learner in zip(problems, learners)]
-        of_training = dict(zip(map(id, trainings), learners))
 
         def run(going: Sequence[Training], epoch: int) -> list[None]:
-            solve_rounds([of_training[id(training)] for training in going], epoch, [t.log.report for t in going])
+            chosen = [learner for learner, training in zip(learners, trainings) if training in going]
+            solve_rounds(chosen, epoch, [training.log.report for training in going])
             return [None] * len(going)
 
         solutions = train_together(trainings, self._rounds(problems[0]), run)
