@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from skpartial.solvers._course import Course, Products
-from skpartial.solvers._directions import Direction, ExactNewton, QuasiNewton
+from skpartial.solvers._directions import Direction, ExactNewton
 from skpartial.solvers._features import (
     Features,
     NarrowFeatures,
@@ -20,6 +20,8 @@ from skpartial.solvers._features import (
 )
 from skpartial.solvers._few_rows import KnownRows, OwnRows, groups_of_few_rows, groups_of_known_rows
 from skpartial.solvers._logistic import LogisticProblem, Point
+from skpartial.solvers._quasi_newton import QuasiNewton
+from skpartial.solvers._sketch import Sketch
 
 __all__ = ["Outcome", "Report", "solve_round"]
 
@@ -32,6 +34,9 @@ _EXACT_TOLERANCE = 1e-13
 _ROWS_WORTH_TAKING = 0.7
 # What an entry of X costs in a product for many labels, in units of what it costs in a product for one.
 _PRODUCT_COST, _NARROW_PRODUCT_COST = 0.07, 0.02
+# Directions of the sketch, and rows that a label needs for each.
+_RANKS = 64, 256
+_ROWS_A_DIRECTION = 20
 # Steps over which the pace of the descent is measured.
 _PACE = 5
 
@@ -328,7 +333,11 @@ def _descend_by_sketch(
 ) -> None:
     """Quasi-Newton descents: of labels that weigh in a small part of the rows by these, of the others together."""
     narrow = standard.narrow()
-    sketch = QuasiNewton(narrow or standard, row_weight, penalty)
+    # Labels that weigh in few rows see few of the directions.
+    rows_of_a_label = float(convex.s.count_nonzero()) / len(convex.s)
+    low, high = _RANKS
+    rank = int(min(max(low, rows_of_a_label / _ROWS_A_DIRECTION), high))
+    sketch = Sketch(narrow or standard, row_weight, penalty, rank)
     # The quasi-Newton model promises a little too little now and then.
     goal = max(tol / 2, 20 * torch.finfo(standard.dtype).eps)
     features, rest = standard.features, labels
@@ -340,10 +349,13 @@ def _descend_by_sketch(
         for group, rows in groups:
             known = KnownRows(features.X, standard.center, standard.unit, rows)
             part, start = convex.take_own_rows(group, rows), standard.inner(state.theta[group]).to(standard.dtype)
-            rule = sketch.anew()
-            state.descend(group, part, known, rule, start, penalty, standard.outer, goal=goal, drop=False)
+            state.descend(
+                group, part, known, QuasiNewton(sketch), start, penalty, standard.outer, goal=goal, drop=False
+            )
             if state.stopped:
                 return
     if len(rest):
         part, start = convex.take(rest), standard.inner(state.theta[rest]).to(standard.dtype)
-        state.descend(rest, part, standard, sketch, start, penalty, standard.outer, goal=goal, narrow=narrow)
+        state.descend(
+            rest, part, standard, QuasiNewton(sketch), start, penalty, standard.outer, goal=goal, narrow=narrow
+        )

@@ -25,7 +25,7 @@ from skpartial.solvers._targets import FoldedTargets, prior_intercepts, total_we
 __all__ = ["LogisticProblem", "Point"]
 
 # Entries of an element-wise pass at a time: its temporaries then stay in the processor's cache.
-_BLOCK_ENTRIES = {"cpu": 1 << 16, "cuda": 1 << 26}
+_BLOCK_ENTRIES = {"cpu": 1 << 17, "cuda": 1 << 26}
 _MAX_LINE_SEARCH = 30
 # Relative descent of a step that is not short: the slopes at its ends tell that to a hundredth below.
 _LONG_STEP = 1e-3
@@ -112,7 +112,7 @@ class LogisticProblem:
     def data_term(self, part: slice, logits: Tensor) -> Tensor:
         """Data terms of a slice of labels in float64, shape (k,), at their logits (k, n)."""
         terms = (self.s[part] * F.softplus(logits)).addcmul_(self.minus_a[part], logits)
-        return terms.sum(1, dtype=torch.float64)
+        return terms.sum(1).double()
 
 
 class Point:

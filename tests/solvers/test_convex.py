@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skpartial import PartialLabelClassifier
 from skpartial.losses import AssumeNegative, PartialBCE
-from skpartial.solvers import FullBatch, _convex, _directions, _features, _few_rows
+from skpartial.solvers import FullBatch, _convex, _features, _few_rows
 from skpartial.solvers._features import ResidentFeatures, Standardized, moments
 
 TIGHT = FullBatch(tol=1e-11)
@@ -54,7 +54,7 @@ def methods(monkeypatch):
     used = []
 
     def recorded(name):
-        kind = getattr(_directions, name)
+        kind = getattr(_convex, name)
 
         def made(*args):
             used.append(name)
@@ -239,22 +239,9 @@ def test_the_sketch_saves_steps(monkeypatch):
     Y = np.where(X @ rng.normal(size=(100, 3)) > rng.logistic(size=(400, 3)), 1, -1)
     steps = []
     for rank in (64, 1):
-        monkeypatch.setattr(_directions, "_SKETCH_RANK", rank)
+        monkeypatch.setattr(_convex, "_RANKS", (rank, rank))
         steps.append(PartialLabelClassifier("iu", alpha=1e-3).fit(X, Y).n_iter_)
     assert 2 * steps[0] < steps[1]
-
-
-def test_the_first_guess_is_positive_definite():
-    """Whatever the penalties are: columns of very different units have very different ones."""
-    rng = np.random.default_rng(0)
-    X = torch.tensor(rng.normal(size=(200, 80)) @ rng.normal(size=(80, 80)) ** 3)
-    penalty = torch.tensor(np.append(10.0 ** rng.uniform(-8, 2, size=80), 0.0))
-    rule = _directions.QuasiNewton(ResidentFeatures(X), torch.full((200,), 1 / 200, dtype=torch.float64), penalty)
-    for curvature in (1e-8, 1e-3, 1.0):
-        same = torch.ones(81, dtype=torch.float64)
-        matrix = rule._first_guess(torch.eye(81, dtype=torch.float64), curvature * same, same)
-        torch.testing.assert_close(matrix, matrix.T)
-        assert torch.linalg.eigvalsh(matrix)[0] > 0
 
 
 def test_standardised_features_are_those_of_a_copy():
