@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from skpartial.solvers._course import Course, Products
 from skpartial.solvers._directions import Direction, ExactNewton
-from skpartial.solvers._features import (
-    Features,
-    NarrowFeatures,
-    ResidentFeatures,
-    Standardized,
-    moments,
-    overflow_error,
-)
+from skpartial.solvers._features import NarrowFeatures, ResidentFeatures, Standardized, overflow_error
 from skpartial.solvers._few_rows import KnownRows, OwnRows, groups_of_few_rows, groups_of_known_rows
+from skpartial.solvers._groundwork import Groundwork
 from skpartial.solvers._logistic import LogisticProblem, Point
 from skpartial.solvers._quasi_newton import QuasiNewton
-from skpartial.solvers._sketch import Sketch
 
 __all__ = ["Outcome", "Report", "solve_round"]
 
@@ -42,6 +36,13 @@ _PACE = 5
 
 # Told of the objectives and relative gaps of all labels, and of how to get their parameters; True asks to stop.
 Report = Callable[[Tensor, Tensor, Callable[[], Tensor]], bool]
+
+
+class Scored(Protocol):
+    """What the objective needs of features."""
+
+    def scores(self, theta: Tensor) -> Tensor:
+        """Scores (k, n) under parameters (k, d + 1) for the features as passed, intercepts last."""
 
 
 @dataclass
@@ -68,24 +69,6 @@ class Outcome:
     def of(self, labels: slice) -> Outcome:
         """The outcome of some of the labels."""
         return Outcome(self.theta[labels], self.gap[labels], self.unconverged[labels], self.imprecise[labels])
-
-
-def _standardize(features: Features, convex: LogisticProblem, *, exact: bool) -> tuple[Standardized, Tensor]:
-    """Columns centred and in units that suit the method, and the row weights behind them.
-
-    Rounding then treats columns of different units and offsets alike. Newton's method is best off with every column in
-    a unit of its own. A quasi-Newton method wants the penalty to stay the same along most directions, so that only
-    columns that are much larger than the others are made smaller.
-    """
-    weights, mean, variance = moments(features, convex.row_weight)
-    varying = variance[variance > 0]
-    # A column so small that the penalty dominates it is sized by the penalty: the curvature of cross-entropy is a tenth
-    # at probabilities near 0.11 or 0.89.
-    least = 10 * float(convex.alpha.max()) if exact or not len(varying) else 10 * float(varying.median())
-    size = (variance + least).sqrt()
-    limit = torch.finfo(features.dtype).max ** 0.4
-    unit = torch.where(size > 1 / limit, 1 / size, limit if float(size.max()) > 0 else 1.0)
-    return Standardized(features, mean, unit), weights
 
 
 class _Round:
@@ -217,37 +200,40 @@ class _Round:
                     part.keep(kept)
         self.theta[active] = outer(point.theta)
 
-    def evaluate(self, features: Features, convex: LogisticProblem, labels: Tensor) -> Tensor:
-        """Objectives of some labels at their present parameters, in float64."""
-        chosen, weights = convex.take(labels), self.theta[labels]
-        logits = features.forward(weights[:, :-1]).add_(weights[:, -1:])
-        values = 0.5 * chosen.alpha * weights[:, :-1].double().square().sum(1)
-        for part in chosen.blocks():
-            values[part] += chosen.data_term(part, logits[part])
-        return values
-
-    def wait(self, features: Features, convex: LogisticProblem, labels: Tensor) -> None:
+    def wait(self, convex: LogisticProblem, products: Scored, labels: Tensor) -> None:
         """Let labels whose turn is yet to come be reported from where they start."""
         new = labels[~torch.isinf(self.gaps[labels])]
         if len(new):
-            self.objectives[new] = self.evaluate(features, convex, new)
+            self.objectives[new] = self._evaluate(convex.take(new), products, new)
             self.gaps[new] = float("inf")
 
-    def check(self, features: Features, convex: LogisticProblem, labels: Tensor) -> Outcome:
-        """Compare what the descent believes with the objective of the parameters that it returns.
+    def _evaluate(self, problem: LogisticProblem, products: Scored, labels: Tensor) -> Tensor:
+        """Objectives of some labels at their present parameters, in float64."""
+        theta = self.theta[labels]
+        values = 0.5 * problem.alpha * theta[:, :-1].double().square().sum(1)
+        logits = products.scores(theta)
+        for part in problem.blocks():
+            values[part] += problem.data_term(part, logits[part])
+        return values
+
+    def check(self, problem: LogisticProblem, products: Scored, labels: Tensor) -> None:
+        """Compare what a descent believes with the objective of the parameters that are returned.
 
         They are rounded to the type of the features, and features far from zero magnify that.
         """
-        reached, believed = self.evaluate(features, convex, labels), self.objectives[labels]
+        reached, believed = self._evaluate(problem, products, labels), self.objectives[labels]
         excess = (reached - believed) / believed.abs().clamp(min=1e-300)
         raised = excess > 4 * self.enough
         self.gaps[labels] = torch.where(raised, excess, self.gaps[labels])
         self.imprecise[labels] |= raised
+
+    def outcome(self) -> Outcome:
+        """What all labels came to."""
         return Outcome(self.theta, self.gaps, self.unconverged | self.imprecise, self.imprecise)
 
 
 def solve_round(
-    features: Features,
+    ground: Groundwork,
     convex: LogisticProblem,
     theta: Tensor,
     *,
@@ -259,8 +245,8 @@ def solve_round(
 
     Parameters
     ----------
-    features : Features
-        X, shape (n, d).
+    ground : Groundwork
+        Of the features X, shape (n, d).
     convex : LogisticProblem
         The data term.
     theta : Tensor of shape (L, d + 1)
@@ -278,84 +264,90 @@ def solve_round(
         Parameters, and which labels converged.
     """
     state = _Round(theta.clone(), tol=tol, max_iter=max_iter, report=report)
-    fitted = torch.nonzero(~convex.unfitted).squeeze(1)
-    if not len(fitted):
-        return Outcome(state.theta, state.gaps, state.unconverged, state.imprecise)
-    weighs = (convex.s[fitted] > 0).any(0)
-    if float(weighs.double().mean()) < _ROWS_WORTH_TAKING:
+    features, rest = ground.features, torch.nonzero(~convex.unfitted).squeeze(1)
+    if not len(rest):
+        return state.outcome()
+    weighs = (convex.s[rest] > 0).any(0)
+    n_rows, d = int(weighs.sum()), features.n_features
+    exact = d <= _EXACT_FEATURES and n_rows * (d + 1) ** 2 * len(rest) <= _EXACT_PRODUCTS
+    if isinstance(features, ResidentFeatures) and not exact and bool((convex.alpha[rest] > 0).all()):
+        rest = _descend_by_rows(state, features, convex, rest)
+    if not len(rest) or state.stopped:
+        return state.outcome()
+    if n_rows < _ROWS_WORTH_TAKING * features.n_rows:
         rows = torch.nonzero(weighs).squeeze(1)
-        taken = features.take(rows)
-        if taken is not features:
-            features, convex = taken, convex.take_rows(rows)
-
-    d = features.n_features
-    exact = d <= _EXACT_FEATURES and features.n_rows * (d + 1) ** 2 * len(fitted) <= _EXACT_PRODUCTS
-    standard, row_weight = _standardize(features, convex, exact=exact)
-    rest = fitted
-    if isinstance(features, ResidentFeatures) and not exact and bool((convex.alpha[fitted] > 0).all()):
-        groups, rest = groups_of_few_rows(convex, features, fitted)
-        if groups:
-            state.wait(features, convex, fitted)
-        for group, rows in groups:
-            own = OwnRows(features.X, standard.center, convex.s[group], rows)
-            if not own.usable:
-                rest = torch.cat([rest, group]).sort().values
-                continue
-            penalty = theta.new_ones(rows.shape[1] + 1)
-            penalty[-1] = 0
-            part, start = convex.take_own_rows(group, rows), own.inner(state.theta[group])
-            rule: Direction = ExactNewton(own.bordered)
-            state.descend(group, part, own, rule, start, penalty, own.outer, goal=state.enough, drop=False)
-            if state.stopped:
-                break
-    if len(rest) and not state.stopped:
-        dtype = torch.float64 if exact else features.dtype
-        penalty = torch.cat([standard.unit.square(), standard.unit.new_zeros(1)]).to(dtype)
-        if exact:
-            X = torch.cat([block for _, block in standard.blocks()])
-            products, rule = ResidentFeatures(X), ExactNewton(torch.cat([X, X.new_ones(len(X), 1)], dim=1))
-            part, start = convex.take(rest, dtype), standard.inner(state.theta[rest]).to(dtype)
-            goal = min(tol, _EXACT_TOLERANCE)
-            state.descend(rest, part, products, rule, start, penalty, standard.outer, goal=goal)
-        else:
-            _descend_by_sketch(state, standard, convex, rest, row_weight, penalty, tol)
-    return state.check(features, convex, fitted)
+        taken = ground.take(rows)
+        if taken is not ground:
+            ground, convex = taken, convex.take_rows(rows)
+    if exact:
+        _descend_exactly(state, ground, convex, rest, tol)
+    else:
+        _descend_by_sketch(state, ground, convex, rest, tol)
+    return state.outcome()
 
 
-def _descend_by_sketch(
-    state: _Round,
-    standard: Standardized,
-    convex: LogisticProblem,
-    labels: Tensor,
-    row_weight: Tensor,
-    penalty: Tensor,
-    tol: float,
-) -> None:
+def _penalty(standard: Standardized) -> Tensor:
+    """What alpha is multiplied by for each parameter in these columns."""
+    return torch.cat([standard.unit.square(), standard.unit.new_zeros(1)])
+
+
+def _descend_by_rows(state: _Round, features: ResidentFeatures, convex: LogisticProblem, labels: Tensor) -> Tensor:
+    """Newton's method for labels that weigh in few rows, in a basis of these; returns the other labels."""
+    groups, rest = groups_of_few_rows(convex, features, labels)
+    if groups:
+        state.wait(convex, features, labels)
+    for group, rows in groups:
+        own = OwnRows(features.X, convex.s[group], rows)
+        if not own.usable:
+            rest = torch.cat([rest, group]).sort().values
+            continue
+        penalty = state.theta.new_ones(rows.shape[1] + 1)
+        penalty[-1] = 0
+        part, start, rule = convex.take_own_rows(group, rows), own.inner(state.theta[group]), ExactNewton(own.bordered)
+        state.descend(group, part, own, rule, start, penalty, own.outer, goal=state.enough, drop=False)
+        state.check(part, own, group)
+        if state.stopped:
+            break
+    return rest
+
+
+def _descend_exactly(state: _Round, ground: Groundwork, convex: LogisticProblem, labels: Tensor, tol: float) -> None:
+    """Newton's method with all features, in float64."""
+    standard = ground.with_units(convex.row_weight, convex.alpha)
+    X = torch.cat([block for _, block in standard.blocks()])
+    rule = ExactNewton(torch.cat([X, X.new_ones(len(X), 1)], dim=1))
+    part, start = convex.take(labels, torch.float64), standard.inner(state.theta[labels])
+    goal = min(tol, _EXACT_TOLERANCE)
+    state.descend(labels, part, ResidentFeatures(X), rule, start, _penalty(standard), standard.outer, goal=goal)
+    state.check(convex.take(labels), ground.features, labels)
+
+
+def _descend_by_sketch(state: _Round, ground: Groundwork, convex: LogisticProblem, labels: Tensor, tol: float) -> None:
     """Quasi-Newton descents: of labels that weigh in a small part of the rows by these, of the others together."""
-    narrow = standard.narrow()
+    features, standard, narrow = ground.features, ground.standardized(convex.row_weight), ground.narrow
     # Labels that weigh in few rows see few of the directions.
     rows_of_a_label = float(convex.s.count_nonzero()) / len(convex.s)
     low, high = _RANKS
-    rank = int(min(max(low, rows_of_a_label / _ROWS_A_DIRECTION), high))
-    sketch = Sketch(narrow or standard, row_weight, penalty, rank)
+    sketch = ground.sketch(int(min(max(low, rows_of_a_label / _ROWS_A_DIRECTION), high)))
+    penalty = _penalty(standard).to(features.dtype)
     # The quasi-Newton model promises a little too little now and then.
-    goal = max(tol / 2, 20 * torch.finfo(standard.dtype).eps)
-    features, rest = standard.features, labels
+    goal = max(tol / 2, 20 * torch.finfo(features.dtype).eps)
+    rest = labels
     if isinstance(features, ResidentFeatures):
         cost = _PRODUCT_COST if narrow is None else _NARROW_PRODUCT_COST
         groups, rest = groups_of_known_rows(convex, features, labels, cost)
         if groups:
-            state.wait(features, convex, labels)
+            state.wait(convex, features, labels)
         for group, rows in groups:
-            known = KnownRows(features.X, standard.center, standard.unit, rows)
-            part, start = convex.take_own_rows(group, rows), standard.inner(state.theta[group]).to(standard.dtype)
-            state.descend(
-                group, part, known, QuasiNewton(sketch), start, penalty, standard.outer, goal=goal, drop=False
-            )
+            known = KnownRows(features.X, standard, rows)
+            part, start = convex.take_own_rows(group, rows), standard.inner(state.theta[group]).to(features.dtype)
+            rule = QuasiNewton(sketch)
+            state.descend(group, part, known, rule, start, penalty, standard.outer, goal=goal, drop=False)
+            state.check(part, known, group)
             if state.stopped:
                 return
     if len(rest):
-        part, start = convex.take(rest), standard.inner(state.theta[rest]).to(standard.dtype)
-        state.descend(
-            rest, part, standard, QuasiNewton(sketch), start, penalty, standard.outer, goal=goal, narrow=narrow
-        )
+        part, start = convex.take(rest), standard.inner(state.theta[rest]).to(features.dtype)
+        rule = QuasiNewton(sketch)
+        state.descend(rest, part, standard, rule, start, penalty, standard.outer, goal=goal, narrow=narrow)
+        state.check(part, features, rest)

@@ -104,7 +104,7 @@ class Course:
         point.move_to(self.logits(point.theta))
         gradient = self.begin(point)
         error = believed - gradient
-        size, strayed = (-(vector * rule(point, vector)).sum(1) for vector in (gradient, error))
+        size, strayed = rule.size(point, gradient), rule.size(point, error)
         share = float((strayed / size.clamp(min=1e-300))[~finished].max()) if bool((~finished).any()) else 0.0
         # The squared error keeps its size while the squared gradient falls.
         self._progress *= max(0.1, min(share / _NARROW_ERROR, 10.0))

@@ -20,6 +20,10 @@ class Direction:
         """Directions of shape (L, d + 1), intercept last, from gradients of the same shape."""
         raise NotImplementedError
 
+    def size(self, point: Point, gradient: Tensor) -> Tensor:
+        """About how far the objective could fall by these gradients, up to a factor; shape (L,)."""
+        return -(gradient * self(point, gradient)).sum(1)
+
     def learn(self, step: Tensor, change: Tensor) -> None:
         """Take note of a step and of the change of the gradient over it, both of shape (L, d + 1)."""
 

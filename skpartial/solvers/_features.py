@@ -102,6 +102,13 @@ class Features(ABC):
     def backward(self, scores: Tensor) -> Tensor:
         """Rows summed up, weighted by scores of shape (k, n_rows): shape (k, n_features)."""
 
+    def scores(self, theta: Tensor) -> Tensor:
+        """Scores of every row, shape (k, n_rows), under weights and a last column of intercepts (k, n_features + 1)."""
+        weights, intercept = theta[:, :-1], theta[:, -1:]
+        if not bool(weights.any()):
+            return intercept.expand(-1, self.n_rows).clone()
+        return self.forward(weights).add_(intercept)
+
     @abstractmethod
     def batch(self, rows: Tensor) -> Tensor:
         """Rows by their indices: shape (b, n_features), sparse COO where the features are sparse on the CPU."""

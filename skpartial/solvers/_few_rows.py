@@ -10,12 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skpartial.solvers._features import ResidentFeatures
+from skpartial.solvers._features import ResidentFeatures, Standardized
 from skpartial.solvers._logistic import LogisticProblem
 
 __all__ = ["KnownRows", "OwnRows", "groups_of_few_rows", "groups_of_known_rows"]
 
 _MAX_ROWS = 256
+# Rows among which the middle of the columns is looked for, from which products of rows lose few digits.
+_MIDDLE_ROWS = 64
 # What a pass over an entry of the logits costs, in units of an entry of X in a product for one label.
 _PASS = 32
 # Entries of the gathered rows of a group of labels.
@@ -119,14 +121,15 @@ class KnownRows:
     ----------
     X : Tensor of shape (n, d)
         All features.
-    center, unit : Tensor of float64, shape (d,)
-        What is taken from every column, and what it is then multiplied by.
+    standard : Standardized
+        How columns are standardised.
     rows : Tensor of int64, shape (k, m)
         The rows of each label.
     """
 
-    def __init__(self, X: Tensor, center: Tensor, unit: Tensor, rows: Tensor) -> None:
-        self._rows = X[rows].sub_(center.to(X.dtype)).mul_(unit.to(X.dtype))
+    def __init__(self, X: Tensor, standard: Standardized, rows: Tensor) -> None:
+        self._standard = standard
+        self._rows = X[rows].sub_(standard.center.to(X.dtype)).mul_(standard.unit.to(X.dtype))
 
     def forward(self, weights: Tensor) -> Tensor:
         """Scores (k, m) under weights (k, d)."""
@@ -139,6 +142,11 @@ class KnownRows:
         """Sums of rows (k, d) weighted by scores (k, m)."""
         return torch.bmm(scores[:, None], self._rows)[:, 0]
 
+    def scores(self, theta: Tensor) -> Tensor:
+        """Scores (k, m) under parameters (k, d + 1) for the features as passed."""
+        inner = self._standard.inner(theta).to(theta.dtype)
+        return self.forward(inner[:, :-1]).add_(inner[:, -1:])
+
 
 class OwnRows:
     """Features of some labels, for each label those of its own rows.
@@ -147,20 +155,19 @@ class OwnRows:
     ----------
     X : Tensor of shape (n, d)
         All features.
-    center : Tensor of float64, shape (d,)
-        What is taken from every row.
     s : Tensor of shape (k, n)
         Weights of the entries; rows without weight are put to zero.
     rows : Tensor of int64, shape (k, m)
         The rows of each label.
     """
 
-    def __init__(self, X: Tensor, center: Tensor, s: Tensor, rows: Tensor) -> None:
+    def __init__(self, X: Tensor, s: Tensor, rows: Tensor) -> None:
         valid = (s.gather(1, rows) > 0).to(X.dtype)[:, :, None]
         self.dtype = X.dtype
-        # Rounded once, so that the rows and the intercept agree on it.
-        self.center = center.to(X.dtype).double()
-        self._rows = X[rows].sub_(center.to(X.dtype)).mul_(valid)
+        some = rows.flatten()[:: max(1, rows.numel() // _MIDDLE_ROWS)]
+        center = X[some].median(0).values
+        self.center = center.double()
+        self._rows = X[rows].sub_(center).mul_(valid)
         gram = (self._rows @ self._rows.mT).double()
         # Rows that repeat each other, or fill up, make it singular, up to the rounding of the products.
         diagonal = gram.diagonal(dim1=1, dim2=2)
@@ -189,8 +196,18 @@ class OwnRows:
 
     def inner(self, parameters: Tensor) -> Tensor:
         """Coordinates (k, m + 1) with the same scores as parameters (k, d + 1) for the features as passed."""
-        weights = parameters[:, :-1]
-        scores = (self._rows @ weights[:, :, None]).double()
+        scores = self._centered_scores(parameters[:, :-1])[:, :, None]
         inside = torch.linalg.solve_triangular(self._root, scores, upper=False)[:, :, 0]
-        intercept = parameters[:, -1:].double() + weights.double() @ self.center[:, None]
-        return torch.cat([inside, intercept], dim=1).to(self.dtype)
+        return torch.cat([inside, self._inner_intercept(parameters)], dim=1).to(self.dtype)
+
+    def scores(self, theta: Tensor) -> Tensor:
+        """Scores (k, m) under parameters (k, d + 1) for the features as passed."""
+        return self._centered_scores(theta[:, :-1]).add_(self._inner_intercept(theta)).to(self.dtype)
+
+    def _centered_scores(self, weights: Tensor) -> Tensor:
+        if not bool(weights.any()):
+            return self.center.new_zeros(self._rows.shape[:2])
+        return (self._rows @ weights[:, :, None])[:, :, 0].double()
+
+    def _inner_intercept(self, parameters: Tensor) -> Tensor:
+        return parameters[:, -1:].double() + parameters[:, :-1].double() @ self.center[:, None]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from typing import Any
 
+from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from skpartial.heads._linear import Linear
@@ -13,6 +15,7 @@ from skpartial.losses import PointwiseLoss
 from skpartial.solvers._base import Solver
 from skpartial.solvers._convex import Outcome
 from skpartial.solvers._features import StreamedFeatures
+from skpartial.solvers._groundwork import Groundwork
 from skpartial.solvers._loop import Training, train_together
 from skpartial.solvers._problem import Problem, Solution
 from skpartial.solvers._rounds import ConvexRounds, solve_rounds
@@ -209,26 +212,30 @@ class FullBatch(Solver):
         ConvergenceWarning
             If labels did not converge within `max_iter` steps.
         """
-        # From strong penalties to weak ones, so that each block begins near its optimum.
+        ground = Groundwork(tasks[0][1].features)
+        # From strong penalties to weak ones, so that a block begins where the same loss found its last optimum.
         order = sorted(range(len(tasks)), key=lambda i: -tasks[i][1].alpha)
         found: list[Solution] = []
+        last: dict[str, dict[str, NDArray[Any]]] = {}
         while len(found) < len(tasks):
             solver, problem = tasks[order[len(found)]]
             assert isinstance(solver, FullBatch)
             size = max(1, int(_TOGETHER_BYTES // solver.working_bytes(problem)))
             problems = [tasks[i][1] for i in order[len(found) : len(found) + size]]
-            if found and not problem.loss.traits().iterative:
-                # Where an optimum is looked for, it does not matter from where.
-                near = found[-1].parameters
-                problems = [each if each.start is not None else replace(each, start=near) for each in problems]
-            found += solver._solve_block(problems)
+            losses = [repr(each.loss) for each in problems]
+            if problem.loss.traits().convex:
+                pairs = zip(problems, losses)
+                problems = [replace(each, start=each.start or last.get(loss)) for each, loss in pairs]
+            solutions = solver._solve_block(problems, ground)
+            last.update((loss, solution.parameters) for loss, solution in zip(losses, solutions))
+            found += solutions
         return [found[order.index(i)] for i in range(len(tasks))]
 
-    def _solve_block(self, problems: Sequence[Problem]) -> list[Solution]:
+    def _solve_block(self, problems: Sequence[Problem], ground: Groundwork) -> list[Solution]:
         """Train on problems that are small enough to be worked on together."""
         for problem in problems:
             self.check(problem)
-        learners = [ConvexRounds(problem, float(self.tol), int(self.max_iter)) for problem in problems]
+        learners = [ConvexRounds(problem, float(self.tol), int(self.max_iter), ground) for problem in problems]
         trainings = [Training(problem, learner) for problem, learner in zip(problems, learners)]
 
         def run(going: Sequence[Training], epoch: int) -> list[None]:

@@ -69,6 +69,12 @@ class QuasiNewton(Direction):
         image = pairs.image - _times(pairs.images.mT, of_changes.to(dtype))
         return result.addmm_(image.mul_((factor * more).to(dtype)), basis).neg_()
 
+    def size(self, point: Point, gradient: Tensor) -> Tensor:
+        """Squared gradients under the first guess, which costs little."""
+        everywhere, more = self._sketch.inverse(point.curvature, point.problem.alpha)
+        within = (gradient @ self._sketch.basis.T).double().square()
+        return everywhere[:, 0] * gradient.double().square().sum(1) + (more * within).sum(1)
+
     def learn(self, step: Tensor, change: Tensor) -> None:
         if self._pairs is None:
             self._pairs = _Pairs(len(step), self._sketch.basis)

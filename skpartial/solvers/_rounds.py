@@ -14,6 +14,7 @@ from skpartial.labels import LabelMatrix
 from skpartial.losses import PointwiseLoss
 from skpartial.solvers._convex import Outcome, solve_round
 from skpartial.solvers._features import Features
+from skpartial.solvers._groundwork import Groundwork
 from skpartial.solvers._logistic import LogisticProblem
 from skpartial.solvers._loop import Learner, Report
 from skpartial.solvers._problem import LabelSource, Problem, start_state
@@ -33,14 +34,16 @@ class ConvexRounds(Learner):
         Estimated relative gap at which a label has converged.
     max_iter : int
         Steps of a round at most.
+    ground : Groundwork
+        Of the features; may serve other learners as well.
     """
 
     #: Of the last round, if there was one.
     outcome: Outcome | None = None
 
-    def __init__(self, problem: Problem, tol: float, max_iter: int) -> None:
+    def __init__(self, problem: Problem, tol: float, max_iter: int, ground: Groundwork) -> None:
         super().__init__(problem, start_state(problem))
-        self.tol, self.max_iter = tol, max_iter
+        self.tol, self.max_iter, self.ground = tol, max_iter, ground
         self._n_steps = 0
         shape = problem.labels.n_labels, problem.features.n_features + 1
         #: Weights, and intercepts in the last column.
@@ -97,10 +100,9 @@ class ConvexRounds(Learner):
 
     def logits(self, features: Features, rows: Tensor | None = None) -> Tensor:
         """Logits of all rows of some features, or of those asked for, shape (b, L)."""
-        weights, bias = self.theta[:, :-1], self.theta[:, -1:]
         if rows is None:
-            return features.forward(weights).add_(bias).T.contiguous()
-        return features.batch(rows) @ weights.T + bias.T
+            return features.scores(self.theta).T.contiguous()
+        return features.batch(rows) @ self.theta[:, :-1].T + self.theta[:, -1]
 
     def tensors(self) -> dict[str, Tensor]:
         """The parameters, as they are."""
@@ -137,7 +139,7 @@ def solve_rounds(learners: Sequence[ConvexRounds], epoch: int, reports: Sequence
     Parameters
     ----------
     learners : sequence of ConvexRounds
-        Of the same features, tolerance and number of steps.
+        Of the same groundwork, tolerance and number of steps.
     epoch : int
         The round.
     reports : sequence of Report
@@ -161,7 +163,7 @@ def solve_rounds(learners: Sequence[ConvexRounds], epoch: int, reports: Sequence
         return any(stopped) and all(stop or there for stop, there in zip(stopped, arrived))
 
     outcome = solve_round(
-        first.problem.features,
+        first.ground,
         convex,
         torch.cat([learner.theta for learner in learners]),
         tol=first.tol,

@@ -34,13 +34,16 @@ class Sketch:
     ----------
     basis : Tensor of shape (r + 1, d + 1)
         Orthonormal rows. The intercept is a direction of its own, the last one.
+    rank : int
+        As asked for: features of fewer directions have a smaller basis.
     """
 
     def __init__(self, features: Features, row_weight: Tensor, penalty: Tensor, rank: int) -> None:
+        self.rank = rank
         d, dtype = features.n_features, features.dtype
         # One seed for all: the answer to a convex problem shall not depend on the estimator's random state.
         generator = torch.Generator().manual_seed(0)
-        test = torch.randn(min(rank, d), d, generator=generator, dtype=dtype).to(features.device)
+        test = torch.randn(rank, d, generator=generator, dtype=dtype).to(features.device)
         image = features.forward(test)
         sketch = features.backward(image.mul_(row_weight.to(image.dtype))).double()
         if not math.isfinite(norm := float(torch.linalg.matrix_norm(sketch))):

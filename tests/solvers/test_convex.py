@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skpartial import PartialLabelClassifier
 from skpartial.losses import AssumeNegative, PartialBCE
-from skpartial.solvers import FullBatch, _convex, _features, _few_rows
+from skpartial.solvers import FullBatch, _convex, _features, _few_rows, _groundwork
 from skpartial.solvers._features import ResidentFeatures, Standardized, moments
 
 TIGHT = FullBatch(tol=1e-11)
@@ -196,7 +196,7 @@ def test_rows_that_nothing_is_known_of_are_left_out(monkeypatch, form):
         shapes.append(features.n_rows)
         return moments(features, *args, **kwargs)
 
-    monkeypatch.setattr(_convex, "moments", recorded)
+    monkeypatch.setattr(_groundwork, "moments", recorded)
     fits = []
     for limit in (0.9, 0.0):
         monkeypatch.setattr(_convex, "_ROWS_WORTH_TAKING", limit)
@@ -392,9 +392,9 @@ def test_labels_known_in_a_small_part_of_many_rows(monkeypatch, dtype, alpha):
     shapes = []
 
     class Recorded(_few_rows.KnownRows):
-        def __init__(self, X, center, unit, rows):
+        def __init__(self, X, standard, rows):
             shapes.append(tuple(rows.shape))
-            super().__init__(X, center, unit, rows)
+            super().__init__(X, standard, rows)
 
     monkeypatch.setattr(_convex, "KnownRows", Recorded)
     solver = TIGHT if dtype == np.float64 else FullBatch()
