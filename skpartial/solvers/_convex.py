@@ -267,15 +267,17 @@ def solve_round(
     features, rest = ground.features, torch.nonzero(~convex.unfitted).squeeze(1)
     if not len(rest):
         return state.outcome()
-    weighs = (convex.s[rest] > 0).any(0)
-    n_rows, d = int(weighs.sum()), features.n_features
+    n_rows, d = features.n_rows, features.n_features
+    rows: Tensor | None = None
+    if int(convex.count.max()) < _ROWS_WORTH_TAKING * n_rows:
+        rows = torch.nonzero((convex.s[rest] > 0).any(0)).squeeze(1)
+        n_rows = len(rows)
     exact = d <= _EXACT_FEATURES and n_rows * (d + 1) ** 2 * len(rest) <= _EXACT_PRODUCTS
     if isinstance(features, ResidentFeatures) and not exact and bool((convex.alpha[rest] > 0).all()):
         rest = _descend_by_rows(state, features, convex, rest)
     if not len(rest) or state.stopped:
         return state.outcome()
-    if n_rows < _ROWS_WORTH_TAKING * features.n_rows:
-        rows = torch.nonzero(weighs).squeeze(1)
+    if rows is not None and n_rows < _ROWS_WORTH_TAKING * features.n_rows:
         taken = ground.take(rows)
         if taken is not ground:
             ground, convex = taken, convex.take_rows(rows)
@@ -313,7 +315,7 @@ def _descend_by_rows(state: _Round, features: ResidentFeatures, convex: Logistic
 
 def _descend_exactly(state: _Round, ground: Groundwork, convex: LogisticProblem, labels: Tensor, tol: float) -> None:
     """Newton's method with all features, in float64."""
-    standard = ground.with_units(convex.row_weight, convex.alpha)
+    standard = ground.with_units(convex)
     X = torch.cat([block for _, block in standard.blocks()])
     rule = ExactNewton(torch.cat([X, X.new_ones(len(X), 1)], dim=1))
     part, start = convex.take(labels, torch.float64), standard.inner(state.theta[labels])
@@ -324,9 +326,9 @@ def _descend_exactly(state: _Round, ground: Groundwork, convex: LogisticProblem,
 
 def _descend_by_sketch(state: _Round, ground: Groundwork, convex: LogisticProblem, labels: Tensor, tol: float) -> None:
     """Quasi-Newton descents: of labels that weigh in a small part of the rows by these, of the others together."""
-    features, standard, narrow = ground.features, ground.standardized(convex.row_weight), ground.narrow
+    features, standard, narrow = ground.features, ground.standardized(convex), ground.narrow
     # Labels that weigh in few rows see few of the directions.
-    rows_of_a_label = float(convex.s.count_nonzero()) / len(convex.s)
+    rows_of_a_label = float(convex.count.double().mean())
     low, high = _RANKS
     sketch = ground.sketch(int(min(max(low, rows_of_a_label / _ROWS_A_DIRECTION), high)))
     penalty = _penalty(standard).to(features.dtype)
@@ -338,8 +340,9 @@ def _descend_by_sketch(state: _Round, ground: Groundwork, convex: LogisticProble
         groups, rest = groups_of_known_rows(convex, features, labels, cost)
         if groups:
             state.wait(convex, features, labels)
+        room = features.X.new_empty(max((rows.numel() for _, rows in groups), default=0), features.n_features)
         for group, rows in groups:
-            known = KnownRows(features.X, standard, rows)
+            known = KnownRows(standard, rows, room[: rows.numel()].view(*rows.shape, -1))
             part, start = convex.take_own_rows(group, rows), standard.inner(state.theta[group]).to(features.dtype)
             rule = QuasiNewton(sketch)
             state.descend(group, part, known, rule, start, penalty, standard.outer, goal=goal, drop=False)

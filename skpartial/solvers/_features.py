@@ -7,7 +7,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,9 +23,8 @@ __all__ = [
     "as_features",
     "as_tensor",
     "compute_dtype",
-    "moments",
     "overflow_error",
-    "unit_scale",
+    "row_sums",
 ]
 
 # Bytes of a chunk that travels to the device: large enough to hide the launch, small enough to leave room.
@@ -36,8 +35,8 @@ _BLOCK_BYTES = 1 << 20
 _NARROW_ENTRIES = 1 << 21
 # Features for each set of weights from which a product is turned round.
 _FEW_WEIGHTS = 12
-# Squared lengths of rows between which float32 holds the squares of their entries.
-_SAFE_SQUARES = 1e-20, 1e20
+# Entries that are summed up in their own type.
+_SUM_ENTRIES = 1 << 12
 
 
 def as_tensor(array: NDArray[Any]) -> Tensor:
@@ -69,6 +68,12 @@ def overflow_error(dtype: torch.dtype) -> ValueError:
         f"X holds values so large that training overflows {str(dtype).removeprefix('torch.')}: scale the features "
         "first, for example with sklearn.preprocessing.StandardScaler."
     )
+
+
+def row_sums(x: Tensor) -> Tensor:
+    """Sums along rows in float64, to the digits of the type of x within a few thousand entries."""
+    # Converting each entry takes several times as long.
+    return torch.stack([part.sum(1).double() for part in x.split(_SUM_ENTRIES, dim=1)]).sum(0)
 
 
 class Features(ABC):
@@ -319,13 +324,21 @@ class Standardized(Features):
         self._unit = self.unit.to(features.dtype)
 
     def forward(self, weights: Tensor) -> Tensor:
-        shift = (weights.double() * self.unit) @ self.center
-        return self.features.forward(weights * self._unit).sub_(shift.to(weights.dtype)[:, None])
+        weights, shift = self.plain(weights)
+        return self.features.forward(weights).sub_(shift[:, None])
 
     def backward(self, scores: Tensor) -> Tensor:
-        total = scores.sum(1, dtype=torch.float64)
-        result = self.features.backward(scores).double().addr_(total, self.center, alpha=-1)
-        return result.mul_(self.unit).to(scores.dtype)
+        return self.standardize(self.features.backward(scores), scores)
+
+    def plain(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (k, d) for the features as passed, and what is then to be taken from the scores, shape (k,)."""
+        shift = (weights.double() * self.unit) @ self.center
+        return weights * self._unit, shift.to(weights.dtype)
+
+    def standardize(self, sums: Tensor, scores: Tensor) -> Tensor:
+        """Sums of rows (k, d), from those of rows as passed, weighted by scores (k, m)."""
+        total = row_sums(scores)
+        return sums.double().addr_(total, self.center, alpha=-1).mul_(self.unit).to(sums.dtype)
 
     def narrow(self) -> NarrowFeatures | None:
         """A copy in bfloat16, where products with it are faster."""
@@ -360,113 +373,6 @@ class Standardized(Features):
         for part, X in self.features.blocks():
             dense = X.to_dense() if X.is_sparse else X
             yield part, (dense - self.center) * self.unit
-
-
-class Moments(NamedTuple):
-    """Weighted means over rows, rows of extreme length counted for less.
-
-    Parameters
-    ----------
-    row_weight : Tensor of float64, shape (n,)
-        What every row counted for; sums to 1.
-    mean, variance : Tensor of float64, shape (d,)
-        Of every column.
-    """
-
-    row_weight: Tensor
-    mean: Tensor
-    variance: Tensor
-
-
-def moments(features: Features, row_weight: Tensor | None) -> Moments:
-    """Means and variances of the columns, by which the solvers choose units.
-
-    A row whose squared distance from the middle is above 16 times the median counts for as much less: in a logistic
-    model long rows saturate, so that they curve the objective less than their length suggests, and would otherwise set
-    the units alone.
-
-    Parameters
-    ----------
-    features : Features
-        Of n rows.
-    row_weight : Tensor of shape (n,) or None
-        What each row counts for.
-
-    Returns
-    -------
-    Moments
-        On the device of the features.
-
-    Raises
-    ------
-    ValueError
-        If squares of the features overflow float64.
-    """
-    n, device = features.n_rows, features.device
-    weight = torch.ones(n, dtype=torch.float64) if row_weight is None else row_weight.double()
-    weight = weight.to(device)
-    sample = features.batch(torch.nonzero(weight.cpu() > 0).squeeze(1)[:: max(1, n // 256)])
-    dense = not sample.is_sparse
-    sample = (sample if dense else sample.to_dense()).double()
-    # What is summed up about the middle of a column loses no digits to it. Sparse rows would not stay sparse.
-    reference = sample.median(0).values if dense else torch.zeros_like(sample[0])
-    limit = 16 * float((sample - reference).square().sum(1).median())
-    if limit <= 1e-12 * float(reference.square().sum()):
-        # Most rows are alike: it takes their length to tell which are long.
-        reference = torch.zeros_like(reference)
-        limit = 16 * float(sample.square().sum(1).median())
-    # Squares of ordinary numbers need no float64, which takes twice as long.
-    low, high = _SAFE_SQUARES
-    found = None
-    if dense and low < limit < high:
-        found = _moments_about(reference, features.own_blocks(), weight.clone(), limit)
-    if found is None or not bool(torch.isfinite(found.variance).all()):
-        found = _moments_about(reference, features.blocks(), weight.clone(), limit)
-    if not bool(torch.isfinite(found.variance).all()) or not np.isfinite(limit):
-        raise overflow_error(features.dtype)
-    return found
-
-
-def _moments_about(reference: Tensor, blocks: Iterator[tuple[slice, Tensor]], weight: Tensor, limit: float) -> Moments:
-    """Moments from blocks of rows, summed up about a reference; the weights are changed in place."""
-    mean, mean_square = torch.zeros(2, len(reference), dtype=torch.float64, device=weight.device)
-    for part, X in blocks:
-        deviation = X if X.is_sparse else X - reference.to(X.dtype)
-        squares = deviation * deviation
-        length = squares.sum(1)
-        length = (length.to_dense() if length.is_sparse else length).double()
-        if limit > 0:
-            weight[part] *= limit / length.clamp(min=limit)
-        shares = weight[part].to(X.dtype)[:, None]
-        mean += (deviation.T @ shares)[:, 0]
-        mean_square += (squares.T @ shares)[:, 0]
-    total = weight.sum()
-    mean, mean_square = mean / total, mean_square / total
-    variance = torch.maximum(mean_square - mean.square(), 1e-14 * (mean_square + reference.square()))
-    return Moments(weight / total, reference + mean, variance)
-
-
-def unit_scale(features: Features, row_weight: Tensor | None) -> float:
-    """Factor that brings the features to a root mean square of 1, so that no solver sees their units.
-
-    Parameters
-    ----------
-    features : Features
-        Of n rows.
-    row_weight : Tensor of shape (n,) or None
-        What each row counts for.
-
-    Returns
-    -------
-    float
-        1 where all features are zero.
-    """
-    features = features.averages if isinstance(features, MapFeatures) else features
-    _, mean, variance = moments(features, row_weight)
-    root_mean_square = float((mean.square() + variance).mean()) ** 0.5
-    # The square of the factor multiplies the penalty, so it must stay in range as well.
-    limit = torch.finfo(features.dtype).max ** 0.4
-    return min(1 / root_mean_square, limit) if root_mean_square > 0 else 1.0
 
 
 def _device_budget(device: torch.device) -> float:

@@ -45,8 +45,7 @@ def groups_of_few_rows(
     rest : Tensor of int64
         The other labels.
     """
-    weighs = convex.s[labels] > 0
-    count = _counts(weighs)
+    count = convex.count[labels]
     m = count.double()
     few = count <= min(_MAX_ROWS, features.n_features // 4)
     # A Gram matrix and some ten Hessians and factors of it, against some fifty pairs of products. All such labels or
@@ -54,7 +53,7 @@ def groups_of_few_rows(
     own = m**2 * features.n_features + 15 * m**3
     if bool(few.any()) and float(own[few].mean()) > 80 * features.n_rows * features.n_features:
         few = torch.zeros_like(few)
-    return _grouped(weighs, count, few, labels, features.n_features)
+    return _grouped(convex, few, labels, features.n_features)
 
 
 def groups_of_known_rows(
@@ -77,32 +76,25 @@ def groups_of_known_rows(
     groups, rest
         As from `groups_of_few_rows`.
     """
-    weighs = convex.s[labels] > 0
     d = features.n_features
     share = (d * product_cost + _PASS) / (d + _PASS)
-    count = _counts(weighs)
-    return _grouped(weighs, count, count < share * features.n_rows, labels, d)
+    return _grouped(convex, convex.count[labels] < share * features.n_rows, labels, d)
 
 
 def _grouped(
-    weighs: Tensor, count: Tensor, few: Tensor, labels: Tensor, n_features: int
+    convex: LogisticProblem, few: Tensor, labels: Tensor, n_features: int
 ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
     """Groups of the chosen labels with the rows in which they weigh, and the other labels."""
-    chosen = torch.nonzero(few).squeeze(1)
-    chosen = chosen[torch.argsort(count[chosen])]
+    chosen = labels[few]
+    chosen = chosen[torch.argsort(convex.count[chosen])]
     groups = []
     while len(chosen):
-        entries = count[chosen] * n_features * torch.arange(1, len(chosen) + 1, device=count.device)
+        count = convex.count[chosen]
+        entries = count * n_features * torch.arange(1, len(chosen) + 1, device=count.device)
         size = max(1, int((entries <= _GROUP_ENTRIES).sum()))
         group, chosen = chosen[:size], chosen[size:]
-        groups.append((labels[group], _rows_of(weighs[group], count[group])))
+        groups.append((group, _rows_of(convex.s[group] > 0, count[:size])))
     return groups, labels[~few]
-
-
-def _counts(weighs: Tensor) -> Tensor:
-    """In how many rows each label weighs."""
-    # Sums into int64 take six times as long.
-    return weighs.sum(1, dtype=torch.int32).to(torch.int64)
 
 
 def _rows_of(weighs: Tensor, count: Tensor) -> Tensor:
@@ -115,37 +107,43 @@ def _rows_of(weighs: Tensor, count: Tensor) -> Tensor:
 
 
 class KnownRows:
-    """Features of some labels, for each label those of the rows in which it weighs, with columns standardised.
+    """Standardised features of some labels, for each label those of the rows in which it weighs.
 
     Parameters
     ----------
-    X : Tensor of shape (n, d)
-        All features.
     standard : Standardized
-        How columns are standardised.
+        All features, resident.
     rows : Tensor of int64, shape (k, m)
         The rows of each label.
+    room : Tensor of shape (k, m, d) or None, default=None
+        Where to put them: new memory takes longer to be had than to be filled.
     """
 
-    def __init__(self, X: Tensor, standard: Standardized, rows: Tensor) -> None:
+    def __init__(self, standard: Standardized, rows: Tensor, room: Tensor | None = None) -> None:
+        features = standard.features
+        assert isinstance(features, ResidentFeatures)
         self._standard = standard
-        self._rows = X[rows].sub_(standard.center.to(X.dtype)).mul_(standard.unit.to(X.dtype))
+        self._rows = features.X.new_empty(*rows.shape, features.n_features) if room is None else room
+        torch.index_select(features.X, 0, rows.flatten(), out=self._rows.view(-1, features.n_features))
 
     def forward(self, weights: Tensor) -> Tensor:
         """Scores (k, m) under weights (k, d)."""
+        weights, shift = self._standard.plain(weights)
+        return self._products(weights).sub_(shift[:, None])
+
+    def backward(self, scores: Tensor) -> Tensor:
+        """Sums of rows (k, d) weighted by scores (k, m)."""
+        return self._standard.standardize(torch.bmm(scores[:, None], self._rows)[:, 0], scores)
+
+    def scores(self, theta: Tensor) -> Tensor:
+        """Scores (k, m) under parameters (k, d + 1) for the features as passed."""
+        return self._products(theta[:, :-1]).add_(theta[:, -1:])
+
+    def _products(self, weights: Tensor) -> Tensor:
         scores = weights.new_empty(self._rows.shape[:2])
         for own, weight, score in zip(self._rows, weights, scores):
             torch.mv(own, weight, out=score)
         return scores
-
-    def backward(self, scores: Tensor) -> Tensor:
-        """Sums of rows (k, d) weighted by scores (k, m)."""
-        return torch.bmm(scores[:, None], self._rows)[:, 0]
-
-    def scores(self, theta: Tensor) -> Tensor:
-        """Scores (k, m) under parameters (k, d + 1) for the features as passed."""
-        inner = self._standard.inner(theta).to(theta.dtype)
-        return self.forward(inner[:, :-1]).add_(inner[:, -1:])
 
 
 class OwnRows:

@@ -18,8 +18,9 @@ from skpartial.labels import LabelMatrix
 from skpartial.losses import StateTensor, Step
 from skpartial.losses._base import State
 from skpartial.regularizers import BatchContext
-from skpartial.solvers._features import Features, unit_scale
+from skpartial.solvers._features import Features
 from skpartial.solvers._loop import Learner, Report
+from skpartial.solvers._moments import unit_scale
 from skpartial.solvers._problem import LabelSource, Problem, predict_logits, start_state
 from skpartial.solvers._row_steps import RowAdam, RowSGD, RowSteps
 from skpartial.solvers._targets import FoldedTargets, prior_intercepts, starting_rule, target_masses, total_weight

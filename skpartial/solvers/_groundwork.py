@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skpartial.solvers._features import Features, NarrowFeatures, Standardized, moments
+from skpartial.solvers._features import Features, NarrowFeatures, Standardized
+from skpartial.solvers._logistic import LogisticProblem
+from skpartial.solvers._moments import moments
 from skpartial.solvers._sketch import Sketch
 
 __all__ = ["Groundwork"]
@@ -40,28 +42,29 @@ class Groundwork:
             self._rows, self._of_rows = rows, Groundwork(taken)
         return self._of_rows
 
-    def standardized(self, row_weight: Tensor) -> Standardized:
+    def standardized(self, problem: LogisticProblem) -> Standardized:
         """Columns centred, and those that are much larger than the others made smaller.
 
         Rounding then treats columns of different units and offsets alike, while the penalty stays the same along most
         directions.
         """
         if self._standard is None:
-            self._row_weight, mean, variance = moments(self.features, row_weight)
+            self._row_weight, mean, variance = moments(self.features, problem.row_weight)
             varying = variance[variance > 0]
             least = 10 * float(varying.median()) if len(varying) else 0.0
             self._standard = Standardized(self.features, mean, _unit(variance + least, self.features.dtype))
             self._narrow = self._standard.narrow()
         return self._standard
 
-    def with_units(self, row_weight: Tensor, alpha: Tensor) -> Standardized:
+    def with_units(self, problem: LogisticProblem) -> Standardized:
         """Every column centred and in a unit of its own.
 
         A column so small that the penalty dominates it is sized by the penalty: the curvature of cross-entropy is a
         tenth at probabilities near 0.11 or 0.89.
         """
-        _, mean, variance = moments(self.features, row_weight)
-        return Standardized(self.features, mean, _unit(variance + 10 * float(alpha.max()), self.features.dtype))
+        _, mean, variance = moments(self.features, problem.row_weight)
+        least = 10 * float(problem.alpha.max())
+        return Standardized(self.features, mean, _unit(variance + least, self.features.dtype))
 
     @property
     def narrow(self) -> NarrowFeatures | None:

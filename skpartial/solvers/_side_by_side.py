@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 from skpartial._fingerprint import identity
-from skpartial.solvers._features import unit_scale
 from skpartial.solvers._gradient_steps import Plan
 from skpartial.solvers._linear_steps import LinearPass, LinearSteps, has_fixed_targets, is_linear
 from skpartial.solvers._loop import Training, train_together
+from skpartial.solvers._moments import unit_scale
 from skpartial.solvers._problem import Problem, Solution, predict_logits
 
 __all__ = ["batches_in_common", "train_side_by_side"]

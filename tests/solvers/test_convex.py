@@ -15,7 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from skpartial import PartialLabelClassifier
 from skpartial.losses import AssumeNegative, PartialBCE
 from skpartial.solvers import FullBatch, _convex, _features, _few_rows, _groundwork
-from skpartial.solvers._features import ResidentFeatures, Standardized, moments
+from skpartial.solvers._features import ResidentFeatures, Standardized
+from skpartial.solvers._moments import moments
 
 TIGHT = FullBatch(tol=1e-11)
 
@@ -392,9 +393,9 @@ def test_labels_known_in_a_small_part_of_many_rows(monkeypatch, dtype, alpha):
     shapes = []
 
     class Recorded(_few_rows.KnownRows):
-        def __init__(self, X, standard, rows):
+        def __init__(self, standard, rows, room=None):
             shapes.append(tuple(rows.shape))
-            super().__init__(X, standard, rows)
+            super().__init__(standard, rows, room)
 
     monkeypatch.setattr(_convex, "KnownRows", Recorded)
     solver = TIGHT if dtype == np.float64 else FullBatch()

@@ -15,7 +15,8 @@ from skpartial.heads import Head
 from skpartial.losses import AssumeNegative, IgnoreUnknown, PartialBCE, PseudoNegative, WeakAssumeNegative
 from skpartial.regularizers import Regularizer
 from skpartial.solvers import FullBatch, Minibatch
-from skpartial.solvers._features import ResidentFeatures, SparseFeatures, StreamedFeatures, as_features, moments
+from skpartial.solvers._features import ResidentFeatures, SparseFeatures, StreamedFeatures, as_features
+from skpartial.solvers._moments import moments
 
 TIGHT = FullBatch(tol=1e-12)
 

@@ -46,7 +46,7 @@ def logistic_point(n, d, n_labels, seed):
     Y = (torch.rand(n_labels, n, generator=generator, dtype=torch.float64) < 0.4).double()
     penalty = torch.cat([torch.rand(d, generator=generator, dtype=torch.float64) + 0.5, torch.zeros(1)]).double()
     problem = LogisticProblem.__new__(LogisticProblem)
-    problem.s, problem.minus_a = torch.full_like(Y, 1 / n), -Y / n
+    problem.s, problem.minus_a, problem.count = torch.full_like(Y, 1 / n), -Y / n, torch.full((n_labels,), n)
     problem.alpha = torch.linspace(0.01, 0.1, n_labels, dtype=torch.float64)
     theta = torch.randn(n_labels, d + 1, generator=generator, dtype=torch.float64) / d
     sketch = Sketch(ResidentFeatures(X), torch.full((n,), 1 / n, dtype=torch.float64), penalty, 6)
