@@ -31,7 +31,7 @@ from skpartial.solvers._sketch import Sketch
 
 __all__ = ["QuasiNewton"]
 
-_PAIRS = 14
+_PAIRS = 10
 
 
 class QuasiNewton(Direction):
