@@ -15,6 +15,8 @@ __all__ = ["Moments", "moments", "unit_scale"]
 
 # Squared lengths of rows between which float32 holds the squares of their entries.
 _SAFE_SQUARES = 1e-20, 1e20
+# Rows among which the middle, and the usual distance from it, are looked for.
+_SAMPLE_ROWS = 64
 
 
 class Moments(NamedTuple):
@@ -60,7 +62,7 @@ def moments(features: Features, row_weight: Tensor | None) -> Moments:
     n, device = features.n_rows, features.device
     weight = torch.ones(n, dtype=torch.float64) if row_weight is None else row_weight.double()
     weight = weight.to(device)
-    sample = features.batch(torch.nonzero(weight.cpu() > 0).squeeze(1)[:: max(1, n // 256)])
+    sample = features.batch(torch.nonzero(weight.cpu() > 0).squeeze(1)[:: max(1, n // _SAMPLE_ROWS)])
     dense = not sample.is_sparse
     sample = (sample if dense else sample.to_dense()).double()
     # What is summed up about the middle of a column loses no digits to it. Sparse rows would not stay sparse.
