@@ -133,9 +133,15 @@ def test_hard_data_converges_or_says_so(kind, alpha, dtype):
         assert not warned
 
 
-def test_float32_that_cannot_hold_the_answer_is_told():
+@pytest.mark.parametrize("known", ["all rows", "few rows", "a small part of the rows"])
+def test_float32_that_cannot_hold_the_answer_is_told(known):
     """Offsets of 1e6 times the spread: no float32 intercept is exact enough."""
-    X, Y = hard("plain")
+    if known == "all rows":
+        X, Y = hard("plain")
+    elif known == "few rows":
+        X, Y = wide(400, 500, known=0.1)
+    else:
+        X, Y = wide(2000, 70, known=0.05)
     far = (X + 1e6).astype(np.float32)
     with pytest.warns(ConvergenceWarning, match="as close to their optimum as float32 allows"):
         PartialLabelClassifier("iu", alpha=1e-4).fit(far, Y)

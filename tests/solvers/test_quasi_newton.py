@@ -105,3 +105,24 @@ def test_directions_are_those_of_the_recursion(n_steps):
     found = rule(point, gradient[kept])
     torch.testing.assert_close(found[:1], recursion(sketch, point, gradient[kept], [])[:1])
     torch.testing.assert_close(found[1:], expected[kept][1:])
+
+
+def test_pairs_that_no_direction_was_asked_between():
+    theta, sketch, at = logistic_point(60, 9, 4, seed=0)
+    every_time, at_the_end, pairs = QuasiNewton(sketch), QuasiNewton(sketch), []
+    point, gradient = at(theta)
+    for _ in range(4):
+        theta = theta + 0.5 * every_time(point, gradient)
+        new, new_gradient = at(theta)
+        pairs.append((theta - point.theta, new_gradient - gradient))
+        for rule in (every_time, at_the_end):
+            rule.learn(*pairs[-1])
+        point, gradient = new, new_gradient
+    torch.testing.assert_close(at_the_end(point, gradient), every_time(point, gradient))
+
+
+def test_size_is_the_descent_that_the_first_guess_promises():
+    theta, sketch, at = logistic_point(60, 9, 4, seed=0)
+    point, gradient = at(theta)
+    rule = QuasiNewton(sketch)
+    torch.testing.assert_close(rule.size(point, gradient), -(gradient * rule(point, gradient)).sum(1))

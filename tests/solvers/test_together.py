@@ -102,6 +102,29 @@ def test_what_differs_is_solved_apart(data, rounds):
     assert rounds == [4, 4, 4]
 
 
+def test_a_block_begins_at_the_last_optimum_of_its_loss(data, monkeypatch):
+    """From strong penalties to weak ones; whatever the order that they are passed in."""
+    monkeypatch.setattr(_full_batch, "_TOGETHER_BYTES", 1)
+    candidates = [(AssumeNegative(), 1e-2), (IgnoreUnknown(), 1.01e-2), (AssumeNegative(), 1.02e-2)]
+    tasks = [(FullBatch(tol=1e-10), problem) for problem in problems(data, candidates)]
+    together = solve_tasks(tasks)
+    alone = [solver.solve(problem) for solver, problem in tasks]
+    steps = [[len(solution.history) for solution in solutions] for solutions in (together, alone)]
+    assert steps[0][1:] == pytest.approx(steps[1][1:], abs=2)
+    assert steps[0][0] < 0.8 * steps[1][0]
+    for one, other in zip(together, alone):
+        np.testing.assert_allclose(one.parameters["weight"], other.parameters["weight"], atol=1e-4)
+
+
+def test_where_rounds_begin_matters(data, monkeypatch):
+    """Large loss looks at the logits: no block begins where another one ended."""
+    monkeypatch.setattr(_full_batch, "_TOGETHER_BYTES", 1)
+    candidates = [(LargeLoss("reject", delta=0.05), alpha) for alpha in (1e-3, 1e-1)]
+    tasks = [(FullBatch(tol=1e-12, rounds=2), problem) for problem in problems(data, candidates)]
+    for one, (solver, problem) in zip(solve_tasks(tasks), tasks):
+        np.testing.assert_array_equal(one.parameters["weight"], solver.solve(problem).parameters["weight"])
+
+
 def test_large_groups_are_split(data, rounds, monkeypatch):
     tasks = [(FullBatch(tol=1e-13), problem) for problem in problems(data, CANDIDATES)]
     whole = solve_tasks(tasks)

@@ -1,0 +1,87 @@
+"""What rounds and problems on the same features share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from skpartial.heads import Linear
+from skpartial.labels import LabelMatrix
+from skpartial.losses import IgnoreUnknown
+from skpartial.solvers import _groundwork
+from skpartial.solvers._features import ResidentFeatures
+from skpartial.solvers._groundwork import Groundwork
+from skpartial.solvers._logistic import LogisticProblem
+from skpartial.solvers._problem import EntryWeights, LabelSource, Problem
+from skpartial.solvers._targets import FoldedTargets
+
+
+@pytest.fixture
+def features():
+    generator = torch.Generator().manual_seed(0)
+    return ResidentFeatures(torch.randn(60, 20, generator=generator, dtype=torch.float64) + 3)
+
+
+def logistic(features, Y):
+    problem = Problem(
+        features=features,
+        labels=LabelMatrix(Y.astype(np.int8)),
+        weights=EntryWeights(None, None, features.device, features.dtype),
+        loss=IgnoreUnknown(),
+        head=Linear(),
+        relabeling=None,
+        regularizer=None,
+        alpha=0.1,
+        seed=0,
+        monitor=lambda record, parameters: False,
+    )
+    targets = FoldedTargets(problem, problem.loss, LabelSource(problem.labels, features.device))
+    return LogisticProblem(targets, problem.alpha, features.dtype, features.device)
+
+
+@pytest.fixture
+def problem(features):
+    return logistic(features, np.where(np.random.default_rng(0).random((60, 3)) < 0.5, 1, -1))
+
+
+def test_it_is_made_once(features, problem, monkeypatch):
+    asked = []
+    original = _groundwork.moments
+    monkeypatch.setattr(_groundwork, "moments", lambda *args: (asked.append(1), original(*args))[1])
+    ground = Groundwork(features)
+    standard = ground.standardized(problem)
+    assert ground.standardized(problem) is standard
+    assert len(asked) == 1
+    torch.testing.assert_close(standard.center, features.X.mean(0))
+
+
+def test_a_sketch_serves_lower_ranks_only(features, problem):
+    ground = Groundwork(features)
+    ground.standardized(problem)
+    small = ground.sketch(4)
+    assert len(small.basis) == 4 + 1
+    large = ground.sketch(9)
+    assert len(large.basis) == 9 + 1
+    assert ground.sketch(5) is large
+    assert ground.sketch(99) is ground.sketch(20)
+
+
+def test_rows_are_taken_once_and_others_anew(features):
+    ground = Groundwork(features)
+    for rows in (torch.arange(0, 60, 2), torch.arange(0, 60, 3), torch.arange(1, 60, 2)):
+        taken = ground.take(rows)
+        torch.testing.assert_close(taken.features.X, features.X[rows])
+        assert ground.take(rows.clone()) is taken
+
+
+def test_rows_of_each_label_are_counted(features):
+    Y = np.where(np.random.default_rng(0).random((60, 3)) < 0.5, 1, -1)
+    Y[:25, 1] = 0
+    problem = logistic(features, Y)
+    joined = LogisticProblem.join([problem, problem])
+    assert problem.count.tolist() == [60, 35, 60]
+    assert joined.count.tolist() == 2 * [60, 35, 60]
+    assert joined.take(torch.tensor([1, 5])).count.tolist() == [35, 60]
+    rows = torch.arange(20)[None]
+    assert joined.take_own_rows(torch.tensor([4]), rows).count.tolist() == [35]
