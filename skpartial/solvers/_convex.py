@@ -269,7 +269,7 @@ def solve_round(
         return state.outcome()
     n_rows, d = features.n_rows, features.n_features
     rows: Tensor | None = None
-    if int(convex.count.max()) < _ROWS_WORTH_TAKING * n_rows:
+    if int(convex.count[rest].max()) < _ROWS_WORTH_TAKING * n_rows:
         rows = torch.nonzero((convex.s[rest] > 0).any(0)).squeeze(1)
         n_rows = len(rows)
     exact = d <= _EXACT_FEATURES and n_rows * (d + 1) ** 2 * len(rest) <= _EXACT_PRODUCTS
@@ -328,7 +328,7 @@ def _descend_by_sketch(state: _Round, ground: Groundwork, convex: LogisticProble
     """Quasi-Newton descents: of labels that weigh in a small part of the rows by these, of the others together."""
     features, standard, narrow = ground.features, ground.standardized(convex), ground.narrow
     # Labels that weigh in few rows see few of the directions.
-    rows_of_a_label = float(convex.count.double().mean())
+    rows_of_a_label = float(convex.count[labels].double().mean())
     low, high = _RANKS
     sketch = ground.sketch(int(min(max(low, rows_of_a_label / _ROWS_A_DIRECTION), high)))
     penalty = _penalty(standard).to(features.dtype)

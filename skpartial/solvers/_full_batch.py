@@ -77,8 +77,12 @@ class FullBatch(Solver):
         self.rounds = rounds
         self.max_resident_bytes = max_resident_bytes
 
+    @staticmethod
+    def _looks_at_logits(problem: Problem) -> bool:
+        return problem.loss.traits().iterative or problem.relabeling is not None
+
     def _rounds(self, problem: Problem) -> int:
-        return self.rounds if problem.loss.traits().iterative or problem.relabeling is not None else 1
+        return self.rounds if self._looks_at_logits(problem) else 1
 
     def max_steps(self, problem: Problem) -> int:
         """Steps over all rounds, at most.
@@ -222,12 +226,11 @@ class FullBatch(Solver):
             assert isinstance(solver, FullBatch)
             size = max(1, int(_TOGETHER_BYTES // solver.working_bytes(problem)))
             problems = [tasks[i][1] for i in order[len(found) : len(found) + size]]
-            losses = [repr(each.loss) for each in problems]
-            if problem.loss.traits().convex:
-                pairs = zip(problems, losses)
-                problems = [replace(each, start=each.start or last.get(loss)) for each, loss in pairs]
-            solutions = solver._solve_block(problems, ground)
-            last.update((loss, solution.parameters) for loss, solution in zip(losses, solutions))
+            # Where rounds look at the logits, it matters from where they start.
+            near = [None if solver._looks_at_logits(each) else last.get(repr(each.loss)) for each in problems]
+            started = [replace(each, start=each.start or start) for each, start in zip(problems, near)]
+            solutions = solver._solve_block(started, ground)
+            last.update((repr(each.loss), solution.parameters) for each, solution in zip(problems, solutions))
             found += solutions
         return [found[order.index(i)] for i in range(len(tasks))]
 
