@@ -326,7 +326,8 @@ def _descend_exactly(state: _Round, ground: Groundwork, convex: LogisticProblem,
 
 def _descend_by_sketch(state: _Round, ground: Groundwork, convex: LogisticProblem, labels: Tensor, tol: float) -> None:
     """Quasi-Newton descents: of labels that weigh in a small part of the rows by these, of the others together."""
-    features, standard, narrow = ground.features, ground.standardized(convex), ground.narrow
+    features = ground.features
+    standard, narrow = ground.standardized(convex)
     # Labels that weigh in few rows see few of the directions.
     rows_of_a_label = float(convex.count[labels].double().mean())
     low, high = _RANKS

@@ -50,10 +50,27 @@ def test_it_is_made_once(features, problem, monkeypatch):
     original = _groundwork.moments
     monkeypatch.setattr(_groundwork, "moments", lambda *args: (asked.append(1), original(*args))[1])
     ground = Groundwork(features)
-    standard = ground.standardized(problem)
-    assert ground.standardized(problem) is standard
+    standard, _ = ground.standardized(problem)
+    sketch = ground.sketch(4)
+    assert ground.standardized(problem)[0] is standard
+    assert ground.sketch(4) is sketch
     assert len(asked) == 1
     torch.testing.assert_close(standard.center, features.X.mean(0))
+
+
+def test_it_is_made_anew_for_weights_that_lie_elsewhere(features, problem):
+    """Half of the columns vary only in rows that the first problem does not see."""
+    features.X[:30, 10:] = 3
+    Y = np.where(np.random.default_rng(0).random((60, 3)) < 0.5, 1, -1)
+    Y[30:] = 0
+    ground = Groundwork(features)
+    ground.standardized(logistic(features, Y))
+    sketch = ground.sketch(4)
+    standard, _ = ground.standardized(problem)
+    torch.testing.assert_close(standard.center, features.X.mean(0))
+    assert ground.sketch(4) is not sketch
+    fresh, _ = Groundwork(features).standardized(problem)
+    torch.testing.assert_close(standard.unit, fresh.unit)
 
 
 def test_a_sketch_serves_lower_ranks_only(features, problem):
