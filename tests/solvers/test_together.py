@@ -85,7 +85,7 @@ def test_convex_problems(data, rounds, dtype, atol):
 def test_rounds_keep_pace(data, rounds):
     """Large loss: every candidate modifies its own labels between the rounds."""
     candidates = [(LargeLoss("reject", delta=0.05), 0.01), (LargeLoss("correct", delta=0.02), 0.1)]
-    tasks = [(FullBatch(tol=1e-12, rounds=3), problem) for problem in problems(data, candidates)]
+    tasks = [(FullBatch(tol=1e-15, rounds=3), problem) for problem in problems(data, candidates)]
     together = solve_tasks(tasks)
     assert rounds == [8, 8, 8]
     for one, (solver, problem) in zip(together, tasks):
