@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skpartial.solvers._course import Course, Products
 from skpartial.solvers._directions import Direction, ExactNewton
-from skpartial.solvers._features import NarrowFeatures, ResidentFeatures, Standardized, overflow_error
+from skpartial.solvers._features import NarrowFeatures, ResidentFeatures, overflow_error
 from skpartial.solvers._few_rows import KnownRows, OwnRows, groups_of_few_rows, groups_of_known_rows
 from skpartial.solvers._groundwork import Groundwork
 from skpartial.solvers._logistic import LogisticProblem, Point
@@ -288,11 +288,6 @@ def solve_round(
     return state.outcome()
 
 
-def _penalty(standard: Standardized) -> Tensor:
-    """What alpha is multiplied by for each parameter in these columns."""
-    return torch.cat([standard.unit.square(), standard.unit.new_zeros(1)])
-
-
 def _descend_by_rows(state: _Round, features: ResidentFeatures, convex: LogisticProblem, labels: Tensor) -> Tensor:
     """Newton's method for labels that weigh in few rows, in a basis of these; returns the other labels."""
     groups, rest = groups_of_few_rows(convex, features, labels)
@@ -320,7 +315,7 @@ def _descend_exactly(state: _Round, ground: Groundwork, convex: LogisticProblem,
     rule = ExactNewton(torch.cat([X, X.new_ones(len(X), 1)], dim=1))
     part, start = convex.take(labels, torch.float64), standard.inner(state.theta[labels])
     goal = min(tol, _EXACT_TOLERANCE)
-    state.descend(labels, part, ResidentFeatures(X), rule, start, _penalty(standard), standard.outer, goal=goal)
+    state.descend(labels, part, ResidentFeatures(X), rule, start, standard.penalty, standard.outer, goal=goal)
     state.check(convex.take(labels), ground.features, labels)
 
 
@@ -332,7 +327,7 @@ def _descend_by_sketch(state: _Round, ground: Groundwork, convex: LogisticProble
     rows_of_a_label = float(convex.count[labels].double().mean())
     low, high = _RANKS
     sketch = ground.sketch(int(min(max(low, rows_of_a_label / _ROWS_A_DIRECTION), high)))
-    penalty = _penalty(standard).to(features.dtype)
+    penalty = standard.penalty.to(features.dtype)
     # The quasi-Newton model promises a little too little now and then.
     goal = max(tol / 2, 20 * torch.finfo(features.dtype).eps)
     rest = labels
@@ -343,7 +338,7 @@ def _descend_by_sketch(state: _Round, ground: Groundwork, convex: LogisticProble
             state.wait(convex, features, labels)
         room = features.X.new_empty(max((rows.numel() for _, rows in groups), default=0), features.n_features)
         for group, rows in groups:
-            known = KnownRows(standard, rows, room[: rows.numel()].view(*rows.shape, -1))
+            known = KnownRows(standard, rows, room)
             part, start = convex.take_own_rows(group, rows), standard.inner(state.theta[group]).to(features.dtype)
             rule = QuasiNewton(sketch)
             state.descend(group, part, known, rule, start, penalty, standard.outer, goal=goal, drop=False)

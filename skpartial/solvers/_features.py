@@ -340,6 +340,11 @@ class Standardized(Features):
         total = row_sums(scores)
         return sums.double().addr_(total, self.center, alpha=-1).mul_(self.unit).to(sums.dtype)
 
+    @property
+    def penalty(self) -> Tensor:
+        """What alpha is multiplied by for each weight for these columns, and 0 for the intercept, shape (d + 1,)."""
+        return torch.cat([self.unit.square(), self.unit.new_zeros(1)])
+
     def narrow(self) -> NarrowFeatures | None:
         """A copy in bfloat16, where products with it are faster."""
         X = self.features.X if isinstance(self.features, ResidentFeatures) else None

@@ -115,16 +115,16 @@ class KnownRows:
         All features, resident.
     rows : Tensor of int64, shape (k, m)
         The rows of each label.
-    room : Tensor of shape (k, m, d) or None, default=None
+    room : Tensor of shape (k * m or more, d)
         Where to put them: new memory takes longer to be had than to be filled.
     """
 
-    def __init__(self, standard: Standardized, rows: Tensor, room: Tensor | None = None) -> None:
+    def __init__(self, standard: Standardized, rows: Tensor, room: Tensor) -> None:
         features = standard.features
         assert isinstance(features, ResidentFeatures)
         self._standard = standard
-        self._rows = features.X.new_empty(*rows.shape, features.n_features) if room is None else room
-        torch.index_select(features.X, 0, rows.flatten(), out=self._rows.view(-1, features.n_features))
+        gathered = torch.index_select(features.X, 0, rows.flatten(), out=room[: rows.numel()])
+        self._rows = gathered.view(*rows.shape, -1)
 
     def forward(self, weights: Tensor) -> Tensor:
         """Scores (k, m) under weights (k, d)."""
@@ -164,7 +164,7 @@ class OwnRows:
         self.dtype = X.dtype
         some = rows.flatten()[:: max(1, rows.numel() // _MIDDLE_ROWS)]
         center = X[some].median(0).values
-        self.center = center.double()
+        self._center = center.double()
         self._rows = X[rows].sub_(center).mul_(valid)
         gram = (self._rows @ self._rows.mT).double()
         # Rows that repeat each other, or fill up, make it singular, up to the rounding of the products.
@@ -189,7 +189,7 @@ class OwnRows:
         """Parameters (k, d + 1) for the features as passed."""
         share = torch.linalg.solve_triangular(self._root.mT, parameters[:, :-1, None].double(), upper=True)
         weights = (self._rows.mT @ share.to(self.dtype))[:, :, 0].double()
-        intercept = parameters[:, -1].double() - weights @ self.center
+        intercept = parameters[:, -1].double() - weights @ self._center
         return torch.cat([weights, intercept[:, None]], dim=1).to(self.dtype)
 
     def inner(self, parameters: Tensor) -> Tensor:
@@ -204,8 +204,8 @@ class OwnRows:
 
     def _centered_scores(self, weights: Tensor) -> Tensor:
         if not bool(weights.any()):
-            return self.center.new_zeros(self._rows.shape[:2])
+            return self._center.new_zeros(self._rows.shape[:2])
         return (self._rows @ weights[:, :, None])[:, :, 0].double()
 
     def _inner_intercept(self, parameters: Tensor) -> Tensor:
-        return parameters[:, -1:].double() + parameters[:, :-1].double() @ self.center[:, None]
+        return parameters[:, -1:].double() + parameters[:, :-1].double() @ self._center[:, None]

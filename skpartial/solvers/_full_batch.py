@@ -53,7 +53,9 @@ class FullBatch(Solver):
     ----------
     tol : float, default=1e-5
         A label has converged when its objective is estimated to lie within this relative gap of the optimum. In float32
-        gaps below about 2e-6 cannot be told.
+        gaps below about 2e-6 cannot be told. Beyond 64 features the estimate is that of the quasi-Newton model: it can
+        be too low, without a warning, for labels that are known in rows that lie apart from the others', and where
+        single rows are many times as long as the rest.
     max_iter : int, default=500
         Steps in a round, at most.
     rounds : int, default=5

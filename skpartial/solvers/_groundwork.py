@@ -7,7 +7,7 @@ from torch import Tensor
 
 from skpartial.solvers._features import Features, NarrowFeatures, Standardized
 from skpartial.solvers._logistic import LogisticProblem
-from skpartial.solvers._moments import moments
+from skpartial.solvers._moments import moments, units
 from skpartial.solvers._sketch import Sketch
 
 __all__ = ["Groundwork"]
@@ -60,7 +60,7 @@ class Groundwork:
             self._row_weight, mean, variance = moments(self.features, asked)
             varying = variance[variance > 0]
             least = 10 * float(varying.median()) if len(varying) else 0.0
-            self._standard = Standardized(self.features, mean, _unit(variance + least, self.features.dtype))
+            self._standard = Standardized(self.features, mean, units(variance + least, self.features.dtype))
             self._narrow = self._standard.narrow()
         return self._standard, self._narrow
 
@@ -72,7 +72,7 @@ class Groundwork:
         """
         _, mean, variance = moments(self.features, problem.row_weight)
         least = 10 * float(problem.alpha.max())
-        return Standardized(self.features, mean, _unit(variance + least, self.features.dtype))
+        return Standardized(self.features, mean, units(variance + least, self.features.dtype))
 
     def sketch(self, rank: int) -> Sketch:
         """Of the columns that were standardised last, of at least that rank where they have as many directions."""
@@ -81,17 +81,10 @@ class Groundwork:
         assert self._row_weight is not None
         rank = min(rank, standard.n_features)
         if self._sketch is None or self._sketch.rank < rank:
-            penalty = torch.cat([standard.unit.square(), standard.unit.new_zeros(1)])
-            self._sketch = Sketch(self._narrow or standard, self._row_weight, penalty, rank)
+            self._sketch = Sketch(self._narrow or standard, self._row_weight, standard.penalty, rank)
         return self._sketch
 
 
 def _moved(weights: Tensor, others: Tensor) -> float:
     """Share of the weight that lies elsewhere."""
     return 0.5 * float((weights - others).abs().sum())
-
-
-def _unit(variance: Tensor, dtype: torch.dtype) -> Tensor:
-    """What columns are multiplied by, whose squares multiply the penalty and so must stay in range."""
-    size, limit = variance.sqrt(), torch.finfo(dtype).max ** 0.4
-    return torch.where(size > 1 / limit, 1 / size, limit if float(size.max()) > 0 else 1.0)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skpartial.solvers._features import Features, MapFeatures, overflow_error
 
-__all__ = ["Moments", "moments", "unit_scale"]
+__all__ = ["Moments", "moments", "unit_scale", "units"]
 
 # Squared lengths of rows between which float32 holds the squares of their entries.
 _SAFE_SQUARES = 1e-20, 1e20
@@ -103,6 +103,13 @@ def _moments_about(reference: Tensor, blocks: Iterator[tuple[slice, Tensor]], we
     return Moments(weight / total, reference + mean, variance)
 
 
+def units(mean_square: Tensor, dtype: torch.dtype) -> Tensor:
+    """What brings numbers of these mean squares to a size of 1, where that can be done in this type."""
+    # Its square multiplies the penalty, so it must stay in range as well.
+    size, limit = mean_square.sqrt(), torch.finfo(dtype).max ** 0.4
+    return torch.where(size > 1 / limit, 1 / size, limit if float(size.max()) > 0 else 1.0)
+
+
 def unit_scale(features: Features, row_weight: Tensor | None) -> float:
     """Factor that brings the features to a root mean square of 1, so that no solver sees their units.
 
@@ -120,7 +127,4 @@ def unit_scale(features: Features, row_weight: Tensor | None) -> float:
     """
     features = features.averages if isinstance(features, MapFeatures) else features
     _, mean, variance = moments(features, row_weight)
-    root_mean_square = float((mean.square() + variance).mean()) ** 0.5
-    # The square of the factor multiplies the penalty, so it must stay in range as well.
-    limit = torch.finfo(features.dtype).max ** 0.4
-    return min(1 / root_mean_square, limit) if root_mean_square > 0 else 1.0
+    return float(units((mean.square() + variance).mean(), features.dtype))

@@ -401,7 +401,7 @@ def test_labels_known_in_a_small_part_of_many_rows(monkeypatch, dtype, alpha):
     shapes = []
 
     class Recorded(_few_rows.KnownRows):
-        def __init__(self, standard, rows, room=None):
+        def __init__(self, standard, rows, room):
             shapes.append(tuple(rows.shape))
             super().__init__(standard, rows, room)
 

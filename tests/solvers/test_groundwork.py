@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from skpartial.heads import Linear
-from skpartial.labels import LabelMatrix
 from skpartial.losses import IgnoreUnknown
 from skpartial.solvers import _groundwork
 from skpartial.solvers._features import ResidentFeatures
 from skpartial.solvers._groundwork import Groundwork
 from skpartial.solvers._logistic import LogisticProblem
-from skpartial.solvers._problem import EntryWeights, LabelSource, Problem
+from skpartial.solvers._problem import LabelSource
 from skpartial.solvers._targets import FoldedTargets
 
 
@@ -23,26 +21,21 @@ def features():
     return ResidentFeatures(torch.randn(60, 20, generator=generator, dtype=torch.float64) + 3)
 
 
-def logistic(features, Y):
-    problem = Problem(
-        features=features,
-        labels=LabelMatrix(Y.astype(np.int8)),
-        weights=EntryWeights(None, None, features.device, features.dtype),
-        loss=IgnoreUnknown(),
-        head=Linear(),
-        relabeling=None,
-        regularizer=None,
-        alpha=0.1,
-        seed=0,
-        monitor=lambda record, parameters: False,
-    )
-    targets = FoldedTargets(problem, problem.loss, LabelSource(problem.labels, features.device))
-    return LogisticProblem(targets, problem.alpha, features.dtype, features.device)
+@pytest.fixture
+def logistic(features, make_problem):
+    """Makes logistic problems on these features."""
+
+    def make(Y):
+        problem = make_problem(features, Y, IgnoreUnknown())
+        targets = FoldedTargets(problem, problem.loss, LabelSource(problem.labels, features.device))
+        return LogisticProblem(targets, problem.alpha, features.dtype, features.device)
+
+    return make
 
 
 @pytest.fixture
-def problem(features):
-    return logistic(features, np.where(np.random.default_rng(0).random((60, 3)) < 0.5, 1, -1))
+def problem(logistic):
+    return logistic(np.where(np.random.default_rng(0).random((60, 3)) < 0.5, 1, -1))
 
 
 def test_it_is_made_once(features, problem, monkeypatch):
@@ -58,13 +51,13 @@ def test_it_is_made_once(features, problem, monkeypatch):
     torch.testing.assert_close(standard.center, features.X.mean(0))
 
 
-def test_it_is_made_anew_for_weights_that_lie_elsewhere(features, problem):
+def test_it_is_made_anew_for_weights_that_lie_elsewhere(features, problem, logistic):
     """Half of the columns vary only in rows that the first problem does not see."""
     features.X[:30, 10:] = 3
     Y = np.where(np.random.default_rng(0).random((60, 3)) < 0.5, 1, -1)
     Y[30:] = 0
     ground = Groundwork(features)
-    ground.standardized(logistic(features, Y))
+    ground.standardized(logistic(Y))
     sketch = ground.sketch(4)
     standard, _ = ground.standardized(problem)
     torch.testing.assert_close(standard.center, features.X.mean(0))
@@ -92,10 +85,10 @@ def test_rows_are_taken_once_and_others_anew(features):
         assert ground.take(rows.clone()) is taken
 
 
-def test_rows_of_each_label_are_counted(features):
+def test_rows_of_each_label_are_counted(logistic):
     Y = np.where(np.random.default_rng(0).random((60, 3)) < 0.5, 1, -1)
     Y[:25, 1] = 0
-    problem = logistic(features, Y)
+    problem = logistic(Y)
     joined = LogisticProblem.join([problem, problem])
     assert problem.count.tolist() == [60, 35, 60]
     assert joined.count.tolist() == 2 * [60, 35, 60]

@@ -11,8 +11,6 @@ import torch
 from torch import nn
 
 from skpartial import PartialLabelClassifier
-from skpartial.heads import Linear
-from skpartial.labels import LabelMatrix
 from skpartial.losses import (
     ROLE,
     WARP,
@@ -33,7 +31,6 @@ from skpartial.solvers._features import as_features
 from skpartial.solvers._gradient_steps import GradientSteps
 from skpartial.solvers._linear_steps import LinearPass, LinearSteps
 from skpartial.solvers._loop import train
-from skpartial.solvers._problem import EntryWeights, Problem
 
 LOSSES = [
     IgnoreUnknown(),
@@ -135,21 +132,12 @@ def test_penalty_and_class_weights(partial_data, both_ways, estimator, optimizer
     assert_equal(*both_ways(IgnoreUnknown(), X, Y, optimizer=optimizer, estimator=estimator), rtol=1e-7)
 
 
-def test_weights_of_any_mean(partial_data):
+def test_weights_of_any_mean(partial_data, make_problem):
     """Estimators hand over weights of mean 1; a solver does not count on it."""
     X, Y = partial_data
     features = as_features(X, dtype=torch.float64, device=torch.device("cpu"))
     weight = np.random.default_rng(0).exponential(size=len(X)) * 30
-    settings = {"relabeling": None, "regularizer": None, "seed": 0, "monitor": lambda record, parameters: False}
-    problem = Problem(
-        features=features,
-        labels=LabelMatrix(Y.astype(np.int8)),
-        weights=EntryWeights(weight, None, features.device, features.dtype),
-        loss=PartialBCE(),
-        head=Linear(),
-        alpha=0.1,
-        **settings,
-    )
+    problem = make_problem(features, Y, PartialBCE(), weight=weight)
     plan = Minibatch("sgd", batch_size=16, max_epochs=3).plan(problem)
     found, expected = (train(problem, kind(problem, plan), 3) for kind in (LinearSteps, GradientSteps))
     np.testing.assert_allclose(found.parameters["weight"], expected.parameters["weight"], rtol=1e-9)

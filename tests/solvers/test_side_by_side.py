@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from skpartial.heads import AveragePooling, Linear
+from skpartial.heads import AveragePooling
 from skpartial.labels import LabelMatrix
 from skpartial.losses import (
     ROLE,
@@ -28,15 +28,11 @@ from skpartial.solvers import Minibatch
 from skpartial.solvers._base import solve_tasks
 from skpartial.solvers._features import as_features
 from skpartial.solvers._linear_steps import LinearPass
-from skpartial.solvers._problem import EntryWeights, Problem, Validation
-
-
-def never(record, parameters):
-    return False
+from skpartial.solvers._problem import Validation
 
 
 @pytest.fixture
-def problem(partial_data):
+def problem(partial_data, make_problem):
     """Makes problems that share features, labels and weights."""
     X, Y = partial_data
 
@@ -44,17 +40,8 @@ def problem(partial_data):
         features = as_features(5 * X + 1 if not sp.issparse(X) else X, dtype=dtype, device=torch.device("cpu"))
 
         def one(loss, alpha=1e-3, **more):
-            weights = EntryWeights(weight, class_weight, features.device, features.dtype)
-            settings = {"labels": LabelMatrix(Y.astype(np.int8)), "head": Linear(), "seed": 3, "monitor": never, **more}
-            return Problem(
-                features=features,
-                weights=weights,
-                loss=loss,
-                alpha=alpha,
-                relabeling=None,
-                regularizer=None,
-                **settings,
-            )
+            settings = {"weight": weight, "class_weight": class_weight, "seed": 3, **more}
+            return make_problem(features, Y, loss, alpha=alpha, **settings)
 
         return one
 

@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from skpartial.heads import Linear
-from skpartial.labels import LabelMatrix
 from skpartial.losses import AssumeNegative, IgnoreUnknown, LargeLoss, PartialBCE
 from skpartial.solvers import FullBatch, _full_batch, _rounds
 from skpartial.solvers._base import solve_tasks
 from skpartial.solvers._features import ResidentFeatures
-from skpartial.solvers._problem import EntryWeights, Problem
 
 
 @pytest.fixture
@@ -24,24 +21,16 @@ def data():
     return X, np.where(rng.random(complete.shape) < 0.6, complete, 0).astype(np.int8)
 
 
-def problems(data, losses_and_alphas, dtype=torch.float64, weights=None):
-    X, Y = data
-    features = ResidentFeatures(torch.tensor(X, dtype=dtype))
-    return [
-        Problem(
-            features=features,
-            labels=LabelMatrix(Y),
-            weights=EntryWeights(weights, None, features.device, dtype),
-            loss=loss,
-            head=Linear(),
-            relabeling=None,
-            regularizer=None,
-            alpha=alpha,
-            seed=0,
-            monitor=lambda record, parameters: False,
-        )
-        for loss, alpha in losses_and_alphas
-    ]
+@pytest.fixture
+def problems(make_problem):
+    """Makes problems that share features, labels and weights, from losses and penalties."""
+
+    def make(data, losses_and_alphas, dtype=torch.float64, weights=None):
+        X, Y = data
+        features = ResidentFeatures(torch.tensor(X, dtype=dtype))
+        return [make_problem(features, Y, loss, alpha=alpha, weight=weights) for loss, alpha in losses_and_alphas]
+
+    return make
 
 
 @pytest.fixture
@@ -68,7 +57,7 @@ CANDIDATES = [
 
 @pytest.mark.filterwarnings("ignore:.*as close to their optimum as float32 allows")
 @pytest.mark.parametrize("dtype, atol", [(torch.float64, 1e-6), (torch.float32, 1e-2)], ids=str)
-def test_convex_problems(data, rounds, dtype, atol):
+def test_convex_problems(data, problems, rounds, dtype, atol):
     weights = np.random.default_rng(1).random(len(data[1]))
     tasks = [(FullBatch(tol=1e-14), problem) for problem in problems(data, CANDIDATES, dtype, weights)]
     together = solve_tasks(tasks)
@@ -82,7 +71,7 @@ def test_convex_problems(data, rounds, dtype, atol):
         assert one.parameters["weight"].base is None or one.parameters["weight"].flags.owndata
 
 
-def test_rounds_keep_pace(data, rounds):
+def test_rounds_keep_pace(data, problems, rounds):
     """Large loss: every candidate modifies its own labels between the rounds."""
     candidates = [(LargeLoss("reject", delta=0.05), 0.01), (LargeLoss("correct", delta=0.02), 0.1)]
     tasks = [(FullBatch(tol=1e-15, rounds=3), problem) for problem in problems(data, candidates)]
@@ -94,7 +83,7 @@ def test_rounds_keep_pace(data, rounds):
         assert [record["epoch"] for record in one.history][-1] == 3
 
 
-def test_what_differs_is_solved_apart(data, rounds):
+def test_what_differs_is_solved_apart(data, problems, rounds):
     first, second, third = problems(data, CANDIDATES[:3])
     third.features = ResidentFeatures(second.features.X.clone())
     tasks = [(FullBatch(), first), (FullBatch(tol=1e-7), second), (FullBatch(), third)]
@@ -102,7 +91,7 @@ def test_what_differs_is_solved_apart(data, rounds):
     assert rounds == [4, 4, 4]
 
 
-def test_a_block_begins_at_the_last_optimum_of_its_loss(data, monkeypatch):
+def test_a_block_begins_at_the_last_optimum_of_its_loss(data, problems, monkeypatch):
     """From strong penalties to weak ones; whatever the order that they are passed in."""
     monkeypatch.setattr(_full_batch, "_TOGETHER_BYTES", 1)
     candidates = [(AssumeNegative(), 1e-2), (IgnoreUnknown(), 1.01e-2), (AssumeNegative(), 1.02e-2)]
@@ -116,7 +105,7 @@ def test_a_block_begins_at_the_last_optimum_of_its_loss(data, monkeypatch):
         np.testing.assert_allclose(one.parameters["weight"], other.parameters["weight"], atol=1e-4)
 
 
-def test_where_rounds_begin_matters(data, monkeypatch):
+def test_where_rounds_begin_matters(data, problems, monkeypatch):
     """Large loss looks at the logits: no block begins where another one ended."""
     monkeypatch.setattr(_full_batch, "_TOGETHER_BYTES", 1)
     candidates = [(LargeLoss("reject", delta=0.05), alpha) for alpha in (1e-3, 1e-1)]
@@ -125,7 +114,7 @@ def test_where_rounds_begin_matters(data, monkeypatch):
         np.testing.assert_array_equal(one.parameters["weight"], solver.solve(problem).parameters["weight"])
 
 
-def test_large_groups_are_split(data, rounds, monkeypatch):
+def test_large_groups_are_split(data, problems, rounds, monkeypatch):
     tasks = [(FullBatch(tol=1e-13), problem) for problem in problems(data, CANDIDATES)]
     whole = solve_tasks(tasks)
     monkeypatch.setattr(_full_batch, "_TOGETHER_BYTES", 3 * tasks[0][0].working_bytes(tasks[0][1]))
@@ -135,7 +124,7 @@ def test_large_groups_are_split(data, rounds, monkeypatch):
         np.testing.assert_allclose(one.parameters["weight"], other.parameters["weight"], atol=1e-5)
 
 
-def test_one_that_is_stopped_does_not_stop_the_others(data):
+def test_one_that_is_stopped_does_not_stop_the_others(data, problems):
     first, second = problems(data, CANDIDATES[:2])
     first.monitor = lambda record, parameters: record["iteration"] >= 2
     stopped, other = solve_tasks([(FullBatch(), first), (FullBatch(), second)])
