@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
 
-__all__ = ["autocast_dtype", "choose_device", "has_fast_bfloat16", "resolve_device"]
+__all__ = ["autocast_dtype", "choose_device", "has_fast_bfloat16", "has_feature", "resolve_device"]
 
 
 def resolve_device(device: Any) -> torch.device:
@@ -38,12 +39,15 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if narrow else None
 
 
+@cache
+def has_feature(name: str) -> bool:
+    """Whether the processor has a feature, by PyTorch's name for it; older versions of PyTorch do not tell."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get(name, False))
+
+
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether products in bfloat16 are several times as fast as in float32: tensor cores, or AMX."""
+    """Whether products in bfloat16 are two times as fast as in float32, or more: tensor cores, AMX, or AVX-512."""
     if device.type == "cuda":
         return bool(torch.cuda.get_device_capability(device) >= (8, 0))
-    if device.type != "cpu":
-        return False
-    # Older versions of PyTorch do not tell.
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16", False))
+    return device.type == "cpu" and (has_feature("amx_bf16") or has_feature("avx512_bf16"))

@@ -9,12 +9,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from skpartial.solvers._course import Course, Products
+from skpartial.solvers._course import Products
+from skpartial.solvers._descent import Descent
 from skpartial.solvers._directions import Direction, ExactNewton
-from skpartial.solvers._features import NarrowFeatures, ResidentFeatures, overflow_error
+from skpartial.solvers._features import NarrowFeatures, ResidentFeatures
 from skpartial.solvers._few_rows import KnownRows, OwnRows, groups_of_few_rows, groups_of_known_rows
 from skpartial.solvers._groundwork import Groundwork
-from skpartial.solvers._logistic import LogisticProblem, Point
+from skpartial.solvers._logistic import LogisticProblem
 from skpartial.solvers._quasi_newton import QuasiNewton
 
 __all__ = ["Outcome", "Report", "solve_round"]
@@ -31,8 +32,12 @@ _PRODUCT_COST, _NARROW_PRODUCT_COST = 0.07, 0.02
 # Directions of the sketch, and rows that a label needs for each.
 _RANKS = 64, 256
 _ROWS_A_DIRECTION = 20
-# Steps over which the pace of the descent is measured.
+# Steps in which an objective that is not exhausted moves.
 _PACE = 5
+# A label whose gap is told to be so many times what it may be is taken to its optimum by a Newton step.
+_RIPE = 10
+# Least share of the labels for which that is done, and which are taken out of the products, is one in so many.
+_GROUPS = 8
 
 # Told of the objectives and relative gaps of all labels, and of how to get their parameters; True asks to stop.
 Report = Callable[[Tensor, Tensor, Callable[[], Tensor]], bool]
@@ -136,13 +141,13 @@ class _Round:
             The same features in a type of fewer digits and faster products.
         """
         eps = torch.finfo(start.dtype).eps
-        plain = not bool((start[:, :-1] != 0).any())
-        course = Course(products, narrow, problem.alpha.to(penalty.dtype)[:, None] * penalty)
-        logits = start[:, -1:].expand(-1, problem.s.shape[1]).clone() if plain else course.logits(start)
-        point = Point(problem, start, logits, penalty)
-        gradient = course.begin(point)
+        descent = Descent(problem, products, rule, start, penalty, narrow)
+        course, point = descent.course, descent.point
         values = [point.value.clone()]
         renewed = torch.zeros(len(active), dtype=torch.int64, device=start.device)
+        ripe = torch.zeros_like(renewed, dtype=torch.bool)
+        # Labels are taken out in groups: until then their steps do no harm.
+        share = _GROUPS if drop else 1
 
         def current() -> Tensor:
             now = self.theta.clone()
@@ -150,54 +155,43 @@ class _Round:
             return now
 
         for _ in range(self.max_iter):
-            direction = rule(point, gradient)
-            slope = (gradient.double() * direction.double()).sum(1)
-            if not bool((torch.isfinite(slope) & torch.isfinite(point.value)).all()):
-                raise overflow_error(self.theta.dtype)
             exact = course.exact
-            length = course.advance(point, direction, slope)
-            previous, gradient = gradient, course.gradient(point)
-            rule.learn(direction.mul_(length), gradient - previous)
+            # A quasi-Newton model finds the way, but can be wrong about what is left: the last step is Newton's.
+            if exact and bool(ripe.any()) and share * int(ripe.sum()) >= len(active):
+                above, certain = descent.newton_step(goal * point.value.abs(), ripe)
+            else:
+                above, certain = descent.step()
             values.append(point.value.clone())
-            del values[: -2 * _PACE - 1]
-
-            # Half the slope is what a quadratic model promises. A model that is wrong promises too little, and the
-            # descent goes on: the steps to come are a geometric series, whose ratio the last ones tell.
-            promised = 0.5 * slope.abs()
-            exhausted = torch.zeros_like(slope, dtype=torch.bool)
-            if len(values) > 2 * _PACE:
-                recent = (values[-1 - _PACE] - values[-1]).clamp(min=0)
-                earlier = (values[0] - values[-1 - _PACE]).clamp(min=1e-300)
-                ratio = (recent / earlier).clamp(max=0.95)
-                promised = torch.maximum(promised, recent * ratio / (1 - ratio))
-                exhausted = recent <= eps * point.value.abs()
-            gap = promised / point.value.abs().clamp(min=torch.finfo(torch.float64).tiny)
-            self.gaps[active], self.objectives[active] = gap, point.value
-            finished = gap <= goal
-            stuck = ((slope >= 0) | exhausted) & ~finished
+            del values[: -_PACE - 1]
+            gap = above / point.value.abs().clamp(min=torch.finfo(torch.float64).tiny)
+            finished = (gap <= goal) & certain
+            ripe = (gap <= _RIPE * goal) & ~finished & (not rule.exact)
+            self.objectives[active] = point.value
+            self.gaps[active] = torch.where(certain, gap, gap.clamp(min=2 * self.enough))
+            exhausted = torch.zeros_like(ripe)
+            if len(values) > _PACE:
+                exhausted = values[0] - values[-1] <= eps * point.value.abs()
+            stuck = ((descent.slope >= 0) | exhausted) & ~finished
             done = exact and bool(finished.all())
-            if course.narrow is not None and not done and course.is_due(slope, finished, stuck):
-                before = point.value.clone()
-                gradient = course.renew(point, gradient, rule, finished, stuck)
-                values = [value + (point.value - before) for value in values]
+            if course.narrow is not None and not done and course.is_due(descent.slope, finished | ripe, stuck):
+                added = descent.renew(finished, stuck)
+                values = [value + added for value in values]
             # Where nothing moves any more, what was learned may be at fault, once; after that it is the arithmetic.
             elif bool(stuck.any()):
                 rule.forget(stuck & (renewed == 0))
                 renewed = torch.where(stuck | (renewed > 0), renewed + 1, 0)
                 finished |= stuck & (renewed > 2 * _PACE)
-            self.unconverged[active] = gap > self.enough
-            self.imprecise[active] = (gap > self.enough) & (renewed > 2 * _PACE)
+            self.unconverged[active] = self.gaps[active] > self.enough
+            self.imprecise[active] = self.unconverged[active] & (renewed > 2 * _PACE)
             self.stopped = self.report(self.objectives, self.gaps, current)
             if self.stopped or done or (exact and bool(finished.all())):
                 break
-            # Labels that have arrived are taken out in groups: until then their steps do no harm.
-            if drop and exact and 8 * int(finished.sum()) >= len(active):
+            if drop and exact and _GROUPS * int(finished.sum()) >= len(active):
                 self.theta[active] = outer(point.theta)
                 kept = torch.nonzero(~finished).squeeze(1)
-                active, renewed, gradient = active[kept], renewed[kept], gradient[kept]
+                active, renewed, ripe = active[kept], renewed[kept], ripe[kept]
                 values = [value[kept] for value in values]
-                for part in (point, rule, course):
-                    part.keep(kept)
+                descent.keep(kept)
         self.theta[active] = outer(point.theta)
 
     def wait(self, convex: LogisticProblem, products: Scored, labels: Tensor) -> None:
@@ -327,6 +321,7 @@ def _descend_by_sketch(state: _Round, ground: Groundwork, convex: LogisticProble
     rows_of_a_label = float(convex.count[labels].double().mean())
     low, high = _RANKS
     sketch = ground.sketch(int(min(max(low, rows_of_a_label / _ROWS_A_DIRECTION), high)))
+    view = ground.view(convex, labels)
     penalty = standard.penalty.to(features.dtype)
     # The quasi-Newton model promises a little too little now and then.
     goal = max(tol / 2, 20 * torch.finfo(features.dtype).eps)
@@ -340,13 +335,13 @@ def _descend_by_sketch(state: _Round, ground: Groundwork, convex: LogisticProble
         for group, rows in groups:
             known = KnownRows(standard, rows, room)
             part, start = convex.take_own_rows(group, rows), standard.inner(state.theta[group]).to(features.dtype)
-            rule = QuasiNewton(sketch)
+            rule = QuasiNewton(sketch, None if view is None else view.of(group))
             state.descend(group, part, known, rule, start, penalty, standard.outer, goal=goal, drop=False)
             state.check(part, known, group)
             if state.stopped:
                 return
     if len(rest):
         part, start = convex.take(rest), standard.inner(state.theta[rest]).to(features.dtype)
-        rule = QuasiNewton(sketch)
+        rule = QuasiNewton(sketch, None if view is None else view.of(rest))
         state.descend(rest, part, standard, rule, start, penalty, standard.outer, goal=goal, narrow=narrow)
         state.check(part, features, rest)

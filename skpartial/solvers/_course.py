@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from skpartial.solvers._directions import Direction
-from skpartial.solvers._features import NarrowFeatures
+from skpartial.solvers._features import NarrowFeatures, row_sums
 from skpartial.solvers._logistic import Point
 
 __all__ = ["Course", "Products"]
@@ -69,17 +70,17 @@ class Course:
         total = point.total.to(self._data.dtype)[:, None]
         return torch.cat([self._data, total], dim=1).addcmul_(point.theta, self.penalty)
 
-    def advance(self, point: Point, direction: Tensor, slope: Tensor) -> Tensor:
+    def advance(self, point: Point, direction: Tensor, slope: Tensor, reach: Tensor | None = None) -> Tensor:
         """Move along directions; returns the lengths of the steps."""
         if self.narrow is None:
-            return point.advance(direction, self.products.forward(direction[:, :-1]), slope)
+            return point.advance(direction, self.products.forward(direction[:, :-1]), slope, reach=reach)
         # Large arrays that are made anew in every step cost more than what is done with them.
         if self._buffers is None:
             shape = (2, *point.logits.shape)
             self._buffers = torch.empty(shape, dtype=self.narrow.X.dtype, device=point.logits.device)
         along, self._change = self._buffers[:, : len(direction)]
         self.narrow.forward(direction[:, :-1], out=along)
-        return point.advance(direction, along, slope, self._change)
+        return point.advance(direction, along, slope, self._change, reach)
 
     def gradient(self, point: Point) -> Tensor:
         """Gradients after a step."""
@@ -88,6 +89,20 @@ class Course:
         self._data += self.narrow.backward(self._change)
         self.exact, self._steps = False, self._steps + 1
         return self._complete(point)
+
+    def hessian(self, point: Point) -> Callable[[Tensor], Tensor]:
+        """Products with the Hessians at a point, by narrow products if there are."""
+        products = self.products if self.narrow is None else self.narrow
+        curvature = point.curvatures()
+
+        def times(direction: Tensor) -> Tensor:
+            along = products.forward(direction[:, :-1])
+            change = along.add_(direction[:, -1:]).mul_(curvature)
+            total = row_sums(change).to(direction.dtype)[:, None]
+            image = torch.cat([products.backward(change).to(direction.dtype), total], dim=1)
+            return image.addcmul_(direction, self.penalty)
+
+        return times
 
     def is_due(self, slope: Tensor, finished: Tensor, stuck: Tensor) -> bool:
         """Whether it is time to compute anew."""

@@ -16,6 +16,9 @@ _HESSIAN_ENTRIES = 1 << 20
 class Direction:
     """Gives every label a direction of descent; what is learned on the way is for subclasses."""
 
+    #: Whether half the slope along a direction is how far the objective can fall, close to its minimum.
+    exact = False
+
     def __call__(self, point: Point, gradient: Tensor) -> Tensor:
         """Directions of shape (L, d + 1), intercept last, from gradients of the same shape."""
         raise NotImplementedError
@@ -23,6 +26,9 @@ class Direction:
     def size(self, point: Point, gradient: Tensor) -> Tensor:
         """About how far the objective could fall by these gradients, up to a factor; shape (L,)."""
         return -(gradient * self(point, gradient)).sum(1)
+
+    def settle(self, point: Point, gradient: Tensor) -> None:
+        """Prepare to be asked for many directions at one point."""
 
     def learn(self, step: Tensor, change: Tensor) -> None:
         """Take note of a step and of the change of the gradient over it, both of shape (L, d + 1)."""
@@ -42,6 +48,8 @@ class ExactNewton(Direction):
     bordered : Tensor of shape (n, d + 1) or (L, n, d + 1)
         Features with a last column of ones, shared by all labels or of each label.
     """
+
+    exact = True
 
     def __init__(self, bordered: Tensor) -> None:
         self._bordered = bordered

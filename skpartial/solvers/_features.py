@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skpartial._devices import has_fast_bfloat16
+from skpartial._devices import has_fast_bfloat16, has_feature
 
 __all__ = [
     "Features",
@@ -137,8 +137,8 @@ class Features(ABC):
 
 def _scores(weights: Tensor, X: Tensor, out: Tensor | None = None) -> Tensor:
     """Scores of rows X (n, d) under weights (k, d): shape (k, n)."""
-    if X.device.type == "cpu" and _FEW_WEIGHTS * len(weights) <= X.shape[1]:
-        # On the CPU products of a tall matrix with a slim one are faster than those of a flat one with a tall one.
+    if X.device.type == "cpu" and has_feature("amx_bf16") and _FEW_WEIGHTS * len(weights) <= X.shape[1]:
+        # With AMX products of a tall matrix with a slim one are faster than those of a flat one with a tall one.
         scores = (X @ weights.T.contiguous()).T
         return scores.contiguous() if out is None else out.copy_(scores)
     return torch.mm(weights, X.T, out=out)
@@ -237,6 +237,9 @@ class NarrowFeatures(Features):
     def batch(self, rows: Tensor) -> Tensor:
         return self.X.index_select(0, rows.to(self.device)).float()
 
+    def take(self, rows: Tensor) -> Features:
+        return NarrowFeatures(self.X.index_select(0, rows.to(self.device)))
+
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         yield slice(0, self.n_rows), self.X.double()
 
@@ -329,6 +332,10 @@ class Standardized(Features):
 
     def backward(self, scores: Tensor) -> Tensor:
         return self.standardize(self.features.backward(scores), scores)
+
+    def take(self, rows: Tensor) -> Features:
+        taken = self.features.take(rows)
+        return self if taken is self.features else Standardized(taken, self.center, self.unit)
 
     def plain(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (k, d) for the features as passed, and what is then to be taken from the scores, shape (k,)."""

@@ -116,8 +116,20 @@ class LogisticProblem:
 
     def data_term(self, part: slice, logits: Tensor) -> Tensor:
         """Data terms of a slice of labels in float64, shape (k,), at their logits (k, n)."""
-        terms = (self.s[part] * F.softplus(logits)).addcmul_(self.minus_a[part], logits)
+        terms = _softplus(logits).mul_(self.s[part]).addcmul_(self.minus_a[part], logits)
         return terms.sum(1).double()
+
+
+def _softplus(x: Tensor) -> Tensor:
+    """The logarithm of 1 + exp(x), to the digits of its type."""
+    if x.dtype == torch.float64:
+        return F.softplus(x)
+    # PyTorch's own takes twice as long in float32, as its log1p does. What rounding 1 + u takes from u is put back.
+    u = x.abs().neg_().exp_()
+    one_more = u + 1
+    result = one_more.log()
+    u.sub_(one_more - 1).div_(one_more)
+    return result.add_(u).add_(x.clamp(min=0))
 
 
 class Point:
@@ -161,6 +173,14 @@ class Point:
             self._take(part, torch.addcmul(problem.minus_a[part], problem.s[part], p), p)
             self._evaluate(part)
 
+    def curvatures(self) -> Tensor:
+        """Second derivative of the data term in each logit, shape (L, n)."""
+        result = torch.empty_like(self.logits)
+        for part in self.problem.blocks():
+            p = torch.sigmoid(self.logits[part])
+            torch.mul(self.problem.s[part], p.addcmul_(p, p, value=-1), out=result[part])
+        return result
+
     def _take(self, part: slice, residual: Tensor, p: Tensor) -> None:
         """Note what follows from probabilities, which are overwritten."""
         self.residual[part] = residual
@@ -173,7 +193,14 @@ class Point:
         squares = self.theta[part].double().square() @ self.penalty.double()
         self.value[part] += 0.5 * self.problem.alpha[part] * squares
 
-    def advance(self, direction: Tensor, along: Tensor, slope: Tensor, change: Tensor | None = None) -> Tensor:
+    def advance(
+        self,
+        direction: Tensor,
+        along: Tensor,
+        slope: Tensor,
+        change: Tensor | None = None,
+        reach: Tensor | None = None,
+    ) -> Tensor:
         """Move every label along its direction to about the minimum on that line.
 
         Newton's method in a bracket on the stored logits, which needs no product with the features.
@@ -189,6 +216,8 @@ class Point:
         change : Tensor of shape (L, n) or None, default=None
             Takes the changes of the residuals, rounded to its type. After a short step the objective then follows the
             slopes at both ends of it, instead of being computed anew.
+        reach : Tensor of float64, shape (L,) or None, default=None
+            Takes how far the logit moves that moves farthest of those with a weight.
 
         Returns
         -------
@@ -206,6 +235,8 @@ class Point:
             line = _Line(problem.s[part], problem.minus_a[part], self.logits[part], q, linear[part], quadratic[part])
             step = line.search(slope[part], self.value[part])
             lengths[part] = step
+            if reach is not None:
+                reach[part] = q.abs_().mul_(problem.s[part] > 0).amax(1).double() * step
             self.theta[part] += direction[part] * step.to(dtype)[:, None]
             self.logits[part] = line.logits
             if change is None:

@@ -27,11 +27,12 @@ from torch import Tensor
 
 from skpartial.solvers._directions import Direction
 from skpartial.solvers._logistic import Point
-from skpartial.solvers._sketch import Sketch
+from skpartial.solvers._sketch import Sketch, View
 
 __all__ = ["QuasiNewton"]
 
 _PAIRS = 10
+_MOST_UNEVEN = 1e3
 
 
 class QuasiNewton(Direction):
@@ -43,50 +44,100 @@ class QuasiNewton(Direction):
         Of the features.
     """
 
-    def __init__(self, sketch: Sketch) -> None:
-        self._sketch = sketch
+    def __init__(self, sketch: Sketch, view: View | None = None) -> None:
+        self._sketch, self._view = sketch, view
         self._pairs: _Pairs | None = None
 
     def __call__(self, point: Point, gradient: Tensor) -> Tensor:
         basis, dtype = self._sketch.basis, gradient.dtype
-        everywhere, more = self._sketch.inverse(point.curvature, point.problem.alpha)
+        everywhere, more = self._first_guess(point)
+        gradient = self._inner(gradient)
         if self._pairs is None:
             along = more.to(dtype) * (gradient @ basis.T)
-            return torch.addmm(gradient * everywhere.to(dtype), along, basis).neg_()
+            return self._outer(torch.addmm(gradient * everywhere.to(dtype), along, basis).neg_())
         pairs = self._pairs.known_by(gradient)
         inside = more.to(dtype)
         guessed_dots = everywhere * pairs.change_dots + _times(pairs.images, inside * pairs.image)
-        guessed_squares = everywhere[:, :, None] * pairs.squares + (pairs.images * inside[:, None]) @ pairs.images.mT
-        # The last pair tells the size of the Hessian where it was gone along.
+        guessed_squares = self._guessed_squares(pairs, everywhere, inside)
         energies = pairs.products.diagonal(dim1=1, dim2=2)
-        size = guessed_squares[:, -1, -1:] / energies[:, -1:]
-        factor = torch.where(size > 0, 1 / size, 1.0)
+        factor = _sizes(guessed_squares, energies).amax(1, keepdim=True)
+        factor = torch.where(factor > 0, factor, 1.0)
         of_changes = torch.linalg.solve_triangular(pairs.products, pairs.step_dots[:, :, None], upper=True)[:, :, 0]
         inner = factor * (_times(guessed_squares, of_changes) - guessed_dots) + energies * of_changes
         of_steps = torch.linalg.solve_triangular(pairs.products.mT, inner[:, :, None], upper=False)[:, :, 0]
         result = self._pairs.combine(of_steps, -factor * everywhere * of_changes)
         result.addcmul_(gradient, (factor * everywhere).to(dtype))
         image = pairs.image - _times(pairs.images.mT, of_changes.to(dtype))
-        return result.addmm_(image.mul_((factor * more).to(dtype)), basis).neg_()
+        return self._outer(result.addmm_(image.mul_((factor * more).to(dtype)), basis).neg_())
+
+    def _first_guess(self, point: Point) -> tuple[Tensor, Tensor]:
+        variances = None if self._view is None else self._view.variances
+        return self._sketch.inverse(point.curvature, point.problem.alpha, variances)
+
+    def _inner(self, gradient: Tensor) -> Tensor:
+        """Gradients with the intercept taken at the middle of the rows of each label."""
+        if self._view is None:
+            return gradient
+        gradient = gradient.clone()
+        gradient[:, :-1].addcmul_(self._view.means, gradient[:, -1:], value=-1)
+        return gradient
+
+    def _outer(self, direction: Tensor) -> Tensor:
+        """Directions with the intercept taken at zero, from those with it taken at the middle; overwrites them."""
+        if self._view is not None:
+            direction[:, -1] -= torch.linalg.vecdot(direction[:, :-1], self._view.means)
+        return direction
+
+    @staticmethod
+    def _guessed_squares(pairs: _Known, everywhere: Tensor, inside: Tensor) -> Tensor:
+        """Inner products of the changes under the first guess."""
+        return everywhere[:, :, None] * pairs.squares + (pairs.images * inside[:, None]) @ pairs.images.mT
 
     def size(self, point: Point, gradient: Tensor) -> Tensor:
         """Squared gradients under the first guess, which costs little."""
-        everywhere, more = self._sketch.inverse(point.curvature, point.problem.alpha)
+        everywhere, more = self._first_guess(point)
+        gradient = self._inner(gradient)
         within = (gradient @ self._sketch.basis.T).double().square()
         return everywhere[:, 0] * gradient.double().square().sum(1) + (more * within).sum(1)
+
+    def settle(self, point: Point, gradient: Tensor) -> None:
+        """Drop pairs of labels that would make a poor preconditioner.
+
+        Curvature that differs by orders of magnitude from what the first guess makes of it is that of single long
+        rows, which a few pairs do not get hold of.
+        """
+        if self._pairs is not None:
+            everywhere, more = self._first_guess(point)
+            pairs = self._pairs.known_by(self._inner(gradient))
+            sizes = _sizes(
+                self._guessed_squares(pairs, everywhere, more.to(gradient.dtype)),
+                pairs.products.diagonal(dim1=1, dim2=2),
+            )
+            self.forget(sizes.amax(1) > _MOST_UNEVEN * torch.where(sizes > 0, sizes, float("inf")).amin(1))
 
     def learn(self, step: Tensor, change: Tensor) -> None:
         if self._pairs is None:
             self._pairs = _Pairs(len(step), self._sketch.basis)
-        self._pairs.append(step, change)
+        if self._view is not None:
+            step = step.clone()
+            step[:, -1] += torch.linalg.vecdot(step[:, :-1], self._view.means)
+        self._pairs.append(step, self._inner(change))
 
     def keep(self, labels: Tensor) -> None:
+        if self._view is not None:
+            self._view = self._view.of(labels)
         if self._pairs is not None:
             self._pairs.keep(labels)
 
     def forget(self, labels: Tensor) -> None:
         if self._pairs is not None:
             self._pairs.drop(labels)
+
+
+def _sizes(guessed_squares: Tensor, energies: Tensor) -> Tensor:
+    """Inverse Hessians along the changes, in units of the first guess."""
+    squares = guessed_squares.diagonal(dim1=1, dim2=2)
+    return torch.where(squares > 0, energies / squares, 0.0)
 
 
 def _times(matrices: Tensor, vectors: Tensor) -> Tensor:

@@ -7,13 +7,34 @@ algorithm 2.1.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from skpartial.solvers._features import Features, overflow_error
 
-__all__ = ["Sketch"]
+__all__ = ["Sketch", "View"]
+
+
+@dataclass
+class View:
+    """What labels see of a sketch.
+
+    Parameters
+    ----------
+    means : Tensor of shape (L, d)
+        Middle of the rows of each label.
+    variances : Tensor of float64, shape (L, r)
+        About it, along the directions of the sketch.
+    """
+
+    means: Tensor
+    variances: Tensor
+
+    def of(self, labels: Tensor) -> View:
+        """That of some of the labels, given as indices."""
+        return View(self.means[labels], self.variances[labels])
 
 
 class Sketch:
@@ -69,13 +90,23 @@ class Sketch:
         self._penalty = basis.square_() @ penalty[:-1].double()
         self._rest_penalty = float(penalty[:-1].mean())
 
-    def inverse(self, curvature: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    def view(self, features: Features, weights: Tensor) -> View:
+        """How labels see the sketch that give the rows of the features weights (L, n), which sum to 1 for each."""
+        along = features.forward(self.basis[:-1, :-1]).to(weights.dtype)
+        variances = (weights @ along.square().T - (weights @ along.T).square()).double()
+        return View(
+            features.backward(weights).to(self.basis.dtype), variances.clamp(min=1e-9 * float(self._values[-1]))
+        )
+
+    def inverse(self, curvature: Tensor, alpha: Tensor, variances: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Approximate inverse Hessians.
 
         Parameters
         ----------
         curvature, alpha : Tensor of float64, shape (L,)
             Sums of the second derivatives over the rows, and penalties.
+        variances : Tensor of float64, shape (L, r) or None, default=None
+            What each label sees along the directions of the basis, if that differs.
 
         Returns
         -------
@@ -87,5 +118,6 @@ class Sketch:
         tiny = torch.finfo(self.basis.dtype).tiny
         curvature, alpha = curvature[:, None].clamp(min=tiny), alpha[:, None]
         everywhere = 1 / (curvature * self._rest + alpha * self._rest_penalty).clamp(min=tiny)
-        seen = 1 / (curvature * self._values + alpha * self._penalty).clamp(min=tiny)
+        values = self._values if variances is None else variances
+        seen = 1 / (curvature * values + alpha * self._penalty).clamp(min=tiny)
         return everywhere, torch.cat([seen, 1 / curvature], dim=1) - everywhere

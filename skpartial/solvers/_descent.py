@@ -1,0 +1,137 @@
+"""Labels on their way to their optima: steps by a rule, and Newton steps by the Hessians themselves."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from skpartial.solvers._conjugate_gradients import newton_steps
+from skpartial.solvers._course import Course, Products
+from skpartial.solvers._directions import Direction
+from skpartial.solvers._features import NarrowFeatures, overflow_error
+from skpartial.solvers._logistic import LogisticProblem, Point
+
+__all__ = ["Descent"]
+
+# Share of what a label may end above its optimum by that conjugate gradients may leave.
+_SHARE_LEFT = 0.9
+# A second derivative changes by a factor of exp(0.5) at most where a logit moves this far.
+_SHORT_REACH = 0.5
+
+
+class Descent:
+    """Where some labels stand, and steps from there.
+
+    Parameters
+    ----------
+    problem : LogisticProblem
+        The data term.
+    products : Products
+        Features in the coordinates of the descent.
+    rule : Direction
+        Gives directions.
+    start : Tensor of shape (k, d + 1)
+        Where to start, in these coordinates.
+    penalty : Tensor of shape (d + 1,)
+        What alpha is multiplied by for each parameter, 0 for the intercept.
+    narrow : NarrowFeatures or None, default=None
+        The same features in a type of fewer digits and faster products.
+
+    Attributes
+    ----------
+    point : Point
+        Parameters, logits, and what follows from them.
+    gradient : Tensor of shape (k, d + 1)
+        Intercept last.
+    slope : Tensor of float64, shape (k,)
+        Derivative along the last direction where the step began.
+    """
+
+    def __init__(
+        self,
+        problem: LogisticProblem,
+        products: Products,
+        rule: Direction,
+        start: Tensor,
+        penalty: Tensor,
+        narrow: NarrowFeatures | None = None,
+    ) -> None:
+        self.rule = rule
+        self.course = Course(products, narrow, problem.alpha.to(penalty.dtype)[:, None] * penalty)
+        plain = not bool((start[:, :-1] != 0).any())
+        logits = start[:, -1:].expand(-1, problem.s.shape[1]).clone() if plain else self.course.logits(start)
+        self.point = Point(problem, start, logits, penalty)
+        self.gradient = self.course.begin(self.point)
+
+    def step(self) -> tuple[Tensor, Tensor]:
+        """Go along the directions of the rule.
+
+        Returns
+        -------
+        above : Tensor of float64, shape (k,)
+            How far the objectives were above their minima, to the knowledge of the rule.
+        certain : Tensor of bool, shape (k,)
+            Whether that is to be relied on.
+        """
+        self._go(self.rule(self.point, self.gradient))
+        return 0.5 * self.slope.abs(), torch.full_like(self.slope, self.rule.exact, dtype=torch.bool)
+
+    def newton_step(self, enough: Tensor, urgent: Tensor) -> tuple[Tensor, Tensor]:
+        """Go to about the minima of the quadratic models.
+
+        How far above its optimum a label ends is what conjugate gradients leave, and what the step turns out to bring
+        less than the model promised; the rule has a say as well. All of this holds where the Hessian stays about the
+        same along the step (F. Bach, "Self-concordant analysis for logistic regression", EJS 2010).
+
+        Parameters
+        ----------
+        enough : Tensor of float64, shape (k,)
+            How far above its optimum a label may end.
+        urgent : Tensor of bool, shape (k,)
+            Labels that are waited for.
+
+        Returns
+        -------
+        above : Tensor of float64, shape (k,)
+            How far the objectives are above their minima.
+        certain : Tensor of bool, shape (k,)
+            Whether that is to be relied on.
+        """
+        rule, hessian = self.rule, self.course.hessian(self.point)
+        rule.settle(self.point, self.gradient)
+        direction, left = newton_steps(
+            hessian, lambda v: rule(self.point, v).neg_(), self.gradient, _SHARE_LEFT * enough, urgent
+        )
+        reach = torch.zeros_like(left)
+        length, end_slope = self._go(direction, reach)
+        short, turned = 1 - length, end_slope / self.slope.clamp(max=-torch.finfo(left.dtype).tiny)
+        above = left + 0.5 * self.slope.abs() * (short.square() + turned.square())
+        promised = -0.5 * _dots(self.gradient, rule(self.point, self.gradient))
+        return torch.maximum(above, promised), reach <= _SHORT_REACH
+
+    def _go(self, direction: Tensor, reach: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Move along directions; returns the lengths of the steps and the derivatives at their ends."""
+        self.slope = _dots(self.gradient, direction)
+        if not bool((torch.isfinite(self.slope) & torch.isfinite(self.point.value)).all()):
+            raise overflow_error(self.gradient.dtype)
+        length = self.course.advance(self.point, direction, self.slope, reach)
+        before, self.gradient = self.gradient, self.course.gradient(self.point)
+        end_slope = _dots(self.gradient, direction)
+        self.rule.learn(direction.mul_(length), self.gradient - before)
+        return length[:, 0].double(), end_slope
+
+    def renew(self, finished: Tensor, stuck: Tensor) -> Tensor:
+        """Compute logits and gradients in full; returns what that adds to the objectives."""
+        before = self.point.value.clone()
+        self.gradient = self.course.renew(self.point, self.gradient, self.rule, finished, stuck)
+        return self.point.value - before
+
+    def keep(self, labels: Tensor) -> None:
+        """Restrict to some of the labels, given as indices."""
+        self.gradient = self.gradient[labels]
+        for part in (self.point, self.rule, self.course):
+            part.keep(labels)
+
+
+def _dots(left: Tensor, right: Tensor) -> Tensor:
+    return (left.double() * right.double()).sum(1)
