@@ -41,10 +41,11 @@ class FullBatch(Solver):
     with columns standardised inside, which changes no solution. All labels advance together, each with its own step
     length and its own convergence, so that the work is products of the features with one block. Directions are those of
     L-BFGS, started in every step from a sketch of the features that the labels share, weighted by each label's
-    curvature. Up to 64 features they are Newton's, in float64 and to the limit of it; Newton's they also are for labels
-    that weigh in few rows, in a basis of these. Where a processor multiplies bfloat16 several times as fast as float32,
-    most products of large float32 features are made with a copy in that type (half the size of X): they follow what
-    changes from step to step, and are corrected by products in full, which alone decide about convergence.
+    curvature; the last one is Newton's, by conjugate gradients, which also tell the gap. Up to 64 features all of them
+    are Newton's, in float64 and to the limit of it; so they are for labels that weigh in few rows, in a basis of these.
+    Where a processor multiplies bfloat16 more than twice as fast as float32, most products of large float32 features are
+    made with a copy in that type (half the size of X): they follow what changes from step to step, and are corrected by
+    products in full, with which the last step begins.
 
     A loss whose targets depend on the logits, or a relabelling, is alternated with convex solves in rounds, each of
     which starts where the last one ended.
@@ -53,9 +54,8 @@ class FullBatch(Solver):
     ----------
     tol : float, default=1e-5
         A label has converged when its objective is estimated to lie within this relative gap of the optimum. In float32
-        gaps below about 2e-6 cannot be told. Beyond 64 features the estimate is that of the quasi-Newton model: it can
-        be too low, without a warning, for labels that are known in rows that lie apart from the others', and where
-        single rows are many times as long as the rest.
+        gaps below about 2e-6 cannot be told. Beyond 64 features the estimate is the descent of the last steps of
+        conjugate gradients: a lower bound of the gap that the label had some steps before, close but not a proof.
     max_iter : int, default=500
         Steps in a round, at most.
     rounds : int, default=5

@@ -32,6 +32,7 @@ from skpartial.solvers._sketch import Sketch, View
 __all__ = ["QuasiNewton"]
 
 _PAIRS = 10
+# Ratio of curvatures along pairs, each in units of the first guess, above which they are not those of one matrix.
 _MOST_UNEVEN = 1e3
 
 
@@ -42,6 +43,9 @@ class QuasiNewton(Direction):
     ----------
     sketch : Sketch
         Of the features.
+    view : View or None, default=None
+        How the labels see it; None where all of them see the same rows. Steps are then taken with the intercept at the
+        middle of each label's rows, where it does not depend on the weights.
     """
 
     def __init__(self, sketch: Sketch, view: View | None = None) -> None:
@@ -60,6 +64,8 @@ class QuasiNewton(Direction):
         guessed_dots = everywhere * pairs.change_dots + _times(pairs.images, inside * pairs.image)
         guessed_squares = self._guessed_squares(pairs, everywhere, inside)
         energies = pairs.products.diagonal(dim1=1, dim2=2)
+        # The pair along which the Hessian is smallest tells its size: by one along a single long row all steps across
+        # it would become short, and seem to promise nothing.
         factor = _sizes(guessed_squares, energies).amax(1, keepdim=True)
         factor = torch.where(factor > 0, factor, 1.0)
         of_changes = torch.linalg.solve_triangular(pairs.products, pairs.step_dots[:, :, None], upper=True)[:, :, 0]

@@ -133,6 +133,46 @@ def test_hard_data_converges_or_says_so(kind, alpha, dtype):
         assert not warned
 
 
+def misleading(kind, seed):
+    """Rows of which a label, or most of the rows, say little of how its objective is curved."""
+    rng = np.random.default_rng(seed)
+    n, d = (1000, 90) if kind != "a heavy row" else (400, 100)
+    X = rng.normal(size=(n, 12)) @ rng.normal(size=(12, d)) / 2 + rng.normal(size=(n, d))
+    logits = X @ rng.normal(size=(d, 4)) / d**0.5 - 0.5
+    Y = np.where(rng.logistic(size=logits.shape) < logits, 1, -1)
+    first = np.arange(n) < n // 2
+    if kind == "a heavy row":
+        X[7] *= 1e4
+        return X, Y
+    if kind == "spread otherwise":
+        X[first, : d // 2] *= 0.02
+        X[~first, d // 2 :] *= 0.02
+    else:
+        direction = rng.normal(size=d)
+        X[first] += {"apart": 2, "far apart": 10}[kind] * direction
+    # Two sources of annotations.
+    Y[first, :2] = 0
+    Y[~first, 2:] = 0
+    return X, Y
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["apart", "far apart", "spread otherwise", "a heavy row"])
+def test_what_steps_have_learned_is_not_relied_on(kind, seed, dtype):
+    """Where models of the curvature go wrong, the gap is known all the same."""
+    X, Y = misleading(kind, seed)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        clf = PartialLabelClassifier("iu", alpha=1e-3).fit(X.astype(dtype), Y)
+    gap = objectives(X, Y, clf.coef_, clf.intercept_, 1e-3) / optimum(X, Y, 1e-3) - 1
+    warned = any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+    assert gap.max() < 5e-5 or warned
+    assert clf.n_iter_ < 60
+    if dtype == np.float64:
+        assert not warned
+
+
 @pytest.mark.parametrize("known", ["all rows", "few rows", "a small part of the rows"])
 def test_float32_that_cannot_hold_the_answer_is_told(known):
     """Offsets of 1e6 times the spread: no float32 intercept is exact enough."""

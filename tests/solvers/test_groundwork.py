@@ -95,3 +95,40 @@ def test_rows_of_each_label_are_counted(logistic):
     assert joined.take(torch.tensor([1, 5])).count.tolist() == [35, 60]
     rows = torch.arange(20)[None]
     assert joined.take_own_rows(torch.tensor([4]), rows).count.tolist() == [35]
+
+
+def test_labels_that_are_known_in_the_same_rows_see_the_same(features, problem, logistic):
+    ground, labels = Groundwork(features), torch.arange(3)
+    ground.standardized(problem)
+    ground.sketch(4)
+    assert ground.view(problem, labels) is None
+    Y = np.where(np.random.default_rng(0).random((60, 3)) < 0.5, 1, -1)
+    Y[:25, 1] = 0
+    part = logistic(Y)
+    ground.standardized(part)
+    ground.sketch(4)
+    assert ground.view(part, labels) is not None
+    assert ground.view(part, labels[[0, 2]]) is None
+
+
+@pytest.mark.parametrize("n_viewed", [1000, 15])
+def test_a_view_is_of_the_rows_of_each_label(features, logistic, monkeypatch, n_viewed):
+    """All of them, or so many that the label that has fewest is left some."""
+    monkeypatch.setattr(_groundwork, "_VIEWED_ROWS", n_viewed)
+    features.X[:30] += 4
+    Y = np.where(np.random.default_rng(0).random((60, 3)) < 0.5, 1, -1)
+    Y[:30, 1] = 0
+    Y[30:, 2] = 0
+    problem, ground = logistic(Y), Groundwork(features)
+    standard, _ = ground.standardized(problem)
+    sketch = ground.sketch(4)
+    view = ground.view(problem, torch.arange(3))
+    columns = (features.X - standard.center) * standard.unit
+    for j, rows in enumerate((slice(0, 60), slice(30, 60), slice(0, 30))):
+        along = columns[rows] @ sketch.basis[:-1, :-1].T
+        few = 0 if n_viewed == 1000 else 1
+        error = 4 * columns[rows].std() / 15**0.5 * few + 1e-9
+        torch.testing.assert_close(view.means[j], columns[rows].mean(0), rtol=0, atol=error)
+        torch.testing.assert_close(view.variances[j], along.var(0, correction=0), rtol=2.0 * few + 1e-9, atol=0)
+    seen = view.of(torch.tensor([2]))
+    torch.testing.assert_close(seen.means, view.means[2:])
