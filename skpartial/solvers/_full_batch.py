@@ -43,9 +43,9 @@ class FullBatch(Solver):
     L-BFGS, started in every step from a sketch of the features that the labels share, weighted by each label's
     curvature; the last one is Newton's, by conjugate gradients, which also tell the gap. Up to 64 features all of them
     are Newton's, in float64 and to the limit of it; so they are for labels that weigh in few rows, in a basis of these.
-    Where a processor multiplies bfloat16 more than twice as fast as float32, most products of large float32 features are
-    made with a copy in that type (half the size of X): they follow what changes from step to step, and are corrected by
-    products in full, with which the last step begins.
+    Where a processor multiplies bfloat16 more than twice as fast as float32, most products of large float32 features
+    are made with a copy in that type (half the size of X): they follow what changes from step to step, and are
+    corrected by products in full, with which the last step begins.
 
     A loss whose targets depend on the logits, or a relabelling, is alternated with convex solves in rounds, each of
     which starts where the last one ended.
