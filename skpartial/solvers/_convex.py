@@ -24,7 +24,7 @@ __all__ = ["Outcome", "Report", "solve_round"]
 _EXACT_FEATURES = 64
 _EXACT_PRODUCTS = 1 << 27
 # Quadratic convergence makes this exactness cost a step or two.
-_EXACT_TOLERANCE = 1e-13
+_EXACT_TOLERANCE = 1e-17
 # Rows that no label weighs are left out where at most this share remains.
 _ROWS_WORTH_TAKING = 0.7
 # What an entry of X costs in a product for many labels, in units of what it costs in a product for one.
@@ -157,17 +157,16 @@ class _Round:
         for _ in range(self.max_iter):
             exact = course.exact
             # A quasi-Newton model finds the way, but can be wrong about what is left: the last step is Newton's.
-            if exact and bool(ripe.any()) and share * int(ripe.sum()) >= len(active):
-                above, certain = descent.newton_step(goal * point.value.abs(), ripe)
-            else:
-                above, certain = descent.step()
+            newton = exact and bool(ripe.any()) and share * int(ripe.sum()) >= len(active)
+            above = descent.newton_step(goal * point.value.abs(), ripe) if newton else descent.step()
             values.append(point.value.clone())
             del values[: -_PACE - 1]
             gap = above / point.value.abs().clamp(min=torch.finfo(torch.float64).tiny)
+            certain = newton or rule.exact
             finished = (gap <= goal) & certain
             ripe = (gap <= _RIPE * goal) & ~finished & (not rule.exact)
             self.objectives[active] = point.value
-            self.gaps[active] = torch.where(certain, gap, gap.clamp(min=2 * self.enough))
+            self.gaps[active] = gap if certain else gap.clamp(min=2 * self.enough)
             exhausted = torch.zeros_like(ripe)
             if len(values) > _PACE:
                 exhausted = values[0] - values[-1] <= eps * point.value.abs()
@@ -294,7 +293,7 @@ def _descend_by_rows(state: _Round, features: ResidentFeatures, convex: Logistic
             continue
         penalty = state.theta.new_ones(rows.shape[1] + 1)
         penalty[-1] = 0
-        part, start, rule = convex.take_own_rows(group, rows), own.inner(state.theta[group]), ExactNewton(own.bordered)
+        part, start, rule = convex.take_own_rows(group, rows), own.inner(state.theta[group]), own.newton()
         state.descend(group, part, own, rule, start, penalty, own.outer, goal=state.enough, drop=False)
         state.check(part, own, group)
         if state.stopped:

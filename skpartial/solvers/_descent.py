@@ -15,8 +15,6 @@ __all__ = ["Descent"]
 
 # Share of what a label may end above its optimum by that conjugate gradients may leave.
 _SHARE_LEFT = 0.9
-# A second derivative changes by a factor of exp(0.5) at most where a logit moves this far.
-_SHORT_REACH = 0.5
 
 
 class Descent:
@@ -63,25 +61,22 @@ class Descent:
         self.point = Point(problem, start, logits, penalty)
         self.gradient = self.course.begin(self.point)
 
-    def step(self) -> tuple[Tensor, Tensor]:
+    def step(self) -> Tensor:
         """Go along the directions of the rule.
 
         Returns
         -------
-        above : Tensor of float64, shape (k,)
-            How far the objectives were above their minima, to the knowledge of the rule.
-        certain : Tensor of bool, shape (k,)
-            Whether that is to be relied on.
+        Tensor of float64, shape (k,)
+            How far the objectives are above their minima, as far as the rule knows.
         """
-        self._go(self.rule(self.point, self.gradient))
-        return 0.5 * self.slope.abs(), torch.full_like(self.slope, self.rule.exact, dtype=torch.bool)
+        direction = self.rule(self.point, self.gradient)
+        if self.rule.exact:
+            return self._go_to_minima(direction)
+        self._go(direction)
+        return 0.5 * self.slope.abs()
 
-    def newton_step(self, enough: Tensor, urgent: Tensor) -> tuple[Tensor, Tensor]:
-        """Go to about the minima of the quadratic models.
-
-        How far above its optimum a label ends is what conjugate gradients leave, and what the step turns out to bring
-        less than the model promised; the rule has a say as well. All of this holds where the Hessian stays about the
-        same along the step (F. Bach, "Self-concordant analysis for logistic regression", EJS 2010).
+    def newton_step(self, enough: Tensor, urgent: Tensor) -> Tensor:
+        """Go to about the minima of the quadratic models, which conjugate gradients find.
 
         Parameters
         ----------
@@ -92,22 +87,30 @@ class Descent:
 
         Returns
         -------
-        above : Tensor of float64, shape (k,)
-            How far the objectives are above their minima.
-        certain : Tensor of bool, shape (k,)
-            Whether that is to be relied on.
+        Tensor of float64, shape (k,)
+            How far the objectives are above their minima: what conjugate gradients leave, and what the step brings less
+            than the model promised. The rule has a say as well.
         """
         rule, hessian = self.rule, self.course.hessian(self.point)
         rule.settle(self.point, self.gradient)
         direction, left = newton_steps(
             hessian, lambda v: rule(self.point, v).neg_(), self.gradient, _SHARE_LEFT * enough, urgent
         )
-        reach = torch.zeros_like(left)
+        above = left + self._go_to_minima(direction)
+        return torch.maximum(above, -0.5 * _dots(self.gradient, rule(self.point, self.gradient)))
+
+    def _go_to_minima(self, direction: Tensor) -> Tensor:
+        """Move to the minima of quadratic models; returns about how far above theirs the objectives then are.
+
+        Where a logit moves by t, the Hessian changes by a factor of exp(t) at most (F. Bach, "Self-concordant analysis
+        for logistic regression", EJS 2010), and the gradient at the end of the step by about as large a share of what
+        it was. Where that is far, more may be left than the models promised.
+        """
+        reach = torch.zeros_like(self.point.value)
         length, end_slope = self._go(direction, reach)
-        short, turned = 1 - length, end_slope / self.slope.clamp(max=-torch.finfo(left.dtype).tiny)
-        above = left + 0.5 * self.slope.abs() * (short.square() + turned.square())
-        promised = -0.5 * _dots(self.gradient, rule(self.point, self.gradient))
-        return torch.maximum(above, promised), reach <= _SHORT_REACH
+        turned = end_slope / self.slope.clamp(max=-torch.finfo(reach.dtype).tiny)
+        error = (1 - length).square() + turned.square() + reach.square()
+        return 0.5 * self.slope.abs() * error
 
     def _go(self, direction: Tensor, reach: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Move along directions; returns the lengths of the steps and the derivatives at their ends."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from skpartial.solvers._directions import DualNewton
 from skpartial.solvers._features import ResidentFeatures, Standardized
 from skpartial.solvers._logistic import LogisticProblem
 
@@ -106,6 +107,15 @@ def _rows_of(weighs: Tensor, count: Tensor) -> Tensor:
     return rows
 
 
+def _scores_of_own(rows: Tensor, weights: Tensor) -> Tensor:
+    """Scores (k, m) of the rows (k, m, d) of each label under its weights (k, d)."""
+    # Batched products of matrices with single vectors take several times as long.
+    scores = weights.new_empty(rows.shape[:2])
+    for own, weight, score in zip(rows, weights, scores):
+        torch.mv(own, weight, out=score)
+    return scores
+
+
 class KnownRows:
     """Standardised features of some labels, for each label those of the rows in which it weighs.
 
@@ -140,10 +150,7 @@ class KnownRows:
         return self._products(theta[:, :-1]).add_(theta[:, -1:])
 
     def _products(self, weights: Tensor) -> Tensor:
-        scores = weights.new_empty(self._rows.shape[:2])
-        for own, weight, score in zip(self._rows, weights, scores):
-            torch.mv(own, weight, out=score)
-        return scores
+        return _scores_of_own(self._rows, weights)
 
 
 class OwnRows:
@@ -165,7 +172,7 @@ class OwnRows:
         some = rows.flatten()[:: max(1, rows.numel() // _MIDDLE_ROWS)]
         center = X[some].median(0).values
         self._center = center.double()
-        self._rows = X[rows].sub_(center).mul_(valid)
+        self._rows = X.index_select(0, rows.flatten()).view(*rows.shape, -1).sub_(center).mul_(valid)
         gram = (self._rows @ self._rows.mT).double()
         # Rows that repeat each other, or fill up, make it singular, up to the rounding of the products.
         diagonal = gram.diagonal(dim1=1, dim2=2)
@@ -174,8 +181,11 @@ class OwnRows:
         #: Whether the arithmetic went well.
         self.usable = not bool(info.any()) and bool(torch.isfinite(self._root).all())
         self._narrow = self._root.to(X.dtype)
-        #: With a column of ones for the intercept, shape (k, m, m + 1).
-        self.bordered = torch.cat([self._narrow, torch.ones_like(self._narrow[:, :, :1])], dim=2)
+        self._gram = gram
+
+    def newton(self) -> DualNewton:
+        """Newton's method in these coordinates."""
+        return DualNewton(self._root, self._gram)
 
     def forward(self, weights: Tensor) -> Tensor:
         """Scores (k, m) under weights (k, m)."""
@@ -188,7 +198,7 @@ class OwnRows:
     def outer(self, parameters: Tensor) -> Tensor:
         """Parameters (k, d + 1) for the features as passed."""
         share = torch.linalg.solve_triangular(self._root.mT, parameters[:, :-1, None].double(), upper=True)
-        weights = (self._rows.mT @ share.to(self.dtype))[:, :, 0].double()
+        weights = (share.mT.to(self.dtype) @ self._rows)[:, 0].double()
         intercept = parameters[:, -1].double() - weights @ self._center
         return torch.cat([weights, intercept[:, None]], dim=1).to(self.dtype)
 
@@ -205,7 +215,7 @@ class OwnRows:
     def _centered_scores(self, weights: Tensor) -> Tensor:
         if not bool(weights.any()):
             return self._center.new_zeros(self._rows.shape[:2])
-        return (self._rows @ weights[:, :, None])[:, :, 0].double()
+        return _scores_of_own(self._rows, weights).double()
 
     def _inner_intercept(self, parameters: Tensor) -> Tensor:
         return parameters[:, -1:].double() + parameters[:, :-1].double() @ self._center[:, None]

@@ -54,8 +54,8 @@ def methods(monkeypatch):
     """Which directions a fit used."""
     used = []
 
-    def recorded(name):
-        kind = getattr(_convex, name)
+    def recorded(module, name):
+        kind = getattr(module, name)
 
         def made(*args):
             used.append(name)
@@ -64,7 +64,8 @@ def methods(monkeypatch):
         return made
 
     for name in ("ExactNewton", "QuasiNewton"):
-        monkeypatch.setattr(_convex, name, recorded(name))
+        monkeypatch.setattr(_convex, name, recorded(_convex, name))
+    monkeypatch.setattr(_few_rows, "DualNewton", recorded(_few_rows, "DualNewton"))
     return used
 
 
@@ -73,7 +74,7 @@ def methods(monkeypatch):
     [
         (60, 100, 0.5, "QuasiNewton"),
         (60, 12, 0.5, "ExactNewton"),
-        (100, 400, 0.3, "ExactNewton"),  # in a basis of each label's rows
+        (100, 400, 0.3, "DualNewton"),  # in a basis of each label's rows
         (600, 800, 1.0, "QuasiNewton"),
         (600, 70, 0.3, "QuasiNewton"),
     ],
@@ -205,12 +206,12 @@ def test_labels_of_few_rows_in_their_own_basis(methods, monkeypatch, dtype, loss
     X = X.astype(dtype)
     weights = np.random.default_rng(1).random(Y.shape)
     clf = PartialLabelClassifier(loss, alpha=0.01, warm_start=True).fit(X, Y, sample_weight=weights)
-    assert methods == ["ExactNewton", "QuasiNewton"]
+    assert methods == ["DualNewton", "QuasiNewton"]
     # Labels that wait for the others are reported from where they start.
     assert (np.diff([record["objective"] for record in clf.history_]) <= 1e-6).all()
     monkeypatch.setattr(_few_rows, "_GROUP_ENTRIES", 1)
     single = PartialLabelClassifier(loss, alpha=0.01).fit(X, Y, sample_weight=weights)
-    assert methods[2:] == ["ExactNewton", "ExactNewton", "QuasiNewton"]
+    assert methods[2:] == ["DualNewton", "DualNewton", "QuasiNewton"]
     monkeypatch.setattr(_few_rows, "_MAX_ROWS", 0)
     plain = PartialLabelClassifier(loss, alpha=0.01, precision="float64", solver=TIGHT)
     plain.fit(X, Y, sample_weight=weights)
