@@ -27,8 +27,6 @@ _EXACT_PRODUCTS = 1 << 27
 _EXACT_TOLERANCE = 1e-17
 # Rows that no label weighs are left out where at most this share remains.
 _ROWS_WORTH_TAKING = 0.7
-# What an entry of X costs in a product for many labels, in units of what it costs in a product for one.
-_PRODUCT_COST, _NARROW_PRODUCT_COST = 0.07, 0.02
 # Directions of the sketch, and rows that a label needs for each.
 _RANKS = 64, 256
 _ROWS_A_DIRECTION = 20
@@ -326,8 +324,7 @@ def _descend_by_sketch(state: _Round, ground: Groundwork, convex: LogisticProble
     goal = max(tol / 2, 20 * torch.finfo(features.dtype).eps)
     rest = labels
     if isinstance(features, ResidentFeatures):
-        cost = _PRODUCT_COST if narrow is None else _NARROW_PRODUCT_COST
-        groups, rest = groups_of_known_rows(convex, features, labels, cost)
+        groups, rest = groups_of_known_rows(convex, features, labels, narrow=narrow is not None)
         if groups:
             state.wait(convex, features, labels)
         room = features.X.new_empty(max((rows.numel() for _, rows in groups), default=0), features.n_features)

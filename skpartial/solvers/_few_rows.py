@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from skpartial._devices import has_feature
 from skpartial.solvers._directions import DualNewton
 from skpartial.solvers._features import ResidentFeatures, Standardized
 from skpartial.solvers._logistic import LogisticProblem
@@ -19,8 +20,11 @@ __all__ = ["KnownRows", "OwnRows", "groups_of_few_rows", "groups_of_known_rows"]
 _MAX_ROWS = 256
 # Rows among which the middle of the columns is looked for, from which products of rows lose few digits.
 _MIDDLE_ROWS = 64
-# What a pass over an entry of the logits costs, in units of an entry of X in a product for one label.
-_PASS = 32
+# What the passes over a logit cost that go with a product, in units of an entry of X in a product for one label.
+_PASS = 12
+# What an entry of X costs in a product for many labels, in float32 and bfloat16, in units of that in a product for one:
+# measured, by what the processor multiplies with.
+_PRODUCT_COSTS = {"matrix units": (0.07, 0.02), "512 bits": (0.2, 0.06), "256 bits": (0.12, 0.12)}
 # Entries of the gathered rows of a group of labels.
 _GROUP_ENTRIES = 1 << 23
 
@@ -58,7 +62,7 @@ def groups_of_few_rows(
 
 
 def groups_of_known_rows(
-    convex: LogisticProblem, features: ResidentFeatures, labels: Tensor, product_cost: float
+    convex: LogisticProblem, features: ResidentFeatures, labels: Tensor, *, narrow: bool
 ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
     """Labels that weigh in so small a part of the rows that it pays to gather these.
 
@@ -69,8 +73,8 @@ def groups_of_known_rows(
     ----------
     convex, features, labels
         As for `groups_of_few_rows`.
-    product_cost : float
-        What an entry of X costs in a product for many labels, in units of what it costs in a product for one.
+    narrow : bool
+        Whether products with all rows are made in bfloat16.
 
     Returns
     -------
@@ -78,8 +82,19 @@ def groups_of_known_rows(
         As from `groups_of_few_rows`.
     """
     d = features.n_features
-    share = (d * product_cost + _PASS) / (d + _PASS)
+    share = (d * _product_cost(features.device, len(labels), narrow=narrow) + _PASS) / (d + _PASS)
     return _grouped(convex, convex.count[labels] < share * features.n_rows, labels, d)
+
+
+def _product_cost(device: torch.device, n_labels: int, *, narrow: bool) -> float:
+    """What an entry of X costs a label in a product for many, in units of what it costs in a product for one."""
+    # Told by the processor's features, and not measured anew: a fit that is repeated is to take the same way.
+    if device.type != "cpu" or has_feature("amx_bf16"):
+        costs = _PRODUCT_COSTS["matrix units"]
+    else:
+        costs = _PRODUCT_COSTS["512 bits" if has_feature("avx512_f") else "256 bits"]
+    # X is read once for all labels, in half the bytes where it is narrow. One label does not gather nearly all rows.
+    return max(costs[narrow], 0.5 / n_labels if narrow else min(1 / n_labels, 0.5))
 
 
 def _grouped(

@@ -455,7 +455,7 @@ def test_labels_known_in_a_small_part_of_many_rows(monkeypatch, dtype, alpha):
     single = PartialLabelClassifier("iu", alpha=alpha, solver=solver).fit(X, Y, sample_weight=weights)
     assert len(shapes) > 5
     monkeypatch.setattr(_few_rows, "_PASS", 1e-9)
-    monkeypatch.setattr(_convex, "_PRODUCT_COST", 1e-9)
+    monkeypatch.setattr(_few_rows, "_product_cost", lambda *_, **__: 1e-9)
     count = len(shapes)
     together = PartialLabelClassifier("iu", alpha=alpha, solver=solver).fit(X, Y, sample_weight=weights)
     assert len(shapes) == count
