@@ -22,8 +22,8 @@ _MAX_ROWS = 256
 _MIDDLE_ROWS = 64
 # What the passes over a logit cost that go with a product, in units of an entry of X in a product for one label.
 _PASS = 12
-# What an entry of X costs in a product for many labels, in float32 and bfloat16, in units of that in a product for one:
-# measured, by what the processor multiplies with.
+# The cost of an entry of X in a product for many labels, in float32 and bfloat16, in units of that in a product for
+# one: measured, by what the processor multiplies with.
 _PRODUCT_COSTS = {"matrix units": (0.07, 0.02), "512 bits": (0.2, 0.06), "256 bits": (0.12, 0.12)}
 # Entries of the gathered rows of a group of labels.
 _GROUP_ENTRIES = 1 << 23
@@ -82,19 +82,18 @@ def groups_of_known_rows(
         As from `groups_of_few_rows`.
     """
     d = features.n_features
-    share = (d * _product_cost(features.device, len(labels), narrow=narrow) + _PASS) / (d + _PASS)
+    share = (d * _product_cost(features.device, narrow=narrow) + _PASS) / (d + _PASS)
     return _grouped(convex, convex.count[labels] < share * features.n_rows, labels, d)
 
 
-def _product_cost(device: torch.device, n_labels: int, *, narrow: bool) -> float:
-    """What an entry of X costs a label in a product for many, in units of what it costs in a product for one."""
+def _product_cost(device: torch.device, *, narrow: bool) -> float:
+    """What an entry of X costs in a product for many labels, in units of what it costs in a product for one."""
     # Told by the processor's features, and not measured anew: a fit that is repeated is to take the same way.
     if device.type != "cpu" or has_feature("amx_bf16"):
         costs = _PRODUCT_COSTS["matrix units"]
     else:
         costs = _PRODUCT_COSTS["512 bits" if has_feature("avx512_f") else "256 bits"]
-    # X is read once for all labels, in half the bytes where it is narrow. One label does not gather nearly all rows.
-    return max(costs[narrow], 0.5 / n_labels if narrow else min(1 / n_labels, 0.5))
+    return costs[narrow]
 
 
 def _grouped(

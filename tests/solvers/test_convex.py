@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -467,3 +468,22 @@ def test_labels_known_in_a_small_part_of_many_rows(monkeypatch, dtype, alpha):
         best = optimum(X.astype(np.float64), Y, alpha)
         plain = PartialLabelClassifier("iu", alpha=alpha, solver=solver).fit(X, Y)
         assert (objectives(X, Y, plain.coef_, plain.intercept_, alpha) / best - 1).max() < 1e-5
+
+
+@pytest.mark.parametrize("narrow, features", [(True, ["amx_bf16", "avx512_f"]), (True, ["avx512_f"]), (False, [])])
+def test_how_many_labels_take_rows_of_their_own_depends_on_the_processor(monkeypatch, narrow, features):
+    """Where products with all rows cost less, labels have to know fewer of these; what few labels know is the same."""
+    monkeypatch.setattr(_few_rows, "has_feature", lambda name: name in features)
+    X = ResidentFeatures(torch.zeros(1000, 2048))
+    count = torch.arange(10, 1000, 10)
+    problem = SimpleNamespace(count=count, s=(torch.arange(1000) < count[:, None]).float())
+    groups, rest = _few_rows.groups_of_known_rows(problem, X, torch.arange(len(count)), narrow=narrow)
+    apart = torch.cat([labels for labels, _ in groups])
+    assert torch.equal(torch.cat([apart, rest]), torch.arange(len(count)))
+    for labels, rows in groups:
+        assert rows.shape == (len(labels), int(count[labels[-1]]))
+        for label, own in zip(labels, rows):
+            known = own[problem.s[label, own] > 0]
+            assert torch.equal(known.sort().values, torch.arange(int(count[label])))
+    low, high = {0: (100, 150), 1: (50, 90), 2: (20, 40)}[len(features)]
+    assert low <= int(count[apart].max()) < high
