@@ -1,19 +1,21 @@
 """Losses for incomplete labels: what one training step minimises, and what it makes of an unknown entry."""
 
 from skpartial.losses._assume_negative import AssumeNegative, PseudoNegative, WeakAssumeNegative
+from skpartial.losses._asymmetric import AsymmetricLoss, SelectiveLoss
 from skpartial.losses._base import ClosedFormLoss, Loss, StateTensor, Step, TrainingSet, Traits
 from skpartial.losses._entropy import EntropyMaximization
 from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
 from skpartial.losses._expected_positives import ExpectedPositives
-from skpartial.losses._focal import SPLC, AsymmetricLoss, Hill, SelectiveLoss
+from skpartial.losses._focal import SPLC, Hill
 from skpartial.losses._ignore_unknown import BCE, IgnoreUnknown, PartialBCE
 from skpartial.losses._large_loss import LargeLoss
 from skpartial.losses._pointwise import PointwiseLoss, Targets
-from skpartial.losses._ranking import WARP, PairwiseRanking, RampWARP
+from skpartial.losses._ranking import PairwiseRanking
 from skpartial.losses._registry import get
 from skpartial.losses._robust import GeneralizedRobust
 from skpartial.losses._role import ROLE
 from skpartial.losses._stack import stack
+from skpartial.losses._warp import WARP, RampWARP
 
 __all__ = [
     "BCE",

@@ -1,376 +1,31 @@
-"""Losses that weigh an entry by how well it is predicted already: asymmetric, selective, Hill and SPLC."""
+"""Losses that weigh an entry by how well it is predicted already: Hill and SPLC, and the terms they are made of."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import State, StateTensor, TrainingSet, Traits, check_number, check_whole
+from skpartial.losses._base import Traits, check_number, check_whole
 from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
 
-__all__ = ["SPLC", "AsymmetricLoss", "Hill", "SelectiveLoss"]
+__all__ = ["SPLC", "Hill", "by_label", "focal_present"]
 
 
-def _focal_present(x: Tensor, gamma: float) -> Entries:
+def focal_present(x: Tensor, gamma: float) -> Entries:
     r"""Value :math:`(1 - p)^γ (-\\log p)` and its derivative."""
     absent, cost = torch.sigmoid(-x), F.softplus(-x)
     weight = absent**gamma
     return Entries(weight * cost, -weight * (gamma * (1 - absent) * cost + absent))
 
 
-def _shifted_present(x: Tensor, gamma: float) -> Entries:
-    """The same, with the derivative of a weight that is held fixed."""
-    absent = torch.sigmoid(-x)
-    weight = absent**gamma
-    return Entries(weight * F.softplus(-x), -weight * absent)
-
-
-def _shifted_absent(x: Tensor, gamma: float | Tensor, margin: float) -> Entries:
-    r"""Value :math:`-p_m^γ \\log(1 - p_m)`, with the derivative of a weight that is held fixed."""
-    p, absent = torch.sigmoid(x), torch.sigmoid(-x)
-    if margin == 0:
-        weight = p**gamma
-        return Entries(weight * F.softplus(x), weight * p)
-    weight = (p - margin).clamp(min=0) ** gamma
-    # Where p is below the margin the entry is discarded.
-    beyond = (p > margin).to(x.dtype)
-    return Entries(-weight * (absent + margin).clamp(max=1).log(), weight * beyond * p * absent / (absent + margin))
-
-
-def _choose(labels: Tensor, present: Entries, absent: Entries, unknown: Entries) -> Entries:
+def by_label(labels: Tensor, present: Entries, absent: Entries, unknown: Entries) -> Entries:
     """The terms of each entry by its label."""
     value, gradient = (
         torch.where(labels == 1, a, torch.where(labels == -1, b, c)) for a, b, c in zip(present, absent, unknown)
     )
     return Entries(value, gradient)
-
-
-class AsymmetricLoss(EntrywiseLoss):
-    r"""Focal loss with separate focusing of presences and absences (ASL); unknown is read as absent.
-
-    .. math::
-
-        f_{ij} = \begin{cases}
-        -(1 - p)^{\gamma_+} \log p & \text{present} \\
-        -p_m^{\gamma_-} \log(1 - p_m), \quad p_m = \max(p - m, 0) & \text{otherwise}
-        \end{cases}
-
-    Easy absences, of which there are most, count for little, and below a probability of m for nothing. The focusing
-    weights are held fixed in the gradient, as in the released code. The source sums over entries; this is their mean.
-
-    Parameters
-    ----------
-    gamma_present : float, default=1.0
-        Focusing :math:`\gamma_+` of presences, at least 0.
-    gamma_absent : float, default=4.0
-        Focusing :math:`\gamma_-` of absences, at least 0. The source advises to begin with small values if training
-        does not get going.
-    margin : float, default=0.05
-        Probability m that is subtracted, in [0, 1).
-
-    References
-    ----------
-    .. [1] T. Ridnik, E. Ben-Baruch, N. Zamir, A. Noy, I. Friedman, M. Protter, L. Zelnik-Manor, "Asymmetric Loss For
-       Multi-Label Classification", ICCV 2021.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skpartial.losses import AsymmetricLoss
-    >>> AsymmetricLoss()(torch.tensor([[2.0, -1.0]]), torch.tensor([[1, 0]]))
-    tensor(0.0078)
-    """
-
-    short_names = {"asl": {}}
-
-    def __init__(self, gamma_present: float = 1.0, gamma_absent: float = 4.0, margin: float = 0.05) -> None:
-        self.gamma_present = gamma_present
-        self.gamma_absent = gamma_absent
-        self.margin = margin
-
-    def traits(self) -> Traits:
-        """For minibatches; unknown is read as absent.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
-        return Traits(unknown="absent")
-
-    def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse hyperparameters out of range.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter and its value.
-        """
-        super().check(labels)
-        check_number(self, "gamma_present", self.gamma_present, "[0, inf)")
-        check_number(self, "gamma_absent", self.gamma_absent, "[0, inf)")
-        check_number(self, "margin", self.margin, "[0, 1)")
-
-    def entries(self, block: Block) -> Entries:
-        """The terms of a block.
-
-        Parameters
-        ----------
-        block : Block
-            Labels and logits.
-
-        Returns
-        -------
-        Entries
-            Values and derivatives.
-        """
-        absent = _shifted_absent(block.needed_logits, self.gamma_absent, self.margin)
-        return _choose(block.labels, _shifted_present(block.needed_logits, self.gamma_present), absent, absent)
-
-
-class SelectiveLoss(EntrywiseLoss):
-    r"""Asymmetric focal loss that ignores the unknown entries which may well be present (partial ASL, CSL).
-
-    .. math::
-
-        f_{ij} = \begin{cases}
-        -(1 - p)^{\gamma_+} \log p & \text{present} \\
-        -p_m^{\gamma_-} \log(1 - p_m) & \text{absent} \\
-        0 & \text{unknown, and the label is common or } p \text{ among the } K B \text{ largest} \\
-        -p_m^{\gamma_u} \log(1 - p_m) & \text{unknown otherwise}
-        \end{cases}
-
-    A label is common if its prior exceeds a threshold; the largest probabilities are sought among the unknown entries
-    of a batch of B rows. Weights are held fixed in the gradient, as under :class:`AsymmetricLoss`.
-
-    Parameters
-    ----------
-    gamma_present, gamma_absent, gamma_unknown : float, default=0.0, 1.0, 4.0
-        Focusing of each kind of entry, at least 0.
-    margin : float, default=0.0
-        Probability m that is subtracted from that of absences, in [0, 1).
-    n_ignored : float or "auto", default="auto"
-        How many unknown entries K are ignored for each row of the batch, at least 0. "auto" is the published 5 where
-        there are 80 labels or more, and a sixteenth of the labels where there are fewer.
-    prior_threshold : float, default=0.5
-        Labels of a larger prior are ignored where unknown, in [0, 1].
-    class_prior : "estimate" or array-like of shape (L,), default="estimate"
-        How common each label is, in [0, 1]. "estimate" takes the share of presences among the known entries of a label
-        that has known entries of both signs, and 0 for others, which says nothing of them. The source estimates it with
-        a classifier trained on known entries before.
-
-    References
-    ----------
-    .. [1] E. Ben-Baruch, T. Ridnik, I. Friedman, A. Ben-Cohen, N. Zamir, A. Noy, L. Zelnik-Manor, "Multi-label
-       Classification with Partial Annotations using Class-aware Selective Loss", CVPR 2022.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skpartial.losses import Block, SelectiveLoss
-    >>> block = Block(torch.tensor([[1, 0, 0, -1]]), torch.tensor([[0.5, 3.0, -1.0, 1.0]]))
-    >>> SelectiveLoss(n_ignored=1).ignored(block)
-    tensor([[False,  True, False, False]])
-    """
-
-    short_names = {"csl": {}}
-
-    def __init__(
-        self,
-        gamma_present: float = 0.0,
-        gamma_absent: float = 1.0,
-        gamma_unknown: float = 4.0,
-        margin: float = 0.0,
-        n_ignored: float | Literal["auto"] = "auto",
-        prior_threshold: float = 0.5,
-        class_prior: Literal["estimate"] | ArrayLike = "estimate",
-    ) -> None:
-        self.gamma_present = gamma_present
-        self.gamma_absent = gamma_absent
-        self.gamma_unknown = gamma_unknown
-        self.margin = margin
-        self.n_ignored = n_ignored
-        self.prior_threshold = prior_threshold
-        self.class_prior = class_prior
-
-    def traits(self) -> Traits:
-        """For minibatches; unknown is read as absent where it is read.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
-        return Traits(unknown="absent")
-
-    @property
-    def _estimates(self) -> bool:
-        return isinstance(self.class_prior, str)
-
-    def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse hyperparameters out of range.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter and its value.
-        """
-        super().check(labels)
-        for name in ("gamma_present", "gamma_absent", "gamma_unknown"):
-            check_number(self, name, getattr(self, name), "[0, inf)")
-        if self.n_ignored != "auto":
-            check_number(self, "n_ignored", self.n_ignored, "[0, inf)")
-        check_number(self, "margin", self.margin, "[0, 1)")
-        check_number(self, "prior_threshold", self.prior_threshold, "[0, 1]")
-        if self._estimates:
-            if self.class_prior != "estimate":
-                raise ValueError(
-                    f"SelectiveLoss: class_prior must be 'estimate' or one number a label, got {self.class_prior!r}."
-                )
-            return
-        prior = np.asarray(self.class_prior)
-        if prior.ndim != 1 or prior.dtype.kind not in "iuf" or not ((prior >= 0) & (prior <= 1)).all():
-            raise ValueError(f"SelectiveLoss: class_prior must be one number in [0, 1] a label, got {prior.tolist()}.")
-        if labels is not None and len(prior) != labels.n_labels:
-            raise ValueError(
-                f"SelectiveLoss: class_prior has {len(prior)} numbers, but y has {labels.n_labels} labels."
-            )
-
-    def state_spec(self) -> dict[str, StateTensor]:
-        """The priors of the labels, where they are estimated.
-
-        Returns
-        -------
-        dict of str to StateTensor
-            "class_prior", and "n_known" that they rest on, or nothing.
-        """
-        return {"class_prior": StateTensor(), "n_known": StateTensor()} if self._estimates else {}
-
-    def init_state(
-        self, labels: Tensor, generator: torch.Generator | None = None, previous: State | None = None
-    ) -> State | None:
-        """Estimate the priors.
-
-        Parameters
-        ----------
-        labels : Tensor of shape (N, L)
-            All training labels, dense or sparse CSR.
-        generator : torch.Generator or None, default=None
-            Not used.
-        previous : dict of str to Tensor, or None, default=None
-            A state to go on from.
-
-        Returns
-        -------
-        dict of str to Tensor, or None
-            ``{"class_prior": (L,), "n_known": ()}``; None where they are given.
-        """
-        if not self._estimates:
-            return None
-        counts = []
-        for sign in (1, -1):
-            if labels.layout == torch.sparse_csr:
-                columns = labels.col_indices()[labels.values() == sign]
-                counts.append(torch.bincount(columns, minlength=labels.shape[1]))
-            else:
-                counts.append((labels == sign).sum(0))
-        present, absent = (count.double() for count in counts)
-        n_known = (present + absent).sum()
-        # Of two estimates the one that rests on more entries: these may be one part of a stream.
-        if previous is not None and previous["n_known"].cpu() > n_known.cpu():
-            return {name: tensor.clone() for name, tensor in previous.items() if name in self.state_spec()}
-        both = (present > 0) & (absent > 0)
-        prior = torch.where(both, present / (present + absent).clamp(min=1), 0.0)
-        return {"class_prior": prior, "n_known": n_known}
-
-    def fitted_attributes(self, state: State | None, training: TrainingSet | None = None) -> dict[str, Any]:
-        """The priors of the labels.
-
-        Parameters
-        ----------
-        state : dict of str to Tensor, or None
-            The state.
-        training : TrainingSet or None, default=None
-            Not looked at.
-
-        Returns
-        -------
-        dict
-            `class_prior_`, of shape (L,).
-        """
-        if not self._estimates:
-            return {"class_prior_": np.asarray(self.class_prior, dtype=np.float64)}
-        return {} if state is None else {"class_prior_": state["class_prior"].cpu().numpy()}
-
-    def ignored(self, block: Block) -> Tensor:
-        """Which entries are ignored.
-
-        Parameters
-        ----------
-        block : Block
-            Labels and logits; without a state the priors count for nothing unless they were given.
-
-        Returns
-        -------
-        Tensor of bool, shape (n, L)
-            Unknown ones of common labels, and of the largest logits.
-        """
-        unknown, counted = block.unknown, block.counted
-        n_rows: float = len(unknown)
-        if counted is not None:
-            unknown &= counted
-            n_rows = float(counted.expand_as(unknown).sum()) / unknown.shape[1]
-        ignored = torch.zeros_like(unknown)
-        each = min(5.0, unknown.shape[1] / 16) if self.n_ignored == "auto" else float(self.n_ignored)
-        k = min(int(round(each * n_rows, 9)), int(unknown.sum()))
-        if k:
-            logits = block.needed_logits.masked_fill(~unknown, -torch.inf)
-            ignored |= logits >= logits.flatten().topk(k, sorted=False).values.min()
-        prior = None if block.state is None else block.state["class_prior"]
-        if prior is None and not self._estimates:
-            prior = torch.tensor(np.asarray(self.class_prior, dtype=np.float64).tolist(), dtype=torch.float64)
-        if prior is not None:
-            ignored |= (prior > self.prior_threshold).to(unknown.device)
-        return ignored & unknown
-
-    def entries(self, block: Block) -> Entries:
-        """The terms of a block.
-
-        Parameters
-        ----------
-        block : Block
-            Labels and logits, and the state.
-
-        Returns
-        -------
-        Entries
-            Values and derivatives.
-        """
-        x = block.needed_logits
-        terms = _choose(
-            block.labels,
-            _shifted_present(x, self.gamma_present),
-            _shifted_absent(x, self.gamma_absent, self.margin),
-            _shifted_absent(x, self.gamma_unknown, self.margin),
-        )
-        ignored = self.ignored(block)
-        return Entries(terms.value.masked_fill_(ignored, 0), terms.gradient.masked_fill_(ignored, 0))
 
 
 class Hill(EntrywiseLoss):
@@ -457,7 +112,7 @@ class Hill(EntrywiseLoss):
         x = block.needed_logits
         p = torch.sigmoid(x)
         hill = Entries((self.peak - p) * p**2, p**2 * torch.sigmoid(-x) * (2 * self.peak - 3 * p))
-        return _choose(block.labels, _focal_present(x - self.margin, 2.0), Entries(F.softplus(x), p), hill)
+        return by_label(block.labels, focal_present(x - self.margin, 2.0), Entries(F.softplus(x), p), hill)
 
 
 class SPLC(EntrywiseLoss):
@@ -550,11 +205,11 @@ class SPLC(EntrywiseLoss):
             Values and derivatives.
         """
         x = block.needed_logits
-        present = _focal_present(x - self.margin, self.gamma)
+        present = focal_present(x - self.margin, self.gamma)
         # By symmetry: an absence at x is a presence at -x.
-        unknown = _focal_present(-x, self.gamma)
+        unknown = focal_present(-x, self.gamma)
         unknown = Entries(unknown.value, -unknown.gradient)
         if block.epoch > self.warm_up:
             taken = torch.sigmoid(x) > self.threshold
-            unknown = Entries(*(torch.where(taken, a, b) for a, b in zip(_focal_present(x, self.gamma), unknown)))
-        return _choose(block.labels, present, Entries(F.softplus(x), torch.sigmoid(x)), unknown)
+            unknown = Entries(*(torch.where(taken, a, b) for a, b in zip(focal_present(x, self.gamma), unknown)))
+        return by_label(block.labels, present, Entries(F.softplus(x), torch.sigmoid(x)), unknown)

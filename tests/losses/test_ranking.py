@@ -19,7 +19,7 @@ from sklearn.metrics import label_ranking_average_precision_score
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier
 from skpartial.labels import LabelMatrix, keep_single_positive
 from skpartial.losses import WARP, PairwiseRanking, RampWARP
-from skpartial.losses import _ranking as module
+from skpartial.losses import _warp as module
 from skpartial.solvers import Minibatch
 
 RANKS = ("exact", "expected", "sample")
