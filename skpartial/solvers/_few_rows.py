@@ -25,7 +25,8 @@ _PASS = 12
 # The cost of an entry of X in a product for many labels, in float32 and bfloat16, in units of that in a product for
 # one: measured, by what the processor multiplies with.
 _PRODUCT_COSTS = {"matrix units": (0.07, 0.02), "512 bits": (0.2, 0.06), "256 bits": (0.12, 0.12)}
-# Entries of the gathered rows of a group of labels.
+# Entries of the gathered rows of a group of labels: so many, or as many as X has. What is done beside the products
+# takes as long for few labels as for many.
 _GROUP_ENTRIES = 1 << 23
 
 
@@ -58,7 +59,7 @@ def groups_of_few_rows(
     own = m**2 * features.n_features + 15 * m**3
     if bool(few.any()) and float(own[few].mean()) > 80 * features.n_rows * features.n_features:
         few = torch.zeros_like(few)
-    return _grouped(convex, few, labels, features.n_features)
+    return _grouped(convex, few, labels, features)
 
 
 def groups_of_known_rows(
@@ -83,7 +84,7 @@ def groups_of_known_rows(
     """
     d = features.n_features
     share = (d * _product_cost(features.device, narrow=narrow) + _PASS) / (d + _PASS)
-    return _grouped(convex, convex.count[labels] < share * features.n_rows, labels, d)
+    return _grouped(convex, convex.count[labels] < share * features.n_rows, labels, features)
 
 
 def _product_cost(device: torch.device, *, narrow: bool) -> float:
@@ -97,19 +98,24 @@ def _product_cost(device: torch.device, *, narrow: bool) -> float:
 
 
 def _grouped(
-    convex: LogisticProblem, few: Tensor, labels: Tensor, n_features: int
+    convex: LogisticProblem, few: Tensor, labels: Tensor, features: ResidentFeatures
 ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
     """Groups of the chosen labels with the rows in which they weigh, and the other labels."""
     chosen = labels[few]
     chosen = chosen[torch.argsort(convex.count[chosen])]
-    groups = []
+    groups, limit = [], _group_entries(features)
     while len(chosen):
         count = convex.count[chosen]
-        entries = count * n_features * torch.arange(1, len(chosen) + 1, device=count.device)
-        size = max(1, int((entries <= _GROUP_ENTRIES).sum()))
+        entries = count * features.n_features * torch.arange(1, len(chosen) + 1, device=count.device)
+        size = max(1, int((entries <= limit).sum()))
         group, chosen = chosen[:size], chosen[size:]
         groups.append((group, _rows_of(convex.s[group] > 0, count[:size])))
     return groups, labels[~few]
+
+
+def _group_entries(features: ResidentFeatures) -> int:
+    """How many entries the gathered rows of a group of labels may have."""
+    return max(_GROUP_ENTRIES, features.n_rows * features.n_features)
 
 
 def _rows_of(weighs: Tensor, count: Tensor) -> Tensor:

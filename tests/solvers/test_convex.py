@@ -210,7 +210,7 @@ def test_labels_of_few_rows_in_their_own_basis(methods, monkeypatch, dtype, loss
     assert methods == ["DualNewton", "QuasiNewton"]
     # Labels that wait for the others are reported from where they start.
     assert (np.diff([record["objective"] for record in clf.history_]) <= 1e-6).all()
-    monkeypatch.setattr(_few_rows, "_GROUP_ENTRIES", 1)
+    monkeypatch.setattr(_few_rows, "_group_entries", lambda features: 1)
     single = PartialLabelClassifier(loss, alpha=0.01).fit(X, Y, sample_weight=weights)
     assert methods[2:] == ["DualNewton", "DualNewton", "QuasiNewton"]
     monkeypatch.setattr(_few_rows, "_MAX_ROWS", 0)
@@ -452,7 +452,7 @@ def test_labels_known_in_a_small_part_of_many_rows(monkeypatch, dtype, alpha):
     clf = PartialLabelClassifier("iu", alpha=alpha, solver=solver).fit(X, Y, sample_weight=weights)
     assert sum(k for k, _ in shapes) == 5
     assert max(m for _, m in shapes) < 0.2 * 3000
-    monkeypatch.setattr(_few_rows, "_GROUP_ENTRIES", 1)
+    monkeypatch.setattr(_few_rows, "_group_entries", lambda features: 1)
     single = PartialLabelClassifier("iu", alpha=alpha, solver=solver).fit(X, Y, sample_weight=weights)
     assert len(shapes) > 5
     monkeypatch.setattr(_few_rows, "_PASS", 1e-9)
