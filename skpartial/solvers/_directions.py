@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skpartial.solvers._logistic import Point
+from skpartial.solvers._logistic import Point, rarer
 
 __all__ = ["Direction", "DualNewton", "ExactNewton"]
 
@@ -63,8 +63,8 @@ class ExactNewton(Direction):
         for start in range(0, len(self._bordered), step):
             part = slice(start, start + step)
             X = self._bordered[part]
-            p = torch.sigmoid(point.logits[:, part])
-            curvature = point.problem.s[:, part] * p * (1 - p)
+            q = rarer(point.logits[:, part])
+            curvature = point.problem.s[:, part] * q * (1 - q)
             weighted = (curvature[:, None, :] * X.T).reshape(n_labels * width, len(X))
             hessian += (weighted @ X).reshape(n_labels, width, width)
         return hessian
@@ -115,9 +115,9 @@ class DualNewton(Direction):
 
     def __call__(self, point: Point, gradient: Tensor) -> Tensor:
         problem, theta = point.problem, point.theta.double()
-        s, p = problem.s.double(), torch.sigmoid(point.logits.double())
+        s, q = problem.s.double(), rarer(point.logits.double())
         # Rows that are certain, or only fill up, take no part: what is next to nothing keeps the inverse finite.
-        d = (s * p * (1 - p)).clamp(min=_LEAST_CURVATURE * s.amax(1, keepdim=True)).sqrt()
+        d = (s * q * (1 - q)).clamp(min=_LEAST_CURVATURE * s.amax(1, keepdim=True)).sqrt()
         scores = point.logits.double() - theta[:, -1:]
         e = point.residual.double() / d - d * scores
         system = self._gram * d[:, :, None] * d[:, None]

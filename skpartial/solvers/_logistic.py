@@ -7,6 +7,10 @@ For every label j, with the targets and weights of the loss folded into :math:`a
     F_j(w, b) = \sum_i \left[ s_{ij} \operatorname{softplus}(x_{ij}) - a_{ij} x_{ij} \right]
     + \frac{\alpha}{2} \lVert w \rVert^2, \quad x_{ij} = f_i \cdot w + b
 
+Where an entry is all but certain, its probability rounds to 1 while what it lacks of that, which is all that is left of
+the derivatives, still has all its digits. So what is computed is the smaller of the two probabilities,
+:math:`q = \sigma(-\lvert x \rvert)`.
+
 Arrays have a row a label, so that the sums over the training rows run along memory. Passes over their entries take as
 long as the products where there are few features: they are made block by block, and each number is read once.
 """
@@ -17,13 +21,12 @@ import copy
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from skpartial.solvers._features import row_sums
 from skpartial.solvers._targets import FoldedTargets, prior_intercepts, total_weight
 
-__all__ = ["LogisticProblem", "Point"]
+__all__ = ["LogisticProblem", "Point", "rarer"]
 
 # Entries of an element-wise pass at a time: its temporaries then stay in the processor's cache.
 _BLOCK_ENTRIES = {"cpu": 1 << 17, "cuda": 1 << 26}
@@ -116,20 +119,37 @@ class LogisticProblem:
 
     def data_term(self, part: slice, logits: Tensor) -> Tensor:
         """Data terms of a slice of labels in float64, shape (k,), at their logits (k, n)."""
-        terms = _softplus(logits).mul_(self.s[part]).addcmul_(self.minus_a[part], logits)
-        return terms.sum(1).double()
+        terms = _surprise(logits).mul_(self.s[part])
+        at_ends = torch.addcmul(self.minus_a[part], self.s[part], _is_positive(logits))
+        return terms.addcmul_(at_ends, logits).sum(1).double()
 
 
-def _softplus(x: Tensor) -> Tensor:
-    """The logarithm of 1 + exp(x), to the digits of its type."""
-    if x.dtype == torch.float64:
-        return F.softplus(x)
-    # PyTorch's own takes twice as long in float32, as its log1p does. What rounding 1 + u takes from u is put back.
+def _is_positive(x: Tensor) -> Tensor:
+    """1 where x is above zero and 0 elsewhere, in its type, which comparisons would have to be converted to."""
+    return x.sign().clamp_(min=0)
+
+
+def rarer(x: Tensor, out: Tensor | None = None) -> Tensor:
+    """Probability of the sign that logits speak against."""
+    return torch.abs(x, out=out).neg_().sigmoid_()
+
+
+def _residual(s: Tensor, minus_a: Tensor, x: Tensor, q: Tensor, out: Tensor | None = None) -> Tensor:
+    """Derivatives of the loss in logits x whose rarer signs have probabilities q."""
+    positive = _is_positive(x)
+    out = torch.addcmul(minus_a, s, positive, out=out)
+    return out.addcmul_(s, positive.mul_(q).mul_(-2).add_(q))
+
+
+def _surprise(x: Tensor) -> Tensor:
+    """Cross-entropy of the sign that logits speak for, the logarithm of 1 + exp(-|x|), to the digits of its type."""
     u = x.abs().neg_().exp_()
+    if x.dtype == torch.float64:
+        return u.log1p_()
+    # In float32 log1p takes several times as long as log. What rounding 1 + u takes from u is put back.
     one_more = u + 1
     result = one_more.log()
-    u.sub_(one_more - 1).div_(one_more)
-    return result.add_(u).add_(x.clamp(min=0))
+    return result.add_(u.sub_(one_more - 1).div_(one_more))
 
 
 class Point:
@@ -169,23 +189,23 @@ class Point:
         self.logits = logits
         problem = self.problem
         for part in problem.blocks():
-            p = torch.sigmoid(logits[part])
-            self._take(part, torch.addcmul(problem.minus_a[part], problem.s[part], p), p)
+            q = rarer(logits[part])
+            self._take(part, _residual(problem.s[part], problem.minus_a[part], logits[part], q), q)
             self._evaluate(part)
 
     def curvatures(self) -> Tensor:
         """Second derivative of the data term in each logit, shape (L, n)."""
         result = torch.empty_like(self.logits)
         for part in self.problem.blocks():
-            p = torch.sigmoid(self.logits[part])
-            torch.mul(self.problem.s[part], p.addcmul_(p, p, value=-1), out=result[part])
+            q = rarer(self.logits[part])
+            torch.mul(self.problem.s[part], q.addcmul_(q, q, value=-1), out=result[part])
         return result
 
-    def _take(self, part: slice, residual: Tensor, p: Tensor) -> None:
-        """Note what follows from probabilities, which are overwritten."""
+    def _take(self, part: slice, residual: Tensor, q: Tensor) -> None:
+        """Note what follows from the probabilities of the rarer signs, which are overwritten."""
         self.residual[part] = residual
         self.total[part] = residual.sum(1)
-        self.curvature[part] = torch.linalg.vecdot(self.problem.s[part], p.addcmul_(p, p, value=-1)).double()
+        self.curvature[part] = torch.linalg.vecdot(self.problem.s[part], q.addcmul_(q, q, value=-1)).double()
 
     def _evaluate(self, part: slice) -> None:
         """Compute the objective."""
@@ -240,11 +260,11 @@ class Point:
             self.theta[part] += direction[part] * step.to(dtype)[:, None]
             self.logits[part] = line.logits
             if change is None:
-                self._take(part, line.residual, line.p)
+                self._take(part, line.residual, line.rarer)
                 self._evaluate(part)
             else:
                 torch.sub(line.residual, self.residual[part], out=change[part])
-                self._take(part, line.residual, line.p)
+                self._take(part, line.residual, line.rarer)
                 descent = -0.5 * step * (slope[part] + line.slope)
                 if bool((descent > _LONG_STEP * self.value[part]).any()):
                     self._evaluate(part)
@@ -277,18 +297,17 @@ class _Line:
     ) -> None:
         self.s, self.minus_a, self.start, self.q = s, minus_a, logits, q
         self.linear, self.quadratic = linear, quadratic
-        self.logits, self.p, self.residual = (torch.empty_like(q) for _ in range(3))
+        self.logits, self.rarer, self.residual = (torch.empty_like(q) for _ in range(3))
 
     def go(self, step: Tensor) -> None:
         """Logits, probabilities, residuals and slopes at the ends of steps."""
         torch.addcmul(self.start, self.q, step.to(self.q.dtype)[:, None], out=self.logits)
-        torch.sigmoid(self.logits, out=self.p)
-        torch.addcmul(self.minus_a, self.s, self.p, out=self.residual)
+        _residual(self.s, self.minus_a, self.logits, rarer(self.logits, out=self.rarer), out=self.residual)
         self.slope = torch.linalg.vecdot(self.residual, self.q).double() + self.linear + step * self.quadratic
 
     def bend(self) -> Tensor:
         """Second derivatives where `go` went."""
-        curvature = torch.addcmul(self.p, self.p, self.p, value=-1).mul_(self.s)
+        curvature = torch.addcmul(self.rarer, self.rarer, self.rarer, value=-1).mul_(self.s)
         return torch.linalg.vecdot(curvature.mul_(self.q), self.q).double() + self.quadratic
 
     def take(self, labels: Tensor) -> _Line:
@@ -298,7 +317,7 @@ class _Line:
 
     def put(self, labels: Tensor, line: _Line) -> None:
         """Take over where others went."""
-        for name in ("logits", "p", "residual", "slope"):
+        for name in ("logits", "rarer", "residual", "slope"):
             getattr(self, name)[labels] = getattr(line, name)
 
     def search(self, slope: Tensor, value: Tensor) -> Tensor:
@@ -322,7 +341,7 @@ class _Line:
         some = len(labels) < len(step)
         line = self.take(labels) if some else self
         if some:
-            line.p = self.p[labels]
+            line.rarer = self.rarer[labels]
             step_of, first, slope, value = (tensor[labels] for tensor in (step, first, slope, value))
             low, high = (bound[labels] for bound in bracket)
         else:

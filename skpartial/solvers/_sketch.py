@@ -80,8 +80,10 @@ class Sketch:
         clear = squares > squares[-1].clamp(min=1e-300) * 1e-10
         basis = torch.mm((axes[:, clear] / squares[clear].sqrt()).T, root, out=sketch[: int(clear.sum())])
         values = (squares[clear] - shift).clamp(min=0)
-        # Directions that the sketch has not seen are taken to be curved like the least of those it has.
-        self._rest = max(float(values[0]), 1e-9 * float(values[-1]))
+        # Directions that the sketch has not seen are taken to be curved like the least of those it has. Where the
+        # curvatures differ by more than the digits of the type, sums of what is done along both lose the smaller.
+        self._least = max(1e-9, 10 * torch.finfo(dtype).eps) * float(values[-1])
+        self._rest = max(float(values[0]), self._least)
         self._values = values.clamp(min=self._rest)
         self.basis = basis.new_zeros(len(basis) + 1, d + 1, dtype=dtype)
         self.basis[:-1, :-1] = basis
@@ -94,9 +96,7 @@ class Sketch:
         """How labels see the sketch that give the rows of the features weights (L, n), which sum to 1 for each."""
         along = features.forward(self.basis[:-1, :-1]).to(weights.dtype)
         variances = (weights @ along.square().T - (weights @ along.T).square()).double()
-        return View(
-            features.backward(weights).to(self.basis.dtype), variances.clamp(min=1e-9 * float(self._values[-1]))
-        )
+        return View(features.backward(weights).to(self.basis.dtype), variances.clamp(min=self._least))
 
     def inverse(self, curvature: Tensor, alpha: Tensor, variances: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Approximate inverse Hessians.

@@ -175,6 +175,22 @@ def test_what_steps_have_learned_is_not_relied_on(kind, seed, dtype):
         assert not warned
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("alpha", [1e-4, 1e-6, 1e-8, 1e-10])
+@pytest.mark.parametrize("n, d, expected", [(40, 200, "QuasiNewton"), (12, 100, "DualNewton")])
+def test_labels_that_are_all_but_certain(methods, n, d, expected, alpha, dtype):
+    """Separable, with a penalty so small that probabilities round to 1; the objective is of the size of the penalty."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, d)).astype(np.float32).astype(np.float64)
+    Y = np.where(X @ rng.normal(size=(d, 3)) > 0, 1, -1)
+    clf = PartialLabelClassifier("iu", alpha=alpha).fit(X.astype(dtype), Y)
+    assert methods == [expected]
+    found, best = objectives(X, Y, clf.coef_, clf.intercept_, alpha), optimum(X, Y, alpha)
+    assert (found / best - 1).max() < 2e-5
+    assert clf.n_iter_ < 40
+    assert clf.history_[-1]["objective"] == pytest.approx(found.mean(), rel=1e-4)
+
+
 @pytest.mark.parametrize("known", ["all rows", "few rows", "a small part of the rows"])
 def test_float32_that_cannot_hold_the_answer_is_told(known):
     """Offsets of 1e6 times the spread: no float32 intercept is exact enough."""
