@@ -215,7 +215,7 @@ class _Round:
         reached, believed = self._evaluate(problem, products, labels), self.objectives[labels]
         excess = (reached - believed) / believed.abs().clamp(min=1e-300)
         raised = excess > 4 * self.enough
-        self.gaps[labels] = torch.where(raised, excess, self.gaps[labels])
+        self.gaps[labels] = torch.where(raised, torch.maximum(excess, self.gaps[labels]), self.gaps[labels])
         self.imprecise[labels] |= raised
 
     def outcome(self) -> Outcome:

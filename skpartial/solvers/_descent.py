@@ -94,7 +94,12 @@ class Descent:
         rule, hessian = self.rule, self.course.hessian(self.point)
         rule.settle(self.point, self.gradient)
         direction, left = newton_steps(
-            hessian, lambda v: rule(self.point, v).neg_(), self.gradient, _SHARE_LEFT * enough, urgent
+            hessian,
+            lambda v: rule(self.point, v).neg_(),
+            self.gradient,
+            self.course.penalty,
+            _SHARE_LEFT * enough,
+            urgent,
         )
         above = left + self._go_to_minima(direction)
         return torch.maximum(above, -0.5 * _dots(self.gradient, rule(self.point, self.gradient)))

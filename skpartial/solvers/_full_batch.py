@@ -55,9 +55,10 @@ class FullBatch(Solver):
     tol : float, default=1e-5
         A label has converged when its objective is estimated to lie within this relative gap of the optimum. In float32
         gaps below about 2e-6 cannot be told. Beyond 64 features the estimate is the descent of the last steps of
-        conjugate gradients: a lower bound of the gap that the label had some steps before, close but not a proof.
+        conjugate gradients, a lower bound of the gap that the label had some steps before, or a hundredth of the upper
+        bound that the penalty gives, if that is more: close but not a proof.
     max_iter : int, default=500
-        Steps in a round, at most.
+        Steps at most: of a round, or in a round of each group of labels that few rows speak of.
     rounds : int, default=5
         Convex rounds of iterative losses and relabellings; convex losses take one.
     max_resident_bytes : float or None, default=None
@@ -87,7 +88,7 @@ class FullBatch(Solver):
         return self.rounds if self._looks_at_logits(problem) else 1
 
     def max_steps(self, problem: Problem) -> int:
-        """Steps over all rounds, at most.
+        """Steps over all rounds, at most, where labels are solved in one group.
 
         Parameters
         ----------
@@ -262,13 +263,14 @@ class FullBatch(Solver):
         total = len(outcome.gap)
         dtype = str(problem.dtype).removeprefix("torch.")
         if wrong == few and (problem.alpha > 0 or gap < _NO_OPTIMUM):
+            advice = ", or pass them in float64" if problem.dtype.itemsize < 8 else ", or increase alpha"
             message = (
-                f"{few} of {total} labels are as close to their optimum as {dtype} allows (relative gap up to "
-                f"{gap:.1e}, tol={self.tol:g}). Standardise the features, or pass them in float64."
+                f"{few} of {total} labels are as close to their optimum as {dtype} allows (relative gap up to about "
+                f"{gap:.1e}, tol={self.tol:g}). Standardise the features{advice}."
             )
         else:
             message = (
-                f"{few} of {total} labels did not converge in max_iter={self.max_iter} steps (relative gap up to "
+                f"{few} of {total} labels did not converge in max_iter={self.max_iter} steps (relative gap up to about "
                 f"{gap:.1e}, tol={self.tol:g}). Increase alpha or max_iter."
             )
         warnings.warn(message, ConvergenceWarning, stacklevel=8)

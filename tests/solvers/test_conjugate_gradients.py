@@ -22,13 +22,14 @@ def models():
     return hessian, inverse, torch.randn(3, 20, generator=generator, dtype=torch.float64)
 
 
-def steps(models, *, enough=0.0, urgent=EVERY):
+def steps(models, *, penalty=0.0, enough=0.0, urgent=EVERY):
     hessian, inverse, gradient = models
     allowed = torch.full((3,), enough, dtype=torch.float64)
     return newton_steps(
         lambda v: (hessian @ v[:, :, None])[:, :, 0],
         lambda v: (inverse @ v[:, :, None])[:, :, 0],
         gradient,
+        torch.full_like(gradient, penalty),
         allowed,
         urgent,
     )
@@ -84,3 +85,25 @@ def test_a_label_at_its_minimum_stays_there(models):
     assert torch.isfinite(step).all()
     assert not step[1].any()
     assert left[1] == 0
+
+
+def test_slow_steps_are_not_taken_for_the_end(monkeypatch):
+    """Most of the gradient lies where the curvature is large, most of what can be gained where there is only a penalty.
+
+    The inverse takes all directions to be alike. The first steps gain little, one like the other.
+    """
+    generator = torch.Generator().manual_seed(0)
+    curvature = torch.cat([torch.linspace(0.3, 1, 30), torch.zeros(10)]).double()
+    axes = torch.linalg.qr(torch.randn(40, 40, generator=generator).double()).Q
+    hessian = (axes * (curvature + 1e-8)) @ axes.T
+    gradient = axes @ torch.where(curvature > 0, 1e-3, 1e-6).double()
+    model = hessian.expand(3, -1, -1), torch.eye(40).double().expand(3, -1, -1), gradient.expand(3, -1)
+    step, left = steps(model, penalty=1e-8, enough=1e-6)
+    assert (above(model, step) <= 1e-6).all()
+    assert (left <= 1e-6).all()
+    # Without it, or if there is no time for more steps, it would end, or ends, where much is left.
+    step, left = steps(model, enough=1e-6)
+    assert (above(model, step) > 1e-4).all()
+    monkeypatch.setattr(_conjugate_gradients, "_MAX_STEPS", 6)
+    step, left = steps(model, penalty=1e-8, enough=1e-6)
+    assert (left > 1e-6).all()

@@ -175,6 +175,19 @@ def test_what_steps_have_learned_is_not_relied_on(kind, seed, dtype):
         assert not warned
 
 
+@pytest.mark.parametrize("noise, alpha", [(1e-4, 1e-8), (1e-3, 1e-6)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_differences_of_columns_that_are_nearly_alike(noise, alpha, dtype):
+    """What can be gained by them is in directions of next to no curvature, which steps along the others do not meet."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1000, 80))[:, np.arange(240) % 80] + noise * rng.normal(size=(1000, 240))
+    X = X.astype(np.float32).astype(np.float64)
+    Y = np.where(X @ rng.normal(size=(240, 2)) / 10 + rng.logistic(size=(1000, 2)) > [0, 2], 1, -1)
+    clf = PartialLabelClassifier("iu", alpha=alpha).fit(X.astype(dtype), Y)
+    gap = objectives(X, Y, clf.coef_, clf.intercept_, alpha) / optimum(X, Y, alpha) - 1
+    assert gap.max() < 5e-5  # the gap is estimated
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("alpha", [1e-4, 1e-6, 1e-8, 1e-10])
 @pytest.mark.parametrize("n, d, expected", [(40, 200, "QuasiNewton"), (12, 100, "DualNewton")])
@@ -203,6 +216,14 @@ def test_float32_that_cannot_hold_the_answer_is_told(known):
     far = (X + 1e6).astype(np.float32)
     with pytest.warns(ConvergenceWarning, match="as close to their optimum as float32 allows"):
         PartialLabelClassifier("iu", alpha=1e-4).fit(far, Y)
+
+
+def test_float64_that_cannot_hold_the_answer_is_told():
+    """And is not advised."""
+    X, Y = hard("plain")
+    with pytest.warns(ConvergenceWarning, match="as float64 allows") as caught:
+        PartialLabelClassifier("iu", alpha=1e-4).fit(X + 1e14, Y)
+    assert "in float64" not in str(caught[0].message)
 
 
 def test_steps_run_out():
