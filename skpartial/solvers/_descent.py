@@ -113,7 +113,9 @@ class Descent:
         """
         reach = torch.zeros_like(self.point.value)
         length, end_slope = self._go(direction, reach)
-        turned = end_slope / self.slope.clamp(max=-torch.finfo(reach.dtype).tiny)
+        # A label that has arrived finds no descent but rounding, and stays.
+        going = self.slope < 0
+        turned = torch.where(going, end_slope / self.slope.where(going, -reach.new_ones(())), 0.0)
         error = (1 - length).square() + turned.square() + reach.square()
         return 0.5 * self.slope.abs() * error
 

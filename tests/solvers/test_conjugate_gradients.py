@@ -107,3 +107,15 @@ def test_slow_steps_are_not_taken_for_the_end(monkeypatch):
     monkeypatch.setattr(_conjugate_gradients, "_MAX_STEPS", 6)
     step, left = steps(model, penalty=1e-8, enough=1e-6)
     assert (left > 1e-6).all()
+
+
+def test_a_hessian_that_rounding_has_turned_ends_the_steps(models):
+    """Of that label; the others go on."""
+    hessian, inverse, gradient = models
+    expected, _ = steps(models)
+    turned = hessian.clone()
+    turned[1] = -hessian[1]
+    step, left = steps((turned, inverse, gradient))
+    assert torch.isfinite(left).all()
+    assert not step[1].any()
+    torch.testing.assert_close(step[[0, 2]], expected[[0, 2]])

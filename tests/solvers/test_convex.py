@@ -262,6 +262,33 @@ def test_labels_of_few_rows_in_their_own_basis(methods, monkeypatch, dtype, loss
     assert clf.fit(X, Y, sample_weight=weights).n_iter_ < steps
 
 
+@pytest.mark.parametrize("n_rows, apart", [(10_000, True), (1000, False)])
+def test_rows_of_many_labels_are_not_worth_their_factors_everywhere(n_rows, apart):
+    """Products for all labels are quick where there are few rows in all."""
+    count = torch.full((50,), 200)
+    problem = SimpleNamespace(count=count, s=(torch.arange(n_rows) < count[:, None]).float())
+    groups, rest = _few_rows.groups_of_few_rows(problem, ResidentFeatures(torch.zeros(n_rows, 1000)), torch.arange(50))
+    assert sum(len(labels) for labels, _ in groups) == (50 if apart else 0)
+    assert len(rest) == (0 if apart else 50)
+
+
+@pytest.mark.parametrize(
+    "n, d, expected", [(40, 200, "QuasiNewton"), (30, 512, "DualNewton"), (200, 10, "ExactNewton")]
+)
+def test_labels_that_have_arrived_wait_for_the_others(methods, n, d, expected):
+    """At the end of their digits, where slopes are rounding and have any sign."""
+    X, Y = wide(n, d, n_labels=12, known=1.0)
+    X = X.astype(np.float32)
+    Y[:5], Y[5:10] = 1, -1
+    clf = PartialLabelClassifier("iu", alpha=1e-5, warm_start=True).fit(X, Y)
+    for _ in range(3):
+        Y[10:, 0] *= -1
+        clf.fit(X, Y)
+    assert set(methods) == {expected}
+    found = objectives(X, Y, clf.coef_, clf.intercept_, 1e-5)
+    np.testing.assert_allclose(found, optimum(X.astype(np.float64), Y, 1e-5), rtol=2e-5)
+
+
 def test_labels_do_not_depend_on_each_other():
     X, Y = wide(300, 90, known=0.9)
     Y[30:, [0, 2]] = 0
