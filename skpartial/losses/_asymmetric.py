@@ -19,14 +19,14 @@ __all__ = ["AsymmetricLoss", "SelectiveLoss"]
 
 
 def _shifted_present(x: Tensor, gamma: float) -> Entries:
-    """The same, with the derivative of a weight that is held fixed."""
+    r"""Value :math:`-(1 - p)^γ \log p`, with the derivative of a weight that is held fixed."""
     absent = torch.sigmoid(-x)
     weight = absent**gamma
     return Entries(weight * F.softplus(-x), -weight * absent)
 
 
 def _shifted_absent(x: Tensor, gamma: float | Tensor, margin: float) -> Entries:
-    r"""Value :math:`-p_m^γ \\log(1 - p_m)`, with the derivative of a weight that is held fixed."""
+    r"""Value :math:`-p_m^γ \log(1 - p_m)`, with the derivative of a weight that is held fixed."""
     p, absent = torch.sigmoid(x), torch.sigmoid(-x)
     if margin == 0:
         weight = p**gamma

@@ -14,7 +14,7 @@ __all__ = ["SPLC", "Hill", "by_label", "focal_present"]
 
 
 def focal_present(x: Tensor, gamma: float) -> Entries:
-    r"""Value :math:`(1 - p)^γ (-\\log p)` and its derivative."""
+    r"""Value :math:`(1 - p)^γ (-\log p)` and its derivative."""
     absent, cost = torch.sigmoid(-x), F.softplus(-x)
     weight = absent**gamma
     return Entries(weight * cost, -weight * (gamma * (1 - absent) * cost + absent))

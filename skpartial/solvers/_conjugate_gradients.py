@@ -72,8 +72,9 @@ def newton_steps(
         length = torch.where(going, size / bend.where(going, bend.new_ones(())), 0.0)
         falls.append(0.5 * length * size)
         del falls[:-_DELAY]
-        step.addcmul_(direction, length.to(step.dtype)[:, None])
-        residual = residual.addcmul(image, length.to(step.dtype)[:, None], value=-1)
+        along = length.to(step.dtype)[:, None]
+        step.addcmul_(direction, along)
+        residual = residual.addcmul(image, along, value=-1)
         left = torch.stack(falls).sum(0) if len(falls) == _DELAY else torch.full_like(size, float("inf"))
         left = torch.maximum(left, _SHARE_OF_BOUND * _bound(residual, penalty))
         if bool((left <= enough)[urgent].all()):
