@@ -18,6 +18,8 @@ processor's cache drives out what the next one needs.
 The second table trains candidates that differ in label smoothing, alpha and learning rate: one by one with ``solve``,
 and side by side as ``solve_tasks`` does it, to the same coefficients.
 
+With ``--device cuda`` all of them train there, skpartial by CUDA graphs, and the bare kernels are launched one by one.
+
 Run ``python bench_minibatch.py`` for synthetic features of 5,700 x 2,048 and 20 labels, with ``--data DIR`` for real
 ones, with ``--quick`` to see that it runs.
 """
@@ -67,15 +69,15 @@ def synthetic(n_rows: int, n_features: int, n_labels: int) -> DataSet:
 # --------------------------------------------------------------------------------------------- seconds of each epoch
 
 
-def by_skpartial(X: NDArray[Any], Z: NDArray[Any], batch_size: int, n_epochs: int) -> list[float]:
+def by_skpartial(X: NDArray[Any], Z: NDArray[Any], batch_size: int, n_epochs: int, device: str) -> list[float]:
     solver = Minibatch(learning_rate=LEARNING_RATE, batch_size=batch_size, max_epochs=n_epochs)
     clf = SinglePositiveClassifier(
-        AssumeNegative(label_smoothing=SMOOTHING), solver=solver, alpha=ALPHA, device="cpu", random_state=0
+        AssumeNegative(label_smoothing=SMOOTHING), solver=solver, alpha=ALPHA, device=device, random_state=0
     ).fit(X, Z)
     return np.diff([record["seconds"] for record in clf.history_]).tolist()
 
 
-def by_skorch(X: NDArray[Any], Z: NDArray[Any], batch_size: int, n_epochs: int) -> list[float]:
+def by_skorch(X: NDArray[Any], Z: NDArray[Any], batch_size: int, n_epochs: int, device: str) -> list[float]:
     torch.manual_seed(0)
     net = skorch.NeuralNet(
         nn.Linear,
@@ -90,16 +92,17 @@ def by_skorch(X: NDArray[Any], Z: NDArray[Any], batch_size: int, n_epochs: int) 
         iterator_train__shuffle=True,
         train_split=None,
         verbose=0,
+        device=device,
     ).fit(X, smoothed(Z))
     seconds: list[float] = net.history[1:, "dur"]
     return seconds
 
 
-def by_loop(X: NDArray[Any], Z: NDArray[Any], batch_size: int, n_epochs: int) -> list[float]:
+def by_loop(X: NDArray[Any], Z: NDArray[Any], batch_size: int, n_epochs: int, device: str) -> list[float]:
     torch.manual_seed(0)
     rows = TensorDataset(torch.from_numpy(X), torch.from_numpy(smoothed(Z)))
     loader = DataLoader(rows, batch_size=batch_size, shuffle=True)
-    module, loss = nn.Linear(X.shape[1], Z.shape[1]), nn.BCEWithLogitsLoss()
+    module, loss = nn.Linear(X.shape[1], Z.shape[1]).to(device), nn.BCEWithLogitsLoss()
     optimizer = torch.optim.Adam(
         [{"params": module.weight, "weight_decay": ALPHA / Z.shape[1]}, {"params": module.bias}], lr=LEARNING_RATE
     )
@@ -108,10 +111,17 @@ def by_loop(X: NDArray[Any], Z: NDArray[Any], batch_size: int, n_epochs: int) ->
         start = time.perf_counter()
         for features, targets in loader:
             optimizer.zero_grad()
-            loss(module(features), targets).backward()
+            loss(module(features.to(device)), targets.to(device)).backward()
             optimizer.step()
+        wait(device)
         seconds.append(time.perf_counter() - start)
     return seconds[1:]
+
+
+def wait(device: str) -> None:
+    """Until the device has done what it was asked to."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def smoothed(Z: NDArray[Any]) -> NDArray[np.float32]:
@@ -119,19 +129,20 @@ def smoothed(Z: NDArray[Any]) -> NDArray[np.float32]:
 
 
 @torch.no_grad()
-def by_kernels(X: NDArray[Any], Z: NDArray[Any], batch_size: int, parts: str) -> float:
+def by_kernels(X: NDArray[Any], Z: NDArray[Any], batch_size: int, parts: str, device: str) -> float:
     """Seconds of an epoch's gathers, products forward and backward, and steps of Adam: those whose initials are given.
 
     These are the kernels, and the layout, with which they took the least time.
     """
-    data = torch.from_numpy(X)
+    data = torch.from_numpy(X).to(device)
     shape = (Z.shape[1], X.shape[1])
-    weight, gradient, first, second = (torch.zeros(shape) for _ in range(4))
-    bias, count = torch.zeros(shape[0], 1), torch.zeros(())
+    weight, gradient, first, second = (torch.zeros(shape, device=device) for _ in range(4))
+    bias, count = torch.zeros(shape[0], 1, device=device), torch.zeros((), device=device)
     batch, step = data[:batch_size].clone(), torch._fused_adam_
-    residual = torch.full((shape[0], batch_size), 1e-4)
+    residual = torch.full((shape[0], batch_size), 1e-4, device=device)
+    wait(device)
     start = time.perf_counter()
-    for rows in torch.randperm(len(data)).split(batch_size):
+    for rows in torch.randperm(len(data)).to(device).split(batch_size):
         features: Tensor = data.index_select(0, rows) if "g" in parts else batch[: len(rows)]
         if "f" in parts:
             torch.addmm(bias, weight, features.T)
@@ -141,6 +152,7 @@ def by_kernels(X: NDArray[Any], Z: NDArray[Any], batch_size: int, parts: str) ->
             rates = {"lr": LEARNING_RATE, "beta1": 0.9, "beta2": 0.999, "weight_decay": ALPHA, "eps": 1e-8}
             counts = [count.add_(1)]
             step([weight], [gradient], [first], [second], [], counts, amsgrad=False, maximize=False, **rates)
+    wait(device)
     return time.perf_counter() - start
 
 
@@ -154,9 +166,10 @@ def compare_epochs(data: DataSet, Z: NDArray[Any], batch_size: int, options: arg
     seconds: dict[str, list[float]] = {name: [] for name in [*methods, *parts.values()]}
     for _ in range(options.repeats):
         for name, method in methods.items():
-            seconds[name] += method(data.X, Z, batch_size, options.epochs)
+            seconds[name] += method(data.X, Z, batch_size, options.epochs, options.device)
         for kernels, name in parts.items():
-            seconds[name] += [by_kernels(data.X, Z, batch_size, kernels) for _ in range(options.epochs - 1)]
+            for _ in range(options.epochs - 1):
+                seconds[name].append(by_kernels(data.X, Z, batch_size, kernels, options.device))
     median = {name: statistics.median(values) for name, values in seconds.items()}
     for name in [*methods, "bare kernels"]:
         ratio = median[name] / median["skpartial"]
@@ -169,7 +182,7 @@ def compare_epochs(data: DataSet, Z: NDArray[Any], batch_size: int, options: arg
 
 
 def candidates(data: DataSet, Z: NDArray[Any], batch_size: int, options: argparse.Namespace) -> list[Any]:
-    features = as_features(data.X, dtype=torch.float32, device=torch.device("cpu"))
+    features = as_features(data.X, dtype=torch.float32, device=torch.device(options.device))
     labels, weights = LabelMatrix(Z.astype(np.int8)), EntryWeights(None, None, features.device, features.dtype)
     tasks: list[tuple[Solver, Problem]] = []
     for k in range(options.candidates):
@@ -218,6 +231,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
     add_arguments(parser)
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[16, 256], help="(default: 16 256)")
+    parser.add_argument("--device", default="cpu", help="where all of them compute (default: cpu)")
     parser.add_argument("--epochs", type=int, default=4, help="of every fit; the first is not counted (default: 4)")
     parser.add_argument("--repeats", type=int, default=5, help="turns of all methods (default: 5)")
     parser.add_argument("--candidates", type=int, default=60, help="trained side by side (default: 60; 0 for none)")
@@ -231,8 +245,8 @@ def parse() -> argparse.Namespace:
 def main(options: argparse.Namespace) -> None:
     print(
         f"skpartial {skpartial.__version__}, skorch {skorch.__version__}, torch {torch.__version__}, "
-        f"{platform.machine()}, {options.threads} thread(s); medians of {options.repeats} turns of {options.epochs} "
-        "epochs\n"
+        f"{platform.machine()}, {options.device}, {options.threads} thread(s); medians of {options.repeats} turns of "
+        f"{options.epochs} epochs\n"
     )
     if options.data is None:
         sets = [synthetic(*(QUICK_SHAPE if options.quick else SHAPE))]

@@ -78,6 +78,11 @@ class Plan:
     patience: int | None
     tol: float
 
+    @property
+    def steady(self) -> bool:
+        """Whether all steps have the same size."""
+        return self.schedule == "constant" and self.warm_up == 0
+
 
 class _Labels:
     """The labels of the running epoch, and which of them can be fitted."""
@@ -274,12 +279,12 @@ class GradientSteps(Learner):
         """Step sizes of the next step; those of rows, whose drift has a closed form, stay as they are."""
         progress, factor = self._n_steps / (n_batches * self.plan.max_epochs), 1.0
         self._n_steps += 1
+        if self.plan.steady:
+            return
         if progress < self.plan.warm_up:
             factor = (progress * self.plan.max_epochs + 1e-3) / (self.plan.warm_up * self.plan.max_epochs + 1e-3)
         elif self.plan.schedule == "cosine":
             factor = 0.5 * (1 + math.cos(math.pi * (progress - self.plan.warm_up) / (1 - self.plan.warm_up)))
-        elif self.plan.warm_up == 0:
-            return
         for group, rate in zip(self.optimizer.param_groups, self._rates):
             group["lr"] = factor * rate
 

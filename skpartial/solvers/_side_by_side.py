@@ -8,7 +8,8 @@ from typing import Any
 
 from skpartial._fingerprint import identity
 from skpartial.solvers._gradient_steps import Plan
-from skpartial.solvers._linear_steps import LinearPass, LinearSteps, has_fixed_targets, is_linear
+from skpartial.solvers._linear_pass import LinearPass, has_fixed_targets
+from skpartial.solvers._linear_steps import LinearSteps, is_linear
 from skpartial.solvers._loop import Training, train_together
 from skpartial.solvers._moments import unit_scale
 from skpartial.solvers._problem import Problem, Solution, predict_logits

@@ -29,7 +29,8 @@ from skpartial.solvers import Minibatch
 from skpartial.solvers._direct_steps import DirectSteps
 from skpartial.solvers._features import as_features
 from skpartial.solvers._gradient_steps import GradientSteps
-from skpartial.solvers._linear_steps import LinearPass, LinearSteps
+from skpartial.solvers._linear_pass import LinearPass
+from skpartial.solvers._linear_steps import LinearSteps
 from skpartial.solvers._loop import train
 
 LOSSES = [
@@ -157,7 +158,7 @@ def test_weights_of_any_mean(partial_data, make_problem):
 @pytest.mark.parametrize("entries", [1, 200])
 @pytest.mark.parametrize("loss", [PartialBCE(), LargeLoss(delta=0.05)])
 def test_rows_prepared_in_chunks(partial_data, both_ways, monkeypatch, loss, entries):
-    monkeypatch.setattr("skpartial.solvers._linear_steps._ENTRIES", entries)
+    monkeypatch.setattr("skpartial.solvers._linear_pass._ENTRIES", entries)
     assert_equal(*both_ways(loss, *partial_data))
 
 

@@ -27,7 +27,7 @@ from skpartial.relabeling import Relabeling
 from skpartial.solvers import Minibatch
 from skpartial.solvers._base import solve_tasks
 from skpartial.solvers._features import as_features
-from skpartial.solvers._linear_steps import LinearPass
+from skpartial.solvers._linear_pass import LinearPass
 from skpartial.solvers._problem import Validation
 
 
@@ -151,7 +151,7 @@ def test_candidates_are_trained_in_blocks_of_bounded_size(problem, widths, monke
 
 @pytest.mark.parametrize("entries", [1, 200])
 def test_rows_prepared_in_chunks(problem, widths, monkeypatch, entries):
-    monkeypatch.setattr("skpartial.solvers._linear_steps._ENTRIES", entries)
+    monkeypatch.setattr("skpartial.solvers._linear_pass._ENTRIES", entries)
     one = problem()
     check([(solver(), one(loss)) for loss in SMOOTHINGS], widths, [4])
 
