@@ -66,11 +66,13 @@ class LogisticProblem:
         self.alpha = torch.full((n_labels,), alpha, dtype=torch.float64, device=device)
         scale = n_labels / total_weight(targets.problem.weights, targets.source)
         self.s, self.minus_a = torch.empty(2, n_labels, n_rows, dtype=dtype, device=device)
+        absent, present = torch.zeros(2, n_labels, dtype=torch.float64, device=device)
         for part, s, a in targets.blocks():
             torch.mul(s.T, scale, out=self.s[:, part])
             torch.mul(a.T, -scale, out=self.minus_a[:, part])
-        total, minus_present = (row_sums(x) / scale for x in (self.s, self.minus_a))
-        self.unfitted, self.prior = prior_intercepts(total, -minus_present)
+            absent += row_sums(self.s[:, part] + self.minus_a[:, part])
+            present -= row_sums(self.minus_a[:, part])
+        self.unfitted, self.prior = prior_intercepts(absent / scale, present / scale)
         # Sums into int64 take six times as long.
         self.count = (self.s > 0).sum(1, dtype=torch.int32).to(torch.int64)
 

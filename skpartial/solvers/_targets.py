@@ -107,23 +107,23 @@ def total_weight(weights: EntryWeights, source: LabelSource) -> float:
 
 
 def target_masses(targets: FoldedTargets) -> tuple[Tensor, Tensor]:
-    """Sums over rows of s and of a, for every label, in float64."""
-    mass = torch.zeros(2, targets.source.matrix.n_labels, dtype=torch.float64, device=targets.problem.device)
+    """Weights of the absences and of the presences of every label, summed up over rows in float64."""
+    absent, present = torch.zeros(2, targets.source.matrix.n_labels, dtype=torch.float64, device=targets.problem.device)
     for _, s, a in targets.blocks():
-        mass[0] += s.sum(0, dtype=torch.float64)
-        mass[1] += a.sum(0, dtype=torch.float64)
-    return mass[0], mass[1]
+        absent += (s - a).sum(0, dtype=torch.float64)
+        present += a.sum(0, dtype=torch.float64)
+    return absent, present
 
 
-def prior_intercepts(total: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+def prior_intercepts(absent: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
     """Which labels have one sign only, or nothing, and the intercept that every label starts from.
 
     The intercept of a one-sided label has no optimum: it keeps the log odds after half an entry of each sign is added.
 
     Parameters
     ----------
-    total, present : Tensor of shape (L,)
-        Weight of all entries, and of the presences among them.
+    absent, present : Tensor of shape (L,)
+        Weights of the absences and of the presences, each summed up by itself: one may be far below the digits of both.
 
     Returns
     -------
@@ -132,8 +132,6 @@ def prior_intercepts(total: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
     intercepts : Tensor of float64, shape (L,)
         Log odds.
     """
-    absent = total - present
-    tiny = 1e-7 * total.clamp(min=1e-30)
-    unfitted = (present <= tiny) | (absent <= tiny)
+    unfitted = (present <= 0) | (absent <= 0)
     odds = torch.where(unfitted, (present + 0.5) / (absent + 0.5), present / absent)
     return unfitted, odds.log()

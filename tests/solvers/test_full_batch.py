@@ -257,3 +257,28 @@ def test_auto_goes_by_size(partial_data, monkeypatch):
     assert "iteration" in PartialLabelClassifier(random_state=0).fit(X.astype(np.float32), Y).history_[0]
     # Whoever asks for a solver gets it.
     assert "iteration" in PartialLabelClassifier(solver=FullBatch(), random_state=0).fit(X, Y).history_[0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("ratio", [1e-8, 1e-10])
+def test_signs_whose_weights_differ_beyond_the_digits_of_a_sum(partial_data, ratio, dtype):
+    """A label whose absences weigh next to nothing still holds both signs."""
+    X, Y = partial_data
+    y = np.where(X[:, :1] + np.sin(9 * X[:, 1:2]) > 0, 1, -1)
+    weight = np.where(y == 1, 1.0, ratio)
+    clf = PartialLabelClassifier("iu", alpha=1e-9, solver=FullBatch(tol=1e-5)).fit(X.astype(dtype), y, weight)
+    share = weight[:, 0] / weight.mean()
+    reference = LogisticRegression(C=1e9 / len(X), tol=1e-14, max_iter=1000, solver="newton-cholesky")
+    reference.fit(X, y[:, 0], sample_weight=share)
+
+    def objective(coef, intercept):
+        return (share * np.logaddexp(0, -y[:, 0] * (X @ coef + intercept))).mean() + 0.5e-9 * coef @ coef
+
+    found = objective(clf.coef_[0].astype(float), float(clf.intercept_[0]))
+    assert found <= objective(reference.coef_[0], reference.intercept_[0]) * (1 + 1e-5)
+    assert np.abs(clf.coef_).max() > 1e-2
+    by_steps = PartialLabelClassifier("iu", solver=Minibatch(max_epochs=3), random_state=0).fit(
+        X.astype(dtype), y, weight
+    )
+    assert np.abs(by_steps.coef_).max() > 0
+    assert by_steps.intercept_[0] == pytest.approx(np.log((y == 1).sum() / (ratio * (y == -1).sum())), abs=0.5)
