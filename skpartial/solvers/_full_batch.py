@@ -38,11 +38,12 @@ class FullBatch(Solver):
         F_j = \frac{L}{\sum_{ij} s_{ij}} \sum_i s_{ij} w_{ij} \ell(x_{ij}, t_{ij})
         + \frac{\alpha}{2} \lVert w_j \rVert^2
 
-    with columns standardised inside, which changes no solution. All labels advance together, each with its own step
-    length and its own convergence, so that the work is products of the features with one block. Directions are those of
-    L-BFGS, started in every step from a sketch of the features that the labels share, weighted by each label's
-    curvature; the last one is Newton's, by conjugate gradients, which also tell the gap. Up to 64 features all of them
-    are Newton's, in float64 and to the limit of it; so they are for labels that weigh in few rows, in a basis of these.
+    with columns centred, and those that are much longer than most made shorter, inside, which changes no solution.
+    All labels advance together, each with its own step length and its own convergence, so that the work is products
+    of the features with one block. Directions are those of L-BFGS, started in every step from a sketch of the
+    features that the labels share, weighted by each label's curvature; the last one is Newton's, by conjugate
+    gradients, which also tell the gap. Up to 64 features all of them are Newton's, in float64 and to the limit of
+    it; so they are for labels that weigh in few rows, in a basis of these.
     Where a processor multiplies bfloat16 more than twice as fast as float32, most products of large float32 features
     are made with a copy in that type (half the size of X): they follow what changes from step to step, and are
     corrected by products in full, with which the last step begins.

@@ -263,7 +263,7 @@ def test_auto_goes_by_size(partial_data, monkeypatch):
 @pytest.mark.parametrize("ratio", [1e-8, 1e-10])
 def test_signs_whose_weights_differ_beyond_the_digits_of_a_sum(partial_data, ratio, dtype):
     """A label whose absences weigh next to nothing still holds both signs."""
-    X, Y = partial_data
+    X, _ = partial_data
     y = np.where(X[:, :1] + np.sin(9 * X[:, 1:2]) > 0, 1, -1)
     weight = np.where(y == 1, 1.0, ratio)
     clf = PartialLabelClassifier("iu", alpha=1e-9, solver=FullBatch(tol=1e-5)).fit(X.astype(dtype), y, weight)
