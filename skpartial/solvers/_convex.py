@@ -30,8 +30,8 @@ _ROWS_WORTH_TAKING = 0.7
 # Directions of the sketch, and rows that a label needs for each.
 _RANKS = 64, 256
 _ROWS_A_DIRECTION = 20
-# Steps in which an objective that is not exhausted moves.
-_PACE = 5
+# So many steps that lower an objective by less than this share of its rounding have come to the end of its digits.
+_STUCK_STEPS, _STUCK_DESCENT = 10, 0.2
 # A label whose gap is told to be so many times what it may be is taken to its optimum by a Newton step.
 _RIPE = 10
 # Least share of the labels for which that is done, and which are taken out of the products, is one in so many.
@@ -59,7 +59,7 @@ class Outcome:
     gap : Tensor of float64, shape (L,)
         Estimated relative gaps.
     unconverged : Tensor of bool, shape (L,)
-        Labels whose gap is above the tolerance, or whose objective the rounding of the parameters has raised.
+        Labels whose gap is above the tolerance, or whose objective rounding has changed.
     imprecise : Tensor of bool, shape (L,)
         Those among them that more steps would not help.
     """
@@ -138,12 +138,11 @@ class _Round:
         narrow : NarrowFeatures or None, default=None
             The same features in a type of fewer digits and faster products.
         """
-        eps = torch.finfo(start.dtype).eps
+        least = _STUCK_DESCENT * torch.finfo(start.dtype).eps
         descent = Descent(problem, products, rule, start, penalty, narrow)
         course, point = descent.course, descent.point
-        values = [point.value.clone()]
-        renewed = torch.zeros(len(active), dtype=torch.int64, device=start.device)
-        ripe = torch.zeros_like(renewed, dtype=torch.bool)
+        n_stuck = torch.zeros(len(active), dtype=torch.int64, device=start.device)
+        ripe = torch.zeros_like(n_stuck, dtype=torch.bool)
         # Labels are taken out in groups: until then their steps do no harm.
         share = _GROUPS if drop else 1
 
@@ -153,41 +152,32 @@ class _Round:
             return now
 
         for _ in range(self.max_iter):
-            exact = course.exact
+            exact, before = course.exact, point.value.clone()
             # A quasi-Newton model finds the way, but can be wrong about what is left: the last step is Newton's.
             newton = exact and bool(ripe.any()) and share * int(ripe.sum()) >= len(active)
             above = descent.newton_step(goal * point.value.abs(), ripe) if newton else descent.step()
-            values.append(point.value.clone())
-            del values[: -_PACE - 1]
             gap = above / point.value.abs().clamp(min=torch.finfo(torch.float64).tiny)
             certain = newton or rule.exact
             finished = (gap <= goal) & certain
             ripe = (gap <= _RIPE * goal) & ~finished & (not rule.exact)
             self.objectives[active] = point.value
             self.gaps[active] = gap if certain else gap.clamp(min=2 * self.enough)
-            exhausted = torch.zeros_like(ripe)
-            if len(values) > _PACE:
-                exhausted = values[0] - values[-1] <= eps * point.value.abs()
-            stuck = ((descent.slope >= 0) | exhausted) & ~finished
+            stuck = ((descent.slope >= 0) | (before - point.value <= least * before.abs())) & ~finished
             done = exact and bool(finished.all())
             if course.narrow is not None and not done and course.is_due(descent.slope, finished | ripe, stuck):
-                added = descent.renew(finished, stuck)
-                values = [value + added for value in values]
-            # Where nothing moves any more, what was learned may be at fault, once; after that it is the arithmetic.
-            elif bool(stuck.any()):
-                rule.forget(stuck & (renewed == 0))
-                renewed = torch.where(stuck | (renewed > 0), renewed + 1, 0)
-                finished |= stuck & (renewed > 2 * _PACE)
+                descent.renew(finished, stuck)
+            else:
+                n_stuck += stuck
+                finished |= n_stuck > _STUCK_STEPS
             self.unconverged[active] = self.gaps[active] > self.enough
-            self.imprecise[active] = self.unconverged[active] & (renewed > 2 * _PACE)
+            self.imprecise[active] = self.unconverged[active] & (n_stuck > _STUCK_STEPS)
             self.stopped = self.report(self.objectives, self.gaps, current)
             if self.stopped or done or (exact and bool(finished.all())):
                 break
             if drop and exact and _GROUPS * int(finished.sum()) >= len(active):
                 self.theta[active] = outer(point.theta)
                 kept = torch.nonzero(~finished).squeeze(1)
-                active, renewed, ripe = active[kept], renewed[kept], ripe[kept]
-                values = [value[kept] for value in values]
+                active, n_stuck, ripe = active[kept], n_stuck[kept], ripe[kept]
                 descent.keep(kept)
         self.theta[active] = outer(point.theta)
 
@@ -207,16 +197,18 @@ class _Round:
             values[part] += problem.data_term(part, logits[part])
         return values
 
-    def check(self, problem: LogisticProblem, products: Scored, labels: Tensor) -> None:
+    def check(self, problem: LogisticProblem, products: Scored, labels: Tensor) -> Tensor:
         """Compare what a descent believes with the objective of the parameters that are returned.
 
-        They are rounded to the type of the features, and features far from zero magnify that.
+        They are rounded to the type of the features, and features far from zero magnify that. Returns which labels have
+        another one.
         """
         reached, believed = self._evaluate(problem, products, labels), self.objectives[labels]
-        excess = (reached - believed) / believed.abs().clamp(min=1e-300)
-        raised = excess > 4 * self.enough
-        self.gaps[labels] = torch.where(raised, torch.maximum(excess, self.gaps[labels]), self.gaps[labels])
-        self.imprecise[labels] |= raised
+        error = (reached - believed).abs() / believed.abs().clamp(min=1e-300)
+        wrong = error > 4 * self.enough
+        self.gaps[labels] = torch.where(wrong, torch.maximum(error, self.gaps[labels]), self.gaps[labels])
+        self.imprecise[labels] |= wrong
+        return wrong
 
     def outcome(self) -> Outcome:
         """What all labels came to."""
@@ -292,10 +284,18 @@ def _descend_by_rows(state: _Round, features: ResidentFeatures, convex: Logistic
         penalty = state.theta.new_ones(rows.shape[1] + 1)
         penalty[-1] = 0
         part, start, rule = convex.take_own_rows(group, rows), own.inner(state.theta[group]), own.newton()
+        before = state.theta[group]
         state.descend(group, part, own, rule, start, penalty, own.outer, goal=state.enough, drop=False)
-        state.check(part, own, group)
+        wrong = state.check(part, own, group)
         if state.stopped:
             break
+        if bool(wrong.any()):
+            # A column much larger than the others takes their digits from products of rows, but not from those with
+            # columns that have been standardised.
+            again = group[wrong]
+            state.theta[again] = before[wrong]
+            state.wait(convex, features, again)
+            rest = torch.cat([rest, again]).sort().values
     return rest
 
 

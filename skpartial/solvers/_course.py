@@ -125,7 +125,7 @@ class Course:
         self._progress *= max(0.1, min(share / _NARROW_ERROR, 10.0))
         if self._progress > _NARROW_LEAST or of_no_use:
             self.narrow = None
-            rule.forget(torch.ones_like(finished))
+            rule.forget()
         return gradient
 
     def keep(self, labels: Tensor) -> None:

@@ -92,7 +92,6 @@ class Descent:
             than the model promised. The rule has a say as well.
         """
         rule, hessian = self.rule, self.course.hessian(self.point)
-        rule.settle(self.point, self.gradient)
         direction, left = newton_steps(
             hessian,
             lambda v: rule(self.point, v).neg_(),
@@ -130,11 +129,9 @@ class Descent:
         self.rule.learn(direction.mul_(length), self.gradient - before)
         return length[:, 0].double(), end_slope
 
-    def renew(self, finished: Tensor, stuck: Tensor) -> Tensor:
-        """Compute logits and gradients in full; returns what that adds to the objectives."""
-        before = self.point.value.clone()
+    def renew(self, finished: Tensor, stuck: Tensor) -> None:
+        """Compute logits and gradients in full."""
         self.gradient = self.course.renew(self.point, self.gradient, self.rule, finished, stuck)
-        return self.point.value - before
 
     def keep(self, labels: Tensor) -> None:
         """Restrict to some of the labels, given as indices."""

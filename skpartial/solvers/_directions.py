@@ -29,17 +29,14 @@ class Direction:
         """About how far the objective could fall by these gradients, up to a factor; shape (L,)."""
         return -(gradient * self(point, gradient)).sum(1)
 
-    def settle(self, point: Point, gradient: Tensor) -> None:
-        """Prepare to be asked for many directions at one point."""
-
     def learn(self, step: Tensor, change: Tensor) -> None:
         """Take note of a step and of the change of the gradient over it, both of shape (L, d + 1)."""
 
     def keep(self, labels: Tensor) -> None:
         """Restrict to some of the labels, given as indices."""
 
-    def forget(self, labels: Tensor) -> None:
-        """Drop what was learned about some labels, given as a boolean tensor."""
+    def forget(self) -> None:
+        """Drop what was learned."""
 
 
 class ExactNewton(Direction):

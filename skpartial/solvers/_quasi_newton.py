@@ -32,8 +32,6 @@ from skpartial.solvers._sketch import Sketch, View
 __all__ = ["QuasiNewton"]
 
 _PAIRS = 10
-# Ratio of curvatures along pairs, each in units of the first guess, above which they are not those of one matrix.
-_MOST_UNEVEN = 1e3
 
 
 class QuasiNewton(Direction):
@@ -106,21 +104,6 @@ class QuasiNewton(Direction):
         within = (gradient @ self._sketch.basis.T).double().square()
         return everywhere[:, 0] * gradient.double().square().sum(1) + (more * within).sum(1)
 
-    def settle(self, point: Point, gradient: Tensor) -> None:
-        """Drop pairs of labels that would make a poor preconditioner.
-
-        Curvature that differs by orders of magnitude from what the first guess makes of it is that of single long
-        rows, which a few pairs do not get hold of.
-        """
-        if self._pairs is not None:
-            everywhere, more = self._first_guess(point)
-            pairs = self._pairs.known_by(self._inner(gradient))
-            sizes = _sizes(
-                self._guessed_squares(pairs, everywhere, more.to(gradient.dtype)),
-                pairs.products.diagonal(dim1=1, dim2=2),
-            )
-            self.forget(sizes.amax(1) > _MOST_UNEVEN * torch.where(sizes > 0, sizes, float("inf")).amin(1))
-
     def learn(self, step: Tensor, change: Tensor) -> None:
         if self._pairs is None:
             self._pairs = _Pairs(len(step), self._sketch.basis)
@@ -135,9 +118,8 @@ class QuasiNewton(Direction):
         if self._pairs is not None:
             self._pairs.keep(labels)
 
-    def forget(self, labels: Tensor) -> None:
-        if self._pairs is not None:
-            self._pairs.drop(labels)
+    def forget(self) -> None:
+        self._pairs = None
 
 
 def _sizes(guessed_squares: Tensor, energies: Tensor) -> Tensor:
@@ -266,7 +248,3 @@ class _Pairs:
         """Restrict to some of the labels, given as indices."""
         for name in ("_vectors", "_images", "_products", "_squares", "_usable"):
             setattr(self, name, getattr(self, name)[labels])
-
-    def drop(self, labels: Tensor) -> None:
-        """Let the pairs of some labels, given as a boolean tensor, be of no use."""
-        self._usable[labels] = False

@@ -50,6 +50,20 @@ def optimum(X, Y, alpha):
     return np.array(best)
 
 
+def left_to_gain(X, Y, clf, alpha, sizes):
+    """Relative gaps of all labels close to their optima, by a step of Newton's method in columns of one size."""
+    d, logits = X.shape[1], X @ clf.coef_.T.astype(np.float64) + clf.intercept_
+    inner, theta = np.c_[X / sizes, np.ones(len(X))], np.c_[clf.coef_ * sizes, clf.intercept_]
+    penalty = np.r_[alpha / sizes**2 * np.ones(d), 0]
+    found = []
+    for labels, x, coordinates in zip(Y.T, logits.T, theta):
+        wrong = np.where(labels != 0, 1 / (1 + np.exp(labels * x)), 0)
+        gradient = inner.T @ (-labels * wrong) / len(X) + penalty * coordinates
+        hessian = (inner.T * (wrong * (1 - wrong) / len(X))) @ inner + np.diag(penalty)
+        found.append(0.5 * gradient @ np.linalg.solve(hessian, gradient))
+    return np.array(found) / objectives(X, Y, clf.coef_, clf.intercept_, alpha)
+
+
 @pytest.fixture
 def methods(monkeypatch):
     """Which directions a fit used."""
@@ -260,6 +274,30 @@ def test_labels_of_few_rows_in_their_own_basis(methods, monkeypatch, dtype, loss
         np.testing.assert_allclose(fitted.coef_[[0, 2]], plain.coef_[[0, 2]], atol=5e-3 * scale)
     steps = clf.n_iter_
     assert clf.fit(X, Y, sample_weight=weights).n_iter_ < steps
+
+
+@pytest.mark.parametrize("size, dtype", [(1e3, np.float32), (1e4, np.float32), (1e6, np.float64), (1e8, np.float64)])
+def test_a_column_that_takes_the_digits_of_products_of_rows(methods, size, dtype):
+    """Labels of few rows are then solved by the columns, and end as close to their optimum as others."""
+    X, Y = wide(400, 300, known=0.1)
+    X = X.astype(np.float32).astype(np.float64)
+    X[:, 7] = np.float32(size) * np.random.default_rng(1).normal(size=400).astype(np.float32)
+    clf = PartialLabelClassifier("iu", alpha=1e-3).fit(X.astype(dtype), Y)  # a warning would be an error
+    assert methods == ["DualNewton", "QuasiNewton"]
+    sizes = np.where(np.arange(300) == 7, size, 1)
+    assert (left_to_gain(X, Y, clf, 1e-3, sizes) < 5e-5).all()
+
+
+@pytest.mark.parametrize("alpha, dtype", [(1e-3, np.float64), (1e-6, np.float32), (1e-9, np.float64)])
+def test_columns_of_all_sizes(alpha, dtype):
+    """Where conjugate gradients are slow the rule's own model, which is asked as well, tells more of what is left."""
+    rng = np.random.default_rng(1)
+    sizes = np.logspace(-3, 3, 150)
+    X = (rng.normal(size=(4000, 150)) * sizes).astype(np.float32).astype(np.float64)
+    logits = X @ rng.normal(size=(150, 6)) / 150**0.5
+    Y = np.where(logits + 0.5 * rng.logistic(size=(4000, 6)) > 0, 1, -1) * (rng.random((4000, 6)) < 0.02)
+    clf = PartialLabelClassifier("iu", alpha=alpha).fit(X.astype(dtype), Y)
+    assert (left_to_gain(X, Y, clf, alpha, sizes) < 2e-5).all()
 
 
 @pytest.mark.parametrize("n_rows, apart", [(10_000, True), (1000, False)])
