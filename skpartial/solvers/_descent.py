@@ -111,23 +111,18 @@ class Descent:
         it was. Where that is far, more may be left than the models promised.
         """
         reach = torch.zeros_like(self.point.value)
-        length, end_slope = self._go(direction, reach)
-        # A label that has arrived finds no descent but rounding, and stays.
-        going = self.slope < 0
-        turned = torch.where(going, end_slope / self.slope.where(going, -reach.new_ones(())), 0.0)
-        error = (1 - length).square() + turned.square() + reach.square()
-        return 0.5 * self.slope.abs() * error
+        length = self._go(direction, reach)
+        return 0.5 * self.slope.abs() * ((1 - length).square() + reach.square())
 
-    def _go(self, direction: Tensor, reach: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Move along directions; returns the lengths of the steps and the derivatives at their ends."""
+    def _go(self, direction: Tensor, reach: Tensor | None = None) -> Tensor:
+        """Move along directions; returns the lengths of the steps."""
         self.slope = _dots(self.gradient, direction)
         if not bool((torch.isfinite(self.slope) & torch.isfinite(self.point.value)).all()):
             raise overflow_error(self.gradient.dtype)
         length = self.course.advance(self.point, direction, self.slope, reach)
         before, self.gradient = self.gradient, self.course.gradient(self.point)
-        end_slope = _dots(self.gradient, direction)
         self.rule.learn(direction.mul_(length), self.gradient - before)
-        return length[:, 0].double(), end_slope
+        return length[:, 0].double()
 
     def renew(self, finished: Tensor, stuck: Tensor) -> None:
         """Compute logits and gradients in full."""
