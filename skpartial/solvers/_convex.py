@@ -152,9 +152,9 @@ class _Round:
             return now
 
         for _ in range(self.max_iter):
-            exact, before = course.exact, point.value.clone()
+            in_full, before = course.in_full, point.value.clone()
             # A quasi-Newton model finds the way, but can be wrong about what is left: the last step is Newton's.
-            newton = exact and bool(ripe.any()) and share * int(ripe.sum()) >= len(active)
+            newton = in_full and bool(ripe.any()) and share * int(ripe.sum()) >= len(active)
             above = descent.newton_step(goal * point.value.abs(), ripe) if newton else descent.step()
             gap = above / point.value.abs().clamp(min=torch.finfo(torch.float64).tiny)
             certain = newton or rule.exact
@@ -163,7 +163,7 @@ class _Round:
             self.objectives[active] = point.value
             self.gaps[active] = gap if certain else gap.clamp(min=2 * self.enough)
             stuck = ((descent.slope >= 0) | (before - point.value <= least * before.abs())) & ~finished
-            done = exact and bool(finished.all())
+            done = in_full and bool(finished.all())
             if course.narrow is not None and not done and course.is_due(descent.slope, finished | ripe, stuck):
                 descent.renew(finished, stuck)
             else:
@@ -172,9 +172,9 @@ class _Round:
             self.unconverged[active] = self.gaps[active] > self.enough
             self.imprecise[active] = self.unconverged[active] & (n_stuck > _STUCK_STEPS)
             self.stopped = self.report(self.objectives, self.gaps, current)
-            if self.stopped or done or (exact and bool(finished.all())):
+            if self.stopped or done or (in_full and bool(finished.all())):
                 break
-            if drop and exact and _GROUPS * int(finished.sum()) >= len(active):
+            if drop and in_full and _GROUPS * int(finished.sum()) >= len(active):
                 self.theta[active] = outer(point.theta)
                 kept = torch.nonzero(~finished).squeeze(1)
                 active, n_stuck, ripe = active[kept], n_stuck[kept], ripe[kept]

@@ -51,7 +51,7 @@ class Course:
     def __init__(self, products: Products, narrow: NarrowFeatures | None, penalty: Tensor) -> None:
         self.products, self.narrow, self.penalty = products, narrow, penalty
         #: Whether the present gradient was computed in full.
-        self.exact = True
+        self.in_full = True
         self._steps, self._progress = 0, _NARROW_PROGRESS
         self._reference: Tensor | None = None
         self._buffers: Tensor | None = None
@@ -62,7 +62,7 @@ class Course:
 
     def begin(self, point: Point) -> Tensor:
         """Gradients at a point whose logits are exact."""
-        self.exact, self._steps, self._reference = True, 0, None
+        self.in_full, self._steps, self._reference = True, 0, None
         self._data = self.products.backward(point.residual)
         return self._complete(point)
 
@@ -87,7 +87,7 @@ class Course:
         if self.narrow is None:
             return self.begin(point)
         self._data += self.narrow.backward(self._change)
-        self.exact, self._steps = False, self._steps + 1
+        self.in_full, self._steps = False, self._steps + 1
         return self._complete(point)
 
     def hessian(self, point: Point) -> Callable[[Tensor], Tensor]:
