@@ -245,8 +245,7 @@ def test_heads_on_maps(on_device, head):
 def test_search(partial_data, on_device, solver):
     X, Y = partial_data
     grid = {"alpha": [1e-3, 1e-1], "loss__label_smoothing": [0.0, 0.1]}
-    make = lambda: BatchedGridSearchCV(  # noqa: E731
-        PartialLabelClassifier(AssumeNegative(), solver=solver, random_state=0), grid, cv=3
-    )
-    found, expected = on_device(make().fit, X, Y), make().fit(X, Y)
+    clf = PartialLabelClassifier(AssumeNegative(), solver=solver, random_state=0)
+    found = on_device(BatchedGridSearchCV(clf, grid, cv=3).fit, X, Y)
+    expected = BatchedGridSearchCV(clf, grid, cv=3).fit(X, Y)
     np.testing.assert_allclose(found.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"], rtol=1e-9)

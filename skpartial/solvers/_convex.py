@@ -172,7 +172,7 @@ class _Round:
             self.unconverged[active] = self.gaps[active] > self.enough
             self.imprecise[active] = self.unconverged[active] & (n_stuck > _STUCK_STEPS)
             self.stopped = self.report(self.objectives, self.gaps, current)
-            if self.stopped or done or (in_full and bool(finished.all())):
+            if self.stopped or (in_full and bool(finished.all())):
                 break
             if drop and in_full and _GROUPS * int(finished.sum()) >= len(active):
                 self.theta[active] = outer(point.theta)
@@ -276,27 +276,27 @@ def _descend_by_rows(state: _Round, features: ResidentFeatures, convex: Logistic
     groups, rest = groups_of_few_rows(convex, features, labels)
     if groups:
         state.wait(convex, features, labels)
+    others = [rest]
     for group, rows in groups:
         own = OwnRows(features.X, convex.s[group], rows)
         if not own.usable:
-            rest = torch.cat([rest, group]).sort().values
+            others.append(group)
             continue
         penalty = state.theta.new_ones(rows.shape[1] + 1)
         penalty[-1] = 0
-        part, start, rule = convex.take_own_rows(group, rows), own.inner(state.theta[group]), own.newton()
         before = state.theta[group]
+        part, start, rule = convex.take_own_rows(group, rows), own.inner(before), own.newton()
         state.descend(group, part, own, rule, start, penalty, own.outer, goal=state.enough, drop=False)
         wrong = state.check(part, own, group)
         if state.stopped:
             break
-        if bool(wrong.any()):
-            # A column much larger than the others takes their digits from products of rows, but not from those with
-            # columns that have been standardised.
-            again = group[wrong]
-            state.theta[again] = before[wrong]
-            state.wait(convex, features, again)
-            rest = torch.cat([rest, again]).sort().values
-    return rest
+        # A column much larger than the others takes their digits from products of rows, but not from those with columns
+        # that have been standardised.
+        again = group[wrong]
+        state.theta[again] = before[wrong]
+        state.wait(convex, features, again)
+        others.append(again)
+    return torch.cat(others).sort().values
 
 
 def _descend_exactly(state: _Round, ground: Groundwork, convex: LogisticProblem, labels: Tensor, tol: float) -> None:

@@ -23,8 +23,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from skpartial.solvers._features import row_sums
-from skpartial.solvers._targets import FoldedTargets, prior_intercepts, total_weight
+from skpartial.solvers._targets import FoldedTargets, add_masses, prior_intercepts, total_weight
 
 __all__ = ["LogisticProblem", "Point", "rarer"]
 
@@ -70,9 +69,8 @@ class LogisticProblem:
         for part, s, a in targets.blocks():
             torch.mul(s.T, scale, out=self.s[:, part])
             torch.mul(a.T, -scale, out=self.minus_a[:, part])
-            absent += row_sums(self.s[:, part] + self.minus_a[:, part])
-            present -= row_sums(self.minus_a[:, part])
-        self.unfitted, self.prior = prior_intercepts(absent / scale, present / scale)
+            add_masses(absent, present, s, a)
+        self.unfitted, self.prior = prior_intercepts(absent, present)
         # Sums into int64 take six times as long.
         self.count = (self.s > 0).sum(1, dtype=torch.int32).to(torch.int64)
 

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from skpartial.losses import AssumeNegative, Block, IgnoreUnknown, Loss, PointwiseLoss
 from skpartial.losses._base import State
+from skpartial.solvers._features import row_sums
 from skpartial.solvers._problem import EntryWeights, LabelSource, Problem
 
 # Entries that a rule is asked about at a time.
 _BLOCK_ENTRIES = 1 << 20
 
-__all__ = ["FoldedTargets", "prior_intercepts", "starting_rule", "target_masses", "total_weight"]
+__all__ = ["FoldedTargets", "add_masses", "prior_intercepts", "starting_rule", "target_masses", "total_weight"]
 
 
 class FoldedTargets:
@@ -110,9 +111,17 @@ def target_masses(targets: FoldedTargets) -> tuple[Tensor, Tensor]:
     """Weights of the absences and of the presences of every label, summed up over rows in float64."""
     absent, present = torch.zeros(2, targets.source.matrix.n_labels, dtype=torch.float64, device=targets.problem.device)
     for _, s, a in targets.blocks():
-        absent += (s - a).sum(0, dtype=torch.float64)
-        present += a.sum(0, dtype=torch.float64)
+        add_masses(absent, present, s, a)
     return absent, present
+
+
+def add_masses(absent: Tensor, present: Tensor, s: Tensor, a: Tensor) -> None:
+    """Add the weights of a block's absences and presences to those of each label; each is summed up by itself.
+
+    What is left of all weights without the presences would have lost absences far below the digits of these.
+    """
+    absent += row_sums((s - a).T)
+    present += row_sums(a.T)
 
 
 def prior_intercepts(absent: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,7 +132,7 @@ def prior_intercepts(absent: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
     Parameters
     ----------
     absent, present : Tensor of shape (L,)
-        Weights of the absences and of the presences, each summed up by itself: one may be far below the digits of both.
+        Weights of the absences and of the presences.
 
     Returns
     -------
