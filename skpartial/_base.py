@@ -36,7 +36,7 @@ from skpartial.losses import Loss, TrainingSet
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
 from skpartial.solvers import Minibatch, Solver
-from skpartial.solvers._problem import LabelSource, Monitor, Problem, Solution
+from skpartial.training._problem import LabelSource, Monitor, Problem, Solution
 
 if TYPE_CHECKING:
     from skpartial.images._task import ImageTask

@@ -16,10 +16,11 @@ from skpartial import heads
 from skpartial._devices import choose_device
 from skpartial._inputs import check_features, check_label_names
 from skpartial._task import predict_images
+from skpartial.features._base import compute_dtype
+from skpartial.features._choice import as_features
 from skpartial.labels import LabelMatrix
 from skpartial.metrics import mean_average_precision
-from skpartial.solvers._features import as_features, compute_dtype
-from skpartial.solvers._problem import predict_logits
+from skpartial.training._problem import predict_logits
 
 __all__ = ["Predictions"]
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from skpartial._task import Rows, make_problem, resolve_solver
 from skpartial.solvers import Solver
-from skpartial.solvers._checkpoints import CheckpointFolder
-from skpartial.solvers._problem import Monitor, Problem, Solution
+from skpartial.training._checkpoints import CheckpointFolder
+from skpartial.training._problem import Monitor, Problem, Solution
 
 if TYPE_CHECKING:
     from skpartial.images._task import ImageTask

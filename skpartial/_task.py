@@ -27,12 +27,13 @@ from skpartial._inputs import (
     encode_target,
 )
 from skpartial.exceptions import AmbiguousLabelsWarning
+from skpartial.features._base import Features, compute_dtype
+from skpartial.features._choice import as_features
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
 from skpartial.solvers import FullBatch, Minibatch, Solver
-from skpartial.solvers._checkpoints import CheckpointFolder
-from skpartial.solvers._features import Features, as_features, compute_dtype
-from skpartial.solvers._problem import EntryWeights, Problem, Validation
+from skpartial.training._checkpoints import CheckpointFolder
+from skpartial.training._problem import EntryWeights, Problem, Validation
 
 if TYPE_CHECKING:
     from skpartial.images._task import ImageTask

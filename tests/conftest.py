@@ -12,8 +12,13 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 import hypothesis
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
+
+from skpartial.heads import Linear
+from skpartial.labels import LabelMatrix
+from skpartial.training._problem import EntryWeights, Problem
 
 # Times of examples vary with the machine; what they compute does not.
 hypothesis.settings.register_profile("skpartial", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -63,3 +68,21 @@ def partial_data() -> tuple[NDArray[np.float64], NDArray[np.int8]]:
     logits = X @ rng.normal(size=(6, 5)) - 0.5
     complete = np.where(rng.logistic(size=logits.shape) < logits, 1, -1)
     return X, np.where(rng.random(complete.shape) < 0.35, complete, 0).astype(np.int8)
+
+
+def never(record, parameters):
+    return False
+
+
+@pytest.fixture
+def make_problem():
+    """Makes linear problems from features as a solver sees them, and labels."""
+
+    def make(features, Y, loss, *, alpha=0.1, weight=None, class_weight=None, **more):
+        labels = LabelMatrix((sp.csr_array(Y) if sp.issparse(Y) else np.asarray(Y)).astype(np.int8))
+        weights = EntryWeights(weight, class_weight, features.device, features.dtype)
+        settings = {"head": Linear(), "relabeling": None, "regularizer": None, "seed": 0, "monitor": never}
+        given = {"labels": labels, "weights": weights, "loss": loss, "alpha": alpha}
+        return Problem(features=features, **{**settings, **given, **more})
+
+    return make

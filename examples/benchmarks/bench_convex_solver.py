@@ -48,9 +48,10 @@ from bench_linear_probe import (
 )
 
 import skpartial
+from skpartial.features._matrix import ResidentFeatures
+from skpartial.features._scaled import NarrowFeatures
 from skpartial.losses import IgnoreUnknown
 from skpartial.solvers import FullBatch
-from skpartial.solvers._features import NarrowFeatures, ResidentFeatures
 
 SHAPES = {"long features": (7600, 2048, 20), "many rows": (58_667, 120, 101), "many of both": (26_667, 2048, 80)}
 QUICK_SHAPES = {"long features": (400, 128, 6), "many rows": (800, 70, 8), "many of both": (600, 100, 8)}

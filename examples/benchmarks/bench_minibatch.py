@@ -44,13 +44,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import skpartial
 from skpartial import SinglePositiveClassifier
+from skpartial.features._choice import as_features
 from skpartial.heads import Linear
 from skpartial.labels import LabelMatrix, keep_single_positive
 from skpartial.losses import AssumeNegative
 from skpartial.solvers import Minibatch
 from skpartial.solvers._base import Solver, solve_tasks
-from skpartial.solvers._features import as_features
-from skpartial.solvers._problem import EntryWeights, Problem, Solution
+from skpartial.training._problem import EntryWeights, Problem, Solution
 
 SHAPE, QUICK_SHAPE = (5_700, 2_048, 20), (600, 64, 6)
 SMOOTHING, ALPHA, LEARNING_RATE = 0.1, 1e-4, 1e-3

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skpartial.exceptions import ImageReadError
+from skpartial.features._base import Features
 from skpartial.images._decode import same_type
 from skpartial.images._sources import ImageSource
-from skpartial.solvers._features import Features
 
 __all__ = ["ImageBatches", "readable_rows", "some_readable_rows"]
 

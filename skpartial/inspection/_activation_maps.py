@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from skpartial._base import BasePartialLabelClassifier
 from skpartial._devices import choose_device
 from skpartial._inputs import check_features
+from skpartial.features._choice import as_features
 from skpartial.heads._linear import LinearModule
 from skpartial.heads._pooling import PooledModule
 from skpartial.images._maps import visit_maps
-from skpartial.solvers._features import as_features
 
 __all__ = ["class_activation_maps"]
 

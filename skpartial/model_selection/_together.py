@@ -23,11 +23,11 @@ from skpartial import heads
 from skpartial._base import BasePartialLabelClassifier
 from skpartial._inputs import check_features, encode_target
 from skpartial._task import Rows, features_options
+from skpartial.features._choice import as_features
 from skpartial.metrics import mean_average_precision, mean_roc_auc
 from skpartial.solvers import Solver
 from skpartial.solvers._base import solve_tasks
-from skpartial.solvers._features import as_features
-from skpartial.solvers._problem import Problem, Solution
+from skpartial.training._problem import Problem, Solution
 
 __all__ = ["Evaluation", "configured", "last_step", "reason_against"]
 

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from skpartial.solvers._problem import Problem, Solution
+from skpartial.training._problem import Problem, Solution
 
 __all__ = ["Solver", "solve_tasks"]
 

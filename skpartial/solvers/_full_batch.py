@@ -10,15 +10,15 @@ from typing import Any
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from skpartial.features._matrix import StreamedFeatures
 from skpartial.heads._linear import Linear
 from skpartial.losses import PointwiseLoss
 from skpartial.solvers._base import Solver
-from skpartial.solvers._convex import Outcome
-from skpartial.solvers._features import StreamedFeatures
-from skpartial.solvers._groundwork import Groundwork
-from skpartial.solvers._loop import Training, train_together
-from skpartial.solvers._problem import Problem, Solution
-from skpartial.solvers._rounds import ConvexRounds, solve_rounds
+from skpartial.solvers.convex._convex import Outcome
+from skpartial.solvers.convex._groundwork import Groundwork
+from skpartial.solvers.convex._rounds import ConvexRounds, solve_rounds
+from skpartial.training._loop import Training, train_together
+from skpartial.training._problem import Problem, Solution
 
 __all__ = ["FullBatch"]
 

@@ -11,11 +11,11 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skpartial.solvers._base import Solver
-from skpartial.solvers._gradient_steps import GradientSteps, Plan
-from skpartial.solvers._linear_steps import LinearSteps, is_linear
-from skpartial.solvers._loop import train
-from skpartial.solvers._problem import Problem, Solution
-from skpartial.solvers._side_by_side import batches_in_common, train_side_by_side
+from skpartial.solvers.gradient._gradient_steps import GradientSteps, Plan
+from skpartial.solvers.gradient._linear_steps import LinearSteps, is_linear
+from skpartial.solvers.gradient._side_by_side import batches_in_common, train_side_by_side
+from skpartial.training._loop import train
+from skpartial.training._problem import Problem, Solution
 
 __all__ = ["Minibatch"]
 

@@ -309,8 +309,8 @@ class TestSteps:
                 moved.append(content["learner"]["module"]["head.weight"].clone())
 
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("skpartial.solvers._checkpoints.Checkpoint.save", save)
-                patch.setattr("skpartial.solvers._checkpoints.CheckpointFolder.seed", lambda self, seed: seed)
+                patch.setattr("skpartial.training._checkpoints.Checkpoint.save", save)
+                patch.setattr("skpartial.training._checkpoints.CheckpointFolder.seed", lambda self, seed: seed)
                 images, _, single, _ = scenes
                 solver = Minibatch("sgd", learning_rate=1e-6, momentum=0.0, batch_size=120, max_epochs=8, **settings)
                 frozen = backbone(network, batch_norm="frozen")

@@ -16,7 +16,7 @@ from skpartial.losses import (
     PartialBCE,
     WeakAssumeNegative,
 )
-from skpartial.solvers._row_steps import RowAdam
+from skpartial.solvers.gradient._row_steps import RowAdam
 
 EPS = 1e-5
 

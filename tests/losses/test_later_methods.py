@@ -30,7 +30,7 @@ from skpartial.losses import (
 )
 from skpartial.metrics import mean_average_precision
 from skpartial.solvers import FullBatch, Minibatch
-from skpartial.solvers._problem import _as_torch
+from skpartial.training._problem import _as_torch
 
 # At the one point of its schedule that the golden array of this loss was computed at.
 AT_ONE_POINT = GeneralizedRobust(slope=(1, 1), bias=(-2, -2), center=(0.6, 0.6), width=(1, 1))

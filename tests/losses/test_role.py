@@ -17,7 +17,7 @@ from skpartial.losses import ROLE, ExpectedPositives, TrainingSet
 from skpartial.losses._label_estimates import CountPenalty, best_estimates
 from skpartial.metrics import mean_average_precision
 from skpartial.solvers import FullBatch, Minibatch
-from skpartial.solvers._problem import _as_torch
+from skpartial.training._problem import _as_torch
 
 
 def batch(seed, n=5, n_labels=4):

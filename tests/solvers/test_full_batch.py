@@ -11,12 +11,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier
+from skpartial.features._choice import as_features
+from skpartial.features._matrix import ResidentFeatures, SparseFeatures, StreamedFeatures
+from skpartial.features._moments import moments
 from skpartial.heads import Head
 from skpartial.losses import AssumeNegative, IgnoreUnknown, PartialBCE, PseudoNegative, WeakAssumeNegative
 from skpartial.regularizers import Regularizer
 from skpartial.solvers import FullBatch, Minibatch
-from skpartial.solvers._features import ResidentFeatures, SparseFeatures, StreamedFeatures, as_features
-from skpartial.solvers._moments import moments
 
 TIGHT = FullBatch(tol=1e-12)
 

@@ -1,0 +1,114 @@
+"""What features are to a solver, and the numbers that all kinds of them share."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["Features", "as_tensor", "compute_dtype", "overflow_error", "row_sums"]
+
+# Entries that are summed up in their own type.
+_SUM_ENTRIES = 1 << 12
+
+
+def as_tensor(array: NDArray[Any]) -> Tensor:
+    """View an array as a tensor, read-only ones too: nothing in the package writes to features or labels."""
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if any(stride < 0 for stride in array.strides):
+        array = np.ascontiguousarray(array)
+    if array.flags.writeable:
+        return torch.from_numpy(array)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def compute_dtype(X: Any, precision: str) -> torch.dtype:
+    """Floating type to compute in: float32 wherever it holds every value of X, float64 otherwise."""
+    if precision != "auto":
+        return {"float32": torch.float32, "float64": torch.float64}[precision]
+    if isinstance(X, Tensor):
+        wide = (torch.float64, torch.int32, torch.int64)
+        return torch.float64 if X.dtype in wide else torch.float32
+    return torch.float64 if np.result_type(X.dtype, np.float32) == np.float64 else torch.float32
+
+
+def overflow_error(dtype: torch.dtype) -> ValueError:
+    """What to say when finite features leave the range of the arithmetic."""
+    return ValueError(
+        f"X holds values so large that training overflows {str(dtype).removeprefix('torch.')}: scale the features "
+        "first, for example with sklearn.preprocessing.StandardScaler."
+    )
+
+
+def row_sums(x: Tensor) -> Tensor:
+    """Sums along rows in float64, to the digits of the type of x within a few thousand entries."""
+    # Converting each entry takes several times as long.
+    return torch.stack([part.sum(1).double() for part in x.split(_SUM_ENTRIES, dim=1)]).sum(0)
+
+
+class Features(ABC):
+    """A feature matrix of n rows, wherever and however it is stored.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Number of rows and of features.
+    dtype : torch.dtype
+        Floating type of all products.
+    device : torch.device
+        Where products are returned.
+    """
+
+    def __init__(self, shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> None:
+        self.n_rows, self.n_features = shape
+        self.dtype = dtype
+        self.device = device
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of a row in a batch."""
+        return self.n_features * self.dtype.itemsize
+
+    @abstractmethod
+    def forward(self, weights: Tensor) -> Tensor:
+        """Scores of every row under weights of shape (k, n_features): shape (k, n_rows)."""
+
+    @abstractmethod
+    def backward(self, scores: Tensor) -> Tensor:
+        """Rows summed up, weighted by scores of shape (k, n_rows): shape (k, n_features)."""
+
+    def scores(self, theta: Tensor) -> Tensor:
+        """Scores of every row, shape (k, n_rows), under weights and a last column of intercepts (k, n_features + 1)."""
+        weights, intercept = theta[:, :-1], theta[:, -1:]
+        if not bool(weights.any()):
+            return intercept.expand(-1, self.n_rows).clone()
+        return self.forward(weights).add_(intercept)
+
+    @abstractmethod
+    def batch(self, rows: Tensor) -> Tensor:
+        """Rows by their indices: shape (b, n_features), sparse COO where the features are sparse on the CPU."""
+
+    def batches(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Batches of rows, one after the other."""
+        return map(self.batch, batches)
+
+    def take(self, rows: Tensor) -> Features:
+        """Some of the rows, as features of their own; all of them where that would cost more than it saves."""
+        return self
+
+    @abstractmethod
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Slices of rows with their features in float64, dense or sparse."""
+
+    def own_blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Slices of rows with their features, in the type of the products where that saves something."""
+        return self.blocks()

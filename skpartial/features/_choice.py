@@ -1,0 +1,63 @@
+"""How features are held."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from skpartial.features._base import Features, as_tensor
+from skpartial.features._maps import MapFeatures
+from skpartial.features._matrix import ResidentFeatures, SparseFeatures, StreamedFeatures
+
+__all__ = ["as_features"]
+
+
+def _device_budget(device: torch.device) -> float:
+    """Bytes of features that may stay on the device: most of what is free, leaving room for the products."""
+    if device.type == "cuda":
+        return 0.6 * torch.cuda.mem_get_info(device)[0]
+    return float("inf")
+
+
+def as_features(
+    X: Any, *, dtype: torch.dtype, device: torch.device, max_resident_bytes: float | None = None
+) -> Features:
+    """Choose how features are held.
+
+    Parameters
+    ----------
+    X : ndarray, memory map, sparse matrix or Tensor, shape (n, d), or maps of shape (n, C, h, w)
+        Validated features; never written to.
+    dtype : torch.dtype
+        Floating type to compute in.
+    device : torch.device
+        Where to compute.
+    max_resident_bytes : float or None, default=None
+        More than this is streamed in chunks; None asks the device what is free.
+
+    Returns
+    -------
+    Features
+        Resident, streamed, sparse, or maps.
+    """
+    if X.ndim == 4:
+        return MapFeatures(X, dtype, device)
+    if sp.issparse(X) and device.type == "cpu":
+        return SparseFeatures(sp.csr_array(X), dtype)
+    budget = _device_budget(device) if max_resident_bytes is None else max_resident_bytes
+    too_large = X.shape[0] * X.shape[1] * dtype.itemsize > budget
+    if sp.issparse(X):
+        return StreamedFeatures(sp.csr_array(X), dtype, device)
+    if isinstance(X, Tensor):
+        same = X.device == device and X.dtype == dtype
+        if too_large and not same:
+            return StreamedFeatures(X.detach(), dtype, device)
+        return ResidentFeatures(X.detach().to(device=device, dtype=dtype))
+    converts = X.dtype != torch.empty(0, dtype=dtype).numpy().dtype
+    if too_large or (converts and isinstance(X, np.memmap)):
+        return StreamedFeatures(X, dtype, device)
+    return ResidentFeatures(as_tensor(X).to(device=device, dtype=dtype))

@@ -1,0 +1,179 @@
+"""Convex rounds: what the full-batch solver does in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skpartial.features._base import Features
+from skpartial.labels import LabelMatrix
+from skpartial.losses import PointwiseLoss
+from skpartial.solvers.convex._convex import Outcome, solve_round
+from skpartial.solvers.convex._groundwork import Groundwork
+from skpartial.solvers.convex._logistic import LogisticProblem
+from skpartial.training._loop import Learner, Report
+from skpartial.training._problem import LabelSource, Problem, start_state
+from skpartial.training._targets import FoldedTargets, prior_intercepts, starting_rule, target_masses
+
+__all__ = ["ConvexRounds", "solve_rounds"]
+
+
+class ConvexRounds(Learner):
+    """A linear head, which a pass takes to the optimum of the loss with its targets held fixed.
+
+    Parameters
+    ----------
+    problem : Problem
+        The training task.
+    tol : float
+        Estimated relative gap at which a label has converged.
+    max_iter : int
+        Steps of a round at most.
+    ground : Groundwork
+        Of the features; may serve other learners as well.
+    """
+
+    #: Of the last round, if there was one.
+    outcome: Outcome | None = None
+
+    def __init__(self, problem: Problem, tol: float, max_iter: int, ground: Groundwork) -> None:
+        super().__init__(problem, start_state(problem))
+        self.tol, self.max_iter, self.ground = tol, max_iter, ground
+        self._n_steps = 0
+        shape = problem.labels.n_labels, problem.features.n_features + 1
+        #: Weights, and intercepts in the last column.
+        self.theta = torch.zeros(shape, dtype=problem.dtype, device=problem.device)
+        self._started = problem.start is not None
+        if problem.start is not None:
+            self.theta[:, :-1] = torch.as_tensor(problem.start["weight"], dtype=problem.dtype)
+            self.theta[:, -1] = torch.as_tensor(problem.start["bias"], dtype=problem.dtype)
+        self.take(problem.labels)
+
+    def take(self, labels: LabelMatrix) -> None:
+        """Train on other labels from here on."""
+        self._source = LabelSource(labels, self.problem.device)
+
+    def run(self, epoch: int, report: Report) -> None:
+        """Solve one round, whose steps are reported."""
+        solve_rounds([self], epoch, [report])
+
+    def prepare(self, epoch: int) -> LogisticProblem:
+        """The convex problem of a round, and parameters that it starts from."""
+        problem, loss = self.problem, self.problem.loss
+        assert isinstance(loss, PointwiseLoss)
+        if not self._started and loss.traits().iterative:
+            # A rule that looks at the logits meets those of the prior, under its reading of unknown entries.
+            starting = starting_rule(loss)
+            if starting is not None:
+                folded = FoldedTargets(problem, starting, self._source, state=self.state)
+                self.theta[:, -1] = prior_intercepts(*target_masses(folded))[1].to(problem.dtype)
+        logits = self.logits(problem.features) if loss.traits().iterative else None
+        targets = FoldedTargets(problem, loss, self._source, logits=logits, state=self.state, epoch=epoch)
+        convex = LogisticProblem(targets, problem.alpha, problem.dtype, problem.device)
+        prior = convex.prior.to(problem.dtype)
+        if not self._started:
+            self.theta[:, -1] = prior
+            self._started = True
+        self.unfitted = convex.unfitted
+        self.theta[self.unfitted, :-1] = 0
+        self.theta[self.unfitted, -1] = prior[self.unfitted]
+        return convex
+
+    def tell(self, objective: Tensor, gap: Tensor, theta: Callable[[], Tensor], report: Report) -> bool:
+        """Report a step, given the objectives and gaps of all labels."""
+        self._n_steps += 1
+        numbers = {
+            "iteration": self._n_steps,
+            "objective": float(objective[~self.unfitted].mean()),
+            "relative_gap": float(gap.max()),
+        }
+        return report(numbers, lambda: _arrays(theta()))
+
+    def accept(self, outcome: Outcome) -> None:
+        """Take what a round came to."""
+        self.outcome, self.theta = outcome, outcome.theta
+
+    def logits(self, features: Features, rows: Tensor | None = None) -> Tensor:
+        """Logits of all rows of some features, or of those asked for, shape (b, L)."""
+        if rows is None:
+            return features.scores(self.theta).T.contiguous()
+        return features.batch(rows) @ self.theta[:, :-1].T + self.theta[:, -1]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The parameters, as they are."""
+        return {"theta": self.theta, "unfitted": self.unfitted}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Go back to parameters that `tensors` gave."""
+        self.theta, self.unfitted = tensors["theta"], tensors["unfitted"]
+
+    def parameters(self) -> dict[str, NDArray[Any]]:
+        """Weights and intercepts as arrays of their own."""
+        return _arrays(self.theta)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a round depends on."""
+        loss = None if self.state is None else {name: tensor.detach() for name, tensor in self.state.items()}
+        return {**self.tensors(), "loss": loss, "n_steps": self._n_steps}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.load({name: saved[name].to(self.problem.device) for name in ("theta", "unfitted")})
+        for name, tensor in (saved["loss"] or {}).items():
+            assert self.state is not None
+            self.state[name].copy_(tensor)
+        self._started, self._n_steps = True, saved["n_steps"]
+
+    def finish(self) -> None:
+        """Nothing is left to settle: a round gives labels that cannot be fitted their prior."""
+
+
+def solve_rounds(learners: Sequence[ConvexRounds], epoch: int, reports: Sequence[Report]) -> None:
+    """Solve one round of several learners of the same features together.
+
+    Parameters
+    ----------
+    learners : sequence of ConvexRounds
+        Of the same groundwork, tolerance and number of steps.
+    epoch : int
+        The round.
+    reports : sequence of Report
+        One a learner, told of every step; if one of several asks to stop, the others go on.
+    """
+    first = learners[0]
+    convex = LogisticProblem.join([learner.prepare(epoch) for learner in learners])
+    size = first.problem.labels.n_labels
+    parts = [slice(start, start + size) for start in range(0, size * len(learners), size)]
+    stopped, arrived = [False] * len(learners), [False] * len(learners)
+
+    def tell(objective: Tensor, gap: Tensor, current: Callable[[], Tensor]) -> bool:
+        def of(part: slice) -> Callable[[], Tensor]:
+            return lambda: current()[part]
+
+        for i, (learner, part, report) in enumerate(zip(learners, parts, reports)):
+            if not (stopped[i] or arrived[i]):
+                stopped[i] = learner.tell(objective[part], gap[part], of(part), report)
+                # The steps that others still take are none of its own.
+                arrived[i] = len(learners) > 1 and float(gap[part].max()) <= first.tol
+        return any(stopped) and all(stop or there for stop, there in zip(stopped, arrived))
+
+    outcome = solve_round(
+        first.ground,
+        convex,
+        torch.cat([learner.theta for learner in learners]),
+        tol=first.tol,
+        max_iter=first.max_iter,
+        report=tell,
+    )
+    for learner, part in zip(learners, parts):
+        learner.accept(outcome.of(part))
+
+
+def _arrays(theta: Tensor) -> dict[str, NDArray[Any]]:
+    host = theta.detach().cpu().numpy()
+    return {"weight": np.ascontiguousarray(host[:, :-1]), "bias": host[:, -1].copy()}

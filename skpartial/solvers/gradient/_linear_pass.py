@@ -1,0 +1,283 @@
+"""Passes over the training set that move linear heads: one, or those of many candidates, which share its products."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from skpartial.losses import Loss, PointwiseLoss
+from skpartial.losses._cross_entropy import cross_entropy
+from skpartial.solvers.gradient._recording import Recording, can_record
+
+if TYPE_CHECKING:
+    from skpartial.solvers.gradient._linear_steps import LinearSteps
+
+__all__ = ["Chunk", "LinearPass", "has_fixed_targets"]
+
+# Entries of the labels of all candidates that are prepared at a time.
+_ENTRIES = 1 << 19
+# Steps that are recorded at most, and bytes of the features that they go through.
+_RECORDED_STEPS, _RECORDED_BYTES = 64, 64 << 20
+# Times that a recording has to be played to be worth making.
+_PLAYS = 16
+
+
+def has_fixed_targets(loss: Loss) -> bool:
+    """Whether a loss is cross-entropy whose targets and weights stay the same while a pass lasts."""
+    learns = any(spec.learned for spec in loss.state_spec().values())
+    return isinstance(loss, PointwiseLoss) and loss.traits().convex and not learns
+
+
+class Chunk(NamedTuple):
+    """Some rows: their indices on the device, labels, and sample weights."""
+
+    rows: Tensor
+    labels: Tensor
+    weights: Tensor | None
+
+    def part(self, part: slice) -> Chunk:
+        """Some of them."""
+        return Chunk(self.rows[part], self.labels[part], None if self.weights is None else self.weights[part])
+
+
+class _Terms(NamedTuple):
+    """Losses of some rows, as far as they do not wait for their logits x: tensors of shape (K L, c).
+
+    The loss of an entry is `weight` (None: 1) times its cross-entropy with the target, and the gradient of the loss of
+    a batch, which is a mean, is factor sigmoid(x) + offset; factor may be a row.
+    """
+
+    target: Tensor
+    weight: Tensor | None
+    factor: Tensor
+    offset: Tensor
+
+
+class _Steps(NamedTuple):
+    """What the steps over some batches read and write: features by the batch, the others (K L, c)."""
+
+    features: Iterable[Tensor]
+    factor: Tensor
+    offset: Tensor
+    logits: Tensor
+    gradients: Tensor
+
+
+class _Recorded:
+    """Steps over the batches of a chunk that have been recorded.
+
+    Parameters
+    ----------
+    together : LinearPass
+        Which takes the steps.
+    learners : sequence of LinearSteps
+        Those of its heads that move.
+    sizes : sequence of int
+        Rows of each batch.
+    """
+
+    def __init__(self, together: LinearPass, learners: Sequence[LinearSteps], sizes: Sequence[int]) -> None:
+        self.learners, weight = learners, together.weight
+        self.features = weight.new_empty(sum(sizes), weight.shape[1])
+        self.factor, self.offset, self.logits, gradients = weight.new_empty(4, len(weight), sum(sizes))
+        steps = _Steps(self.features.split(sizes), self.factor, self.offset, self.logits, gradients)
+
+        def work() -> None:
+            for features, gradient in together.fixed_gradients(steps, sizes):
+                together.move(learners, features, gradient)
+
+        self._recording = Recording(work, weight.device)
+
+    def play(self, features: Tensor, terms: _Terms) -> Tensor:
+        """Take the steps; returns the logits, until the next time."""
+        self.features.copy_(features)
+        self.factor.copy_(terms.factor)
+        self.offset.copy_(terms.offset)
+        self._recording.play()
+        return self.logits
+
+
+class LinearPass:
+    """Passes that move linear heads on the same batches.
+
+    Parameters
+    ----------
+    learners : sequence of LinearSteps
+        K at least one, of the same features, labels and weights and the same batch size.
+    """
+
+    def __init__(self, learners: Sequence[LinearSteps]) -> None:
+        self.learners = learners
+        self.n_labels = learners[0].problem.labels.n_labels
+        heads = [learner.head for learner in learners]
+        self.scale = heads[0].input_scale
+        self.weight, self.weight_gradient = _joined([head.weight for head in heads])
+        self.bias, self.bias_gradient = _joined([head.bias for head in heads])
+        self.fixed = all(has_fixed_targets(learner.problem.loss) for learner in learners)
+        self._recorded: _Recorded | None = None
+        self._has_run = False
+
+    @torch.no_grad()
+    def run(self, order: Tensor, epoch: int, moving: Sequence[bool] | None = None) -> Tensor:
+        """Take a step for every batch of rows.
+
+        Parameters
+        ----------
+        order : Tensor of shape (n,)
+            The rows.
+        epoch : int
+            The pass.
+        moving : sequence of K bool, or None, default=None
+            Which heads move; None moves all.
+
+        Returns
+        -------
+        Tensor of float64, shape (K,)
+            For each learner the sum of the batches' losses, each times its rows.
+        """
+        first, batch_size = self.learners[0], self.learners[0].plan.batch_size
+        n_batches = -(-len(order) // batch_size)
+        learners = [learner for k, learner in enumerate(self.learners) if moving is None or moving[k]]
+        total = torch.zeros(len(self.learners), dtype=torch.float64, device=first.problem.device)
+        n_recorded = self._n_recorded(len(order))
+        together = n_recorded or max(1, _ENTRIES // (len(self.weight) * batch_size))
+        for rows in order.split(together * batch_size):
+            chunk, batches = first.chunk(rows), rows.split(batch_size)
+            if self._has_run and len(rows) == n_recorded * batch_size:
+                self._play(learners, chunk, [batch_size] * len(batches), epoch, total)
+                for learner in learners:
+                    for _ in batches:
+                        learner.set_rates(n_batches)
+                continue
+            gradients = self._fixed_chunk if self.fixed else self._loss_chunk
+            # The gradient of a batch is worked out when it is asked for: after the step before it.
+            for features, gradient in gradients(batches, chunk, epoch, total):
+                for learner in learners:
+                    learner.set_rates(n_batches)
+                self.move(learners, features, gradient)
+            self._has_run = True
+        return total
+
+    def move(self, learners: Sequence[LinearSteps], features: Tensor, gradient: Tensor) -> None:
+        """Take the step of a batch, from the gradients of its logits."""
+        self._backward(features, gradient)
+        for learner in learners:
+            learner.move()
+
+    def _forward(self, features: Tensor, out: Tensor) -> Tensor:
+        """Logits of a batch, shape (K L, b): the layout in which both products are fastest."""
+        if features.is_sparse:
+            product = torch.sparse.mm(features, self.weight.T).T
+            return torch.add(self.bias[:, None], product, alpha=self.scale, out=out)
+        return torch.addmm(self.bias[:, None], self.weight, features.T, alpha=self.scale, out=out)
+
+    def _backward(self, features: Tensor, gradient: Tensor) -> None:
+        """Gradients of the parameters from those of the logits of a batch, (K L, b)."""
+        if features.is_sparse:
+            product = torch.sparse.mm(features.T, gradient.T).T
+            torch.mul(product, self.scale, out=self.weight_gradient)
+        else:
+            torch.addmm(self.weight_gradient, gradient, features, beta=0, alpha=self.scale, out=self.weight_gradient)
+        torch.sum(gradient, 1, out=self.bias_gradient)
+
+    def fixed_gradients(self, steps: _Steps, sizes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Features and gradients of the logits of batches of these sizes, where targets are known before."""
+        parts = zip(*(tensor.split(sizes, 1) for tensor in steps[1:]))
+        for features, (factor, offset, x, gradient) in zip(steps.features, parts):
+            self._forward(features, x)
+            torch.sigmoid(x, out=gradient)
+            yield features, torch.addcmul(offset, gradient, factor, out=gradient)
+
+    def _fixed_chunk(
+        self, batches: Sequence[Tensor], chunk: Chunk, epoch: int, total: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Features and gradients of the logits of batches; whatever need not wait is done for all of them at once."""
+        sizes = [len(rows) for rows in batches]
+        terms = self._fixed_terms(chunk, sizes, epoch)
+        logits, gradients = torch.empty_like(terms.target), torch.empty_like(terms.target)
+        features = self.learners[0].problem.features.batches(batches)
+        yield from self.fixed_gradients(_Steps(features, terms.factor, terms.offset, logits, gradients), sizes)
+        self._add_loss(total, logits, terms)
+
+    def _play(
+        self, learners: Sequence[LinearSteps], chunk: Chunk, sizes: Sequence[int], epoch: int, total: Tensor
+    ) -> None:
+        """Take the steps of batches of these sizes by playing them."""
+        if self._recorded is None or self._recorded.learners != learners:
+            self._recorded = None  # whose memory the next one may take
+            self._recorded = _Recorded(self, learners, sizes)
+        terms = self._fixed_terms(chunk, sizes, epoch)
+        logits = self._recorded.play(self.learners[0].problem.features.batch(chunk.rows), terms)
+        self._add_loss(total, logits, terms)
+
+    def _n_recorded(self, n_rows: int) -> int:
+        """Steps of a recording, of which a pass over these rows plays several; 0 where that does not pay."""
+        problem, plan = self.learners[0].problem, self.learners[0].plan
+        if not (self.fixed and can_record(problem.device) and all(learner.plan.steady for learner in self.learners)):
+            return 0
+        row_bytes = problem.features.row_bytes + 4 * len(self.weight) * problem.dtype.itemsize
+        full = n_rows // plan.batch_size
+        most = min(_RECORDED_STEPS, _RECORDED_BYTES // (plan.batch_size * row_bytes), full)
+        if most == 0:
+            return 0
+        # As few as possible are left to be taken one by one.
+        n_steps = max(range(most // 2 + 1, most + 1), key=lambda n: (-(full % n), n))
+        return n_steps if full // n_steps * plan.max_epochs >= _PLAYS else 0
+
+    def _fixed_terms(self, chunk: Chunk, sizes: Sequence[int], epoch: int) -> _Terms:
+        """Targets and weights of all learners, for batches of these sizes."""
+        found = [learner.fixed_terms(chunk, epoch) for learner in self.learners]
+        target = torch.cat([target.T for target, _ in found]).contiguous()
+        # A loss is a mean over its batch.
+        factor = torch.full_like(target[:1], 1 / (sizes[0] * self.n_labels))
+        factor[:, len(chunk.labels) - sizes[-1] :] = 1 / (sizes[-1] * self.n_labels)
+        weight = None
+        if any(weight is not None for _, weight in found):
+            weights = [torch.ones_like(t) if weight is None else weight.expand_as(t) for t, weight in found]
+            weight = torch.cat([weight.T for weight in weights]).contiguous()
+            factor = weight * factor
+        return _Terms(target, weight, factor, (target * factor).neg_())
+
+    def _add_loss(self, total: Tensor, logits: Tensor, terms: _Terms) -> None:
+        """Add the losses of batches to those of each learner."""
+        value = cross_entropy(logits, terms.target)
+        if terms.weight is not None:
+            value.mul_(terms.weight)
+        total += value.reshape(len(total), -1).sum(1, dtype=torch.float64) / self.n_labels
+
+    def _loss_chunk(
+        self, batches: Sequence[Tensor], chunk: Chunk, epoch: int, total: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Features and gradients of the logits of batches, as the losses have them."""
+        start = 0
+        for features, rows in zip(self.learners[0].problem.features.batches(batches), batches):
+            batch = chunk.part(slice(start, start + len(rows)))
+            start += len(rows)
+            logits = self._forward(features, self.weight.new_empty(len(self.weight), len(rows)))
+            gradients = torch.empty_like(logits)
+            blocks = zip(self.learners, logits.split(self.n_labels), gradients.split(self.n_labels))
+            for k, (learner, x, gradient) in enumerate(blocks):
+                value, derivative = learner.loss_step(batch, x.T.contiguous(), epoch)
+                gradient.copy_(derivative.T)
+                total[k] += value * len(rows)
+            yield features, gradients
+
+
+def _joined(parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Parameters of several heads as one tensor, and their gradients: what is written to it the heads have.
+
+    Several parameters move to a storage that they share.
+    """
+    if len(parameters) == 1:
+        (parameter,) = parameters
+        assert parameter.grad is not None
+        return parameter.detach(), parameter.grad
+    values = torch.cat([parameter.detach() for parameter in parameters])
+    gradients = torch.zeros_like(values)
+    size = len(parameters[0])
+    for parameter, value, gradient in zip(parameters, values.split(size), gradients.split(size)):
+        parameter.data, parameter.grad = value, gradient
+    return values, gradients

@@ -1,0 +1,102 @@
+"""Gradient steps of a linear head on features, whose gradients are products and need no autograd graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skpartial.heads import Linear
+from skpartial.heads._linear import LinearModule
+from skpartial.losses import Block, PointwiseLoss
+from skpartial.solvers.gradient._direct_steps import DirectSteps
+from skpartial.solvers.gradient._gradient_steps import GradientSteps, Plan
+from skpartial.solvers.gradient._linear_pass import Chunk, LinearPass
+from skpartial.training._problem import Problem
+
+__all__ = ["LinearSteps", "is_linear"]
+
+
+def is_linear(problem: Problem, plan: Plan) -> bool:
+    """Whether a problem is one of a linear head on rows of features, with no term beside the loss."""
+    return (
+        type(problem.head) is Linear
+        and problem.network is None
+        and problem.regularizer is None
+        and plan.accumulate == 1
+        and DirectSteps.serves(problem.device)
+    )
+
+
+class LinearSteps(GradientSteps):
+    """A linear head, and what the loss learns, which a pass moves by a step for every batch.
+
+    Parameters
+    ----------
+    problem, plan, input_scale
+        As in the base class.
+    """
+
+    head: LinearModule
+
+    def __init__(self, problem: Problem, plan: Plan, input_scale: float | None = None) -> None:
+        super().__init__(problem, plan, input_scale)
+        for parameter in self.head.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        self._direct: DirectSteps | None = None
+        self._alone: LinearPass | None = None
+
+    def _pass(self, order: Tensor, epoch: int) -> Tensor:
+        if self._alone is None:
+            self._alone = LinearPass([self])
+        try:
+            return self._alone.run(order, epoch)[0]
+        except torch.OutOfMemoryError:
+            self._halve(self.plan.batch_size)
+            raise
+
+    def _move_by_gradients(self) -> None:
+        if self._direct is None:
+            self._direct = DirectSteps(self.optimizer)
+        self._direct.step()
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        super().load_state_dict(saved)
+        self._direct = self._alone = None
+
+    def finish(self) -> None:
+        """Settle the parameters, and let go of what passes held on the device."""
+        super().finish()
+        self._alone = None
+
+    def chunk(self, rows: Tensor) -> Chunk:
+        """What is known of rows."""
+        index = rows.to(self.problem.device)
+        labels = self._labels.source.rows(index)
+        return Chunk(index, labels, self.problem.weights.rows(index, labels))
+
+    def fixed_terms(self, chunk: Chunk, epoch: int) -> tuple[Tensor, Tensor | None]:
+        """Targets of some rows and weights, 1 on average, of their terms; of a loss that fixes them for a pass."""
+        problem, loss = self.problem, self.problem.loss
+        assert isinstance(loss, PointwiseLoss)
+        weights = chunk.weights
+        if weights is not None and weights.ndim == 1:
+            weights = weights[:, None]
+        block = Block(chunk.labels, None, self.state, chunk.rows, epoch, problem.dtype, weights)
+        target, weight = loss.targets(block)
+        if weights is not None:
+            weight = (weights if weight is None else weight * weights) / self._labels.mean_weight
+        return target, weight
+
+    def loss_step(self, batch: Chunk, logits: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """Value of the loss on a batch and its gradient in the logits; what the loss learned of its rows moves."""
+        for steps in self._row_steps.values():
+            steps.catch_up(batch.rows)
+        share = self._share(batch.weights)
+        step = self.problem.loss.value_and_gradient(
+            logits, batch.labels, self.state, rows=batch.rows, epoch=epoch, weights=batch.weights
+        )
+        self._take_state(step, batch.rows, share)
+        return step.value * share, step.gradient * share

@@ -1,0 +1,146 @@
+"""Targets and weights of a pointwise loss over the whole training set, as the convex problem needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from skpartial.features._base import row_sums
+from skpartial.losses import AssumeNegative, Block, IgnoreUnknown, Loss, PointwiseLoss
+from skpartial.losses._base import State
+from skpartial.training._problem import EntryWeights, LabelSource, Problem
+
+# Entries that a rule is asked about at a time.
+_BLOCK_ENTRIES = 1 << 20
+
+__all__ = ["FoldedTargets", "add_masses", "prior_intercepts", "starting_rule", "target_masses", "total_weight"]
+
+
+class FoldedTargets:
+    r"""Blocks of s = w and a = w t, with the sample weights in them: the entry's loss is s softplus(x) - a x.
+
+    Parameters
+    ----------
+    problem : Problem
+        Gives sample weights, type and device.
+    loss : PointwiseLoss
+        Gives targets and weights.
+    source : LabelSource
+        The labels of this round.
+    logits : Tensor of shape (n, L), or None
+        For rules that look at them.
+    state : dict of str to Tensor, or None
+        The loss's.
+    epoch : int
+        The round.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        loss: PointwiseLoss,
+        source: LabelSource,
+        *,
+        logits: Tensor | None = None,
+        state: State | None = None,
+        epoch: int = 1,
+    ) -> None:
+        self.problem, self.loss, self.source = problem, loss, source
+        self.logits, self.state, self.epoch = logits, state, epoch
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Slices of rows with their s and a, each of shape (b, L).
+
+        A rule that looks at the logits may compare all entries with each other, so that it is asked once for all rows;
+        another one is asked block by block.
+        """
+        n_rows, n_labels = self.source.matrix.shape
+        step = n_rows if self.loss.traits().iterative else max(1, _BLOCK_ENTRIES // n_labels)
+        for start in range(0, n_rows, step):
+            part = slice(start, min(start + step, n_rows))
+            yield part, *self._of(part)
+
+    def _of(self, part: slice) -> tuple[Tensor, Tensor]:
+        labels = self.source.rows(part)
+        block = Block(
+            labels,
+            None if self.logits is None else self.logits[part],
+            self.state,
+            torch.arange(part.start, part.start + len(labels), device=labels.device),
+            self.epoch,
+            self.problem.dtype,
+            self.problem.weights.rows(part, labels),
+        )
+        target, rule = self.loss.targets(block)
+        weights = block.weights
+        if weights is None:
+            s = torch.ones_like(target) if rule is None else rule.expand_as(target)
+        else:
+            weights = weights[:, None] if weights.ndim == 1 else weights
+            s = (weights if rule is None else rule * weights).expand_as(target)
+        return s, s * target
+
+
+def starting_rule(loss: Loss) -> PointwiseLoss | None:
+    """The rule that a loss starts from, which does not look at the logits; None for what is no cross-entropy."""
+    if not isinstance(loss, PointwiseLoss):
+        return None
+    traits = loss.traits()
+    if not traits.iterative:
+        return loss
+    return {"ignored": IgnoreUnknown(), "absent": AssumeNegative()}.get(traits.unknown)
+
+
+def total_weight(weights: EntryWeights, source: LabelSource) -> float:
+    """Sum of the sample weights over all entries: what the loss divides by."""
+    n_rows, n_labels = source.matrix.shape
+    if weights.sample is None and weights.by_class is None:
+        return float(n_rows * n_labels)
+    total, step = 0.0, max(1, _BLOCK_ENTRIES // n_labels)
+    for start in range(0, n_rows, step):
+        part = slice(start, start + step)
+        block = weights.rows(part, source.rows(part))
+        assert block is not None
+        total += float(block.sum(dtype=torch.float64)) * (n_labels if block.ndim == 1 else 1)
+    return total
+
+
+def target_masses(targets: FoldedTargets) -> tuple[Tensor, Tensor]:
+    """Weights of the absences and of the presences of every label, summed up over rows in float64."""
+    absent, present = torch.zeros(2, targets.source.matrix.n_labels, dtype=torch.float64, device=targets.problem.device)
+    for _, s, a in targets.blocks():
+        add_masses(absent, present, s, a)
+    return absent, present
+
+
+def add_masses(absent: Tensor, present: Tensor, s: Tensor, a: Tensor) -> None:
+    """Add the weights of a block's absences and presences to those of each label; each is summed up by itself.
+
+    What is left of all weights without the presences would have lost absences far below the digits of these.
+    """
+    absent += row_sums((s - a).T)
+    present += row_sums(a.T)
+
+
+def prior_intercepts(absent: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Which labels have one sign only, or nothing, and the intercept that every label starts from.
+
+    The intercept of a one-sided label has no optimum: it keeps the log odds after half an entry of each sign is added.
+
+    Parameters
+    ----------
+    absent, present : Tensor of shape (L,)
+        Weights of the absences and of the presences.
+
+    Returns
+    -------
+    unfitted : Tensor of bool, shape (L,)
+        Labels that cannot be fitted.
+    intercepts : Tensor of float64, shape (L,)
+        Log odds.
+    """
+    unfitted = (present <= 0) | (absent <= 0)
+    odds = torch.where(unfitted, (present + 0.5) / (absent + 0.5), present / absent)
+    return unfitted, odds.log()

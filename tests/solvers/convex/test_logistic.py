@@ -1,0 +1,66 @@
+"""Steps along directions, and the terms that objectives are made of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from skpartial.features._matrix import ResidentFeatures
+from skpartial.losses import AssumeNegative, IgnoreUnknown
+from skpartial.solvers.convex._logistic import LogisticProblem, Point
+from skpartial.training._problem import LabelSource
+from skpartial.training._targets import FoldedTargets
+
+
+@pytest.mark.parametrize("dtype, digits", [(torch.float32, 3e-7), (torch.float64, 1e-13)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_what_is_all_but_certain_keeps_its_digits(make_problem, dtype, digits, smoothing):
+    """Losses, first and second derivatives of logits up to 80, against extended precision."""
+    x = torch.linspace(-80, 80, 4001, dtype=dtype)[:, None]
+    given = x.clone()
+    for sign in (1, -1):
+        Y = np.full((len(x), 1), sign)
+        Y[:10] = -sign
+        task = make_problem(ResidentFeatures(x), Y, AssumeNegative(label_smoothing=smoothing))
+        problem = LogisticProblem(
+            FoldedTargets(task, task.loss, LabelSource(task.labels, x.device)), 0, dtype, x.device
+        )
+        point = Point(problem, torch.zeros(1, 2, dtype=dtype), x.T.clone(), torch.zeros(2, dtype=dtype))
+        target, z = -problem.minus_a.numpy()[0] / problem.s.numpy()[0], x.numpy()[:, 0].astype(np.longdouble)
+        one, p, other = np.longdouble(1), 1 / (1 + np.exp(-z)), 1 / (1 + np.exp(z))
+        target = target.astype(np.longdouble)
+        size = np.longdouble(problem.s.numpy()[0])
+        residual = size * ((one - target) * p - target * other)
+        # A smoothed target is met somewhere, where the two parts of the derivative cancel.
+        atol = digits * float(problem.s[0, 0]) if smoothing else 0
+        found = point.residual.numpy()[0]
+        np.testing.assert_allclose(found, residual.astype(np.float64), rtol=digits, atol=atol)
+        np.testing.assert_allclose(point.curvatures().numpy()[0], (size * p * other).astype(np.float64), rtol=digits)
+        losses = size * (target * np.logaddexp(0, -z) + (one - target) * np.logaddexp(0, z))
+        certain = slice(3000, 4001) if sign > 0 else slice(10, 1000)
+        for part in (slice(None), certain):
+            few = problem.take_rows(torch.arange(len(x))[part])
+            found = few.data_term(slice(None), x.T[:, part])
+            assert float(found) == pytest.approx(float(losses[part].sum()), rel=digits)
+    torch.testing.assert_close(x, given, rtol=0, atol=0)
+
+
+def test_a_step_tells_how_far_known_logits_move(make_problem):
+    rng = np.random.default_rng(0)
+    X = torch.tensor(rng.normal(size=(50, 4)))
+    X[:5] *= 100
+    Y = rng.choice([-1, 1], size=(50, 3))
+    Y[:5, 0] = 0  # rows that do not count for the first label, however far they move
+    task = make_problem(ResidentFeatures(X), Y, IgnoreUnknown())
+    folded = FoldedTargets(task, task.loss, LabelSource(task.labels, X.device))
+    problem = LogisticProblem(folded, 0.1, X.dtype, X.device)
+    penalty = torch.tensor([1.0, 1, 1, 1, 0]).double()
+    point = Point(problem, torch.zeros(3, 5).double(), torch.zeros(3, 50).double(), penalty)
+    gradient = torch.cat([point.residual @ X, point.residual.sum(1, keepdim=True)], dim=1)
+    before, reach = point.logits.clone(), torch.zeros(3).double()
+    along = -gradient[:, :-1] @ X.T
+    point.advance(-gradient, along, -gradient.square().sum(1), reach=reach)
+    moved = (point.logits - before).abs() * (torch.tensor(Y.T) != 0)
+    torch.testing.assert_close(reach, moved.amax(1))
+    assert reach[0] < (point.logits - before).abs()[0].max()
