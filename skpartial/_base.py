@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_consistent_length
 
 from skpartial import heads
-from skpartial._fingerprint import rows_key
-from skpartial._inputs import EncodedTarget, check_label_names, check_sample_weight, encode_target
+from skpartial._fit import FitPlan
+from skpartial._inputs import EncodedTarget, check_label_names, encode_target
 from skpartial._predictions import Predictions
-from skpartial._stages import Stage, make_stages, solve_stages, state_arrays
-from skpartial._task import (
-    Rows,
-    check_input,
-    hold_out,
-    load_images,
-    make_problem,
-    open_checkpoints,
-    resolve_shorthand,
-    warn_if_ambiguous,
-)
-from skpartial.exceptions import UnfittableLabelsWarning
-from skpartial.losses import Loss, TrainingSet
+from skpartial._task import Rows, check_input, hold_out, load_images, open_checkpoints, resolve_shorthand
+from skpartial.losses import Loss
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
 from skpartial.solvers import Minibatch, Solver
-from skpartial.training._problem import LabelSource, Monitor, Problem, Solution
-
-if TYPE_CHECKING:
-    from skpartial.images._task import ImageTask
+from skpartial.training._problem import Monitor
 
 __all__ = ["BasePartialLabelClassifier"]
-
-_STORE_BYTES = 100_000_000
 
 
 class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMixin, BaseEstimator, ABC):
@@ -97,7 +80,16 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
     # --------------------------------------------------------------------------------------------------- training
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        label_prior: Any = None,
+    ) -> Self:
         """Train on features and a label matrix.
 
         Parameters
@@ -114,6 +106,9 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             Non-negative weights of rows or of entries; weighted means divide by their sum.
         X_val, y_val : like X and y, default=None
             Held-out rows by which the epoch is chosen, instead of `validation_fraction`.
+        label_prior : array-like or DataFrame of shape (n, L), or None, default=None
+            Probabilities of presence that are expected before any training, NaN where nothing is: of another model, or
+            of an expert. For a loss or relabelling that starts from them, and refused where neither does.
 
         Returns
         -------
@@ -132,48 +127,39 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         ConvergenceWarning
             If the solver stops before `tol` is reached.
         """
+        with self._unchanged_on_failure():
+            return self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val, label_prior=label_prior)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, *, X_val: Any, y_val: Any, label_prior: Any) -> Self:
         goes_on = self.warm_start and hasattr(self, "n_iter_")
         seed = self._draw_seed()
-        folder = open_checkpoints(self, seed, X, y, sample_weight, X_val, y_val)
+        folder = open_checkpoints(self, seed, X, y, sample_weight, X_val, y_val, label_prior)
         if folder is not None:
             seed = folder.seed(seed)
         images = load_images(self, seed)
         check = partial(check_input, self, images)
         checked = check(X, reset=not goes_on)
         target = encode_target(self, y, matrix=goes_on and not self._binary)
-        given = Rows.check(checked, target, sample_weight)
+        given = Rows.check(checked, target, sample_weight, label_prior)
         readable, skipped = (None, None) if images is None else images.readable(given.X)
         usable = given.take(readable).rescaled()
         chosen, held_out = hold_out(self, usable.X, usable.target, X_val, y_val, np.random.RandomState(seed), check)
-        train = usable.take(chosen)
 
-        stages, ambiguous = self._prepare(train, seed=seed, held_out=held_out, images=images)
-        problem = stages[0].problem
+        plan = FitPlan.make(self, usable.take(chosen), seed=seed, held_out=held_out, images=images)
         if goes_on:
-            self._check_same_shape("warm_start=True", target, problem.features.n_features)
-            # What was trained before goes on; what had to come before that is done.
-            stages = stages[-1:]
-            problem = stages[0].problem
-            problem.start = self._parameters() if problem.network is None else state_arrays(self.network_)
-            per_row = any(spec.per_row for spec in problem.loss.state_spec().values())
-            # What was learned of rows is of use for these rows only, in this order.
-            if not per_row or getattr(self, "_state_rows", None) == rows_key(train.X):
-                problem.previous_state = getattr(self, "_loss_state", None)
-        self._start_fit(target, problem.features.n_features)
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        context = self._init_callback_context(
-            max_subtasks=sum(stage.solver.max_steps(stage.problem) for stage in stages)
-        )
+            self._check_same_shape("warm_start=True", target, plan.stages[-1].problem.features.n_features)
+            plan.go_on()
+        passed = {"sample_weight": sample_weight, "label_prior": label_prior}
+        metadata = {name: value for name, value in passed.items() if value is not None} or None
+        context = self._init_callback_context(max_subtasks=plan.max_steps)
         context.call_on_fit_task_begin(estimator=self, X=usable.X, y=y, metadata=metadata)
-        solution = solve_stages(stages, self._monitor(context, usable.X, y, metadata, images), folder)
+        solution = plan.solve(self._monitor(plan, context, usable.X, y, metadata), folder)
+        plan.accept(solution)
         if skipped is not None:
             self.skipped_ = skipped
         if chosen is not None or readable is not None:
             within = np.arange(given.target.labels.n_rows) if readable is None else readable
             self.train_rows_ = within if chosen is None else within[chosen]
-        if self.warm_start:
-            self._loss_state, self._state_rows = solution.state, rows_key(train.X)
-        self._accept(stages[-1].problem, solution, ambiguous=ambiguous, images=images)
         context.call_on_fit_task_end(estimator=self, X=usable.X, y=y, metadata=metadata, reconstruction_attributes={})
         if folder is not None:
             folder.remove()
@@ -203,89 +189,80 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             As in `fit`; also if the labels do not match those of earlier calls, if the loss keeps a state for every
             row, which later batches could not find, or if it follows a schedule of epochs, which a call is not.
         """
+        with self._unchanged_on_failure():
+            return self._partial_fit(X, y, classes, sample_weight)
+
+    def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
         if self.backbone is not None:
             raise ValueError("partial_fit trains heads on features: with a backbone use fit and warm_start=True.")
-        first = not hasattr(self, "n_iter_")
-        X = check_input(self, None, X, reset=first)
-        known = None if first else self.classes_
-        if first and classes is not None and np.asarray(y).ndim == 1:
-            known = np.unique(classes)
-            if len(known) != 2:
-                raise ValueError(f"classes holds {len(known)} values: Only binary classification is supported.")
-        if not first and classes is not None:
-            expected = self.classes_ if self._binary else self.label_names_
-            if set(np.asarray(classes).tolist()) != set(expected.tolist()):
-                raise ValueError(f"classes={classes!r} are not those of earlier calls: {expected.tolist()}.")
         if self.relabeling is not None:
             raise ValueError(f"partial_fit cannot relabel with {self.relabeling!r}, which looks at all rows: use fit.")
+        first = not hasattr(self, "n_iter_")
+        X = check_input(self, None, X, reset=first)
         target = encode_target(
-            self,
-            y,
-            classes=known if known is not None and known.ndim == 1 else None,
-            matrix=not first and not self._binary,
+            self, y, classes=self._classes_of_stream(y, classes, first), matrix=not first and not self._binary
         )
-        check_consistent_length(X, target.labels)
+        rows = Rows.check(X, target, sample_weight)
         if not first:
             self._check_same_shape("partial_fit", target, self.n_features_in_)
-        weights = check_sample_weight(sample_weight, X, target)
-        solver = self.solver if isinstance(self.solver, Minibatch) else Minibatch()
-        problem = make_problem(self, X, target, weights, seed=self._draw_seed())
-        problem.incremental = True
-        if first and not target.binary:
-            warn_if_ambiguous(self, problem, stacklevel=3)
+        settings = self.solver.get_params() if isinstance(self.solver, Minibatch) else {}
+        one_epoch = Minibatch(**{**settings, "max_epochs": 1, "patience": None})
+        plan = FitPlan.make(
+            self, rows, seed=self._draw_seed(), solver=one_epoch, incremental=True, warns=first, stacklevel=5
+        )
+        (stage,) = plan.stages
+        problem = stage.problem
         if problem.loss.traits().scheduled:
             raise ValueError(
                 f"partial_fit cannot train {problem.loss!r}, which changes from epoch to epoch: a call does not say "
                 "which epoch it belongs to. Use fit."
             )
-        if any(spec.per_row for spec in problem.loss.state_spec().values()):
-            raise ValueError(
-                f"partial_fit cannot train {problem.loss!r}, which keeps a state for every training row: use fit."
-            )
+        for part in problem.parts.values():
+            if any(spec.per_row for spec in part.state_spec().values()):
+                raise ValueError(
+                    f"partial_fit cannot train {part!r}, which keeps a state for every training row: use fit."
+                )
         if not first:
             problem.start = self._parameters()
             problem.first_epoch = self.n_iter_ + 1
             problem.optimizer_state = getattr(self, "_optimizer_state", None)
-            problem.previous_state = getattr(self, "_loss_state", None)
-        one_epoch = Minibatch(**{**solver.get_params(), "max_epochs": 1, "patience": None})
-        solution = one_epoch.solve(problem)
-        if first:
-            names = None if classes is None or target.binary else np.asarray(classes, dtype=object)
-            self._start_fit(target, self.n_features_in_, names)
-        past = [] if first else self.history_
-        self._finish_fit(problem, solution)
-        self.history_ = past + solution.history
-        self.n_iter_ = len(self.history_)
-        self._optimizer_state = solution.optimizer_state
-        self._loss_state = solution.state
+            problem.previous_states = dict(getattr(self, "_states", {}))
+        solution = plan.solve(problem.monitor)
+        names = None if classes is None or target.binary else np.asarray(classes, dtype=object)
+        plan.accept(solution, names=names, past=None if first else self.history_)
         return self
+
+    def _classes_of_stream(self, y: Any, classes: Any, first: bool) -> NDArray[Any] | None:
+        """The two classes of 1-D y in a stream, where they are known; refuses others than those of earlier calls."""
+        if not first:
+            expected = self.classes_ if self._binary else self.label_names_
+            if classes is not None and set(np.asarray(classes).tolist()) != set(expected.tolist()):
+                raise ValueError(f"classes={classes!r} are not those of earlier calls: {expected.tolist()}.")
+            return self.classes_ if self._binary else None
+        if classes is None or np.asarray(y).ndim != 1:
+            return None
+        known = np.unique(classes)
+        if len(known) != 2:
+            raise ValueError(f"classes holds {len(known)} values: Only binary classification is supported.")
+        return known
+
+    @contextmanager
+    def _unchanged_on_failure(self) -> Iterator[None]:
+        """Leave the estimator as it was where a fit fails or is interrupted."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     def _draw_seed(self) -> int:
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
-    def _prepare(
-        self,
-        rows: Rows,
-        *,
-        seed: int,
-        held_out: tuple[Any, Callable[[NDArray[Any]], float]] | None = None,
-        images: ImageTask | None = None,
-    ) -> tuple[list[Stage], bool]:
-        """What is to be solved for a fit on validated rows, and whether a warning of ambiguous labels was given."""
-        stages = make_stages(self, rows, seed=seed, held_out=held_out, images=images)
-        ambiguous = not rows.target.binary and warn_if_ambiguous(self, stages[0].problem, stacklevel=5)
-        return stages, ambiguous
-
-    def _accept(
-        self, problem: Problem, solution: Solution, *, ambiguous: bool, images: ImageTask | None = None
-    ) -> None:
-        """Take what a fit found as fitted state, and warn of labels that it could not fit."""
-        self._finish_fit(problem, solution, images)
-        if solution.unfitted.any() and not ambiguous:
-            self._warn_unfitted(solution.unfitted)
-
-    def _monitor(self, context: Any, X: Any, y: Any, metadata: Any, images: ImageTask | None) -> Monitor:
+    def _monitor(self, plan: FitPlan, context: Any, X: Any, y: Any, metadata: Any) -> Monitor:
         """Report every epoch to scikit-learn's callbacks, and in words if `verbose`."""
+        known = plan.attributes()
 
         def monitor(record: dict[str, Any], parameters: Callable[[], dict[str, Any]]) -> bool:
             if self.verbose:
@@ -293,61 +270,20 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
                 print(f"[{type(self).__name__}] {numbers}")
             if not getattr(self, "_skl_callbacks", None):
                 return False
+
+            def fitted() -> dict[str, Any]:
+                of_parameters = plan.parameter_attributes(parameters(), known["_head_context"])
+                return known | of_parameters | {"n_iter_": 1}
+
             task = context.subcontext(task_name="epoch")
             task.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
             return bool(
-                task.call_on_fit_task_end(
-                    estimator=self,
-                    X=X,
-                    y=y,
-                    metadata=metadata,
-                    reconstruction_attributes=lambda: self._parameter_attributes(parameters(), images) | {"n_iter_": 1},
-                )
+                task.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=metadata, reconstruction_attributes=fitted)
             )
 
         return monitor
 
     # --------------------------------------------------------------------------------------------- fitted state
-
-    def _start_fit(self, target: EncodedTarget, n_features: int, names: NDArray[Any] | None = None) -> None:
-        n_labels = target.labels.n_labels
-        self.classes_ = target.classes
-        self._binary = target.binary
-        given = target.labels.names if names is None else names
-        if given is not None and len(given) != n_labels:
-            raise ValueError(f"classes names {len(given)} labels, but y has {n_labels}.")
-        self.label_names_ = np.arange(n_labels).astype(str).astype(object) if given is None else given
-        self._fitted_shape = (n_features, n_labels)
-        for name in (
-            "best_epoch_",
-            "network_",
-            "skipped_",
-            "train_rows_",
-            "_optimizer_state",
-            "_loss_state",
-            *getattr(self, "_results", ()),
-        ):
-            self.__dict__.pop(name, None)
-        self._results: tuple[str, ...] = ()
-        self._head = clone(heads.get(self.head))
-
-    def _finish_fit(self, problem: Problem, solution: Solution, images: ImageTask | None = None) -> None:
-        self.__dict__.update(self._parameter_attributes(solution.parameters, images))
-        self.history_ = solution.history
-        self.n_iter_ = solution.n_iter
-        if solution.best_epoch is not None:
-            self.best_epoch_ = solution.best_epoch
-        large = problem.labels.n_rows * problem.labels.n_labels * 8 > _STORE_BYTES
-        if self.store_state is True or (self.store_state == "auto" and not large):
-            source = LabelSource(problem.labels, problem.device)
-            training = None
-            if solution.logits is not None:
-                training = TrainingSet(problem.labels.n_rows, source.rows, solution.logits)
-            results: dict[str, Any] = problem.loss.fitted_attributes(solution.state, training)
-            if problem.relabeling is not None:
-                results["relabeled_"] = solution.labels.values
-            self.__dict__.update(results)
-            self._results = tuple(results)
 
     def _check_same_shape(self, what: str, target: EncodedTarget, n_features: int) -> None:
         shape = (n_features, target.labels.n_labels)
@@ -358,37 +294,10 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             )
         check_label_names(self.label_names_, target.labels.names, "y")
 
-    def _warn_unfitted(self, unfitted: NDArray[np.bool_]) -> None:
-        names = self.label_names_[unfitted]
-        shown = ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")
-        warnings.warn(
-            f"{len(names)} of {len(unfitted)} labels cannot be fitted ({shown}): nothing is known of them, or only one "
-            "sign. They keep zero weights and a prior intercept. Annotate both signs, drop these labels, stratify the "
-            "folds with skpartial.model_selection.PartialLabelKFold, or choose a loss that reads unknown as absent.",
-            UnfittableLabelsWarning,
-            stacklevel=5,
-        )
-
-    def _parameter_attributes(self, parameters: dict[str, Any], images: ImageTask | None = None) -> dict[str, Any]:
-        """Fitted attributes of parameters: a linear head's have scikit-learn's names, a network comes as a module."""
-        attributes: dict[str, Any] = {}
-        if images is not None:
-            whole = any(name.startswith("body.") for name in parameters)
-            named = parameters if whole else {f"head.{name}": value for name, value in parameters.items()}
-            attributes["network_"] = images.fitted(self._head.build(*self._fitted_shape), named)
-            parameters = {name[5:]: value for name, value in named.items() if name.startswith("head.")}
-        if isinstance(self._head, heads.Linear):
-            return attributes | {
-                "coef_": parameters["weight"],
-                "intercept_": parameters["bias"],
-                "head_parameters_": None,
-            }
-        return attributes | {"head_parameters_": parameters}
-
     def __getstate__(self) -> dict[str, Any]:
         """State without what only a running `partial_fit` needs."""
         state: dict[str, Any] = super().__getstate__()
-        return {key: value for key, value in state.items() if key not in ("_optimizer_state", "_loss_state")}
+        return {key: value for key, value in state.items() if key not in ("_optimizer_state", "_states", "_state_rows")}
 
     # ------------------------------------------------------------------------------------------------ parameters
 

@@ -16,12 +16,14 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from skpartial.labels import LabelMatrix
+from skpartial.labels._data import probabilities
 
 __all__ = [
     "EncodedTarget",
     "check_class_weight",
     "check_features",
     "check_label_names",
+    "check_label_prior",
     "check_sample_weight",
     "encode_target",
 ]
@@ -280,6 +282,37 @@ def check_sample_weight(sample_weight: Any, X: Any, target: EncodedTarget) -> ND
     if not weights.any():
         raise ValueError("sample_weight is zero everywhere: nothing is left to train on.")
     return np.ascontiguousarray(weights)
+
+
+def check_label_prior(label_prior: Any, target: EncodedTarget) -> NDArray[Any] | None:
+    """Validate probabilities that the user expects labels to be present with.
+
+    Parameters
+    ----------
+    label_prior : array-like, DataFrame or Tensor of shape (n, L), or None
+        Probabilities in [0, 1], NaN where nothing is expected; for 1-D y of the second class, shape (n,).
+    target : EncodedTarget
+        Labels.
+
+    Returns
+    -------
+    ndarray of shape (n, L), or None
+        None where none was given.
+
+    Raises
+    ------
+    ValueError
+        If it has another shape, other columns than y, or holds anything else.
+    """
+    if label_prior is None:
+        return None
+    if sp.issparse(label_prior):
+        raise ValueError("label_prior is sparse, but NaN, not 0, says that nothing is expected: pass a dense matrix.")
+    if target.labels.names is not None and getattr(label_prior, "columns", None) is not None:
+        check_label_names(target.labels.names, np.asarray(label_prior.columns, dtype=object), "label_prior")
+    if target.binary and np.ndim(label_prior) == 1:
+        label_prior = np.asarray(label_prior)[:, None]
+    return probabilities(label_prior, target.labels.shape, "label_prior")
 
 
 def check_class_weight(

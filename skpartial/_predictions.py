@@ -18,9 +18,10 @@ from skpartial._inputs import check_features, check_label_names
 from skpartial._task import predict_images
 from skpartial.features._base import compute_dtype
 from skpartial.features._choice import as_features
+from skpartial.heads._module import rebuild_head
 from skpartial.labels import LabelMatrix
 from skpartial.metrics import mean_average_precision
-from skpartial.training._problem import predict_logits
+from skpartial.training._predict import predict_logits
 
 __all__ = ["Predictions"]
 
@@ -37,6 +38,7 @@ class Predictions:
     intercept_: NDArray[Any]
     _binary: bool
     _head: heads.Head
+    _head_context: heads.HeadContext
     _fitted_shape: tuple[int, int]
 
     #: How validation and `score` read unknown entries of labels that hold no known absence.
@@ -173,13 +175,10 @@ class Predictions:
             features = as_features(X, dtype=dtype, device=device, max_resident_bytes=0)
             logits = features.forward(weight.to(device, dtype)).T + bias.to(device, dtype)
         else:
-            tensors = {name: torch.as_tensor(value) for name, value in parameters.items()}
-            dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), dtype)
-            with torch.random.fork_rng(devices=[]):
-                module = self._head.build(*self._fitted_shape).to(dtype)
-            module.load_state_dict(tensors)
+            head = rebuild_head(self._head, self._head_context, parameters)
+            dtype = next(head.parameters()).dtype
             features = as_features(X, dtype=dtype, device=device, max_resident_bytes=0)
-            logits = predict_logits(module.to(device=device, dtype=dtype), features)
+            logits = predict_logits(head.to(device), features)
         array: NDArray[Any] = logits.cpu().numpy()
         if not np.isfinite(array).all():
             raise ValueError(

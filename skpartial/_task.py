@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -23,17 +23,20 @@ from skpartial._inputs import (
     check_class_weight,
     check_features,
     check_label_names,
+    check_label_prior,
     check_sample_weight,
     encode_target,
 )
 from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.features._base import Features, compute_dtype
 from skpartial.features._choice import as_features
+from skpartial.labels._data import TrainingData
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
 from skpartial.solvers import FullBatch, Minibatch, Solver
 from skpartial.training._checkpoints import CheckpointFolder
-from skpartial.training._problem import EntryWeights, Problem, Validation
+from skpartial.training._data import EntryWeights
+from skpartial.training._problem import Problem, Validation
 
 if TYPE_CHECKING:
     from skpartial.images._task import ImageTask
@@ -141,24 +144,28 @@ class Rows:
         Labels and classes.
     weights : ndarray of shape (n,) or (n, L), or None
         Of rows or entries.
+    prior : ndarray of shape (n, L), or None, default=None
+        Probabilities of presence that the user expects, NaN where nothing is expected.
     """
 
     X: Any
     target: EncodedTarget
     weights: NDArray[Any] | None
+    prior: NDArray[Any] | None = None
 
     @classmethod
-    def check(cls, X: Any, target: EncodedTarget, sample_weight: Any) -> Rows:
+    def check(cls, X: Any, target: EncodedTarget, sample_weight: Any, label_prior: Any = None) -> Rows:
         """Put together what was validated by itself: as many rows everywhere."""
         check_consistent_length(X, target.labels)
-        return cls(X, target, check_sample_weight(sample_weight, X, target))
+        return cls(X, target, check_sample_weight(sample_weight, X, target), check_label_prior(label_prior, target))
 
     def take(self, rows: NDArray[np.int64] | None) -> Rows:
         """Some of the rows, or all where that is None."""
         if rows is None:
             return self
         target = EncodedTarget(self.target.labels.take(rows), self.target.classes, self.target.binary)
-        return Rows(self.X[rows], target, None if self.weights is None else self.weights[rows])
+        parts = (None if part is None else part[rows] for part in (self.weights, self.prior))
+        return Rows(self.X[rows], target, *parts)
 
     def rescaled(self) -> Rows:
         """The same with weights of mean 1: only ratios count, and in float32 tiny or huge ones would not survive."""
@@ -166,7 +173,7 @@ class Rows:
             return self
         weights = self.weights / self.weights.max()
         weights /= weights.mean()
-        return Rows(self.X, self.target, weights)
+        return replace(self, weights=weights)
 
 
 def features_options(estimator: Any, X: Any) -> dict[str, Any]:
@@ -185,8 +192,7 @@ def features_options(estimator: Any, X: Any) -> dict[str, Any]:
 def make_problem(
     estimator: Any,
     X: Any,
-    target: EncodedTarget,
-    sample_weight: NDArray[Any] | None,
+    rows: Rows,
     *,
     seed: int,
     held_out: tuple[Any, Callable[[NDArray[Any]], float]] | None = None,
@@ -200,10 +206,8 @@ def make_problem(
         Gives the hyperparameters, which are checked.
     X : ndarray, csr_array or Tensor, shape (n, d), or Features
         Validated features; as they are held already, or images to train a network on.
-    target : EncodedTarget
-        Labels and classes.
-    sample_weight : ndarray of shape (n,) or (n, L), or None
-        Validated weights.
+    rows : Rows
+        Labels, weights and what else is known of these rows.
     seed : int
         Of all random numbers.
     held_out : tuple of features and callable, or None, default=None
@@ -216,9 +220,10 @@ def make_problem(
     Problem
         Without a monitor, and without anything to go on from.
     """
-    loss = losses.get(estimator.loss)
+    loss, target = losses.get(estimator.loss), rows.target
     loss.check(target.labels)
     check_parameters(estimator)
+    check_prior_is_used(estimator, loss, rows.prior)
     options = features_options(estimator, X)
 
     def hold(part: Any) -> Features:
@@ -235,11 +240,11 @@ def make_problem(
                 "The held-out rows (y_val, or those of validation_fraction) cannot be scored, as no label has both a "
                 "known presence and a known absence there: hold out more rows, or others."
             ) from error
-    class_weight = check_class_weight(estimator.class_weight, target, loss.traits().unknown, sample_weight)
+    class_weight = check_class_weight(estimator.class_weight, target, loss.traits().unknown, rows.weights)
     return Problem(
         features=hold(X),
-        labels=target.labels,
-        weights=EntryWeights(sample_weight, class_weight, options["device"], options["dtype"]),
+        data=TrainingData(target.labels, prior=rows.prior),
+        weights=EntryWeights(rows.weights, class_weight, options["device"], options["dtype"]),
         loss=loss,
         head=heads.get(estimator.head),
         relabeling=estimator.relabeling,
@@ -250,6 +255,17 @@ def make_problem(
         validation=validation,
         network=None if images is None else images.network_to_train,
         pretrained=images is not None and images.backbone.is_pretrained,
+    )
+
+
+def check_prior_is_used(estimator: Any, loss: losses.Loss, prior: NDArray[Any] | None) -> None:
+    """Refuse a prior of labels that nothing would look at."""
+    relabeling = estimator.relabeling
+    if prior is None or loss.traits().uses_prior or (relabeling is not None and relabeling.uses_prior):
+        return
+    raise ValueError(
+        f"label_prior is used by neither loss={estimator.loss!r} nor relabeling={relabeling!r}: leave it out, or "
+        "choose a relabelling that starts from it."
     )
 
 

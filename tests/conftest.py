@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from skpartial.heads import Linear
 from skpartial.labels import LabelMatrix
-from skpartial.training._problem import EntryWeights, Problem
+from skpartial.training import TrainingData
+from skpartial.training._data import EntryWeights
+from skpartial.training._problem import Problem
 
 # Times of examples vary with the machine; what they compute does not.
 hypothesis.settings.register_profile("skpartial", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -82,7 +84,7 @@ def make_problem():
         labels = LabelMatrix((sp.csr_array(Y) if sp.issparse(Y) else np.asarray(Y)).astype(np.int8))
         weights = EntryWeights(weight, class_weight, features.device, features.dtype)
         settings = {"head": Linear(), "relabeling": None, "regularizer": None, "seed": 0, "monitor": never}
-        given = {"labels": labels, "weights": weights, "loss": loss, "alpha": alpha}
+        given = {"data": TrainingData(labels), "weights": weights, "loss": loss, "alpha": alpha}
         return Problem(features=features, **{**settings, **given, **more})
 
     return make

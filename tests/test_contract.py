@@ -56,11 +56,11 @@ class Counting(IgnoreUnknown):
     def init_state(self, labels, generator=None, previous=None):
         return {"epochs": torch.zeros(())}
 
-    def end_epoch(self, state, epoch):
+    def end_epoch(self, state, epoch, context=None):
         state["epochs"] += 1
-        assert state["epochs"] == epoch
+        assert state["epochs"] == epoch == context.epoch
 
-    def fitted_attributes(self, state, training=None):
+    def fitted_attributes(self, state, context=None):
         return {"epochs_seen_": state["epochs"].numpy()}
 
 
@@ -80,7 +80,7 @@ class Growing(Relabeling):
     """Calls one more row of unknown labels absent each time, going on from the current labels."""
 
     def relabel(self, context):
-        labels = context.current.toarray()
+        labels = context.current.labels.toarray()
         row = np.flatnonzero((labels == 0).any(axis=1))[0]
         labels[row] = np.where(labels[row] == 0, -1, labels[row])
         return labels
@@ -90,16 +90,16 @@ class Growing(Relabeling):
 def test_relabelling_sees_the_current_labels(partial_data, solver):
     X, Y = partial_data
     clf = PartialLabelClassifier("iu", relabeling=Growing(), solver=solver, random_state=0).fit(X, Y)
-    changed = (clf.relabeled_ != Y).any(axis=1)
+    changed = (clf.labels_in_use_ != Y).any(axis=1)
     assert changed.sum() == 3
 
 
 @pytest.mark.parametrize("store, kept", [(True, True), (False, False), ("auto", False)])
 def test_results_of_the_size_of_y_are_kept_as_asked(partial_data, monkeypatch, store, kept):
     X, Y = partial_data
-    monkeypatch.setattr("skpartial._base._STORE_BYTES", 10)
+    monkeypatch.setattr("skpartial._fit._STORE_BYTES", 10)
     clf = PartialLabelClassifier("iu", relabeling=Growing(), store_state=store, solver=FullBatch(rounds=2)).fit(X, Y)
-    assert hasattr(clf, "relabeled_") == kept
+    assert hasattr(clf, "labels_in_use_") == kept
 
 
 def test_prediction_is_in_the_wider_of_the_types(partial_data):

@@ -110,7 +110,9 @@ class PretendedDevice(TorchFunctionMode):
             x, *rest = args
             asked = "cpu" if name == "cpu" else _device_type(kwargs.pop("device", None))
             asked = asked or next(filter(None, map(_device_type, rest)), None)
-            rest = [value for value in rest if _device_type(value) is None]
+            rest = [
+                value for value in rest if isinstance(value, torch.dtype | torch.Tensor) and _device_type(value) is None
+            ]
             kwargs = {key: value for key, value in kwargs.items() if value is not None}
             x = x if asked in (None, x.device.type) else _Move.apply(x)
             return x.to(*rest, **kwargs) if rest or kwargs else x

@@ -1,11 +1,20 @@
 """Heads: how features become logits."""
 
-from skpartial.heads._base import Head
+from skpartial.heads._base import Head, HeadContext, ParameterGroup
 from skpartial.heads._linear import Linear
 from skpartial.heads._pooling import AveragePooling
 from skpartial.heads._weldon import WeldonPooling, WildcatPooling
 
-__all__ = ["AveragePooling", "Head", "Linear", "WeldonPooling", "WildcatPooling", "get"]
+__all__ = [
+    "AveragePooling",
+    "Head",
+    "HeadContext",
+    "Linear",
+    "ParameterGroup",
+    "WeldonPooling",
+    "WildcatPooling",
+    "get",
+]
 
 
 def get(head: str | Head) -> Head:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skpartial.heads._base import Head
+from skpartial.heads._base import Head, HeadContext
+from skpartial.heads._module import HeadModule
 
 __all__ = ["Linear", "LinearModule"]
 
 
-class LinearModule(nn.Module):
+class LinearModule(HeadModule):
     """Affine map that also takes sparse COO batches.
 
     Parameters
@@ -32,6 +36,44 @@ class LinearModule(nn.Module):
         self.weight = nn.Parameter(torch.zeros(n_labels, n_features))
         self.bias = nn.Parameter(torch.zeros(n_labels))
 
+    @property
+    def inner(self) -> nn.Module:
+        return self
+
+    @property
+    def scale(self) -> float:
+        return self.input_scale
+
+    @property
+    def penalty_scale(self) -> float:
+        # Weights for features as they were passed are these times the scale.
+        return self.input_scale**2
+
+    def set_scale(self, scale: float) -> None:
+        self.input_scale = scale
+
+    @torch.no_grad()
+    def set_prior(self, prior: Tensor) -> None:
+        self.bias.copy_(prior)
+
+    def fix(self, labels: Tensor, prior: Tensor) -> None:
+        """Nothing yet: labels of a linear head share nothing, so that this can wait for the end."""
+
+    @torch.no_grad()
+    def settle(self, labels: Tensor, prior: Tensor) -> None:
+        self.weight[labels] = 0
+        self.bias[labels] = prior[labels].to(self.bias.dtype)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        found = {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.state_dict().items()}
+        found["weight"] *= found["weight"].dtype.type(self.input_scale)
+        return found
+
+    @torch.no_grad()
+    def load_arrays(self, arrays: dict[str, NDArray[Any]]) -> None:
+        self.load_state_dict({name: torch.as_tensor(value) for name, value in arrays.items()})
+        self.weight.div_(self.input_scale)
+
     def forward(self, features: Tensor) -> Tensor:
         """Logits of a batch."""
         if features.is_sparse:
@@ -44,24 +86,22 @@ class Linear(Head):
 
     Examples
     --------
-    >>> from skpartial.heads import Linear
-    >>> sum(p.numel() for p in Linear().build(n_features=4, n_labels=3).parameters())
+    >>> from skpartial.heads import HeadContext, Linear
+    >>> sum(p.numel() for p in Linear().build(HeadContext(n_features=4, n_labels=3)).parameters())
     15
     """
 
-    def build(self, n_features: int, n_labels: int) -> nn.Module:
+    def build(self, context: HeadContext) -> nn.Module:
         """Build the affine map.
 
         Parameters
         ----------
-        n_features : int
-            Width d of the features.
-        n_labels : int
-            Number of labels L.
+        context : HeadContext
+            Gives the width d of the features and the number of labels L.
 
         Returns
         -------
         torch.nn.Module
             With parameters `weight` (L, d) and `bias` (L,).
         """
-        return LinearModule(n_features, n_labels)
+        return LinearModule(context.n_features, context.n_labels)

@@ -8,7 +8,7 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-from skpartial.heads._base import Head
+from skpartial.heads._base import Head, HeadContext
 from skpartial.heads._linear import LinearModule
 
 __all__ = ["AveragePooling", "PooledModule"]
@@ -90,15 +90,13 @@ class AveragePooling(Head):
     def __init__(self, boost: float = 1.0) -> None:
         self.boost = boost
 
-    def build(self, n_features: int, n_labels: int) -> nn.Module:
+    def build(self, context: HeadContext) -> nn.Module:
         """Build the module.
 
         Parameters
         ----------
-        n_features : int
-            Channels C of the feature maps.
-        n_labels : int
-            Number of labels L.
+        context : HeadContext
+            Gives the channels C of the feature maps and the number of labels L.
 
         Returns
         -------
@@ -112,4 +110,4 @@ class AveragePooling(Head):
         """
         if isinstance(self.boost, bool) or not isinstance(self.boost, Real) or not 0 < self.boost < float("inf"):
             raise ValueError(f"AveragePooling: boost must be a number above 0, got {self.boost!r}.")
-        return _AverageModule(n_features, n_labels, float(self.boost))
+        return _AverageModule(context.n_features, context.n_labels, float(self.boost))

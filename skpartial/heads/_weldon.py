@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skpartial.heads._base import Head
+from skpartial.heads._base import Head, HeadContext
 from skpartial.heads._pooling import PooledModule
 
 __all__ = ["WeldonPooling", "WildcatPooling"]
@@ -61,12 +61,12 @@ def _check_regions(head: Head, name: str, k: Any, *, none: bool) -> float:
     return number
 
 
-def _build(head: Head, n_features: int, n_labels: int, k_max: Any, k_min: Any, alpha: Any) -> nn.Module:
+def _build(head: Head, context: HeadContext, k_max: Any, k_min: Any, alpha: Any) -> nn.Module:
     high = _check_regions(head, "k_max", k_max, none=False)
     low = high if k_min is None else _check_regions(head, "k_min", k_min, none=True)
     if isinstance(alpha, bool) or not isinstance(alpha, Real) or not 0 <= float(alpha) < float("inf"):
         raise ValueError(f"{type(head).__name__}: alpha must be a number of at least 0, got {alpha!r}.")
-    return _ExtremesModule(n_features, n_labels, high, low, float(alpha))
+    return _ExtremesModule(context.n_features, context.n_labels, high, low, float(alpha))
 
 
 class WeldonPooling(Head):
@@ -125,15 +125,13 @@ class WeldonPooling(Head):
         self.k_max = k_max
         self.k_min = k_min
 
-    def build(self, n_features: int, n_labels: int) -> nn.Module:
+    def build(self, context: HeadContext) -> nn.Module:
         """Build the module.
 
         Parameters
         ----------
-        n_features : int
-            Channels C of the feature maps.
-        n_labels : int
-            Number of labels L.
+        context : HeadContext
+            Gives the channels C of the feature maps and the number of labels L.
 
         Returns
         -------
@@ -145,7 +143,7 @@ class WeldonPooling(Head):
         ValueError
             If `k_max` or `k_min` is neither a share nor a whole number, or `k_max` is not above 0.
         """
-        return _build(self, n_features, n_labels, self.k_max, self.k_min, 1.0)
+        return _build(self, context, self.k_max, self.k_min, 1.0)
 
 
 class WildcatPooling(Head):
@@ -193,8 +191,8 @@ class WildcatPooling(Head):
     Examples
     --------
     >>> import torch
-    >>> from skpartial.heads import WildcatPooling
-    >>> module = WildcatPooling(k_max=2, k_min=0.25, alpha=0.5).build(n_features=1, n_labels=1)
+    >>> from skpartial.heads import HeadContext, WildcatPooling
+    >>> module = WildcatPooling(k_max=2, k_min=0.25, alpha=0.5).build(HeadContext(n_features=1, n_labels=1))
     >>> _ = torch.nn.init.ones_(module.weight)
     >>> module(torch.tensor([[[[4.0, 2.0], [1.0, -1.0]]]])).item()  # (mean of 4 and 2, less half of 1) / 2
     1.25
@@ -207,15 +205,13 @@ class WildcatPooling(Head):
         self.k_min = k_min
         self.alpha = alpha
 
-    def build(self, n_features: int, n_labels: int) -> nn.Module:
+    def build(self, context: HeadContext) -> nn.Module:
         """Build the module.
 
         Parameters
         ----------
-        n_features : int
-            Channels C of the feature maps.
-        n_labels : int
-            Number of labels L.
+        context : HeadContext
+            Gives the channels C of the feature maps and the number of labels L.
 
         Returns
         -------
@@ -227,4 +223,4 @@ class WildcatPooling(Head):
         ValueError
             If `k_max` or `k_min` is neither a share nor a whole number, `k_max` is not above 0, or `alpha` is below 0.
         """
-        return _build(self, n_features, n_labels, self.k_max, self.k_min, self.alpha)
+        return _build(self, context, self.k_max, self.k_min, self.alpha)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from skpartial._devices import autocast_dtype
-from skpartial.heads import Head
+from skpartial.heads import Head, HeadContext
+from skpartial.heads._module import build_head
 from skpartial.images._backbones import Backbone, LoadedBackbone, Network
 from skpartial.images._batches import ImageBatches, some_readable_rows
 from skpartial.images._features import extract
@@ -106,9 +107,11 @@ class ImageTask:
         """Features of all images, (n, d); maps (n, C, h, w) for a head that pools them."""
         return extract(self.network(None).to(self.device), batches, _BATCH)
 
-    def fitted(self, head: nn.Module, parameters: dict[str, NDArray[Any]]) -> Network:
+    def fitted(self, head: Head, context: HeadContext, parameters: dict[str, NDArray[Any]]) -> Network:
         """A network of its own with the parameters that training found, on the CPU."""
-        network = copy.deepcopy(self.network(head)).cpu()
+        with torch.random.fork_rng(devices=[]):
+            module = build_head(head, context)
+        network = copy.deepcopy(self.network(module)).cpu()
         network.augment = None  # which predictions have no use for, and which may not pickle
         tensors = {name: torch.as_tensor(value) for name, value in parameters.items()}
         network.load_state_dict(tensors, strict=False)

@@ -16,6 +16,7 @@ from skpartial._devices import choose_device
 from skpartial._inputs import check_features
 from skpartial.features._choice import as_features
 from skpartial.heads._linear import LinearModule
+from skpartial.heads._module import rebuild_head
 from skpartial.heads._pooling import PooledModule
 from skpartial.images._maps import visit_maps
 
@@ -74,17 +75,6 @@ def _label_indices(estimator: Any, labels: Any) -> NDArray[np.int64]:
                 f"labels holds {label!r}, which is neither an index below {len(names)} nor one of label_names_."
             )
     return np.asarray(found, dtype=np.int64)
-
-
-def _rebuild(estimator: Any) -> nn.Module:
-    """The fitted head of an estimator on feature maps."""
-    with torch.random.fork_rng(devices=[]):
-        head: nn.Module = estimator._head.build(*estimator._fitted_shape)
-    tensors = {name: torch.as_tensor(value) for name, value in estimator._parameters().items()}
-    # In the type that was trained, which load_state_dict would not take over.
-    dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
-    head.to(dtype).load_state_dict(tensors)
-    return head.eval()
 
 
 def _visit_rows(estimator: Any, X: Any, maps: _Maps, dtype: torch.dtype) -> None:
@@ -195,7 +185,10 @@ def class_activation_maps(
             f"estimator was fitted on rows of features with head={estimator._head!r}, and there are no regions to "
             "map: fit it with a backbone, or on feature maps with a head that pools them."
         )
-    head = _rebuild(estimator) if network is None else network.head
+    if network is None:
+        head: nn.Module = rebuild_head(estimator._head, estimator._head_context, estimator._parameters())
+    else:
+        head = network.head
     if not isinstance(head, LinearModule):
         raise ValueError(
             f"estimator has head={estimator._head!r}, which gives no score of a label to a region: class activation "

@@ -1,8 +1,9 @@
 """Losses for incomplete labels: what one training step minimises, and what it makes of an unknown entry."""
 
+from skpartial._state import StateTensor
 from skpartial.losses._assume_negative import AssumeNegative, PseudoNegative, WeakAssumeNegative
 from skpartial.losses._asymmetric import AsymmetricLoss, SelectiveLoss
-from skpartial.losses._base import ClosedFormLoss, Loss, StateTensor, Step, TrainingSet, Traits
+from skpartial.losses._base import ClosedFormLoss, Loss, Step, Traits
 from skpartial.losses._entropy import EntropyMaximization
 from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
 from skpartial.losses._expected_positives import ExpectedPositives
@@ -44,7 +45,6 @@ __all__ = [
     "StateTensor",
     "Step",
     "Targets",
-    "TrainingSet",
     "Traits",
     "WeakAssumeNegative",
     "get",

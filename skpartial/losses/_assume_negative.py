@@ -7,8 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from skpartial._state import State, StateTensor
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import State, StateTensor, Traits, check_number
+from skpartial.losses._base import Traits, check_number
 from skpartial.losses._entrywise import Block
 from skpartial.losses._pointwise import PointwiseLoss, Targets
 

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from skpartial._state import State, StateTensor, TrainingContext
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import State, StateTensor, TrainingSet, Traits, check_number
+from skpartial.losses._base import Traits, check_number
 from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
 from skpartial.losses._focal import by_label
 
@@ -285,14 +286,14 @@ class SelectiveLoss(EntrywiseLoss):
         prior = torch.where(both, present / (present + absent).clamp(min=1), 0.0)
         return {"class_prior": prior, "n_known": n_known}
 
-    def fitted_attributes(self, state: State | None, training: TrainingSet | None = None) -> dict[str, Any]:
+    def fitted_attributes(self, state: State | None, context: TrainingContext | None = None) -> dict[str, Any]:
         """The priors of the labels.
 
         Parameters
         ----------
         state : dict of str to Tensor, or None
             The state.
-        training : TrainingSet or None, default=None
+        context : TrainingContext or None, default=None
             Not looked at.
 
         Returns

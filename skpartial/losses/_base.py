@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -13,15 +13,13 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from skpartial._state import State, Stateful, TrainingContext, labels_tensor
 from skpartial.labels import LabelMatrix
 
 __all__ = [
     "ClosedFormLoss",
     "Loss",
-    "State",
-    "StateTensor",
     "Step",
-    "TrainingSet",
     "Traits",
     "check_choice",
     "check_number",
@@ -29,8 +27,6 @@ __all__ = [
     "check_whole",
     "mean_weight",
 ]
-
-State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -49,6 +45,8 @@ class Traits:
         Whether training without any known absence is meaningless.
     scheduled : bool, default=False
         Whether the loss changes with the epoch, so that it has to be told which one it is.
+    uses_prior : bool, default=False
+        Whether it makes something of the `label_prior` that `fit` was passed, which it finds in `start`.
     """
 
     convex: bool = False
@@ -56,33 +54,7 @@ class Traits:
     unknown: Literal["ignored", "absent", "estimated"] = "estimated"
     needs_absent: bool = False
     scheduled: bool = False
-
-
-@dataclass(frozen=True)
-class StateTensor:
-    """How the training loop treats one tensor of a loss's state.
-
-    Parameters
-    ----------
-    learned : bool, default=False
-        Whether the optimiser moves it, by the gradient of the loss.
-    learning_rate_multiplier : float, default=1.0
-        Its learning rate, as a multiple of the classifier's.
-    per_row : bool, default=False
-        Whether its first axis is the rows of the training set. Of a learned one a step moves the rows of its batch, and
-        costs no more than these.
-    logits : bool, default=False
-        Whether it holds log odds. Under a linear classifier of d features their learning rate is multiplied by
-        d / 100, as the same step of its weights moves its logits the further the more features there are.
-    project : callable or None, default=None
-        Applied in place after every step: takes the tensor and returns the feasible one.
-    """
-
-    learned: bool = False
-    learning_rate_multiplier: float = 1.0
-    per_row: bool = False
-    logits: bool = False
-    project: Callable[[Tensor], Tensor] | None = None
+    uses_prior: bool = False
 
 
 class Step(NamedTuple):
@@ -101,25 +73,6 @@ class Step(NamedTuple):
     value: Tensor
     gradient: Tensor
     state: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """What a loss may look at once training has ended.
-
-    Parameters
-    ----------
-    n_rows : int
-        Rows of the training set.
-    labels : callable
-        From row indices to labels of shape (b, L) in {-1, 0, 1}.
-    logits : callable
-        From row indices to the fitted logits of shape (b, L).
-    """
-
-    n_rows: int
-    labels: Callable[[Tensor], Tensor]
-    logits: Callable[[Tensor], Tensor]
 
 
 def check_number(owner: object, name: str, value: object, interval: str) -> float:
@@ -192,7 +145,7 @@ def mean_weight(weights: Tensor | None, logits: Tensor) -> tuple[Tensor | None, 
     return weights, torch.where(total > 0, total, torch.ones_like(total))
 
 
-class Loss(BaseEstimator, ABC):
+class Loss(Stateful, BaseEstimator, ABC):
     """Base class of all losses.
 
     A loss is a value object: it holds hyperparameters only, so `clone`, `repr`, grids over `loss__gamma` and pickling
@@ -270,16 +223,6 @@ class Loss(BaseEstimator, ABC):
                 "-1 for absent, or use a loss that reads unknown as absent, such as AssumeNegative."
             )
 
-    def state_spec(self) -> Mapping[str, StateTensor]:
-        """How the training loop treats each tensor of the state.
-
-        Returns
-        -------
-        dict of str to StateTensor
-            Empty for a loss without state.
-        """
-        return {}
-
     def init_state(
         self, labels: Tensor, generator: torch.Generator | None = None, previous: State | None = None
     ) -> State | None:
@@ -301,33 +244,22 @@ class Loss(BaseEstimator, ABC):
         """
         return None
 
-    def end_epoch(self, state: State | None, epoch: int) -> None:
-        """Update the state at the end of an epoch, in place.
+    def start(self, context: TrainingContext, previous: State | None = None) -> State | None:
+        """State for a training set: by default what `init_state` makes of its labels.
 
         Parameters
         ----------
-        state : dict of str to Tensor, or None
-            The state.
-        epoch : int
-            The epoch that ends, counted from 1.
-        """
-
-    def fitted_attributes(self, state: State | None, training: TrainingSet | None = None) -> dict[str, Any]:
-        """What a fitted estimator shows of the state.
-
-        Parameters
-        ----------
-        state : dict of str to Tensor, or None
-            The state of the chosen epoch.
-        training : TrainingSet or None, default=None
-            The rows trained on, with the fitted logits.
+        context : TrainingContext
+            The training set before the first pass. There is no head yet.
+        previous : dict of str to Tensor, or None, default=None
+            The state at the end of an earlier stage of training, to go on from.
 
         Returns
         -------
-        dict of str to ndarray
-            Attribute names, which end in an underscore, and their values.
+        dict of str to Tensor, or None
+            None for a loss without state.
         """
-        return {}
+        return self.init_state(labels_tensor(context.given.labels), context.generator, previous)
 
     def value_and_gradient(
         self,
@@ -369,6 +301,43 @@ class Loss(BaseEstimator, ABC):
             chosen = rows is not None and specs[name].per_row
             of_state[name] = gradient(tensor)[rows] if chosen else gradient(tensor)
         return Step(value.detach(), gradient(leaf), of_state)
+
+    def soft_step(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        targets: Tensor | None,
+        state: State | None = None,
+        *,
+        rows: Tensor | None = None,
+        epoch: int = 1,
+        weights: Tensor | None = None,
+    ) -> Step:
+        """Value and gradients where a relabelling gave soft targets.
+
+        The default reads a soft target t as the likelier sign with weight abs(2 t - 1). A mean over entries takes the
+        mixture of both signs instead: see :class:`EntrywiseLoss`.
+
+        Parameters
+        ----------
+        logits, labels, state, rows, epoch, weights
+            As in `__call__`.
+        targets : Tensor of shape (n, L), or None
+            Probabilities of presence in [0, 1], NaN where the label decides; None is NaN throughout.
+
+        Returns
+        -------
+        Step
+            The value, and its derivatives in the logits and in what the state learns.
+        """
+        if targets is not None:
+            soft = ~targets.isnan()
+            lean = torch.where(soft, 2 * targets - 1, 0)
+            labels = torch.where(soft, lean.sign().to(labels.dtype), labels)
+            certainty = torch.where(soft, lean.abs(), 1).to(logits.dtype)
+            sample, _ = mean_weight(weights, logits)
+            weights = certainty if sample is None else certainty * sample
+        return self.value_and_gradient(logits, labels, state, rows=rows, epoch=epoch, weights=weights)
 
 
 class _Attach(torch.autograd.Function):

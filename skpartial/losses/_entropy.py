@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skpartial._state import State, StateTensor, TrainingContext
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import State, StateTensor, TrainingSet, Traits, check_number, check_whole
+from skpartial.losses._base import Traits, check_number, check_whole
 from skpartial.losses._cross_entropy import cross_entropy, cross_entropy_gradient
 from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
 
@@ -167,7 +168,7 @@ class EntropyMaximization(EntrywiseLoss):
             )
         return state
 
-    def end_epoch(self, state: State | None, epoch: int) -> None:
+    def end_epoch(self, state: State | None, epoch: int, context: TrainingContext | None = None) -> None:
         """Turn the unknown entries of lowest probability into soft negatives, in place.
 
         Parameters
@@ -176,6 +177,8 @@ class EntropyMaximization(EntrywiseLoss):
             The state.
         epoch : int
             The epoch that ends, counted from 1.
+        context : TrainingContext or None, default=None
+            Not looked at.
         """
         if state is None or not self.warm_up <= epoch < self.n_epochs:
             return
@@ -192,14 +195,14 @@ class EntropyMaximization(EntrywiseLoss):
             chosen = left[lowest]
             soft[chosen, label] = torch.sigmoid(logits[chosen, label].float()).to(soft.dtype)
 
-    def fitted_attributes(self, state: State | None, training: TrainingSet | None = None) -> dict[str, Any]:
+    def fitted_attributes(self, state: State | None, context: TrainingContext | None = None) -> dict[str, Any]:
         """The soft negatives.
 
         Parameters
         ----------
         state : dict of str to Tensor, or None
             The state of the chosen epoch.
-        training : TrainingSet or None, default=None
+        context : TrainingContext or None, default=None
             Not looked at.
 
         Returns

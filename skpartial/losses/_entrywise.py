@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from skpartial.losses._base import ClosedFormLoss, State, Step, mean_weight
+from skpartial._state import State
+from skpartial.losses._base import ClosedFormLoss, Step, mean_weight
 
 __all__ = ["Block", "Entries", "EntrywiseLoss"]
 
@@ -50,6 +51,23 @@ class Block:
     epoch: int = 1
     dtype: torch.dtype = field(default_factory=torch.get_default_dtype)
     weights: Tensor | None = None
+
+    def signs_of(self, targets: Tensor) -> tuple[Block, Block]:
+        """The same rows with every soft target read as a presence, and as an absence.
+
+        Parameters
+        ----------
+        targets : Tensor of shape (n, L)
+            NaN where the label decides.
+
+        Returns
+        -------
+        tuple of two Blocks
+            Alike where the label decides.
+        """
+        soft = ~targets.isnan()
+        present, absent = (replace(self, labels=self.labels.masked_fill(soft, sign)) for sign in (1, -1))
+        return present, absent
 
     @property
     def counted(self) -> Tensor | None:
@@ -143,12 +161,43 @@ class EntrywiseLoss(ClosedFormLoss):
         Step
             The value, and its derivative in each logit.
         """
+        return self.soft_step(logits, labels, None, state, rows=rows, epoch=epoch, weights=weights)
+
+    def soft_step(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        targets: Tensor | None,
+        state: State | None = None,
+        *,
+        rows: Tensor | None = None,
+        epoch: int = 1,
+        weights: Tensor | None = None,
+    ) -> Step:
+        """Value and gradients where a relabelling gave soft targets, of which each entry is a mixture of both signs.
+
+        Parameters
+        ----------
+        logits, labels, targets, state, rows, epoch, weights
+            As in the base class.
+
+        Returns
+        -------
+        Step
+            The value, and its derivative in each logit.
+        """
         with torch.no_grad():
             sample, divisor = mean_weight(weights, logits)
             block = Block(labels, logits.detach(), state, rows, epoch, logits.dtype, sample)
-            value, gradient = self.entries(block)
+            value, gradient = self.entries(block) if targets is None else self._soft_entries(block, targets)
             if sample is not None:
                 value, gradient = value.mul_(sample), gradient.mul_(sample)
             # Sums of half precision overflow long before their means do.
             total = value.sum(dtype=torch.promote_types(value.dtype, torch.float32))
             return Step((total / divisor).to(value.dtype), gradient.div_(divisor), {})
+
+    def _soft_entries(self, block: Block, targets: Tensor) -> Entries:
+        """Terms of which those with a soft target are what they cost on average, if labels are drawn from it."""
+        (present, absent), share = block.signs_of(targets), targets.nan_to_num(1.0).to(block.dtype)
+        mixed = zip(self.entries(present), self.entries(absent))
+        return Entries(*(torch.lerp(of_absent, of_present, share) for of_present, of_absent in mixed))

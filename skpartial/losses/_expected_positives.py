@@ -10,17 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skpartial._state import State, StateTensor, TrainingContext
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import (
-    ClosedFormLoss,
-    State,
-    StateTensor,
-    Step,
-    TrainingSet,
-    Traits,
-    check_number,
-    mean_weight,
-)
+from skpartial.losses._base import ClosedFormLoss, Step, Traits, check_number, mean_weight
 from skpartial.losses._cross_entropy import cross_entropy, cross_entropy_gradient
 
 __all__ = ["ExpectedPositives", "ExpectedPositivesEstimate", "ExpectingLoss", "count_penalty"]
@@ -224,14 +216,14 @@ class ExpectingLoss(ClosedFormLoss):
             estimate = estimate_expected_positives(counts, seed)
         return {"expected_positives": torch.tensor(estimate, dtype=torch.float64)}
 
-    def fitted_attributes(self, state: State | None, training: TrainingSet | None = None) -> dict[str, Any]:
+    def fitted_attributes(self, state: State | None, context: TrainingContext | None = None) -> dict[str, Any]:
         """The number of presences and its confidence interval.
 
         Parameters
         ----------
         state : dict of str to Tensor, or None
             The state.
-        training : TrainingSet or None, default=None
+        context : TrainingContext or None, default=None
             Not looked at.
 
         Returns

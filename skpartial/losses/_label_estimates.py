@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skpartial.losses._base import State, StateTensor
+from skpartial._state import State, StateTensor
 
 __all__ = ["ESTIMATORS", "CountPenalty", "Estimator", "Factorized", "Network", "Table", "best_estimates"]
 

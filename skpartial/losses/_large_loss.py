@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skpartial._state import State, StateTensor, TrainingContext
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import State, StateTensor, TrainingSet, Traits, check_choice, check_number
+from skpartial.losses._base import Traits, check_choice, check_number
 from skpartial.losses._cross_entropy import cross_entropy
 from skpartial.losses._entrywise import Block
 from skpartial.losses._pointwise import PointwiseLoss, Targets
@@ -190,14 +191,14 @@ class LargeLoss(PointwiseLoss):
             copy = torch.where(copy == 0, previous["labels"].to(copy.device), copy)
         return {"labels": copy}
 
-    def fitted_attributes(self, state: State | None, training: TrainingSet | None = None) -> dict[str, Any]:
+    def fitted_attributes(self, state: State | None, context: TrainingContext | None = None) -> dict[str, Any]:
         """The labels as corrected.
 
         Parameters
         ----------
         state : dict of str to Tensor, or None
             The state.
-        training : TrainingSet or None, default=None
+        context : TrainingContext or None, default=None
             Not looked at.
 
         Returns
@@ -254,7 +255,8 @@ class LargeLoss(PointwiseLoss):
         if self.scheme == "reject":
             return Targets(present.to(block.dtype), (~large).to(block.dtype))
         if self._permanent and block.state is not None:
-            corrected = labels.masked_fill(lasting, 1)
+            # What a relabelling says is its own, and may change.
+            corrected = kept.masked_fill(lasting, 1)
             if block.rows is None:
                 block.state["labels"].copy_(corrected)
             else:

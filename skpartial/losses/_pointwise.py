@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from skpartial.labels import LabelMatrix
@@ -67,6 +68,35 @@ class PointwiseLoss(EntrywiseLoss):
         Targets
             The target of each entry, and its weight.
         """
+
+    def soft_targets(self, block: Block, targets: Tensor | None) -> Targets:
+        """Targets and weights of a block for which a relabelling gave soft targets.
+
+        A soft target t is a presence with weight t and an absence with weight 1 - t, as the rule reads both: the two
+        cross-entropies add up to one, with a target in between.
+
+        Parameters
+        ----------
+        block : Block
+            Labels, and what else a rule may look at.
+        targets : Tensor of shape (n, L), or None
+            Probabilities of presence, NaN where the label decides; None is NaN throughout.
+
+        Returns
+        -------
+        Targets
+            The target of each entry, and its weight.
+        """
+        if targets is None:
+            return self.targets(block)
+        (target, weight), (of_absent, weight_of_absent) = map(self.targets, block.signs_of(targets))
+        share = targets.nan_to_num(1.0).to(block.dtype)
+        mass = share if weight is None else share * weight
+        rest = (1 - share) if weight_of_absent is None else (1 - share) * weight_of_absent
+        total = mass + rest
+        mixed = torch.where(total > 0, (mass * target + rest * of_absent) / total, target)
+        # Where the label decides, the target keeps its digits.
+        return Targets(torch.where(share == 1, target, mixed), total)
 
     def check(self, labels: LabelMatrix | None = None) -> None:
         """Refuse hyperparameters, or labels, that this loss cannot work with.

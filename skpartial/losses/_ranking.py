@@ -7,8 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from skpartial._state import State
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import ClosedFormLoss, State, Step, Traits, check_choice
+from skpartial.losses._base import ClosedFormLoss, Step, Traits, check_choice
 from skpartial.losses._pairs import Pairs, sides_of
 
 __all__ = ["PairwiseRanking", "RankingLoss"]

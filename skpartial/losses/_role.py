@@ -8,18 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skpartial._state import State, StateTensor, TrainingContext
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import (
-    State,
-    StateTensor,
-    Step,
-    TrainingSet,
-    Traits,
-    check_choice,
-    check_number,
-    check_whole,
-    mean_weight,
-)
+from skpartial.losses._base import Step, Traits, check_choice, check_number, check_whole, mean_weight
 from skpartial.losses._cross_entropy import cross_entropy, cross_entropy_gradient
 from skpartial.losses._expected_positives import ExpectingLoss, count_penalty
 from skpartial.losses._label_estimates import ESTIMATORS, CountPenalty, Estimator, Table
@@ -197,14 +188,14 @@ class ROLE(ExpectingLoss):
             return {**expected, **estimator.start(labels, generator)}
         return {**expected, **estimator.resume(previous, labels)}
 
-    def fitted_attributes(self, state: State | None, training: TrainingSet | None = None) -> dict[str, Any]:
+    def fitted_attributes(self, state: State | None, context: TrainingContext | None = None) -> dict[str, Any]:
         """The label estimates, and the number of presences.
 
         Parameters
         ----------
         state : dict of str to Tensor, or None
             The state of the chosen epoch.
-        training : TrainingSet or None, default=None
+        context : TrainingContext or None, default=None
             The rows trained on; needed by every estimator but the table.
 
         Returns
@@ -218,15 +209,15 @@ class ROLE(ExpectingLoss):
         estimator = self._estimator
         if isinstance(estimator, Table):
             attributes["label_estimates_"] = torch.sigmoid(state["estimate_logits"].float()).cpu().numpy()
-        elif training is not None:
+        elif context is not None:
             device = state["expected_positives"].device
-            n_labels = training.labels(torch.zeros(1, dtype=torch.int64, device=device)).shape[1]
+            n_labels = context.n_labels
             penalty = CountPenalty(self._expected(state) / n_labels, self.reg_weight, None)
             # In parts of one size, as the penalty on the number of presences is one on each.
-            n_parts = -(-training.n_rows // _ROWS)
+            n_parts = -(-context.n_rows // _ROWS)
             parts = []
-            for rows in torch.arange(training.n_rows, device=device).tensor_split(n_parts):
-                labels, logits = training.labels(rows), training.logits(rows)
+            for rows in torch.arange(context.n_rows, device=device).tensor_split(n_parts):
+                labels, logits = context.labels(rows), context.logits(rows)
                 estimates = estimator.forward(state, rows, labels, logits, penalty).logits
                 parts.append(torch.sigmoid(estimates.float()).cpu().numpy())
             attributes["label_estimates_"] = np.concatenate(parts)

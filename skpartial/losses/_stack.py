@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from skpartial.losses._base import Loss, State
+from skpartial._state import State
+from skpartial.losses._base import Loss
 
 __all__ = ["StackedLoss", "stack"]
 

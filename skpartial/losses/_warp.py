@@ -8,9 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from skpartial._state import State, StateTensor
 from skpartial.labels import LabelMatrix
 from skpartial.losses._assume_negative import _row_uniform
-from skpartial.losses._base import State, StateTensor, Step, check_choice, check_number
+from skpartial.losses._base import Step, check_choice, check_number
 from skpartial.losses._pairs import Hinge, Pairs, sides_of
 from skpartial.losses._ranking import RankingLoss
 

@@ -91,7 +91,8 @@ class BatchedGridSearchCV(GridSearchCV):
     UserWarning
         If some candidates are fitted one by one, with the reason: a backbone, another head than a linear one, a
         relabelling, a `validation_fraction`, `checkpoint_dir`, `warm_start`, `verbose` or callbacks, another estimator,
-        or arguments of `fit` other than `sample_weight`. With metadata routing, or callbacks of the search, all are.
+        or arguments of `fit` other than `sample_weight` and `label_prior`. With metadata routing, or callbacks of the
+        search, all are.
 
     See Also
     --------

@@ -21,6 +21,7 @@ from sklearn.utils.validation import _check_method_params, _num_samples
 
 from skpartial import heads
 from skpartial._base import BasePartialLabelClassifier
+from skpartial._fit import FitPlan
 from skpartial._inputs import check_features, encode_target
 from skpartial._task import Rows, features_options
 from skpartial.features._choice import as_features
@@ -63,7 +64,8 @@ def reason_against(estimator: Any, fit_params: dict[str, Any]) -> str | None:
     steps = [step for _, step in estimator.steps] if last is not estimator else [estimator]
     if any(getattr(step, "_skl_callbacks", None) for step in (estimator, *steps)):
         return "callbacks are set"
-    strange = [*(name for name in own if name != "sample_weight"), *(rest if len(steps) == 1 else ())]
+    strange = [name for name in own if name not in ("sample_weight", "label_prior")]
+    strange += rest if len(steps) == 1 else ()
     return f"fit is passed {strange[0]}" if strange else None
 
 
@@ -115,7 +117,7 @@ class _Fold:
         self.first = last_step(whole)
         checked = check_features(self.first, features, reset=True)
         target = encode_target(self.first, self.y_train)
-        self.rows = Rows.check(checked, target, own.get("sample_weight")).rescaled()
+        self.rows = Rows.check(checked, target, own.get("sample_weight"), own.get("label_prior")).rescaled()
 
     def transformed(self, X: Any) -> Any:
         """X after the earlier steps."""
@@ -307,21 +309,19 @@ def _fit_block(
     prepared = []
     for fit in fits:
         try:
-            (stage,), ambiguous = fit.last._prepare(rows, seed=seeds[fit.index])
+            plan = FitPlan.make(fit.last, rows, seed=seeds[fit.index])
         except Exception as error:
             errors[fit.index] = error
         else:
-            prepared.append((fit, stage, ambiguous))
+            prepared.append((fit, plan))
     fitted = []
-    for (fit, stage, ambiguous), solution in zip(
-        prepared, _solve([(stage.solver, stage.problem) for _, stage, _ in prepared])
-    ):
+    stages = [stage for _, plan in prepared for stage in plan.stages]  # one each: there is no network
+    for (fit, plan), solution in zip(prepared, _solve([(stage.solver, stage.problem) for stage in stages])):
         if isinstance(solution, Exception):
             errors[fit.index] = solution
             continue
         fold.adopt(fit)
-        fit.last._start_fit(rows.target, rows.X.n_features)
-        fit.last._accept(stage.problem, solution, ambiguous=ambiguous)
+        plan.accept(solution)
         fitted.append(fit)
     return fitted
 

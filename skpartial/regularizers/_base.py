@@ -8,27 +8,37 @@ from dataclasses import dataclass
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
+from skpartial._state import State, Stateful
+
 __all__ = ["BatchContext", "Regularizer"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class BatchContext:
     """What a regulariser may look at.
 
     Parameters
     ----------
-    features : Tensor of shape (b, d)
-        Of the batch.
+    features : Tensor of shape (b, d), or (b, C, h, w)
+        What the head sees of the batch, in the units of X: with a backbone the features or maps that the network makes
+        of images, through which gradients flow to it, never pixels. Sparse COO where X is sparse.
     logits : Tensor of shape (b, L)
         Part of the graph: gradients flow to the head.
     labels : Tensor of shape (b, L)
-        Values in {-1, 0, 1}.
+        Labels in use, in {-1, 0, 1}.
     rows : Tensor of int64, shape (b,)
         Which rows of the training set these are.
     head : torch.nn.Module
-        The live head.
+        The live head, from `features` to `logits`; never the whole network.
     epoch : int
         Counted from 1.
+    state : dict of str to Tensor, or None, default=None
+        The regulariser's. What is learned is part of the graph, and moved by the gradient of the term; everything else
+        may be updated in place.
+    targets : Tensor of shape (b, L), or None, default=None
+        Soft targets that a relabelling gave, NaN where there is none.
+    weights : Tensor of shape (b,) or (b, L), or None, default=None
+        Weights of rows or entries.
     """
 
     features: Tensor
@@ -37,12 +47,16 @@ class BatchContext:
     rows: Tensor
     head: nn.Module
     epoch: int
+    state: State | None = None
+    targets: Tensor | None = None
+    weights: Tensor | None = None
 
 
-class Regularizer(BaseEstimator, ABC):
+class Regularizer(Stateful, BaseEstimator, ABC):
     """Base class of regularisers: value objects that add a term of the batch to the loss.
 
-    A subclass defines `__call__`.
+    A subclass defines `__call__`. One that remembers something, such as a memory bank or a matrix that is learned,
+    defines `state_spec` and `start` as well, and finds its state in the batch.
     """
 
     @abstractmethod
@@ -52,10 +66,10 @@ class Regularizer(BaseEstimator, ABC):
         Parameters
         ----------
         batch : BatchContext
-            The batch and the live head.
+            The batch, the live head, and the state.
 
         Returns
         -------
         Tensor of shape ()
-            Differentiable in the head's parameters.
+            Differentiable in the head's parameters, in the features, and in what the state learns.
         """

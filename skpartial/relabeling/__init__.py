@@ -1,4 +1,4 @@
-"""Relabelling: what happens to labels between epochs."""
+"""Relabellings: what happens to labels between epochs or rounds."""
 
 from skpartial.relabeling._base import Relabeling, RelabelingContext, apply_relabeling
 

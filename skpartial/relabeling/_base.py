@@ -1,54 +1,46 @@
-"""What happens to labels between epochs: the base of curricula and propagation."""
+"""What happens to labels between epochs or rounds: the base of curricula and propagation."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
-import torch
 from sklearn.base import BaseEstimator
-from torch import Tensor
 
+from skpartial._state import State, Stateful, TrainingContext
 from skpartial.labels import LabelMatrix
+from skpartial.labels._data import TrainingData
 
 __all__ = ["Relabeling", "RelabelingContext", "apply_relabeling"]
 
 
-@dataclass
-class RelabelingContext:
-    """What a relabelling may look at, at the start of an epoch.
+@dataclass(frozen=True, kw_only=True)
+class RelabelingContext(TrainingContext):
+    """What a relabelling may look at, and its state.
 
     Parameters
     ----------
-    epoch : int
-        The epoch about to begin, from 2: before the first there is nothing to predict with.
-    given : LabelMatrix
-        The labels that the user passed.
-    current : LabelMatrix
-        The labels as relabelled so far.
-    logits : callable
-        From row indices, or None for all rows, to logits of shape (b, L).
-    features : callable
-        From row indices to features of shape (b, d).
-    generator : torch.Generator
-        Source of random numbers.
+    given, current, epoch, n_features, device, generator, predictor
+        As in `TrainingContext`; `epoch` is the epoch or round about to begin.
+    state : dict of str to Tensor, or None, default=None
+        The relabelling's, which it may update in place.
     """
 
-    epoch: int
-    given: LabelMatrix
-    current: LabelMatrix
-    logits: Callable[[Tensor | None], Tensor]
-    features: Callable[[Tensor], Tensor]
-    generator: torch.Generator
+    state: State | None = None
 
 
-class Relabeling(BaseEstimator, ABC):
+class Relabeling(Stateful, BaseEstimator, ABC):
     """Base class of relabellings: value objects that rewrite labels between epochs or rounds.
 
-    A subclass defines `relabel`. The labels that the user passed are never written to.
+    A subclass defines `relabel`. The labels that the user passed are never written to. One that remembers something
+    defines `state_spec` and `start` as well, and finds its state in the context; nothing of it is learned by gradients.
     """
+
+    #: Whether `relabel` is asked before the first epoch, too, when the head has learned nothing yet.
+    from_start: ClassVar[bool] = False
+    #: Whether it makes something of the `label_prior` that `fit` was passed.
+    uses_prior: ClassVar[bool] = False
 
     @abstractmethod
     def relabel(self, context: RelabelingContext) -> Any:
@@ -57,24 +49,48 @@ class Relabeling(BaseEstimator, ABC):
         Parameters
         ----------
         context : RelabelingContext
-            The epoch, the labels and the current predictions.
+            The epoch, the labels, the current predictions, and the state.
 
         Returns
         -------
-        matrix of shape (n, L) with values in {-1, 0, 1}, or None
-            None leaves the labels as they are.
+        TrainingData, or matrix of shape (n, L) with values in {-1, 0, 1}, or None
+            Labels, with soft targets and weights if they come as `TrainingData`; None leaves everything as it is.
         """
 
 
-def apply_relabeling(relabeling: Relabeling, context: RelabelingContext) -> LabelMatrix:
-    """Labels after a relabelling, refused if they do not fit the training set."""
-    relabelled = relabeling.relabel(context)
-    if relabelled is None:
+def apply_relabeling(relabeling: Relabeling, context: RelabelingContext) -> TrainingData:
+    """What is trained on after a relabelling, refused if it does not fit the training set.
+
+    Parameters
+    ----------
+    relabeling : Relabeling
+        The rule.
+    context : RelabelingContext
+        What it may look at.
+
+    Returns
+    -------
+    TrainingData
+        With the names and the prior that the user gave; `context.current` itself where nothing changes.
+
+    Raises
+    ------
+    ValueError
+        If the answer has another shape than the labels, or values that are none of labels.
+    """
+    answer = relabeling.relabel(context)
+    if answer is None:
         return context.current
-    encoded = LabelMatrix.encode(relabelled, name="the result of relabeling")
-    if encoded.shape != context.given.shape:
+    name = "the result of relabeling"
+    if isinstance(answer, TrainingData):
+        # Made by hand, perhaps, and so not checked yet.
+        found = TrainingData.encode(answer.labels, targets=answer.targets, weights=answer.weights, name=name)
+    else:
+        found = TrainingData.encode(answer, name=name)
+    if found.labels.shape != context.given.labels.shape:
         raise ValueError(
-            f"{type(relabeling).__name__}.relabel returned labels of shape {encoded.shape}, but the training set has "
-            f"labels of shape {context.given.shape}."
+            f"{type(relabeling).__name__}.relabel returned labels of shape {found.labels.shape}, but the training set "
+            f"has labels of shape {context.given.labels.shape}."
         )
-    return LabelMatrix(encoded.values, context.given.names)
+    labels = LabelMatrix(found.labels.values, context.given.labels.names)
+    return replace(found, labels=labels, prior=context.given.prior)

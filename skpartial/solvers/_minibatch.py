@@ -11,8 +11,9 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skpartial.solvers._base import Solver
-from skpartial.solvers.gradient._gradient_steps import GradientSteps, Plan
+from skpartial.solvers.gradient._gradient_steps import GradientSteps
 from skpartial.solvers.gradient._linear_steps import LinearSteps, is_linear
+from skpartial.solvers.gradient._plan import Plan
 from skpartial.solvers.gradient._side_by_side import batches_in_common, train_side_by_side
 from skpartial.training._loop import train
 from skpartial.training._problem import Problem, Solution

@@ -5,20 +5,24 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skpartial._state import Predictor, State, TrainingContext
 from skpartial.features._base import Features
+from skpartial.heads import HeadContext
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import State
+from skpartial.labels._data import TrainingData
 from skpartial.relabeling import RelabelingContext, apply_relabeling
 from skpartial.training._problem import Monitor, Problem, Solution
 
 __all__ = ["Learner", "Report", "Training", "train", "train_together"]
+
+_Context = TypeVar("_Context", bound=TrainingContext)
 
 #: Gives the present parameters as arrays.
 Parameters = Callable[[], dict[str, NDArray[Any]]]
@@ -33,27 +37,76 @@ class Learner(ABC):
     ----------
     problem : Problem
         The training task.
-    state : dict of str to Tensor, or None
-        The state of the loss, which passes update in place.
+
+    Attributes
+    ----------
+    states : dict of str to dict of str to Tensor
+        What loss, regulariser and relabelling remember, by these names; passes update it in place.
     """
 
     #: Labels that could not be fitted and keep a prior intercept, of shape (L,).
     unfitted: Tensor
+    #: What the head was built for.
+    head_context: HeadContext
 
-    def __init__(self, problem: Problem, state: State | None) -> None:
-        self.problem, self.state = problem, state
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.states: dict[str, State] = {}
+
+    @property
+    def state(self) -> State | None:
+        """What the loss remembers."""
+        return self.states.get("loss")
+
+    def start(self, name: str, predictor: Predictor | None = None) -> None:
+        """Give a part of the problem, the loss, the regulariser or the relabelling, its state."""
+        problem, part = self.problem, self.problem.parts.get(name)
+        spec = {} if part is None else part.state_spec()
+        if part is None or not spec:
+            return
+        if name == "relabeling" and any(tensor.learned for tensor in spec.values()):
+            raise ValueError(f"{part!r} declares a state that is learned, but no gradient reaches a relabelling.")
+        previous = problem.previous_states.get(name)
+        if previous is not None and not set(spec) <= set(previous):
+            previous = None  # of another one
+        context = TrainingContext(
+            given=problem.data,
+            current=problem.data,
+            n_features=problem.features.n_features,
+            device=problem.device,
+            generator=torch.Generator().manual_seed(problem.seed),
+            predictor=predictor,
+        )
+        state = part.start(context, previous)
+        if state is None:
+            return
+        missing = sorted(set(spec) - set(state))
+        if missing:
+            raise ValueError(f"{part!r} describes {missing[0]!r} in state_spec, but start does not make it.")
+        self.states[name] = {key: tensor.to(problem.device) for key, tensor in state.items()}
+
+    def saved_states(self) -> dict[str, State]:
+        """The states for a checkpoint."""
+        return {name: {key: t.detach() for key, t in state.items()} for name, state in self.states.items()}
+
+    @torch.no_grad()
+    def load_states(self, saved: dict[str, State]) -> None:
+        """Go on from what `saved_states` gave."""
+        for name, state in saved.items():
+            for key, tensor in state.items():
+                self.states[name][key].copy_(tensor)
 
     @abstractmethod
-    def take(self, labels: LabelMatrix) -> None:
+    def predictor(self, features: Features) -> Predictor:
+        """Predictions of the present parameters on the rows of some features."""
+
+    @abstractmethod
+    def take(self, data: TrainingData) -> None:
         """Train on other labels from here on."""
 
     @abstractmethod
     def run(self, epoch: int, report: Report) -> dict[str, Any] | None:
         """Make a pass; returns its numbers, the loss among them, or None if its steps have been reported instead."""
-
-    @abstractmethod
-    def logits(self, features: Features, rows: Tensor | None = None) -> Tensor:
-        """Logits of all rows of some features, or of those asked for, shape (b, L)."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
@@ -130,19 +183,28 @@ def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
-def _to_tensors(labels: LabelMatrix) -> dict[str, Tensor]:
-    """Labels as tensors: all of them, or the parts of a sparse matrix."""
-    if not labels.is_sparse:
-        return {"dense": torch.as_tensor(labels.rows(slice(None)))}
-    parts = {"data": labels.values.data, "indices": labels.values.indices, "indptr": labels.values.indptr}
-    return {name: torch.as_tensor(part) for name, part in parts.items()} | {"shape": torch.tensor(labels.shape)}
+def _to_tensors(data: TrainingData) -> dict[str, Tensor]:
+    """Training data as tensors: labels as a whole, or the parts of a sparse matrix; the prior is the user's."""
+    labels = data.labels
+    if labels.is_sparse:
+        names = ("data", "indices", "indptr")
+        saved = {name: torch.as_tensor(getattr(labels.values, name)) for name in names}
+        saved["shape"] = torch.tensor(labels.shape)
+    else:
+        saved = {"dense": torch.as_tensor(labels.rows(slice(None)))}
+    more = {"targets": data.targets, "weights": data.weights}
+    return saved | {name: torch.as_tensor(part) for name, part in more.items() if part is not None}
 
 
-def _from_tensors(saved: dict[str, Tensor]) -> Any:
+def _from_tensors(saved: dict[str, Tensor], given: TrainingData) -> TrainingData:
+    """What `_to_tensors` was given."""
     if "dense" in saved:
-        return saved["dense"].numpy()
-    parts = (saved[name].numpy() for name in ("data", "indices", "indptr"))
-    return sp.csr_array(tuple(parts), shape=tuple(saved["shape"].tolist()))
+        values: Any = saved["dense"].numpy()
+    else:
+        parts = tuple(saved[name].numpy() for name in ("data", "indices", "indptr"))
+        values = sp.csr_array(parts, shape=tuple(saved["shape"].tolist()))
+    more = {name: saved[name].numpy() for name in ("targets", "weights") if name in saved}
+    return TrainingData(LabelMatrix(values, given.labels.names), prior=given.prior, **more)
 
 
 class Training:
@@ -163,7 +225,7 @@ class Training:
         self.patience, self.tol = patience, tol
         self.log = _Log(problem.monitor)
         self._generator = torch.Generator().manual_seed(problem.seed)
-        self._labels = problem.labels
+        self._data = problem.data
         self._best, self._progress = _Best(), _Best()
         self._kept: dict[str, Any] | None = None
         #: The first pass that is left to do.
@@ -174,37 +236,48 @@ class Training:
 
     def _load(self, saved: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        if saved["labels"] is not None:
-            self._labels = LabelMatrix(_from_tensors(saved["labels"]), self.problem.labels.names)
-            self.learner.take(self._labels)
+        if saved["data"] is not None:
+            self._data = _from_tensors(saved["data"], self.problem.data)
+            self.learner.take(self._data)
         self.learner.load_state_dict(saved["learner"])
         self._generator.set_state(saved["generator"])
         self.log.load(saved["log"])
         vars(self._best).update(saved["best"])
         vars(self._progress).update(saved["progress"])
         kept, self.first = saved["kept"], saved["epoch"] + 1
-        if kept is not None and kept["state"] is not None:
-            kept["state"] = {name: tensor.to(self.problem.device) for name, tensor in kept["state"].items()}
+        if kept is not None:
+            device = self.problem.device
+            states = {name: {key: t.to(device) for key, t in state.items()} for name, state in kept["states"].items()}
+            data = self._data if kept["data"] is None else _from_tensors(kept["data"], self.problem.data)
+            kept = {"tensors": kept["tensors"], "states": states, "data": data}
         self._kept = kept
 
+    def _context(self, kind: type[_Context], epoch: int, **more: Any) -> _Context:
+        problem = self.problem
+        return kind(
+            given=problem.data,
+            current=self._data,
+            epoch=epoch,
+            n_features=problem.features.n_features,
+            device=problem.device,
+            generator=self._generator,
+            predictor=self.learner.predictor(problem.features),
+            **more,
+        )
+
     def begin(self, epoch: int) -> None:
-        """Before a pass: relabel."""
+        """Before a pass: relabel, and let everything that remembers something know."""
         problem, learner = self.problem, self.learner
         self.log.epoch = epoch
-        if problem.relabeling is None or epoch == problem.first_epoch:
-            return
-        context = RelabelingContext(
-            epoch=epoch,
-            given=problem.labels,
-            current=self._labels,
-            logits=lambda rows: learner.logits(problem.features, rows),
-            features=problem.features.batch,
-            generator=self._generator,
-        )
-        relabelled = apply_relabeling(problem.relabeling, context)
-        if relabelled is not self._labels:
-            self._labels = relabelled
-            learner.take(relabelled)
+        relabeling = problem.relabeling
+        if relabeling is not None and (relabeling.from_start or epoch > problem.first_epoch):
+            context = self._context(RelabelingContext, epoch, state=learner.states.get("relabeling"))
+            relabelled = apply_relabeling(relabeling, context)
+            if relabelled is not self._data:
+                self._data = relabelled
+                learner.take(relabelled)
+        for name, part in problem.parts.items():
+            part.begin_epoch(learner.states.get(name), epoch, self._context(TrainingContext, epoch))
 
     def end(self, epoch: int, numbers: dict[str, Any] | None) -> None:
         """After a pass: note its numbers, if they have not been reported, validate and save."""
@@ -213,15 +286,17 @@ class Training:
         if numbers is not None:
             log.add(numbers)
             self._progress.update(-numbers["loss"], epoch, self.tol * abs(numbers["loss"]))
-        problem.loss.end_epoch(learner.state, epoch)
+        for name, part in problem.parts.items():
+            part.end_epoch(learner.states.get(name), epoch, self._context(TrainingContext, epoch))
         if validation is not None:
-            score = validation.score(learner.logits(validation.features).cpu().numpy())
+            score = validation.score(learner.predictor(validation.features).logits(None).cpu().numpy())
             if log.records:
                 log.records[-1]["validation_score"] = score
             if self._best.update(score, epoch):
                 self._kept = {
                     "tensors": _copy(learner.tensors()),
-                    "state": None if learner.state is None else _copy(learner.state),
+                    "states": {name: _copy(state) for name, state in learner.states.items()},
+                    "data": self._data,
                 }
         if numbers is not None:
             log.tell(learner.parameters)
@@ -232,34 +307,39 @@ class Training:
             problem.checkpoint.save(self._content(epoch))
 
     def _content(self, epoch: int) -> dict[str, Any]:
+        kept = self._kept
+        if kept is not None:
+            # Mostly the best epoch had the labels that are in use now.
+            kept = {**kept, "data": None if kept["data"] is self._data else _to_tensors(kept["data"])}
         return {
             "epoch": epoch,
-            "labels": None if self._labels is self.problem.labels else _to_tensors(self._labels),
+            "data": None if self._data is self.problem.data else _to_tensors(self._data),
             "learner": self.learner.state_dict(),
             "generator": self._generator.get_state(),
             "log": self.log.state(),
             "best": vars(self._best),
             "progress": vars(self._progress),
-            "kept": self._kept,
+            "kept": kept,
         }
 
     def solution(self) -> Solution:
         """Of the best pass by validation score, else of the last."""
         problem, learner, log = self.problem, self.learner, self.log
         if self._kept is not None:
-            learner.state = self._kept["state"]
+            learner.states, self._data = self._kept["states"], self._kept["data"]
             learner.load(self._kept["tensors"])
         learner.finish()
         return Solution(
             parameters=learner.parameters(),
-            state=None if learner.state is None else {name: tensor.detach() for name, tensor in learner.state.items()},
-            labels=self._labels,
+            states=learner.saved_states(),
+            data=self._data,
+            head_context=learner.head_context.without_labels(),
             history=log.records,
             n_iter=len(log.records),
             stopped=log.stopped,
             best_epoch=self._best.epoch,
             unfitted=learner.unfitted.cpu().numpy(),
-            logits=lambda rows: learner.logits(problem.features, rows),
+            predictor=learner.predictor(problem.features),
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,78 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from skpartial.features._base import Features, as_tensor
-from skpartial.heads import Head
+from skpartial._state import Predictor, State, Stateful
+from skpartial.features._base import Features
+from skpartial.heads import Head, HeadContext
 from skpartial.labels import LabelMatrix
+from skpartial.labels._data import TrainingData
 from skpartial.losses import Loss
-from skpartial.losses._base import State
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
 from skpartial.training._checkpoints import Checkpoint
+from skpartial.training._data import EntryWeights
 
-__all__ = ["EntryWeights", "LabelSource", "Monitor", "Problem", "Solution", "Validation"]
-
-
-class LabelSource:
-    """Blocks of labels on a device: resident where the matrix is dense, made dense by the block where it is sparse."""
-
-    def __init__(self, labels: LabelMatrix, device: torch.device) -> None:
-        self.matrix = labels
-        self.device = device
-        self._resident = None if labels.is_sparse else as_tensor(labels.rows(slice(None))).to(device)
-
-    def rows(self, index: slice | Tensor) -> Tensor:
-        """Labels of a slice or of indices, int8 of shape (b, L)."""
-        if self._resident is not None:
-            return self._resident[index]
-        chosen = index if isinstance(index, slice) else index.cpu().numpy()
-        return torch.from_numpy(self.matrix.rows(chosen)).to(self.device)
-
-    def all(self) -> Tensor:
-        """All labels, int8 of shape (n, L)."""
-        return self.rows(slice(None))
-
-
-class EntryWeights:
-    """Weights of rows or entries: what the user gave, times the weight of the entry's class.
-
-    Parameters
-    ----------
-    sample_weight : ndarray of shape (n,) or (n, L), or None
-        Non-negative.
-    class_weight : ndarray of shape (L, 3), or None
-        Weight of an absent, an unknown and a present entry of each label.
-    device, dtype
-        Where and in which type blocks are made.
-    """
-
-    def __init__(
-        self,
-        sample_weight: NDArray[Any] | None,
-        class_weight: NDArray[Any] | None,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        self.sample = None if sample_weight is None else as_tensor(sample_weight).to(dtype=dtype, device=device)
-        self.by_class = None if class_weight is None else torch.as_tensor(class_weight, dtype=dtype, device=device)
-
-    @property
-    def of_rows(self) -> Tensor | None:
-        """What each row counts for, shape (n,), or None where all count alike."""
-        return self.sample if self.sample is None or self.sample.ndim == 1 else self.sample.mean(1)
-
-    def rows(self, index: slice | Tensor, labels: Tensor) -> Tensor | None:
-        """Weights of a block: shape (b,) or (b, L), or None where every entry weighs 1."""
-        sample = None if self.sample is None else self.sample[index]
-        if self.by_class is None:
-            return sample
-        column = torch.arange(labels.shape[1], device=labels.device)
-        weights = self.by_class[column, labels.to(torch.int64) + 1]
-        if sample is None:
-            return weights
-        return weights * (sample[:, None] if sample.ndim == 1 else sample)
+__all__ = ["Monitor", "Problem", "Solution", "Validation"]
 
 
 #: Takes the record of an epoch or iteration and a function that gives its parameters; True asks to stop.
@@ -112,8 +53,8 @@ class Problem:
     ----------
     features : Features
         The training rows.
-    labels : LabelMatrix
-        Their labels.
+    data : TrainingData
+        Their labels, and what else the user knows of them.
     weights : EntryWeights
         Weights of rows or entries.
     loss : Loss
@@ -134,8 +75,8 @@ class Problem:
         Held-out rows.
     start : dict of str to ndarray, or None
         Parameters of the head to go on from.
-    previous_state : dict of str to Tensor, or None
-        State of the loss to go on from.
+    previous_states : dict of str to dict of str to Tensor
+        States of loss, regulariser and relabelling to go on from.
     optimizer_state : dict or None
         What an earlier solution left, for `partial_fit`.
     first_epoch : int
@@ -151,7 +92,7 @@ class Problem:
     """
 
     features: Features
-    labels: LabelMatrix
+    data: TrainingData
     weights: EntryWeights
     loss: Loss
     head: Head
@@ -162,13 +103,32 @@ class Problem:
     monitor: Monitor
     validation: Validation | None = None
     start: dict[str, NDArray[Any]] | None = None
-    previous_state: State | None = None
+    previous_states: dict[str, State] = field(default_factory=dict)
     optimizer_state: dict[str, Any] | None = None
     first_epoch: int = 1
     network: Callable[[nn.Module], nn.Module] | None = None
     pretrained: bool = False
     checkpoint: Checkpoint | None = None
     incremental: bool = False
+
+    @property
+    def labels(self) -> LabelMatrix:
+        """The labels that the user passed."""
+        return self.data.labels
+
+    @property
+    def parts(self) -> dict[str, Stateful]:
+        """What may remember something, by name: loss, regulariser and relabelling."""
+        parts = {"loss": self.loss, "regularizer": self.regularizer, "relabeling": self.relabeling}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    @property
+    def head_context(self) -> HeadContext:
+        """What the head is built for."""
+        labels = self.labels
+        return HeadContext(
+            self.features.n_features, labels.n_labels, label_names=labels.names, labels=labels, seed=self.seed
+        )
 
     @property
     def device(self) -> torch.device:
@@ -189,10 +149,12 @@ class Solution:
     ----------
     parameters : dict of str to ndarray
         The head's, by the names of its module; a linear head has "weight" (L, d) and "bias" (L,).
-    state : dict of str to Tensor, or None
-        The loss's, of the chosen epoch.
-    labels : LabelMatrix
-        As last relabelled.
+    states : dict of str to dict of str to Tensor
+        Of loss, regulariser and relabelling, of the chosen epoch.
+    data : TrainingData
+        What was trained on in that epoch.
+    head_context : HeadContext
+        What the head was built for.
     history : list of dict
         One record an epoch or iteration.
     n_iter : int
@@ -205,55 +167,18 @@ class Solution:
         Labels that could not be fitted and keep a prior intercept.
     optimizer_state : dict or None
         For `partial_fit` to go on from.
-    logits : callable or None
-        From row indices of the training set to their logits under these parameters.
+    predictor : Predictor or None
+        Of the training rows, under these parameters.
     """
 
     parameters: dict[str, NDArray[Any]]
-    state: State | None
-    labels: LabelMatrix
+    states: dict[str, State]
+    data: TrainingData
+    head_context: HeadContext
     history: list[dict[str, Any]]
     n_iter: int
     stopped: bool = False
     best_epoch: int | None = None
     unfitted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     optimizer_state: dict[str, Any] | None = None
-    logits: Callable[[Tensor], Tensor] | None = None
-
-
-def _as_torch(labels: LabelMatrix) -> Tensor:
-    """All labels as one tensor: dense int8, or sparse CSR where they are sparse."""
-    if not labels.is_sparse:
-        return as_tensor(labels.rows(slice(None)))
-    matrix = labels.values
-    start, columns = (torch.from_numpy(part.astype(np.int64)) for part in (matrix.indptr, matrix.indices))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            start, columns, torch.from_numpy(matrix.data), size=matrix.shape, check_invariants=True
-        )
-
-
-def start_state(problem: Problem) -> State | None:
-    """The state of the loss for this training set, going on from an earlier one if there is one."""
-    loss = problem.loss
-    if not loss.state_spec():
-        return None
-    generator = torch.Generator().manual_seed(problem.seed)
-    previous = problem.previous_state
-    if previous is not None and not set(loss.state_spec()) <= set(previous):
-        previous = None  # of another loss
-    state = loss.init_state(_as_torch(problem.labels), generator, previous)
-    return None if state is None else {name: tensor.to(problem.device) for name, tensor in state.items()}
-
-
-def predict_logits(module: nn.Module, features: Features, rows: Tensor | None = None) -> Tensor:
-    """Logits of all rows, or of some, in evaluation mode and by batches."""
-    index = torch.arange(features.n_rows) if rows is None else rows
-    step = max(1, (16 << 20) // max(1, features.row_bytes))
-    was_training = module.training
-    module.eval()
-    with torch.no_grad():
-        parts = [module(batch) for batch in features.batches(index.split(step))]
-    module.train(was_training)
-    return torch.cat(parts)
+    predictor: Predictor | None = None

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from skpartial._state import State
 from skpartial.features._base import row_sums
 from skpartial.losses import AssumeNegative, Block, IgnoreUnknown, Loss, PointwiseLoss
-from skpartial.losses._base import State
-from skpartial.training._problem import EntryWeights, LabelSource, Problem
+from skpartial.training._data import DataSource
+from skpartial.training._problem import Problem
 
 # Entries that a rule is asked about at a time.
 _BLOCK_ENTRIES = 1 << 20
 
-__all__ = ["FoldedTargets", "add_masses", "prior_intercepts", "starting_rule", "target_masses", "total_weight"]
+__all__ = ["FoldedTargets", "add_masses", "prior_intercepts", "starting_rule", "target_masses"]
 
 
 class FoldedTargets:
@@ -27,8 +28,8 @@ class FoldedTargets:
         Gives sample weights, type and device.
     loss : PointwiseLoss
         Gives targets and weights.
-    source : LabelSource
-        The labels of this round.
+    source : DataSource
+        The training data of this round.
     logits : Tensor of shape (n, L), or None
         For rules that look at them.
     state : dict of str to Tensor, or None
@@ -41,7 +42,7 @@ class FoldedTargets:
         self,
         problem: Problem,
         loss: PointwiseLoss,
-        source: LabelSource,
+        source: DataSource,
         *,
         logits: Tensor | None = None,
         state: State | None = None,
@@ -56,25 +57,25 @@ class FoldedTargets:
         A rule that looks at the logits may compare all entries with each other, so that it is asked once for all rows;
         another one is asked block by block.
         """
-        n_rows, n_labels = self.source.matrix.shape
+        n_rows, n_labels = self.source.shape
         step = n_rows if self.loss.traits().iterative else max(1, _BLOCK_ENTRIES // n_labels)
         for start in range(0, n_rows, step):
             part = slice(start, min(start + step, n_rows))
             yield part, *self._of(part)
 
     def _of(self, part: slice) -> tuple[Tensor, Tensor]:
-        labels = self.source.rows(part)
+        known = self.source.rows(part)
         block = Block(
-            labels,
+            known.labels,
             None if self.logits is None else self.logits[part],
             self.state,
-            torch.arange(part.start, part.start + len(labels), device=labels.device),
+            known.rows,
             self.epoch,
             self.problem.dtype,
-            self.problem.weights.rows(part, labels),
+            known.weights,
         )
-        target, rule = self.loss.targets(block)
-        weights = block.weights
+        target, rule = self.loss.soft_targets(block, known.targets)
+        weights = known.weights
         if weights is None:
             s = torch.ones_like(target) if rule is None else rule.expand_as(target)
         else:
@@ -93,23 +94,9 @@ def starting_rule(loss: Loss) -> PointwiseLoss | None:
     return {"ignored": IgnoreUnknown(), "absent": AssumeNegative()}.get(traits.unknown)
 
 
-def total_weight(weights: EntryWeights, source: LabelSource) -> float:
-    """Sum of the sample weights over all entries: what the loss divides by."""
-    n_rows, n_labels = source.matrix.shape
-    if weights.sample is None and weights.by_class is None:
-        return float(n_rows * n_labels)
-    total, step = 0.0, max(1, _BLOCK_ENTRIES // n_labels)
-    for start in range(0, n_rows, step):
-        part = slice(start, start + step)
-        block = weights.rows(part, source.rows(part))
-        assert block is not None
-        total += float(block.sum(dtype=torch.float64)) * (n_labels if block.ndim == 1 else 1)
-    return total
-
-
 def target_masses(targets: FoldedTargets) -> tuple[Tensor, Tensor]:
     """Weights of the absences and of the presences of every label, summed up over rows in float64."""
-    absent, present = torch.zeros(2, targets.source.matrix.n_labels, dtype=torch.float64, device=targets.problem.device)
+    absent, present = torch.zeros(2, targets.source.shape[1], dtype=torch.float64, device=targets.problem.device)
     for _, s, a in targets.blocks():
         add_masses(absent, present, s, a)
     return absent, present

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier
-from skpartial.heads import AveragePooling
+from skpartial.heads import AveragePooling, HeadContext
 from skpartial.losses import ROLE, LargeLoss
 from skpartial.solvers import FullBatch, Minibatch
 
@@ -46,7 +46,7 @@ def test_the_boost_is_the_formula(maps):
     scores = np.einsum("jc,nchw->njhw", weight, X)
     boosted = np.where(scores > 0, 5 * scores, scores)
     np.testing.assert_allclose(clf.decision_function(X), boosted.mean((2, 3)) + bias, rtol=1e-6)
-    module = AveragePooling(boost=5.0).build(12, 5).double()
+    module = AveragePooling(boost=5.0).build(HeadContext(12, 5)).double()
     module.load_state_dict({"weight": torch.as_tensor(weight), "bias": torch.as_tensor(bias)})
     np.testing.assert_allclose(module.score_maps(torch.as_tensor(X)).detach(), scores, rtol=1e-6)
 

@@ -8,7 +8,7 @@ import torch
 from sklearn.base import clone
 
 from skpartial import PartialLabelClassifier
-from skpartial.heads import AveragePooling, WeldonPooling, WildcatPooling
+from skpartial.heads import AveragePooling, HeadContext, WeldonPooling, WildcatPooling
 from skpartial.solvers import FullBatch, Minibatch
 
 
@@ -27,7 +27,7 @@ def objects():
 
 
 def built(head, weight, bias):
-    module = head.build(weight.shape[1], weight.shape[0]).double()
+    module = head.build(HeadContext(weight.shape[1], weight.shape[0])).double()
     module.load_state_dict({"weight": torch.as_tensor(weight), "bias": torch.as_tensor(bias)})
     return module
 
@@ -69,7 +69,7 @@ def test_logits_are_the_formula(head, n_high, n_low, alpha):
 @pytest.mark.parametrize("head", [WeldonPooling(2, 3), WildcatPooling(0.4, 0.2), WildcatPooling(3, 0)], ids=repr)
 def test_the_gradient_is_that_of_the_value(head):
     torch.manual_seed(0)
-    module = head.build(4, 3).double()
+    module = head.build(HeadContext(4, 3)).double()
     X = torch.randn(2, 4, 3, 3, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
 
@@ -84,13 +84,13 @@ def test_regions_that_tie_share():
     X = torch.randn(5, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     gradients = []
     for head in (WeldonPooling(2), AveragePooling()):
-        module = head.build(4, 3)
+        module = head.build(HeadContext(4, 3))
         module(X).square().sum().add(module(X).sum()).backward()
         gradients.append(module.weight.grad)
     assert gradients[1].abs().max() > 0.1
     torch.testing.assert_close(gradients[0], gradients[1])
     scores = torch.tensor([[[4.0, 1.0, 1.0, 1.0, 0.0]]], requires_grad=True)
-    value = WeldonPooling(2, 0).build(1, 1).pool(scores)
+    value = WeldonPooling(2, 0).build(HeadContext(1, 1)).pool(scores)
     assert value.item() == pytest.approx(2.5)
     value.sum().backward()
     torch.testing.assert_close(scores.grad[0, 0], torch.tensor([1 / 2, 1 / 6, 1 / 6, 1 / 6, 0]))

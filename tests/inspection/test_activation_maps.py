@@ -71,9 +71,13 @@ class Perceptron(Head):
 
     takes_maps = True
 
-    def build(self, n_features, n_labels):
+    def build(self, context):
         return nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n_features, 4), nn.ReLU(), nn.Linear(4, n_labels)
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(context.n_features, 4),
+            nn.ReLU(),
+            nn.Linear(4, context.n_labels),
         )
 
 

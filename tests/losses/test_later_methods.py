@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from skpartial import SinglePositiveClassifier
+from skpartial._state import labels_tensor
 from skpartial.labels import LabelMatrix, keep_single_positive
 from skpartial.losses import (
     SPLC,
@@ -30,7 +31,6 @@ from skpartial.losses import (
 )
 from skpartial.metrics import mean_average_precision
 from skpartial.solvers import FullBatch, Minibatch
-from skpartial.training._problem import _as_torch
 
 # At the one point of its schedule that the golden array of this loss was computed at.
 AT_ONE_POINT = GeneralizedRobust(slope=(1, 1), bias=(-2, -2), center=(0.6, 0.6), width=(1, 1))
@@ -392,7 +392,7 @@ class TestSelection:
     @pytest.mark.parametrize("sparse", [False, True])
     def test_estimated_priors(self, sparse):
         Y = np.array([[1, 0, -1, 0], [1, 1, 0, 0], [-1, 1, -1, 0], [1, 0, 0, 0]], dtype=np.int8)
-        labels = _as_torch(LabelMatrix.encode(sp.csr_array(Y) if sparse else Y))
+        labels = labels_tensor(LabelMatrix.encode(sp.csr_array(Y) if sparse else Y))
         loss = SelectiveLoss()
         state = loss.init_state(labels)
         # The share of the known; 0 where one sign is not known at all.
@@ -504,7 +504,7 @@ class TestSoftNegatives:
         state = loss.init_state(labels)
         assert set(state) == set(loss.state_spec())
         assert sum(t.numel() * t.element_size() for t in state.values()) == 4 * labels.numel()
-        loss.init_state(_as_torch(LabelMatrix.encode(sp.csr_array(labels.numpy().astype(np.int8)))))
+        loss.init_state(labels_tensor(LabelMatrix.encode(sp.csr_array(labels.numpy().astype(np.int8)))))
         plain = EntropyMaximization()
         assert plain.init_state(labels) is None
         assert plain.state_spec() == {}

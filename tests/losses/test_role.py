@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier
+from skpartial._state import labels_tensor
 from skpartial.labels import LabelMatrix, keep_single_positive
-from skpartial.losses import ROLE, ExpectedPositives, TrainingSet
+from skpartial.losses import ROLE, ExpectedPositives
 from skpartial.losses._label_estimates import CountPenalty, best_estimates
 from skpartial.metrics import mean_average_precision
 from skpartial.solvers import FullBatch, Minibatch
-from skpartial.training._problem import _as_torch
+from skpartial.training import TrainingContext, TrainingData
 
 
 def batch(seed, n=5, n_labels=4):
@@ -181,7 +183,7 @@ class TestExpectedNumber:
     @pytest.mark.parametrize("kind", [ExpectedPositives, ROLE])
     def test_estimate_is_the_mean_of_complete_rows(self, kind):
         dense = kind().init_state(self.labels, torch.Generator().manual_seed(0))["expected_positives"]
-        as_torch = _as_torch(LabelMatrix.encode(sp.csr_array(self.labels.numpy().astype(np.int8))))
+        as_torch = labels_tensor(LabelMatrix.encode(sp.csr_array(self.labels.numpy().astype(np.int8))))
         assert as_torch.layout == torch.sparse_csr
         same = kind().init_state(as_torch, torch.Generator().manual_seed(0))["expected_positives"]
         assert dense[0] == 2
@@ -276,7 +278,7 @@ class TestHandOver:
         X, _, Z, _, _ = scenes
         loss = ROLE(2.0, estimator="network", rank=4)
         clf = SinglePositiveClassifier(loss, solver=Minibatch(max_epochs=2), warm_start=True, random_state=0)
-        state = clf.fit(X, Z)._loss_state
+        state = clf.fit(X, Z)._states["loss"]
         start = loss.init_state(torch.as_tensor(Z), torch.Generator().manual_seed(0))
         assert (state["output_weights"] != 0).any()
         assert not torch.equal(state["hidden_biases"], start["hidden_biases"])
@@ -286,8 +288,9 @@ class TestHandOver:
         loss, logits = ROLE(0.5, estimator="network"), torch.full((4097, 3), 2.0)
         labels = torch.zeros(4097, 3)
         state = loss.init_state(labels)
-        training = TrainingSet(4097, lambda rows: labels[rows], lambda rows: logits[rows])
-        estimates = loss.fitted_attributes(state, training)["label_estimates_"]
+        data = TrainingData.encode(labels)
+        context = TrainingContext(given=data, current=data, predictor=SimpleNamespace(logits=lambda rows: logits[rows]))
+        estimates = loss.fitted_attributes(state, context)["label_estimates_"]
         np.testing.assert_allclose(estimates, estimates[0, 0], rtol=1e-4)
 
     @pytest.mark.parametrize("kind", [ExpectedPositives, ROLE])

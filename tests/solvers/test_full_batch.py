@@ -189,8 +189,10 @@ def test_tells_when_it_did_not_converge(partial_data):
 
 
 class Wide(Head):
-    def build(self, n_features, n_labels):
-        return torch.nn.Sequential(torch.nn.Linear(n_features, 8), torch.nn.ReLU(), torch.nn.Linear(8, n_labels))
+    def build(self, context):
+        return torch.nn.Sequential(
+            torch.nn.Linear(context.n_features, 8), torch.nn.ReLU(), torch.nn.Linear(8, context.n_labels)
+        )
 
 
 class Spread(Regularizer):

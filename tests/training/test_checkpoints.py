@@ -29,7 +29,7 @@ class Guess(Relabeling):
     """Random guesses about unknown entries, so that both the labels and the generator have to be kept."""
 
     def relabel(self, context):
-        given = context.given.toarray()
+        given = context.given.labels.toarray()
         drawn = torch.rand(given.shape, generator=context.generator).numpy()
         return np.where((given == 0) & (drawn < 0.2), 1, given).astype(np.int8)
 
@@ -100,7 +100,7 @@ def test_it_ends_where_it_would_have_ended(partial_data, killed, tmp_path, param
     for record, other in zip(clf.history_, expected.history_, strict=True):
         assert {**record, "seconds": 0} == {**other, "seconds": 0}
     assert clf.history_[-1]["seconds"] >= clf.history_[0]["seconds"]
-    for name in ("label_estimates_", "corrected_labels_", "soft_negatives_", "relabeled_", "best_epoch_"):
+    for name in ("label_estimates_", "corrected_labels_", "soft_negatives_", "labels_in_use_", "best_epoch_"):
         assert hasattr(clf, name) == hasattr(expected, name)
         np.testing.assert_array_equal(getattr(clf, name, 0), getattr(expected, name, 0))
     # A fit that has ended leaves nothing behind, and fitting again starts afresh.

@@ -51,10 +51,10 @@ class RowBias(Loss):
             return {name: tensor.clone() for name, tensor in previous.items()}
         return {"offset": torch.zeros(len(labels), dtype=torch.float64), "epochs": torch.zeros(())}
 
-    def end_epoch(self, state, epoch):
+    def end_epoch(self, state, epoch, context=None):
         state["epochs"] += 1
 
-    def fitted_attributes(self, state, training=None):
+    def fitted_attributes(self, state, context=None):
         return {"row_offsets_": state["offset"].numpy(), "epochs_seen_": state["epochs"].numpy()}
 
     def __call__(self, logits, labels, state=None, *, rows=None, epoch=1, weights=None):
@@ -96,7 +96,7 @@ class Confident(Relabeling):
     def relabel(self, context):
         logits = context.logits(None).numpy()
         assert len(context.features(torch.tensor([0, 1]))) == 2
-        given = context.given.toarray()
+        given = context.given.labels.toarray()
         guess = np.where(np.abs(logits) >= self.threshold, np.sign(logits), 0)
         return np.where(given == 0, guess, given).astype(np.int8)
 
@@ -124,9 +124,11 @@ class Hidden(Head):
     def __init__(self, width=16):
         self.width = width
 
-    def build(self, n_features, n_labels):
+    def build(self, context):
         return torch.nn.Sequential(
-            torch.nn.Linear(n_features, self.width), torch.nn.Tanh(), torch.nn.Linear(self.width, n_labels)
+            torch.nn.Linear(context.n_features, self.width),
+            torch.nn.Tanh(),
+            torch.nn.Linear(self.width, context.n_labels),
         )
 
 
@@ -203,11 +205,11 @@ def test_relabelling(partial_data, solver):
     clf = PartialLabelClassifier("iu", relabeling=Confident(), solver=solver, random_state=0).fit(X, Y)
     np.testing.assert_array_equal(Y, before)
     known = Y != 0
-    np.testing.assert_array_equal(clf.relabeled_[known], Y[known])
-    assert (clf.relabeled_ != 0).sum() > 1.5 * known.sum()
+    np.testing.assert_array_equal(clf.labels_in_use_[known], Y[known])
+    assert (clf.labels_in_use_ != 0).sum() > 1.5 * known.sum()
     plain = PartialLabelClassifier("iu", solver=solver, random_state=0).fit(X, Y)
     assert not np.allclose(clf.coef_, plain.coef_)
-    assert not hasattr(plain, "relabeled_")
+    assert not hasattr(plain, "labels_in_use_")
     # A threshold that nothing reaches changes nothing.
     never = PartialLabelClassifier("iu", relabeling=Confident(threshold=1e9), solver=solver, random_state=0).fit(X, Y)
     np.testing.assert_allclose(never.decision_function(X), plain.decision_function(X), rtol=0.02, atol=0.02)
@@ -259,8 +261,8 @@ def test_head(partial_data):
 class Noisy(Head):
     """Dropout, drawn from PyTorch's global generator, between layers of whatever type the features have."""
 
-    def build(self, n_features, n_labels):
-        return torch.nn.Sequential(torch.nn.Dropout(0.3), torch.nn.Linear(n_features, n_labels))
+    def build(self, context):
+        return torch.nn.Sequential(torch.nn.Dropout(0.3), torch.nn.Linear(context.n_features, context.n_labels))
 
 
 def test_head_that_draws_random_numbers(partial_data):
@@ -293,10 +295,10 @@ class Counting(PointwiseLoss):
     def init_state(self, labels, generator=None, previous=None):
         return {"epochs": torch.zeros(()) if previous is None else previous["epochs"].clone()}
 
-    def end_epoch(self, state, epoch):
+    def end_epoch(self, state, epoch, context=None):
         state["epochs"] += 1
 
-    def fitted_attributes(self, state, training=None):
+    def fitted_attributes(self, state, context=None):
         return {"epochs_": float(state["epochs"])}
 
     def targets(self, block):

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from skpartial.training._targets import FoldedTargets, add_masses, prior_intercepts, total_weight
+from skpartial.training._targets import FoldedTargets, add_masses, prior_intercepts
 
 __all__ = ["LogisticProblem", "Point", "rarer"]
 
@@ -61,9 +61,9 @@ class LogisticProblem:
     """
 
     def __init__(self, targets: FoldedTargets, alpha: float, dtype: torch.dtype, device: torch.device) -> None:
-        n_rows, n_labels = targets.source.matrix.shape
+        n_rows, n_labels = targets.source.shape
         self.alpha = torch.full((n_labels,), alpha, dtype=torch.float64, device=device)
-        scale = n_labels / total_weight(targets.problem.weights, targets.source)
+        scale = n_labels / targets.source.total_weight()
         self.s, self.minus_a = torch.empty(2, n_labels, n_rows, dtype=dtype, device=device)
         absent, present = torch.zeros(2, n_labels, dtype=torch.float64, device=device)
         for part, s, a in targets.blocks():

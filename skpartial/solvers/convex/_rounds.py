@@ -11,16 +11,51 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skpartial.features._base import Features
-from skpartial.labels import LabelMatrix
+from skpartial.labels._data import TrainingData
 from skpartial.losses import PointwiseLoss
 from skpartial.solvers.convex._convex import Outcome, solve_round
 from skpartial.solvers.convex._groundwork import Groundwork
 from skpartial.solvers.convex._logistic import LogisticProblem
+from skpartial.training._data import DataSource
 from skpartial.training._loop import Learner, Report
-from skpartial.training._problem import LabelSource, Problem, start_state
+from skpartial.training._problem import Problem
 from skpartial.training._targets import FoldedTargets, prior_intercepts, starting_rule, target_masses
 
 __all__ = ["ConvexRounds", "solve_rounds"]
+
+
+class LinearPredictor:
+    """Predictions of the present weights and intercepts of a learner on the rows of some features.
+
+    Parameters
+    ----------
+    learner : ConvexRounds
+        Whose parameters are read when they are asked for.
+    features : Features
+        The rows.
+    """
+
+    def __init__(self, learner: ConvexRounds, features: Features) -> None:
+        self._learner, self._features = learner, features
+
+    def logits(self, rows: Tensor | None) -> Tensor:
+        """Logits (b, L)."""
+        theta = self._learner.theta
+        if rows is None:
+            return self._features.scores(theta).T.contiguous()
+        return self._features.batch(rows) @ theta[:, :-1].T + theta[:, -1]
+
+    def features(self, rows: Tensor | None) -> Tensor:
+        """Features (b, d)."""
+        return self._features.batch(torch.arange(self._features.n_rows) if rows is None else rows)
+
+    def member_logits(self, rows: Tensor | None) -> Tensor:
+        """Logits (1, b, L): there is one member."""
+        return self.logits(rows)[None]
+
+    def sampled_logits(self, rows: Tensor | None, n_samples: int, seed: int) -> Tensor:
+        """Refused: the weights of a convex problem have no dropout."""
+        raise ValueError("Predictions with dropout need a head that has some, and solver=Minibatch().")
 
 
 class ConvexRounds(Learner):
@@ -42,7 +77,9 @@ class ConvexRounds(Learner):
     outcome: Outcome | None = None
 
     def __init__(self, problem: Problem, tol: float, max_iter: int, ground: Groundwork) -> None:
-        super().__init__(problem, start_state(problem))
+        super().__init__(problem)
+        self.start("loss")
+        self.head_context = problem.head_context
         self.tol, self.max_iter, self.ground = tol, max_iter, ground
         self._n_steps = 0
         shape = problem.labels.n_labels, problem.features.n_features + 1
@@ -52,11 +89,17 @@ class ConvexRounds(Learner):
         if problem.start is not None:
             self.theta[:, :-1] = torch.as_tensor(problem.start["weight"], dtype=problem.dtype)
             self.theta[:, -1] = torch.as_tensor(problem.start["bias"], dtype=problem.dtype)
-        self.take(problem.labels)
+        self.take(problem.data)
+        self.start("relabeling", self.predictor(problem.features))
 
-    def take(self, labels: LabelMatrix) -> None:
+    def take(self, data: TrainingData) -> None:
         """Train on other labels from here on."""
-        self._source = LabelSource(labels, self.problem.device)
+        problem = self.problem
+        self._source = DataSource(data, problem.weights, problem.device, problem.dtype)
+
+    def predictor(self, features: Features) -> LinearPredictor:
+        """Predictions of the present parameters on the rows of some features."""
+        return LinearPredictor(self, features)
 
     def run(self, epoch: int, report: Report) -> None:
         """Solve one round, whose steps are reported."""
@@ -72,7 +115,7 @@ class ConvexRounds(Learner):
             if starting is not None:
                 folded = FoldedTargets(problem, starting, self._source, state=self.state)
                 self.theta[:, -1] = prior_intercepts(*target_masses(folded))[1].to(problem.dtype)
-        logits = self.logits(problem.features) if loss.traits().iterative else None
+        logits = self.predictor(problem.features).logits(None) if loss.traits().iterative else None
         targets = FoldedTargets(problem, loss, self._source, logits=logits, state=self.state, epoch=epoch)
         convex = LogisticProblem(targets, problem.alpha, problem.dtype, problem.device)
         prior = convex.prior.to(problem.dtype)
@@ -98,12 +141,6 @@ class ConvexRounds(Learner):
         """Take what a round came to."""
         self.outcome, self.theta = outcome, outcome.theta
 
-    def logits(self, features: Features, rows: Tensor | None = None) -> Tensor:
-        """Logits of all rows of some features, or of those asked for, shape (b, L)."""
-        if rows is None:
-            return features.scores(self.theta).T.contiguous()
-        return features.batch(rows) @ self.theta[:, :-1].T + self.theta[:, -1]
-
     def tensors(self) -> dict[str, Tensor]:
         """The parameters, as they are."""
         return {"theta": self.theta, "unfitted": self.unfitted}
@@ -118,15 +155,12 @@ class ConvexRounds(Learner):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a round depends on."""
-        loss = None if self.state is None else {name: tensor.detach() for name, tensor in self.state.items()}
-        return {**self.tensors(), "loss": loss, "n_steps": self._n_steps}
+        return {**self.tensors(), "states": self.saved_states(), "n_steps": self._n_steps}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
         self.load({name: saved[name].to(self.problem.device) for name in ("theta", "unfitted")})
-        for name, tensor in (saved["loss"] or {}).items():
-            assert self.state is not None
-            self.state[name].copy_(tensor)
+        self.load_states(saved["states"])
         self._started, self._n_steps = True, saved["n_steps"]
 
     def finish(self) -> None:

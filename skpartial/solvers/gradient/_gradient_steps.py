@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,147 +12,86 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skpartial._state import State, StateTensor
 from skpartial.features._base import Features
 from skpartial.features._moments import unit_scale
-from skpartial.heads._linear import LinearModule
-from skpartial.labels import LabelMatrix
-from skpartial.losses import StateTensor, Step
-from skpartial.losses._base import State
+from skpartial.heads import HeadContext, ParameterGroup
+from skpartial.heads._module import HeadModule, build_head
+from skpartial.labels._data import TrainingData
+from skpartial.losses import Step
 from skpartial.regularizers import BatchContext
+from skpartial.solvers.gradient._plan import Plan
 from skpartial.solvers.gradient._row_steps import RowAdam, RowSGD, RowSteps
+from skpartial.training._data import DataSource, LabeledRows
 from skpartial.training._loop import Learner, Report
-from skpartial.training._problem import LabelSource, Problem, predict_logits, start_state
-from skpartial.training._targets import FoldedTargets, prior_intercepts, starting_rule, target_masses, total_weight
+from skpartial.training._predict import HeadPredictor
+from skpartial.training._problem import Problem
+from skpartial.training._targets import FoldedTargets, prior_intercepts, starting_rule, target_masses
 
-__all__ = ["GradientSteps", "Plan"]
+__all__ = ["GradientSteps"]
 
 # A learning rate of log odds is stated as for a classifier of this many features of unit size.
 _REFERENCE_FEATURES = 100
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Numbers that training runs by.
-
-    Parameters
-    ----------
-    optimizer : {"adam", "adamw", "sgd"}
-        Which optimiser.
-    learning_rate, momentum : float
-        Its step size, and the momentum of "sgd".
-    head_rate : float
-        Step size of the head, as a multiple of the network's.
-    weight_decay : float
-        L2 penalty of the network's weights.
-    schedule : {"constant", "cosine"}
-        How step sizes change over the epochs.
-    warm_up : float
-        Share of all steps in which they rise from zero.
-    clip_norm : float or None
-        Length that the gradient of all parameters is cut to.
-    accumulate : int
-        Portions that a batch passes through the network in.
-    max_epochs, batch_size : int
-        How long and in what portions.
-    shuffle : bool
-        Whether each epoch draws a new order.
-    patience : int or None
-        Epochs without progress before stopping.
-    tol : float
-        Relative progress of the training loss that counts.
-    """
-
-    optimizer: str
-    learning_rate: float
-    momentum: float
-    head_rate: float
-    weight_decay: float
-    schedule: str
-    warm_up: float
-    clip_norm: float | None
-    accumulate: int
-    max_epochs: int
-    batch_size: int
-    shuffle: bool
-    patience: int | None
-    tol: float
-
-    @property
-    def steady(self) -> bool:
-        """Whether all steps have the same size."""
-        return self.schedule == "constant" and self.warm_up == 0
-
-
 class _Labels:
-    """The labels of the running epoch, and which of them can be fitted."""
+    """The training data of the running epoch, and which labels can be fitted."""
 
-    def __init__(self, problem: Problem, labels: LabelMatrix, state: State | None) -> None:
-        self.matrix = labels
-        self.source = LabelSource(labels, problem.device)
-        self.unfitted = torch.zeros(labels.n_labels, dtype=torch.bool, device=problem.device)
-        self.prior: Tensor | None = None
-        self.mean_weight = total_weight(problem.weights, self.source) / (labels.n_rows * labels.n_labels)
+    def __init__(self, problem: Problem, data: TrainingData, state: State | None) -> None:
+        self.source = DataSource(data, problem.weights, problem.device, problem.dtype)
+        self.mean_weight = self.source.total_weight() / (data.n_rows * data.n_labels)
         rule = starting_rule(problem.loss)
         if rule is None:
             # Of what nothing is known nothing is learned, whatever a loss makes of unknown entries.
-            known = torch.as_tensor(np.asarray(labels.count(axis=0)), device=problem.device)
+            known = torch.as_tensor(np.asarray(data.nearest_labels().count(axis=0)), device=problem.device)
             self.unfitted = known == 0
-            assumed = labels.n_rows if problem.loss.traits().unknown == "absent" else 0
+            assumed = data.n_rows if problem.loss.traits().unknown == "absent" else 0
             self.prior = torch.where(self.unfitted, -math.log(2 * assumed + 1), 0.0)
         else:
             targets = FoldedTargets(problem, rule, self.source, state=state, epoch=problem.first_epoch)
             self.unfitted, self.prior = prior_intercepts(*target_masses(targets))
 
 
-def _linear(head: nn.Module) -> LinearModule | None:
-    return head if isinstance(head, LinearModule) else None
-
-
-def _build(problem: Problem, prior: Tensor | None, input_scale: float | None) -> tuple[nn.Module, nn.Module]:
+def _build(
+    problem: Problem, context: HeadContext, prior: Tensor, input_scale: float | None
+) -> tuple[nn.Module, HeadModule]:
     """What is trained and the head in it, newly initialised from the seed or from where the problem starts."""
-    head = problem.head.build(problem.features.n_features, problem.labels.n_labels)
-    module = head if problem.network is None else problem.network(head)
+    head = build_head(problem.head, context)
+    module: nn.Module = head if problem.network is None else problem.network(head)
     module.to(device=problem.device, dtype=problem.dtype)
-    linear = _linear(head)
-    with torch.no_grad():
-        if linear is not None and problem.network is None:
-            saved = (problem.optimizer_state or {}).get("input_scale") or input_scale
-            linear.input_scale = saved or unit_scale(problem.features, problem.weights.of_rows)
-        if problem.start is not None:
-            start = {name: torch.as_tensor(value) for name, value in problem.start.items()}
-            # A network may start from a head alone.
-            module.load_state_dict(start, strict=problem.network is None)
-            if linear is not None:
-                linear.weight.div_(linear.input_scale)
-        elif linear is not None and prior is not None:
-            linear.bias.copy_(prior)
+    if problem.network is None:
+        saved = (problem.optimizer_state or {}).get("input_scale") or input_scale
+        head.set_scale(saved or unit_scale(problem.features, problem.weights.of_rows))
+    if problem.start is None:
+        head.set_prior(prior)
+    elif problem.network is None:
+        head.load_arrays(problem.start)
+    else:
+        # A network may start from a head alone.
+        start = {name: torch.as_tensor(np.asarray(value)) for name, value in problem.start.items()}
+        module.load_state_dict(start, strict=False)
     return module, head
 
 
 def _optimizer(
-    problem: Problem, plan: Plan, module: nn.Module, head: nn.Module, state: State | None
+    problem: Problem, plan: Plan, module: nn.Module, head: HeadModule, states: dict[str, State]
 ) -> torch.optim.Optimizer:
-    """Parameter groups of the head's penalised weights, of its others, of the network, and of what the loss learns."""
-    linear = _linear(head)
-    scale = 1.0 if linear is None else linear.input_scale
+    """Parameter groups of the head, of the network before it, and of what loss and regulariser learn as a whole."""
     rate = plan.learning_rate * plan.head_rate
+    # alpha / (2 L) ||W||^2 in the units of the features as passed.
+    penalty = problem.alpha / problem.labels.n_labels * head.penalty_scale
     groups: list[dict[str, Any]] = [
-        # alpha / (2 L) ||W||^2 in the units of the features as passed.
-        {
-            "params": [p for p in head.parameters() if p.ndim > 1],
-            "weight_decay": problem.alpha / problem.labels.n_labels * scale**2,
-            "lr": rate,
-        },
-        {"params": [p for p in head.parameters() if p.ndim <= 1], "lr": rate},
+        {"params": list(group.parameters), "weight_decay": penalty * group.penalty, "lr": rate * group.learning_rate}
+        for group in _head_groups(problem, head)
     ]
     if module is not head:
         own = {id(p) for p in head.parameters()}
         body = [p for p in module.parameters() if id(p) not in own and p.requires_grad]
         groups.append({"params": [p for p in body if p.ndim > 1], "weight_decay": plan.weight_decay})
         groups.append({"params": [p for p in body if p.ndim <= 1]})
-    for name, spec in problem.loss.state_spec().items():
-        if spec.learned and not spec.per_row and state is not None:
-            groups.append({"params": [state[name].requires_grad_()], "lr": _rate_of_state(problem, plan, head, spec)})
+    for name, key, spec in _learned(problem, states):
+        if not spec.per_row:
+            groups.append({"params": [states[name][key]], "lr": _rate_of_state(problem, plan, spec)})
     groups = [group for group in groups if group["params"]]
     if plan.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=plan.momentum)
@@ -162,25 +100,45 @@ def _optimizer(
     return kind(groups, lr=plan.learning_rate, weight_decay=0.0, fused=fused)
 
 
-def _rate_of_state(problem: Problem, plan: Plan, head: nn.Module, spec: StateTensor) -> float:
-    """Learning rate of what a loss learns."""
+def _head_groups(problem: Problem, head: HeadModule) -> list[ParameterGroup]:
+    """The head's own parameter groups, refused if they leave out what is to be trained, or name it twice."""
+    groups = problem.head.parameter_groups(head.inner)
+    named = sorted(id(p) for group in groups for p in group.parameters)
+    if named != sorted(id(p) for p in head.parameters() if p.requires_grad):
+        raise ValueError(
+            f"{type(problem.head).__name__}.parameter_groups must hold each parameter that is to be trained once: set "
+            "requires_grad=False for those that are not."
+        )
+    return groups
+
+
+def _learned(problem: Problem, states: dict[str, State]) -> Iterator[tuple[str, str, StateTensor]]:
+    """What is learned by gradients beside the head and the network: whose it is, its name, and its description."""
+    for name in states:
+        for key, spec in problem.parts[name].state_spec().items():
+            if spec.learned:
+                yield name, key, spec
+
+
+def _rate_of_state(problem: Problem, plan: Plan, spec: StateTensor) -> float:
+    """Learning rate of what a loss or a regulariser learns."""
     rate = plan.learning_rate * plan.head_rate * spec.learning_rate_multiplier
-    if spec.logits and _linear(head) is not None:
+    if spec.logits:
         # A step moves a logit of d features of unit size by up to d times the rate, so that log odds keep pace.
         rate *= max(problem.features.n_features, 30) / _REFERENCE_FEATURES
     return rate
 
 
-def _row_steps(problem: Problem, plan: Plan, head: nn.Module, state: State | None) -> dict[str, RowSteps]:
+def _row_steps(problem: Problem, plan: Plan, states: dict[str, State]) -> dict[tuple[str, str], RowSteps]:
     """Optimisers of the learned tensors that belong to rows."""
-    steps: dict[str, RowSteps] = {}
-    for name, spec in problem.loss.state_spec().items():
-        if spec.learned and spec.per_row and state is not None:
-            rate = _rate_of_state(problem, plan, head, spec)
+    steps: dict[tuple[str, str], RowSteps] = {}
+    for name, key, spec in _learned(problem, states):
+        if spec.per_row:
+            rate, tensor = _rate_of_state(problem, plan, spec), states[name][key]
             if plan.optimizer == "sgd":
-                steps[name] = RowSGD(state[name], rate, spec.project, momentum=plan.momentum)
+                steps[name, key] = RowSGD(tensor, rate, spec.project, momentum=plan.momentum)
             else:
-                steps[name] = RowAdam(state[name], rate, spec.project)
+                steps[name, key] = RowAdam(tensor, rate, spec.project)
     return steps
 
 
@@ -216,30 +174,46 @@ class GradientSteps(Learner):
     """
 
     def __init__(self, problem: Problem, plan: Plan, input_scale: float | None = None) -> None:
-        super().__init__(problem, start_state(problem))
+        super().__init__(problem)
         self.plan = plan
-        self.take(problem.labels)
-        self.module, self.head = _build(problem, self._labels.prior, input_scale)
+        self.start("loss")
+        self._labels = _Labels(problem, problem.data, self.state)
+        self.head_context = problem.head_context
+        self.module, self.head = _build(problem, self.head_context, self._labels.prior, input_scale)
+        self._fix_labels()
         self.module.train()
-        self.optimizer = _optimizer(problem, plan, self.module, self.head, self.state)
+        for name in ("regularizer", "relabeling"):
+            self.start(name, self.predictor(problem.features))
+        self.optimizer = _optimizer(problem, plan, self.module, self.head, self.states)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
-        self._row_steps = _row_steps(problem, plan, self.head, self.state)
+        self._row_steps = _row_steps(problem, plan, self.states)
         if problem.optimizer_state is not None:
             self.optimizer.load_state_dict(problem.optimizer_state["optimizer"])
         self._generator = torch.Generator().manual_seed(problem.seed)
         self._randomness = _Randomness(problem.device)
         self._pieces, self._n_steps = plan.accumulate, 0
-        # Tensors of the state that a step of the optimiser moves as a whole.
+        # Tensors of the states that a step of the optimiser moves as a whole.
         self._projections = [
-            (name, spec.project)
-            for name, spec in problem.loss.state_spec().items()
-            if spec.project is not None and name not in self._row_steps
+            (name, key, spec.project)
+            for name in self.states
+            for key, spec in problem.parts[name].state_spec().items()
+            if spec.project is not None and (name, key) not in self._row_steps
         ]
 
-    def take(self, labels: LabelMatrix) -> None:
+    def take(self, data: TrainingData) -> None:
         """Train on other labels from here on."""
-        self._labels = _Labels(self.problem, labels, self.state)
+        self._labels = _Labels(self.problem, data, self.state)
+        self._fix_labels()
+
+    def _fix_labels(self) -> None:
+        """Note which labels cannot be fitted; those of a stream may be known to later rows."""
         self.unfitted = self._labels.unfitted
+        if not self.problem.incremental:
+            self.head.fix(self.unfitted, self._labels.prior)
+
+    def predictor(self, features: Features) -> HeadPredictor:
+        """Predictions of the present parameters on the rows of some features."""
+        return HeadPredictor(self.head, features, None if self.module is self.head else self.module)
 
     def run(self, epoch: int, report: Report) -> dict[str, Any]:
         """Make a pass over the training set; its loss is the mean of the batches', weighted by what they count for."""
@@ -290,29 +264,24 @@ class GradientSteps(Learner):
 
     def _step(self, rows: Tensor, features: Tensor, epoch: int) -> Tensor:
         """Move everything by the gradient of a batch; returns the batch's loss."""
-        problem, state = self.problem, self.state
-        index = rows.to(problem.device)
-        block = self._labels.source.rows(index)
-        weights = problem.weights.rows(index, block)
-        share = self._share(weights)
-        for steps in self._row_steps.values():
-            steps.catch_up(index)
+        problem = self.problem
+        known = self._labels.source.rows(rows.to(problem.device))
+        share = self._share(known.weights)
+        self.catch_up(known.rows)
         found: Step | None = None
 
         def step_of(logits: Tensor) -> Step:
             # Once for a batch, also if memory runs out later on: a loss may note in its state what it has seen.
             nonlocal found
             if found is None:
-                found = problem.loss.value_and_gradient(
-                    logits.detach(), block, state, rows=index, epoch=epoch, weights=weights
-                )
+                found = self.loss_of(known, logits.detach(), epoch)
             return found
 
         drawn = self._randomness.state() if problem.network is not None else None
         while True:
             try:
                 if self._pieces == 1:
-                    step, term = self._backward(features, block, index, epoch, share, step_of)
+                    step, term = self._backward(features, known, epoch, share, step_of)
                 else:
                     step, term = self._backward_in_pieces(features, share, step_of), 0.0
                 break
@@ -320,7 +289,7 @@ class GradientSteps(Learner):
                 self._halve(len(rows))
                 assert drawn is not None
                 self._randomness.restore(drawn)
-        self._take_state(step, index, share)
+        self._take_gradients("loss", step.state, known.rows, share)
         self.move()
         self.optimizer.zero_grad()
         return step.value * share + term
@@ -329,24 +298,36 @@ class GradientSteps(Learner):
         """Of a batch in the weight: its loss, a mean, is multiplied by it, so that the batches add up to the whole."""
         return 1.0 if weights is None else weights.mean() / self._labels.mean_weight
 
-    def _take_state(self, step: Step, index: Tensor, share: Tensor | float) -> None:
-        """Move what the loss learned of the rows of a batch, and keep the other gradients of its state."""
-        for name, gradient in step.state.items():
-            if name in self._row_steps:
-                self._row_steps[name].update(index, gradient * share)
+    def catch_up(self, rows: Tensor) -> None:
+        """Bring what is learned of some rows to where all steps so far have taken it."""
+        for steps in self._row_steps.values():
+            steps.catch_up(rows)
+
+    def loss_of(self, known: LabeledRows, logits: Tensor, epoch: int) -> Step:
+        """Value of the loss on a batch, and its gradients."""
+        rows, labels, targets, weights = known
+        loss, more = self.problem.loss, {"rows": rows, "epoch": epoch, "weights": weights}
+        if targets is None:
+            return loss.value_and_gradient(logits, labels, self.state, **more)  # type: ignore[arg-type]
+        return loss.soft_step(logits, labels, targets, self.state, **more)  # type: ignore[arg-type]
+
+    def _take_gradients(self, name: str, gradients: State, rows: Tensor, share: Tensor | float) -> None:
+        """Move what was learned of the rows of a batch, and keep the other gradients of a state."""
+        for key, gradient in gradients.items():
+            if (name, key) in self._row_steps:
+                self._row_steps[name, key].update(rows, gradient * share)
             else:
-                assert self.state is not None
-                self.state[name].grad = (gradient * share).to(self.state[name].dtype)
+                tensor = self.states[name][key]
+                tensor.grad = (gradient * share).to(tensor.dtype)
 
     def move(self) -> None:
         """Move the parameters, and what the loss learns as a whole, by their gradients."""
         if self.plan.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.plan.clip_norm)
         self._move_by_gradients()
-        if self.state is not None and self._projections:
-            with torch.no_grad():
-                for name, project in self._projections:
-                    self.state[name].copy_(project(self.state[name]))
+        with torch.no_grad():
+            for name, key, project in self._projections:
+                self.states[name][key].copy_(project(self.states[name][key]))
 
     def _move_by_gradients(self) -> None:
         self.optimizer.step()
@@ -354,21 +335,38 @@ class GradientSteps(Learner):
     def _backward(
         self,
         features: Tensor,
-        block: Tensor,
-        index: Tensor,
+        known: LabeledRows,
         epoch: int,
         share: Tensor | float,
         step_of: Callable[[Tensor], Step],
     ) -> tuple[Step, Tensor | float]:
         """Gradients of a batch that passes through at once, and the value of the regulariser."""
-        logits = self.module(features)
-        step = step_of(logits)
-        if self.problem.regularizer is None:
+        regularizer = self.problem.regularizer
+        if regularizer is None:
+            logits = self.module(features)
+            step = step_of(logits)
             logits.backward(step.gradient * share)
             return step, 0.0
-        term = self.problem.regularizer(BatchContext(features, logits, block, index, self.module, epoch))
+        seen = features if self.module is self.head else self.module.features(features)  # type: ignore[operator]
+        logits = self.head(seen)
+        step = step_of(logits)
+        state, leaves = self._differentiable("regularizer")
+        rows, labels, targets, weights = known
+        term = regularizer(BatchContext(seen, logits, labels, rows, self.head, epoch, state, targets, weights))
         ((logits * (step.gradient * share)).sum() + term).backward()
+        gradients = {key: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for key, leaf in leaves.items()}
+        of_rows = {key: g[rows] if ("regularizer", key) in self._row_steps else g for key, g in gradients.items()}
+        self._take_gradients("regularizer", of_rows, rows, 1.0)
         return step, term.detach()
+
+    def _differentiable(self, name: str) -> tuple[State | None, State]:
+        """The state of a part with what is learned as leaves of a graph, and these leaves."""
+        state = self.states.get(name)
+        if state is None:
+            return None, {}
+        learned = [key for key, spec in self.problem.parts[name].state_spec().items() if spec.learned]
+        leaves = {key: state[key].detach().requires_grad_() for key in learned}
+        return state | leaves, leaves
 
     def _backward_in_pieces(self, features: Tensor, share: Tensor | float, step_of: Callable[[Tensor], Step]) -> Step:
         """Gradients of a batch that passes through in pieces: once to know all logits, and once more for each piece.
@@ -418,8 +416,8 @@ class GradientSteps(Learner):
         return {
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "loss": None if self.state is None else {name: t.detach() for name, t in self.state.items()},
-            "rows": {name: steps.state_dict() for name, steps in self._row_steps.items()},
+            "states": self.saved_states(),
+            "rows": {f"{name} {key}": steps.state_dict() for (name, key), steps in self._row_steps.items()},
             "generator": self._generator.get_state(),
             "random": self._randomness.state(),
             "pieces": self._pieces,
@@ -429,20 +427,13 @@ class GradientSteps(Learner):
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
         self.module.load_state_dict(saved["module"])
-        with torch.no_grad():
-            for name, tensor in (saved["loss"] or {}).items():
-                assert self.state is not None
-                self.state[name].copy_(tensor)
+        self.load_states(saved["states"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        for name, steps in saved["rows"].items():
-            self._row_steps[name].load_state_dict(steps)
+        for (name, key), steps in self._row_steps.items():
+            steps.load_state_dict(saved["rows"][f"{name} {key}"])
         self._generator.set_state(saved["generator"])
         self._randomness.restore(saved["random"])
         self._pieces, self._n_steps = saved["pieces"], saved["n_steps"]
-
-    def logits(self, features: Features, rows: Tensor | None = None) -> Tensor:
-        """Logits of all rows of some features, or of those asked for, shape (b, L)."""
-        return predict_logits(self.module, features, rows)
 
     def tensors(self) -> dict[str, Tensor]:
         """The parameters, as they are."""
@@ -454,23 +445,18 @@ class GradientSteps(Learner):
 
     def parameters(self) -> dict[str, NDArray[Any]]:
         """Parameters and buffers as arrays of their own, in the units of the features as passed."""
-        arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.module.state_dict().items()}
-        linear = _linear(self.head)
-        if linear is not None and self.module is self.head:
-            arrays["weight"] *= arrays["weight"].dtype.type(linear.input_scale)
-        return arrays
+        if self.module is self.head:
+            return self.head.arrays()
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.module.state_dict().items()}
 
     def finish(self) -> None:
         """Give labels that cannot be fitted their prior, unless other rows may still tell of them."""
-        linear, prior = _linear(self.head), self._labels.prior
-        if linear is not None and prior is not None and not self.problem.incremental:
-            with torch.no_grad():
-                linear.weight[self.unfitted] = 0
-                linear.bias[self.unfitted] = prior[self.unfitted].to(linear.bias.dtype)
+        if not self.problem.incremental:
+            self.head.settle(self.unfitted, self._labels.prior)
 
     def optimizer_state(self) -> dict[str, Any]:
         """What a later pass over other rows goes on from."""
         return {
             "optimizer": self.optimizer.state_dict(),
-            "input_scale": getattr(self.head, "input_scale", None),
+            "input_scale": self.head.scale,
         }

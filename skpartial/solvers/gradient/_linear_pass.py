@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from skpartial.heads._linear import LinearModule
 from skpartial.losses import Loss, PointwiseLoss
 from skpartial.losses._cross_entropy import cross_entropy
+from skpartial.solvers.gradient._plan import Plan
 from skpartial.solvers.gradient._recording import Recording, can_record
+from skpartial.training._data import LabeledRows
+from skpartial.training._problem import Problem
 
-if TYPE_CHECKING:
-    from skpartial.solvers.gradient._linear_steps import LinearSteps
-
-__all__ = ["Chunk", "LinearPass", "has_fixed_targets"]
+__all__ = ["LinearLearner", "LinearPass", "has_fixed_targets"]
 
 # Entries of the labels of all candidates that are prepared at a time.
 _ENTRIES = 1 << 19
@@ -31,16 +32,27 @@ def has_fixed_targets(loss: Loss) -> bool:
     return isinstance(loss, PointwiseLoss) and loss.traits().convex and not learns
 
 
-class Chunk(NamedTuple):
-    """Some rows: their indices on the device, labels, and sample weights."""
+class LinearLearner(Protocol):
+    """What a pass needs of a linear head that it moves."""
 
-    rows: Tensor
-    labels: Tensor
-    weights: Tensor | None
+    problem: Problem
+    plan: Plan
+    head: LinearModule
 
-    def part(self, part: slice) -> Chunk:
-        """Some of them."""
-        return Chunk(self.rows[part], self.labels[part], None if self.weights is None else self.weights[part])
+    def known(self, rows: Tensor) -> LabeledRows:
+        """What is known of rows."""
+
+    def fixed_terms(self, known: LabeledRows, epoch: int) -> tuple[Tensor, Tensor | None]:
+        """Targets and weights of some rows, of a loss that fixes them for a pass."""
+
+    def loss_step(self, batch: LabeledRows, logits: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """Value of the loss on a batch and its gradient in the logits."""
+
+    def set_rates(self, n_batches: int) -> None:
+        """Set the step sizes of the next step."""
+
+    def move(self) -> None:
+        """Move by the gradients."""
 
 
 class _Terms(NamedTuple):
@@ -73,13 +85,13 @@ class _Recorded:
     ----------
     together : LinearPass
         Which takes the steps.
-    learners : sequence of LinearSteps
+    learners : sequence of LinearLearner
         Those of its heads that move.
     sizes : sequence of int
         Rows of each batch.
     """
 
-    def __init__(self, together: LinearPass, learners: Sequence[LinearSteps], sizes: Sequence[int]) -> None:
+    def __init__(self, together: LinearPass, learners: Sequence[LinearLearner], sizes: Sequence[int]) -> None:
         self.learners, weight = learners, together.weight
         self.features = weight.new_empty(sum(sizes), weight.shape[1])
         self.factor, self.offset, self.logits, gradients = weight.new_empty(4, len(weight), sum(sizes))
@@ -105,11 +117,11 @@ class LinearPass:
 
     Parameters
     ----------
-    learners : sequence of LinearSteps
+    learners : sequence of LinearLearner
         K at least one, of the same features, labels and weights and the same batch size.
     """
 
-    def __init__(self, learners: Sequence[LinearSteps]) -> None:
+    def __init__(self, learners: Sequence[LinearLearner]) -> None:
         self.learners = learners
         self.n_labels = learners[0].problem.labels.n_labels
         heads = [learner.head for learner in learners]
@@ -145,7 +157,7 @@ class LinearPass:
         n_recorded = self._n_recorded(len(order))
         together = n_recorded or max(1, _ENTRIES // (len(self.weight) * batch_size))
         for rows in order.split(together * batch_size):
-            chunk, batches = first.chunk(rows), rows.split(batch_size)
+            chunk, batches = first.known(rows), rows.split(batch_size)
             if self._has_run and len(rows) == n_recorded * batch_size:
                 self._play(learners, chunk, [batch_size] * len(batches), epoch, total)
                 for learner in learners:
@@ -161,7 +173,7 @@ class LinearPass:
             self._has_run = True
         return total
 
-    def move(self, learners: Sequence[LinearSteps], features: Tensor, gradient: Tensor) -> None:
+    def move(self, learners: Sequence[LinearLearner], features: Tensor, gradient: Tensor) -> None:
         """Take the step of a batch, from the gradients of its logits."""
         self._backward(features, gradient)
         for learner in learners:
@@ -192,7 +204,7 @@ class LinearPass:
             yield features, torch.addcmul(offset, gradient, factor, out=gradient)
 
     def _fixed_chunk(
-        self, batches: Sequence[Tensor], chunk: Chunk, epoch: int, total: Tensor
+        self, batches: Sequence[Tensor], chunk: LabeledRows, epoch: int, total: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Features and gradients of the logits of batches; whatever need not wait is done for all of them at once."""
         sizes = [len(rows) for rows in batches]
@@ -203,7 +215,7 @@ class LinearPass:
         self._add_loss(total, logits, terms)
 
     def _play(
-        self, learners: Sequence[LinearSteps], chunk: Chunk, sizes: Sequence[int], epoch: int, total: Tensor
+        self, learners: Sequence[LinearLearner], chunk: LabeledRows, sizes: Sequence[int], epoch: int, total: Tensor
     ) -> None:
         """Take the steps of batches of these sizes by playing them."""
         if self._recorded is None or self._recorded.learners != learners:
@@ -227,7 +239,7 @@ class LinearPass:
         n_steps = max(range(most // 2 + 1, most + 1), key=lambda n: (-(full % n), n))
         return n_steps if full // n_steps * plan.max_epochs >= _PLAYS else 0
 
-    def _fixed_terms(self, chunk: Chunk, sizes: Sequence[int], epoch: int) -> _Terms:
+    def _fixed_terms(self, chunk: LabeledRows, sizes: Sequence[int], epoch: int) -> _Terms:
         """Targets and weights of all learners, for batches of these sizes."""
         found = [learner.fixed_terms(chunk, epoch) for learner in self.learners]
         target = torch.cat([target.T for target, _ in found]).contiguous()
@@ -249,7 +261,7 @@ class LinearPass:
         total += value.reshape(len(total), -1).sum(1, dtype=torch.float64) / self.n_labels
 
     def _loss_chunk(
-        self, batches: Sequence[Tensor], chunk: Chunk, epoch: int, total: Tensor
+        self, batches: Sequence[Tensor], chunk: LabeledRows, epoch: int, total: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Features and gradients of the logits of batches, as the losses have them."""
         start = 0

@@ -11,8 +11,10 @@ from skpartial.heads import Linear
 from skpartial.heads._linear import LinearModule
 from skpartial.losses import Block, PointwiseLoss
 from skpartial.solvers.gradient._direct_steps import DirectSteps
-from skpartial.solvers.gradient._gradient_steps import GradientSteps, Plan
-from skpartial.solvers.gradient._linear_pass import Chunk, LinearPass
+from skpartial.solvers.gradient._gradient_steps import GradientSteps
+from skpartial.solvers.gradient._linear_pass import LinearPass
+from skpartial.solvers.gradient._plan import Plan
+from skpartial.training._data import LabeledRows
 from skpartial.training._problem import Problem
 
 __all__ = ["LinearSteps", "is_linear"]
@@ -71,32 +73,27 @@ class LinearSteps(GradientSteps):
         super().finish()
         self._alone = None
 
-    def chunk(self, rows: Tensor) -> Chunk:
+    def known(self, rows: Tensor) -> LabeledRows:
         """What is known of rows."""
-        index = rows.to(self.problem.device)
-        labels = self._labels.source.rows(index)
-        return Chunk(index, labels, self.problem.weights.rows(index, labels))
+        return self._labels.source.rows(rows.to(self.problem.device))
 
-    def fixed_terms(self, chunk: Chunk, epoch: int) -> tuple[Tensor, Tensor | None]:
+    def fixed_terms(self, known: LabeledRows, epoch: int) -> tuple[Tensor, Tensor | None]:
         """Targets of some rows and weights, 1 on average, of their terms; of a loss that fixes them for a pass."""
         problem, loss = self.problem, self.problem.loss
         assert isinstance(loss, PointwiseLoss)
-        weights = chunk.weights
+        weights = known.weights
         if weights is not None and weights.ndim == 1:
             weights = weights[:, None]
-        block = Block(chunk.labels, None, self.state, chunk.rows, epoch, problem.dtype, weights)
-        target, weight = loss.targets(block)
+        block = Block(known.labels, None, self.state, known.rows, epoch, problem.dtype, weights)
+        target, weight = loss.soft_targets(block, known.targets)
         if weights is not None:
             weight = (weights if weight is None else weight * weights) / self._labels.mean_weight
         return target, weight
 
-    def loss_step(self, batch: Chunk, logits: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+    def loss_step(self, batch: LabeledRows, logits: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """Value of the loss on a batch and its gradient in the logits; what the loss learned of its rows moves."""
-        for steps in self._row_steps.values():
-            steps.catch_up(batch.rows)
+        self.catch_up(batch.rows)
         share = self._share(batch.weights)
-        step = self.problem.loss.value_and_gradient(
-            logits, batch.labels, self.state, rows=batch.rows, epoch=epoch, weights=batch.weights
-        )
-        self._take_state(step, batch.rows, share)
+        step = self.loss_of(batch, logits, epoch)
+        self._take_gradients("loss", step.state, batch.rows, share)
         return step.value * share, step.gradient * share

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from functools import partial
 from typing import Any
 
 from skpartial._fingerprint import identity
 from skpartial.features._moments import unit_scale
-from skpartial.solvers.gradient._gradient_steps import Plan
 from skpartial.solvers.gradient._linear_pass import LinearPass, has_fixed_targets
 from skpartial.solvers.gradient._linear_steps import LinearSteps, is_linear
+from skpartial.solvers.gradient._plan import Plan
 from skpartial.training._loop import Training, train_together
-from skpartial.training._problem import Problem, Solution, predict_logits
+from skpartial.training._predict import HeadPredictor
+from skpartial.training._problem import Problem, Solution
 
 __all__ = ["batches_in_common", "train_side_by_side"]
 
@@ -30,7 +30,9 @@ def batches_in_common(problem: Problem, plan: Plan) -> Hashable | None:
         problem.validation,
         problem.checkpoint,
         problem.start,
-        problem.previous_state,
+        problem.previous_states or None,
+        problem.data.targets,
+        problem.data.weights,
         problem.optimizer_state,
         plan.patience,
     )
@@ -89,5 +91,5 @@ def _train_block(learners: Sequence[LinearSteps]) -> list[Solution]:
         # Gradients of all candidates lie side by side, and would be kept by any of them.
         for parameter in learner.head.parameters():
             parameter.grad = None
-        solution.logits = partial(predict_logits, learner.head, learner.problem.features)
+        solution.predictor = HeadPredictor(learner.head, learner.problem.features)
     return solutions

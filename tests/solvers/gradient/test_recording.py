@@ -206,7 +206,7 @@ class Swap(Relabeling):
     """Other labels from the second pass on: some that weigh less than others."""
 
     def relabel(self, context):
-        given = context.given.toarray()
+        given = context.given.labels.toarray()
         return np.where((np.arange(len(given)) % 3 == 0)[:, None], 0, given)
 
 
@@ -300,9 +300,9 @@ def test_steps_on_cuda_neither_wait_nor_mix_devices(partial_data, make_problem, 
             works[-1]()
 
     class OnDevice(Linear):
-        def build(self, n_features, n_labels):
+        def build(self, context):
             with device:
-                return super().build(n_features, n_labels)
+                return super().build(context)
 
     with FakeTensorMode():
         features = ResidentFeatures(torch.zeros(120, 6, device=device))

@@ -78,10 +78,12 @@ def check(tasks, widths, sizes, rtol=1e-12):
             assert record["epoch"] == other["epoch"]
             assert record["loss"] == pytest.approx(other["loss"], rel=rtol)
         np.testing.assert_array_equal(found.unfitted, expected.unfitted)
-        assert (found.stopped, found.best_epoch, found.state) == (expected.stopped, None, None)
-        assert found.labels is problem.labels
+        assert (found.stopped, found.best_epoch, found.states) == (expected.stopped, None, {})
+        assert found.data is problem.data
         rows = torch.tensor([5, 0, 7])
-        torch.testing.assert_close(found.logits(rows), expected.logits(rows), rtol=10 * rtol, atol=10 * rtol)
+        torch.testing.assert_close(
+            found.predictor.logits(rows), expected.predictor.logits(rows), rtol=10 * rtol, atol=10 * rtol
+        )
     return together
 
 
@@ -230,7 +232,7 @@ class Nothing(Regularizer):
 
 class Same(Relabeling):
     def relabel(self, context):
-        return context.current.toarray()
+        return context.current.labels.toarray()
 
 
 def test_what_is_trained_alone(problem):
@@ -244,7 +246,7 @@ def test_what_is_trained_alone(problem):
         replace(plain, relabeling=Same()),
         replace(plain, validation=Validation(plain.features, lambda logits: 0.0)),
         replace(plain, start=zeros),
-        replace(plain, previous_state={}),
+        replace(plain, previous_states={"loss": {}}),
         replace(plain, optimizer_state={"input_scale": 1.0}),
         replace(plain, network=lambda head: head),
         replace(plain, head=AveragePooling()),

@@ -1,0 +1,323 @@
+"""One fit, whoever asks for it: from validated rows by stages and a solution to what an estimator then shows.
+
+`fit`, `partial_fit` and the joint fits of a search all make a plan, let it be solved, and accept the solution; each
+check has its place in that order here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from torch import nn
+
+from skpartial import heads
+from skpartial._fingerprint import rows_key
+from skpartial._state import TrainingContext
+from skpartial._task import Rows, make_problem, resolve_solver, warn_if_ambiguous
+from skpartial.exceptions import UnfittableLabelsWarning
+from skpartial.solvers import Solver
+from skpartial.training._checkpoints import CheckpointFolder
+from skpartial.training._problem import Monitor, Problem, Solution
+
+if TYPE_CHECKING:
+    from skpartial.images._task import ImageTask
+
+__all__ = ["FitPlan", "Stage"]
+
+# Results of the size of y that are kept at most, in bytes, where `store_state` leaves it open.
+_STORE_BYTES = 100_000_000
+# What belongs to one fit beside the parameters, and goes when another one is accepted.
+_OF_ONE_FIT = ("best_epoch_", "network_", "skipped_", "train_rows_", "_optimizer_state", "_states", "_state_rows")
+
+
+@dataclass
+class Stage:
+    """A problem and what solves it.
+
+    Parameters
+    ----------
+    name : str
+        "head" or "all".
+    problem : Problem
+        The training task.
+    solver : Solver
+        What solves it.
+    """
+
+    name: str
+    problem: Problem
+    solver: Solver
+
+
+@dataclass
+class FitPlan:
+    """What a fit does.
+
+    Parameters
+    ----------
+    estimator : BasePartialLabelClassifier
+        Gives the hyperparameters, and takes what is found.
+    rows : Rows
+        To train on.
+    stages : list of Stage
+        One; of a network that is to train its head first, two.
+    images : ImageTask or None
+        The network, where X holds images.
+    ambiguous : bool
+        Whether a warning of ambiguous labels was given, after which none is given of labels that cannot be fitted.
+    """
+
+    estimator: Any
+    rows: Rows
+    stages: list[Stage]
+    images: ImageTask | None
+    ambiguous: bool
+
+    @classmethod
+    def make(
+        cls,
+        estimator: Any,
+        rows: Rows,
+        *,
+        seed: int,
+        held_out: tuple[Any, Callable[[NDArray[Any]], float]] | None = None,
+        images: ImageTask | None = None,
+        solver: Solver | None = None,
+        incremental: bool = False,
+        warns: bool = True,
+        stacklevel: int = 4,
+    ) -> FitPlan:
+        """Plan a fit on validated rows.
+
+        Parameters
+        ----------
+        estimator, rows, images
+            As in the class; X of the rows may be features as they are held already.
+        seed : int
+            Of all random numbers.
+        held_out : tuple of X and callable, or None, default=None
+            Rows for validation, and how their logits are scored.
+        solver : Solver or None, default=None
+            In place of the estimator's.
+        incremental : bool, default=False
+            Whether these rows are one part of a stream.
+        warns : bool, default=True
+            Whether to warn of labels that may mean something else than their author thinks.
+
+        Returns
+        -------
+        FitPlan
+            Nothing is trained yet, and the estimator is as it was.
+        """
+        how = estimator.solver if solver is None else solver
+
+        def stage(name: str, X: Any, held: Any, solver: Any, images: ImageTask | None = None) -> Stage:
+            held_out_of_stage = None if held_out is None else (held, held_out[1])
+            problem = make_problem(estimator, X, rows, seed=seed, held_out=held_out_of_stage, images=images)
+            problem.incremental = incremental
+            return Stage(name, problem, resolve_solver(solver, problem))
+
+        held = None if held_out is None else held_out[0]
+        stages = []
+        if images is None:
+            stages.append(stage("head", rows.X, held, how))
+        else:
+            finetune = images.backbone.finetune
+            batches = images.batches(rows.X, keep=True)
+            held_batches = None if held is None else images.batches(held, keep=True)
+            if finetune != "all":
+                features = images.features(batches)
+                held_features = None if held_batches is None else images.features(held_batches)
+                stages.append(stage("head", features, held_features, how if finetune == "head" else "auto"))
+            if finetune != "head":
+                stages.append(stage("all", batches, held_batches, how, images))
+        ambiguous = warns and not rows.target.binary and warn_if_ambiguous(estimator, stages[0].problem)
+        return cls(estimator, rows, stages, images, ambiguous)
+
+    def go_on(self) -> None:
+        """Begin where the estimator's last fit ended, with what was learned of the rows if they are the same."""
+        estimator, stage = self.estimator, self.stages[-1]
+        # What had to come before the last stage is done.
+        self.stages, problem = [stage], stage.problem
+        if problem.network is None:
+            problem.start = estimator._parameters()
+        else:
+            problem.start = _arrays_of(estimator.network_)
+        known = getattr(estimator, "_states", {})
+        same_rows = getattr(estimator, "_state_rows", None) == rows_key(self.rows.X)
+        for name, state in known.items():
+            part = problem.parts.get(name)
+            of_rows = part is not None and any(spec.per_row for spec in part.state_spec().values())
+            if same_rows or not of_rows:
+                problem.previous_states[name] = state
+
+    @property
+    def max_steps(self) -> int:
+        """How often the monitor is told of something at most."""
+        return sum(stage.solver.max_steps(stage.problem) for stage in self.stages)
+
+    def solve(self, monitor: Monitor, folder: CheckpointFolder | None = None) -> Solution:
+        """Solve the stages one after the other, each from the best head and the best states of the one before.
+
+        Parameters
+        ----------
+        monitor : Monitor
+            Told of every epoch or step.
+        folder : CheckpointFolder or None, default=None
+            Where the state is saved after every epoch.
+
+        Returns
+        -------
+        Solution
+            Of the last stage, with the history of all.
+        """
+        history: list[dict[str, Any]] = []
+        solution: Solution | None = None
+        for stage in self.stages:
+            stage.problem.monitor = monitor
+            stage.problem.checkpoint = None if folder is None else folder.stage(stage.name)
+            if solution is not None:
+                stage.problem.start = {f"head.{name}": value for name, value in solution.parameters.items()}
+                stage.problem.previous_states = solution.states
+            solution = stage.solver.solve(stage.problem)
+            named = {"stage": stage.name} if len(self.stages) > 1 else {}
+            history += [named | record for record in solution.history]
+        assert solution is not None
+        solution.history, solution.n_iter = history, len(history)
+        return solution
+
+    def attributes(self, names: NDArray[Any] | None = None) -> dict[str, Any]:
+        """What is known of the fitted estimator before anything is trained.
+
+        Parameters
+        ----------
+        names : ndarray or None, default=None
+            Names of the labels where y has none.
+
+        Returns
+        -------
+        dict
+            Fitted attributes.
+        """
+        target, problem = self.rows.target, self.stages[0].problem
+        n_labels = target.labels.n_labels
+        given = target.labels.names if names is None else names
+        if given is not None and len(given) != n_labels:
+            raise ValueError(f"classes names {len(given)} labels, but y has {n_labels}.")
+        return {
+            "classes_": target.classes,
+            "label_names_": np.arange(n_labels).astype(str).astype(object) if given is None else given,
+            "_binary": target.binary,
+            "_fitted_shape": (problem.features.n_features, n_labels),
+            "_head": clone(heads.get(self.estimator.head)),
+            "_head_context": problem.head_context,
+        }
+
+    def parameter_attributes(self, parameters: dict[str, Any], context: heads.HeadContext) -> dict[str, Any]:
+        """Fitted attributes of parameters: a linear head's have scikit-learn's names, a network comes as a module.
+
+        Parameters
+        ----------
+        parameters : dict of str to ndarray
+            As a solver gives them.
+        context : HeadContext
+            What the head was built for.
+
+        Returns
+        -------
+        dict
+            Fitted attributes.
+        """
+        attributes: dict[str, Any] = {}
+        head = heads.get(self.estimator.head)
+        if self.images is not None:
+            whole = any(name.startswith("body.") for name in parameters)
+            named = parameters if whole else {f"head.{name}": value for name, value in parameters.items()}
+            attributes["network_"] = self.images.fitted(head, context, named)
+            parameters = {name[5:]: value for name, value in named.items() if name.startswith("head.")}
+        if isinstance(head, heads.Linear):
+            return attributes | {
+                "coef_": parameters["weight"],
+                "intercept_": parameters["bias"],
+                "head_parameters_": None,
+            }
+        return attributes | {"head_parameters_": parameters}
+
+    def accept(
+        self, solution: Solution, *, names: NDArray[Any] | None = None, past: list[dict[str, Any]] | None = None
+    ) -> None:
+        """Let the estimator show what was found, all at once, and warn of labels that could not be fitted.
+
+        Parameters
+        ----------
+        solution : Solution
+            Of the last stage.
+        names : ndarray or None, default=None
+            Names of the labels where y has none.
+        past : list of dict, or None, default=None
+            The history of a fit that this one goes on from, whose names and results stay; warnings were given then.
+        """
+        estimator, problem = self.estimator, self.stages[-1].problem
+        found = {} if past is not None else self.attributes(names)
+        context = solution.head_context
+        found |= {"_head_context": context} | self.parameter_attributes(solution.parameters, context)
+        found["history_"] = [*(past or []), *solution.history]
+        found["n_iter_"] = len(found["history_"])
+        if solution.best_epoch is not None:
+            found["best_epoch_"] = solution.best_epoch
+        results = self._results(problem, solution)
+        found |= results | {"_results": tuple(results)}
+        if estimator.warm_start or past is not None or problem.incremental:
+            found |= {"_states": solution.states, "_state_rows": rows_key(self.rows.X)}
+        if problem.incremental:
+            found["_optimizer_state"] = solution.optimizer_state
+        for name in (*_OF_ONE_FIT, *getattr(estimator, "_results", ())):
+            estimator.__dict__.pop(name, None)
+        estimator.__dict__.update(found)
+        if past is None and not problem.incremental and solution.unfitted.any() and not self.ambiguous:
+            warn_unfitted(estimator.label_names_[solution.unfitted], len(solution.unfitted))
+
+    def _results(self, problem: Problem, solution: Solution) -> dict[str, Any]:
+        """What loss, regulariser and relabelling show, unless it is too large to be kept."""
+        store, large = self.estimator.store_state, problem.labels.n_rows * problem.labels.n_labels * 8 > _STORE_BYTES
+        if not (store is True or (store == "auto" and not large)):
+            return {}
+        context = TrainingContext(
+            given=problem.data,
+            current=solution.data,
+            epoch=solution.best_epoch or solution.n_iter,
+            n_features=problem.features.n_features,
+            device=problem.device,
+            predictor=solution.predictor,
+        )
+        results: dict[str, Any] = {}
+        if problem.relabeling is not None:
+            results["labels_in_use_"] = solution.data.labels.values
+            if solution.data.targets is not None:
+                results["targets_in_use_"] = solution.data.targets
+        for name, part in problem.parts.items():
+            results |= part.fitted_attributes(solution.states.get(name), context)
+        return results
+
+
+def warn_unfitted(names: NDArray[Any], n_labels: int) -> None:
+    """Warn of labels that could not be fitted."""
+    shown = ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")
+    warnings.warn(
+        f"{len(names)} of {n_labels} labels cannot be fitted ({shown}): nothing is known of them, or only one sign. "
+        "They keep a prior intercept, whatever X holds. Annotate both signs, drop these labels, stratify the folds "
+        "with skpartial.model_selection.PartialLabelKFold, or choose a loss that reads unknown as absent.",
+        UnfittableLabelsWarning,
+        stacklevel=5,
+    )
+
+
+def _arrays_of(module: nn.Module) -> dict[str, NDArray[Any]]:
+    """Parameters and buffers of a module as arrays."""
+    return {name: np.asarray(tensor.detach().cpu().numpy()) for name, tensor in module.state_dict().items()}

@@ -1,0 +1,311 @@
+"""What a loss, a regulariser or a relabelling remembers while training lasts: one protocol for all three.
+
+The objects themselves hold hyperparameters only. What changes is in a state, a dictionary of named tensors, which the
+training loop carries: it moves what is learned, saves everything in checkpoints, hands it from one stage of training to
+the next, and restores that of the best epoch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skpartial.labels import LabelMatrix
+from skpartial.labels._data import TrainingData
+
+__all__ = ["Predictor", "State", "StateTensor", "Stateful", "TrainingContext", "labels_tensor"]
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class StateTensor:
+    """How the training loop treats one tensor of a state.
+
+    Parameters
+    ----------
+    learned : bool, default=False
+        Whether the optimiser moves it, by the gradient of the loss or of the regulariser; a relabelling has none.
+    learning_rate_multiplier : float, default=1.0
+        Its learning rate, as a multiple of the classifier's.
+    per_row : bool, default=False
+        Whether its first axis is the rows of the training set. Of a learned one a step moves the rows of its batch, and
+        costs no more than these.
+    logits : bool, default=False
+        Whether it holds log odds. On d features their learning rate is multiplied by d / 100, as the same step of a
+        head's weights moves its logits the further the more features there are.
+    project : callable or None, default=None
+        Applied in place after every step: takes the tensor and returns the feasible one.
+    """
+
+    learned: bool = False
+    learning_rate_multiplier: float = 1.0
+    per_row: bool = False
+    logits: bool = False
+    project: Callable[[Tensor], Tensor] | None = None
+
+
+class Predictor(Protocol):
+    """What can be asked of the head that is being trained; rows are indices of the training set, None is all."""
+
+    def logits(self, rows: Tensor | None) -> Tensor:
+        """Logits (b, L) in evaluation mode."""
+
+    def features(self, rows: Tensor | None) -> Tensor:
+        """What the head sees: features (b, d), or maps (b, C, h, w)."""
+
+    def sampled_logits(self, rows: Tensor | None, n_samples: int, seed: int) -> Tensor:
+        """Logits (n_samples, b, L) with the head's dropout active."""
+
+    def member_logits(self, rows: Tensor | None) -> Tensor:
+        """Logits (M, b, L) of the members of an ensemble; of another head M is 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingContext:
+    """The training set, and what can be predicted of it, between two passes over it.
+
+    Rows are given by their indices in the training set; None stands for all of them. Features are what the head sees:
+    rows of X, or with a backbone the features or maps that the network makes of images, never pixels.
+
+    Parameters
+    ----------
+    given : TrainingData
+        What the user passed.
+    current : TrainingData
+        What is trained on at present, as last relabelled.
+    epoch : int, default=0
+        The epoch or round that begins or ends, counted from 1; 0 before the first.
+    n_features : int or None, default=None
+        Width d of the features, or channels of the maps.
+    device : torch.device, default=CPU
+        Where tensors are answered.
+    generator : torch.Generator, default=seeded with 0
+        Source of random numbers, seeded with the fit's.
+    predictor : Predictor or None, default=None
+        The head that is being trained; None before there is one.
+    """
+
+    given: TrainingData
+    current: TrainingData
+    epoch: int = 0
+    n_features: int | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
+    predictor: Predictor | None = None
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the training set."""
+        return self.given.n_rows
+
+    @property
+    def n_labels(self) -> int:
+        """Number of labels L."""
+        return self.given.n_labels
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """Names of the labels, where y has them."""
+        names = self.given.labels.names
+        return None if names is None else [str(name) for name in names]
+
+    @property
+    def _head(self) -> Predictor:
+        if self.predictor is None:
+            raise ValueError("There is no head to predict with yet: a loss starts before it is built.")
+        return self.predictor
+
+    def labels(self, rows: Tensor | None = None) -> Tensor:
+        """Labels in use.
+
+        Parameters
+        ----------
+        rows : Tensor of int64, shape (b,), or None, default=None
+            Which rows.
+
+        Returns
+        -------
+        Tensor of int8, shape (b, L)
+            Values in {-1, 0, 1}.
+        """
+        index = slice(None) if rows is None else rows.cpu().numpy()
+        return torch.as_tensor(self.current.labels.rows(index)).to(self.device)
+
+    def logits(self, rows: Tensor | None = None) -> Tensor:
+        """Predictions of the head, in evaluation mode.
+
+        Parameters
+        ----------
+        rows : Tensor of int64, shape (b,), or None, default=None
+            Which rows.
+
+        Returns
+        -------
+        Tensor of shape (b, L)
+            Logits.
+        """
+        return self._head.logits(rows)
+
+    def features(self, rows: Tensor | None = None) -> Tensor:
+        """What the head sees.
+
+        Parameters
+        ----------
+        rows : Tensor of int64, shape (b,), or None, default=None
+            Which rows.
+
+        Returns
+        -------
+        Tensor of shape (b, d), or (b, C, h, w)
+            Features, sparse COO where X is sparse, or maps for a head that pools them.
+        """
+        return self._head.features(rows)
+
+    def sampled_logits(self, rows: Tensor | None = None, n_samples: int = 20) -> Tensor:
+        """Predictions with the head's dropout active, and everything else in evaluation mode (MC dropout).
+
+        The features are computed once, whatever the number of samples.
+
+        Parameters
+        ----------
+        rows : Tensor of int64, shape (b,), or None, default=None
+            Which rows.
+        n_samples : int, default=20
+            How many samples.
+
+        Returns
+        -------
+        Tensor of shape (n_samples, b, L)
+            Logits, drawn from `generator`.
+
+        Raises
+        ------
+        ValueError
+            If the head has no dropout.
+        """
+        seed = int(torch.randint(1 << 62, (), generator=self.generator))
+        return self._head.sampled_logits(rows, n_samples, seed)
+
+    def member_logits(self, rows: Tensor | None = None) -> Tensor:
+        """Predictions of each member of an ensemble.
+
+        Parameters
+        ----------
+        rows : Tensor of int64, shape (b,), or None, default=None
+            Which rows.
+
+        Returns
+        -------
+        Tensor of shape (M, b, L)
+            Logits; of a head that is no ensemble M is 1.
+        """
+        return self._head.member_logits(rows)
+
+    def blocks(self, n_rows: int = 1024) -> list[Tensor]:
+        """All rows in blocks, for predictions that would not fit at once.
+
+        Parameters
+        ----------
+        n_rows : int, default=1024
+            Rows of a block.
+
+        Returns
+        -------
+        list of Tensor of int64
+            Indices.
+        """
+        return list(torch.arange(self.n_rows).split(n_rows))
+
+
+class Stateful:
+    """What losses, regularisers and relabellings have in common: a state that the training loop carries."""
+
+    def state_spec(self) -> Mapping[str, StateTensor]:
+        """How the training loop treats each tensor of the state.
+
+        Returns
+        -------
+        dict of str to StateTensor
+            Empty for what remembers nothing.
+        """
+        return {}
+
+    def start(self, context: TrainingContext, previous: State | None = None) -> State | None:
+        """State for a training set.
+
+        Parameters
+        ----------
+        context : TrainingContext
+            The training set before the first pass.
+        previous : dict of str to Tensor, or None, default=None
+            The state at the end of an earlier stage of training, to go on from.
+
+        Returns
+        -------
+        dict of str to Tensor, or None
+            Tensors by the names of `state_spec`; None for what remembers nothing.
+        """
+        return None
+
+    def begin_epoch(self, state: State | None, epoch: int, context: TrainingContext | None = None) -> None:
+        """Update the state at the beginning of an epoch or round, in place; labels have been relabelled by then.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor, or None
+            The state.
+        epoch : int
+            The epoch that begins, counted from 1.
+        context : TrainingContext or None, default=None
+            The training set, and predictions of it before the epoch.
+        """
+
+    def end_epoch(self, state: State | None, epoch: int, context: TrainingContext | None = None) -> None:
+        """Update the state at the end of an epoch or round, in place.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor, or None
+            The state.
+        epoch : int
+            The epoch that ends, counted from 1.
+        context : TrainingContext or None, default=None
+            The training set, and predictions of it after the epoch.
+        """
+
+    def fitted_attributes(self, state: State | None, context: TrainingContext | None = None) -> dict[str, Any]:
+        """What a fitted estimator shows of the state.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor, or None
+            The state of the chosen epoch.
+        context : TrainingContext or None, default=None
+            The training set, with the fitted head.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Attribute names, which end in an underscore, and their values.
+        """
+        return {}
+
+
+def labels_tensor(labels: LabelMatrix) -> Tensor:
+    """All labels as one tensor: dense int8, or sparse CSR where they are sparse."""
+    if not labels.is_sparse:
+        return torch.as_tensor(np.ascontiguousarray(labels.values))
+    matrix = labels.values
+    start, columns = (torch.from_numpy(part.astype(np.int64)) for part in (matrix.indptr, matrix.indices))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            start, columns, torch.from_numpy(matrix.data), size=matrix.shape, check_invariants=True
+        )

@@ -1,0 +1,188 @@
+"""Heads as they are trained: what every module is given, whoever built it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skpartial.heads._base import Head, HeadContext, check_signature
+
+__all__ = ["HeadModule", "WrappedHead", "build_head", "rebuild_head"]
+
+
+class HeadModule(nn.Module):
+    """A head as training and predictions use it.
+
+    Beside parameters it has a scale of the features, by which no unit of theirs is seen, intercepts at the log odds of
+    the labels' frequencies, and constant logits for labels that cannot be fitted.
+    """
+
+    @property
+    @abstractmethod
+    def inner(self) -> nn.Module:
+        """The module that the head built, whose parameters are trained."""
+
+    @property
+    @abstractmethod
+    def scale(self) -> float:
+        """What features are multiplied by on their way in."""
+
+    @property
+    def penalty_scale(self) -> float:
+        """What `alpha` is multiplied by, so that it refers to the features as the estimator documents it."""
+        return 1.0
+
+    @abstractmethod
+    def set_scale(self, scale: float) -> None:
+        """Multiply features by a number from here on."""
+
+    @abstractmethod
+    def set_prior(self, prior: Tensor) -> None:
+        """Start from these logits, of shape (L,)."""
+
+    @abstractmethod
+    def fix(self, labels: Tensor, prior: Tensor) -> None:
+        """Let labels, a mask of shape (L,), have constant logits, and only these."""
+
+    def settle(self, labels: Tensor, prior: Tensor) -> None:
+        """Do so at the end of training, where that has to wait until then."""
+        self.fix(labels, prior)
+
+    @abstractmethod
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Parameters and buffers as arrays of their own, for features in the units in which they were passed."""
+
+    @abstractmethod
+    def load_arrays(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Go on from what `arrays` gave."""
+
+    def member_logits(self, features: Tensor) -> Tensor:
+        """Logits (M, b, L) of the members of an ensemble; of another head M is 1."""
+        logits: Tensor = self(features)
+        return logits[None]
+
+
+class WrappedHead(HeadModule):
+    """What any module is put into.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        From features (b, d), or maps (b, C, h, w), to logits (b, L).
+    n_labels : int
+        Number of labels L.
+    """
+
+    input_scale: Tensor
+    intercept: Tensor
+    fixed: Tensor
+
+    def __init__(self, module: nn.Module, n_labels: int) -> None:
+        super().__init__()
+        self.module = module
+        self.register_buffer("input_scale", torch.ones(()))
+        self.register_buffer("intercept", torch.zeros(n_labels))
+        self.register_buffer("fixed", torch.zeros(n_labels, dtype=torch.bool))
+
+    @property
+    def inner(self) -> nn.Module:
+        return self.module
+
+    @property
+    def scale(self) -> float:
+        return float(self.input_scale)
+
+    def set_scale(self, scale: float) -> None:
+        self.input_scale.fill_(scale)
+
+    def set_prior(self, prior: Tensor) -> None:
+        self.intercept.copy_(prior)
+
+    def fix(self, labels: Tensor, prior: Tensor) -> None:
+        self.fixed.copy_(labels)
+        # What has been learned on top of an earlier prior stays as it is.
+        self.intercept[labels] = prior[labels].to(self.intercept.dtype)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.state_dict().items()}
+
+    def load_arrays(self, arrays: dict[str, NDArray[Any]]) -> None:
+        self.load_state_dict({name: torch.as_tensor(np.asarray(value)) for name, value in arrays.items()})
+
+    def _prepared(self, features: Tensor) -> Tensor:
+        dense = features.to_dense() if features.is_sparse else features
+        return dense * self.input_scale
+
+    def _completed(self, logits: Tensor) -> Tensor:
+        if logits.shape[-1:] != self.intercept.shape:
+            raise ValueError(
+                f"The head's {type(self.module).__name__} answers with shape {tuple(logits.shape)}, but there are "
+                f"{len(self.intercept)} labels: it has to answer with one logit for each of them."
+            )
+        return torch.where(self.fixed, self.intercept, logits + self.intercept)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits of a batch."""
+        return self._completed(self.module(self._prepared(features)))
+
+    def member_logits(self, features: Tensor) -> Tensor:
+        """Logits (M, b, L) of the members of an ensemble; of another head M is 1."""
+        members = getattr(self.module, "member_logits", None)
+        return self(features)[None] if members is None else self._completed(members(self._prepared(features)))
+
+
+def build_head(head: Head, context: HeadContext) -> HeadModule:
+    """Build the module of a head, with what every module is given.
+
+    Parameters
+    ----------
+    head : Head
+        Of the package, or of a third party.
+    context : HeadContext
+        What it is built for.
+
+    Returns
+    -------
+    HeadModule
+        Newly initialised.
+
+    Raises
+    ------
+    TypeError
+        If `head.build` is that of an earlier version, or does not answer with a module.
+    """
+    check_signature(head)
+    module = head.build(context)
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"{type(head).__name__}.build must return a torch.nn.Module, got {module!r}.")
+    return module if isinstance(module, HeadModule) else WrappedHead(module, context.n_labels)
+
+
+def rebuild_head(head: Head, context: HeadContext, arrays: dict[str, NDArray[Any]]) -> HeadModule:
+    """The module of a fitted head, in evaluation mode and in the type that it was trained in; draws nothing.
+
+    Parameters
+    ----------
+    head : Head
+        As it was fitted.
+    context : HeadContext
+        What it was built for.
+    arrays : dict of str to ndarray
+        What its `arrays` gave.
+
+    Returns
+    -------
+    HeadModule
+        On the CPU.
+    """
+    with torch.random.fork_rng(devices=[]):
+        module = build_head(head, context)
+    # load_state_dict would not take the type over.
+    dtype = next((torch.as_tensor(a).dtype for a in arrays.values() if np.asarray(a).dtype.kind == "f"), torch.float32)
+    module.to(dtype).load_arrays(arrays)
+    return module.eval()

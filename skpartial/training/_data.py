@@ -1,0 +1,151 @@
+"""Training data on a device, block by block."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skpartial.features._base import as_tensor
+from skpartial.labels import LabelMatrix
+from skpartial.labels._data import TrainingData
+
+__all__ = ["DataSource", "EntryWeights", "LabelSource", "LabeledRows"]
+
+# Entries whose weights are summed up at a time.
+_BLOCK_ENTRIES = 1 << 20
+
+
+class LabelSource:
+    """Blocks of labels on a device: resident where the matrix is dense, made dense by the block where it is sparse."""
+
+    def __init__(self, labels: LabelMatrix, device: torch.device) -> None:
+        self.matrix = labels
+        self.device = device
+        self._resident = None if labels.is_sparse else as_tensor(labels.rows(slice(None))).to(device)
+
+    def rows(self, index: slice | Tensor) -> Tensor:
+        """Labels of a slice or of indices, int8 of shape (b, L)."""
+        if self._resident is not None:
+            return self._resident[index]
+        chosen = index if isinstance(index, slice) else index.cpu().numpy()
+        return torch.from_numpy(self.matrix.rows(chosen)).to(self.device)
+
+
+class EntryWeights:
+    """Weights of rows or entries: what the user gave, times the weight of the entry's class.
+
+    Parameters
+    ----------
+    sample_weight : ndarray of shape (n,) or (n, L), or None
+        Non-negative.
+    class_weight : ndarray of shape (L, 3), or None
+        Weight of an absent, an unknown and a present entry of each label.
+    device, dtype
+        Where and in which type blocks are made.
+    """
+
+    def __init__(
+        self,
+        sample_weight: NDArray[Any] | None,
+        class_weight: NDArray[Any] | None,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.sample = None if sample_weight is None else as_tensor(sample_weight).to(dtype=dtype, device=device)
+        self.by_class = None if class_weight is None else torch.as_tensor(class_weight, dtype=dtype, device=device)
+
+    @property
+    def of_rows(self) -> Tensor | None:
+        """What each row counts for, shape (n,), or None where all count alike."""
+        return self.sample if self.sample is None or self.sample.ndim == 1 else self.sample.mean(1)
+
+    def rows(self, index: slice | Tensor, labels: Tensor) -> Tensor | None:
+        """Weights of a block: shape (b,) or (b, L), or None where every entry weighs 1."""
+        sample = None if self.sample is None else self.sample[index]
+        if self.by_class is None:
+            return sample
+        column = torch.arange(labels.shape[1], device=labels.device)
+        return _product(self.by_class[column, labels.to(torch.int64) + 1], sample)
+
+
+def _product(weights: Tensor | None, others: Tensor | None) -> Tensor | None:
+    """Products of weights of rows or entries."""
+    if weights is None or others is None:
+        return others if weights is None else weights
+    if weights.ndim == others.ndim:
+        return weights * others
+    return (weights[:, None] if weights.ndim == 1 else weights) * (others[:, None] if others.ndim == 1 else others)
+
+
+class LabeledRows(NamedTuple):
+    """Some rows: their indices on the device, labels, soft targets (NaN where there is none), and weights."""
+
+    rows: Tensor
+    labels: Tensor
+    targets: Tensor | None
+    weights: Tensor | None
+
+    def part(self, part: slice) -> LabeledRows:
+        """Some of them."""
+        return LabeledRows(*(None if tensor is None else tensor[part] for tensor in self))  # type: ignore[arg-type]
+
+
+class DataSource:
+    """Blocks of the training data on a device.
+
+    Parameters
+    ----------
+    data : TrainingData
+        Labels, and what else is known of entries.
+    weights : EntryWeights
+        Of rows or entries, as the user gave them.
+    device, dtype
+        Where and in which type blocks are made.
+    """
+
+    def __init__(self, data: TrainingData, weights: EntryWeights, device: torch.device, dtype: torch.dtype) -> None:
+        self.data, self.weights, self.device = data, weights, device
+        self.labels = LabelSource(data.labels, device)
+        self._targets, self._own_weights = (
+            None if part is None else as_tensor(part).to(device=device, dtype=dtype)
+            for part in (data.targets, data.weights)
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and of labels."""
+        return self.data.labels.shape
+
+    def rows(self, index: slice | Tensor) -> LabeledRows:
+        """What is known of a slice of rows, or of rows by their indices on the device."""
+        labels = self.labels.rows(index)
+        targets = None if self._targets is None else self._targets[index]
+        # A soft target weighs as the likelier of its signs.
+        signs = labels if targets is None else torch.where(targets.isnan(), labels, (targets - 0.5).sign())
+        weights = self.weights.rows(index, signs)
+        if self._own_weights is not None:
+            weights = _product(weights, self._own_weights[index])
+        if isinstance(index, slice):
+            index = torch.arange(index.start, index.start + len(labels), device=self.device)
+        return LabeledRows(index, labels, targets, weights)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether entries may weigh differently."""
+        weights = self.weights
+        return weights.sample is not None or weights.by_class is not None or self._own_weights is not None
+
+    def total_weight(self) -> float:
+        """Sum of the weights over all entries: what the loss divides by."""
+        n_rows, n_labels = self.shape
+        if not self.has_weights:
+            return float(n_rows * n_labels)
+        total, step = 0.0, max(1, _BLOCK_ENTRIES // n_labels)
+        for start in range(0, n_rows, step):
+            block = self.rows(slice(start, start + step)).weights
+            assert block is not None
+            total += float(block.sum(dtype=torch.float64)) * (n_labels if block.ndim == 1 else 1)
+        return total

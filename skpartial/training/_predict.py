@@ -1,0 +1,95 @@
+"""Predictions of the head that is being trained, for validation and for those who look at it between passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skpartial.features._base import Features
+from skpartial.heads._module import HeadModule
+
+__all__ = ["HeadPredictor", "predict_logits"]
+
+# Bytes of a batch that is predicted at a time.
+_BATCH_BYTES = 16 << 20
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        module.train(was_training)
+
+
+def _batches(features: Features, rows: Tensor | None) -> Iterator[Tensor]:
+    index = torch.arange(features.n_rows) if rows is None else rows
+    return iter(features.batches(index.split(max(1, _BATCH_BYTES // max(1, features.row_bytes)))))
+
+
+def predict_logits(module: nn.Module, features: Features, rows: Tensor | None = None) -> Tensor:
+    """Logits of all rows, or of some, in evaluation mode and by batches."""
+    with _evaluating(module):
+        return torch.cat([module(batch) for batch in _batches(features, rows)])
+
+
+class HeadPredictor:
+    """Predictions of a head on the rows of some features, in evaluation mode.
+
+    Parameters
+    ----------
+    head : HeadModule
+        From what it sees to logits.
+    features : Features
+        Rows of features, or images.
+    network : torch.nn.Module or None, default=None
+        Of which the head is the last part: it has a method `features`, from images to what the head sees. None where
+        the rows go to the head as they are.
+    """
+
+    def __init__(self, head: HeadModule, features: Features, network: nn.Module | None = None) -> None:
+        self._head, self._features, self._network = head, features, network
+
+    def _seen(self, rows: Tensor | None) -> Iterator[Tensor]:
+        """What the head sees, batch by batch."""
+        see: Any = None if self._network is None else self._network.features
+        for batch in _batches(self._features, rows):
+            yield batch if see is None else see(batch)
+
+    def logits(self, rows: Tensor | None) -> Tensor:
+        """Logits (b, L)."""
+        with _evaluating(self._network or self._head):
+            return torch.cat([self._head(seen) for seen in self._seen(rows)])
+
+    def features(self, rows: Tensor | None) -> Tensor:
+        """What the head sees: features (b, d), or maps (b, C, h, w)."""
+        with _evaluating(self._network or self._head):
+            return torch.cat(list(self._seen(rows)))
+
+    def member_logits(self, rows: Tensor | None) -> Tensor:
+        """Logits (M, b, L) of the members of an ensemble; of another head M is 1."""
+        with _evaluating(self._network or self._head):
+            return torch.cat([self._head.member_logits(seen) for seen in self._seen(rows)], dim=1)
+
+    def sampled_logits(self, rows: Tensor | None, n_samples: int, seed: int) -> Tensor:
+        """Logits (n_samples, b, L) with the head's dropout active; the features are computed once."""
+        dropouts = [module for module in self._head.modules() if isinstance(module, nn.modules.dropout._DropoutNd)]
+        if not dropouts:
+            raise ValueError(
+                "Predictions with dropout need a head that has some, and this one has none: choose a head with dropout."
+            )
+        weight = next(self._head.parameters())
+        with torch.random.fork_rng(devices=[weight.device] if weight.is_cuda else []):
+            torch.manual_seed(seed)
+            with _evaluating(self._network or self._head):
+                for module in dropouts:
+                    module.train()
+                parts = [torch.stack([self._head(x) for _ in range(n_samples)]) for x in self._seen(rows)]
+        return torch.cat(parts, dim=1)
