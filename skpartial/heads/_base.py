@@ -35,4 +35,9 @@ class Head(BaseEstimator, ABC):
         -------
         torch.nn.Module
             From (b, d), or (b, C, h, w), to (b, L), newly initialised.
+
+        Raises
+        ------
+        ValueError
+            If a hyperparameter is out of range; one sentence names it.
         """

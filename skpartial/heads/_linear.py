@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from skpartial.heads._base import Head
 
@@ -42,6 +43,8 @@ class LinearModule(nn.Module):
 class Linear(Head):
     r"""Logits as an affine map of the features, :math:`x = W f + b`, started at zero.
 
+    The parameters of the module are `weight` (L, d) and `bias` (L,).
+
     Examples
     --------
     >>> from skpartial.heads import Linear
@@ -49,19 +52,6 @@ class Linear(Head):
     15
     """
 
+    @override
     def build(self, n_features: int, n_labels: int) -> nn.Module:
-        """Build the affine map.
-
-        Parameters
-        ----------
-        n_features : int
-            Width d of the features.
-        n_labels : int
-            Number of labels L.
-
-        Returns
-        -------
-        torch.nn.Module
-            With parameters `weight` (L, d) and `bias` (L,).
-        """
         return LinearModule(n_features, n_labels)

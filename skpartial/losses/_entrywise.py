@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from skpartial.losses._base import ClosedFormLoss, State, Step, mean_weight
 
@@ -121,6 +122,7 @@ class EntrywiseLoss(ClosedFormLoss):
             Unreduced, and without sample weights.
         """
 
+    @override
     def value_and_gradient(
         self,
         logits: Tensor,
@@ -131,18 +133,6 @@ class EntrywiseLoss(ClosedFormLoss):
         epoch: int = 1,
         weights: Tensor | None = None,
     ) -> Step:
-        """Value and gradient in closed form, without an autograd graph.
-
-        Parameters
-        ----------
-        logits, labels, state, rows, epoch, weights
-            As in `__call__`.
-
-        Returns
-        -------
-        Step
-            The value, and its derivative in each logit.
-        """
         with torch.no_grad():
             sample, divisor = mean_weight(weights, logits)
             block = Block(labels, logits.detach(), state, rows, epoch, logits.dtype, sample)
