@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import importlib
+import inspect
 import io
 import pkgutil
 import re
@@ -93,6 +94,20 @@ def test_every_estimator_is_listed():
     public = {f"skpartial.{name}" for name in skpartial.__all__ if name != "__version__" and name not in SUBPACKAGES}
     assert public
     assert public <= listed(DOCS / "api" / "index.rst")
+
+
+@pytest.mark.parametrize("name", SUBPACKAGES)
+def test_every_public_method_is_documented_with_its_parameters(name):
+    # What overrides a method is documented where that is defined.
+    subpackage = importlib.import_module(f"skpartial.{name}")
+    for cls in filter(inspect.isclass, map(vars(subpackage).get, subpackage.__all__)):
+        for method, function in inspect.getmembers(cls, inspect.isroutine):
+            if method.startswith("_") or not getattr(function, "__module__", "").startswith("skpartial"):
+                continue
+            text = inspect.getdoc(function)
+            assert text, f"{cls.__name__}.{method}"
+            for parameter in list(inspect.signature(function).parameters)[not inspect.ismethod(function) :]:
+                assert re.search(rf"\b{parameter}\b", text), f"{cls.__name__}.{method}({parameter})"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))

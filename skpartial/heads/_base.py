@@ -148,6 +148,11 @@ class Head(BaseEstimator, ABC):
         -------
         torch.nn.Module
             From (b, d), or (b, C, h, w), to (b, L), newly initialised.
+
+        Raises
+        ------
+        ValueError
+            If a hyperparameter is out of range; one sentence names it.
         """
 
     def parameter_groups(self, module: nn.Module) -> list[ParameterGroup]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from typing_extensions import override
 
 from skpartial.heads._base import Head, HeadContext
 from skpartial.heads._module import HeadModule
@@ -84,6 +85,8 @@ class LinearModule(HeadModule):
 class Linear(Head):
     r"""Logits as an affine map of the features, :math:`x = W f + b`, started at zero.
 
+    The parameters of the module are `weight` (L, d) and `bias` (L,).
+
     Examples
     --------
     >>> from skpartial.heads import HeadContext, Linear
@@ -91,17 +94,6 @@ class Linear(Head):
     15
     """
 
+    @override
     def build(self, context: HeadContext) -> nn.Module:
-        """Build the affine map.
-
-        Parameters
-        ----------
-        context : HeadContext
-            Gives the width d of the features and the number of labels L.
-
-        Returns
-        -------
-        torch.nn.Module
-            With parameters `weight` (L, d) and `bias` (L,).
-        """
         return LinearModule(context.n_features, context.n_labels)

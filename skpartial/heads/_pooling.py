@@ -7,6 +7,7 @@ from numbers import Real
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from skpartial.heads._base import Head, HeadContext
 from skpartial.heads._linear import LinearModule
@@ -32,8 +33,8 @@ class PooledModule(LinearModule):
     def pool(self, scores: Tensor) -> Tensor:
         """Logits (b, L), but for the intercepts, of scores (b, L, r) in r regions."""
 
+    @override
     def forward(self, features: Tensor) -> Tensor:
-        """Logits of a batch."""
         return self.pool(self.score_maps(features).flatten(2)) + self.bias
 
 
@@ -42,6 +43,7 @@ class _AverageModule(PooledModule):
         super().__init__(n_features, n_labels)
         self.boost = boost
 
+    @override
     def pool(self, scores: Tensor) -> Tensor:
         if self.boost != 1:
             scores = torch.where(scores > 0, self.boost * scores, scores)
@@ -60,7 +62,8 @@ class AveragePooling(Head):
     average features. A classifier that was told of false absences scores the regions of a missed object too low, though
     still above others; a boost makes up for that. The source has it with :class:`~skpartial.losses.LargeLoss`.
 
-    X has the shape (n, C, h, w): maps of C channels, from the last convolution of a network.
+    X has the shape (n, C, h, w): maps of C channels, from the last convolution of a network. The parameters of the
+    module are `weight` (L, C) and `bias` (L,).
 
     Parameters
     ----------
@@ -90,24 +93,8 @@ class AveragePooling(Head):
     def __init__(self, boost: float = 1.0) -> None:
         self.boost = boost
 
+    @override
     def build(self, context: HeadContext) -> nn.Module:
-        """Build the module.
-
-        Parameters
-        ----------
-        context : HeadContext
-            Gives the channels C of the feature maps and the number of labels L.
-
-        Returns
-        -------
-        torch.nn.Module
-            From (b, C, h, w) to (b, L), with parameters `weight` (L, C) and `bias` (L,).
-
-        Raises
-        ------
-        ValueError
-            If `boost` is out of range.
-        """
         if isinstance(self.boost, bool) or not isinstance(self.boost, Real) or not 0 < self.boost < float("inf"):
             raise ValueError(f"AveragePooling: boost must be a number above 0, got {self.boost!r}.")
         return _AverageModule(context.n_features, context.n_labels, float(self.boost))

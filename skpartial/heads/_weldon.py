@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from skpartial.heads._base import Head, HeadContext
 from skpartial.heads._pooling import PooledModule
@@ -42,6 +43,7 @@ class _ExtremesModule(PooledModule):
         super().__init__(n_features, n_labels)
         self.k_max, self.k_min, self.alpha = k_max, k_min, alpha
 
+    @override
     def pool(self, scores: Tensor) -> Tensor:
         top = _mean_of_highest(scores, _n_regions(self.k_max, scores.shape[2]))
         n_low = _n_regions(self.k_min, scores.shape[2])
@@ -81,7 +83,8 @@ class WeldonPooling(Head):
     object that fills a few regions counts as much as one that fills the image, and regions that speak against a label
     are evidence, too. The ResNet-WELDON of [2]_ ends in this.
 
-    X has the shape (n, C, h, w): maps of C channels, from the last convolution of a network.
+    X has the shape (n, C, h, w): maps of C channels, from the last convolution of a network. The parameters of the
+    module are `weight` (L, C) and `bias` (L,).
 
     Parameters
     ----------
@@ -125,24 +128,8 @@ class WeldonPooling(Head):
         self.k_max = k_max
         self.k_min = k_min
 
+    @override
     def build(self, context: HeadContext) -> nn.Module:
-        """Build the module.
-
-        Parameters
-        ----------
-        context : HeadContext
-            Gives the channels C of the feature maps and the number of labels L.
-
-        Returns
-        -------
-        torch.nn.Module
-            From (b, C, h, w) to (b, L), with parameters `weight` (L, C) and `bias` (L,).
-
-        Raises
-        ------
-        ValueError
-            If `k_max` or `k_min` is neither a share nor a whole number, or `k_max` is not above 0.
-        """
         return _build(self, context, self.k_max, self.k_min, 1.0)
 
 
@@ -158,7 +145,8 @@ class WildcatPooling(Head):
     of the top alone, which is not halved. :class:`WeldonPooling` has :math:`\alpha = 1`. The half is in the released
     code.
 
-    X has the shape (n, C, h, w): maps of C channels, from the last convolution of a network.
+    X has the shape (n, C, h, w): maps of C channels, from the last convolution of a network. The parameters of the
+    module are `weight` (L, C) and `bias` (L,).
 
     Parameters
     ----------
@@ -205,22 +193,6 @@ class WildcatPooling(Head):
         self.k_min = k_min
         self.alpha = alpha
 
+    @override
     def build(self, context: HeadContext) -> nn.Module:
-        """Build the module.
-
-        Parameters
-        ----------
-        context : HeadContext
-            Gives the channels C of the feature maps and the number of labels L.
-
-        Returns
-        -------
-        torch.nn.Module
-            From (b, C, h, w) to (b, L), with parameters `weight` (L, C) and `bias` (L,).
-
-        Raises
-        ------
-        ValueError
-            If `k_max` or `k_min` is neither a share nor a whole number, `k_max` is not above 0, or `alpha` is below 0.
-        """
         return _build(self, context, self.k_max, self.k_min, self.alpha)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from skpartial.exceptions import ImageReadError
 from skpartial.features._base import Features
@@ -80,8 +81,8 @@ class ImageBatches(Features):
         """Not defined: images have no features of their own."""
         raise TypeError("Images have no rows of features: extract them first.")
 
+    @override
     def take(self, rows: Tensor) -> Features:
-        """Some of the images."""
         source = self.source[rows.cpu().numpy()]
         return ImageBatches(source, self.n_features, self.dtype, self.device, n_workers=self.n_workers)
 

@@ -12,6 +12,7 @@ import torchvision.transforms.v2.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from typing_extensions import override
 
 from skpartial.exceptions import ImageReadError
 from skpartial.images._decode import as_pixels, read_image, rgb, same_type
@@ -65,11 +66,12 @@ class _Rows(ImageSource):
         self.source, self.rows = source, rows
         self.is_cheap = source.is_cheap
 
+    @override
     def read(self, row: int) -> Tensor:
         return self.source.read(int(self.rows[row]))
 
+    @override
     def read_rows(self, rows: NDArray[np.int64]) -> Tensor:
-        """Several images, shape (b, 3, height, width)."""
         return self.source.read_rows(self.rows[rows])
 
 
@@ -82,11 +84,12 @@ class ArraySource(ImageSource):
         sides = X.shape[1:3] if channels_last or len(X.shape) == 3 else X.shape[2:4]
         self.is_cheap = tuple(sides) == size and isinstance(X, np.ndarray | Tensor)
 
+    @override
     def read(self, row: int) -> Tensor:
         return self._prepare(self.X[row : row + 1], f"X[{row}]")[0]
 
+    @override
     def read_rows(self, rows: NDArray[np.int64]) -> Tensor:
-        """Several images, shape (b, 3, height, width)."""
         if not isinstance(self.X, np.ndarray | Tensor):
             return super().read_rows(rows)
         return self._prepare(self.X[torch.from_numpy(rows)] if isinstance(self.X, Tensor) else self.X[rows], "X")
@@ -107,6 +110,7 @@ class ItemSource(ImageSource):
         super().__init__(len(items), size)
         self.items = items
 
+    @override
     def read(self, row: int) -> Tensor:
         item = self.items[row]
         if isinstance(item, str | os.PathLike):

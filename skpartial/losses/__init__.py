@@ -15,7 +15,6 @@ from skpartial.losses._ranking import PairwiseRanking
 from skpartial.losses._registry import get
 from skpartial.losses._robust import GeneralizedRobust
 from skpartial.losses._role import ROLE
-from skpartial.losses._stack import stack
 from skpartial.losses._warp import WARP, RampWARP
 
 __all__ = [
@@ -48,5 +47,4 @@ __all__ = [
     "Traits",
     "WeakAssumeNegative",
     "get",
-    "stack",
 ]

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from skpartial._state import State, StateTensor
 from skpartial.labels import LabelMatrix
@@ -72,33 +73,16 @@ class AssumeNegative(PointwiseLoss):
         self.label_smoothing = label_smoothing
         self.unknown_weight = unknown_weight
 
+    @override
     def traits(self) -> Traits:
-        """Convex at `eps=0`; unknown is read as absent.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
         return self._convex_traits("absent" if self.unknown_weight != 0 else "ignored")
 
     def _smoothing(self) -> tuple[float, float]:
         s = self.label_smoothing
         return (s[0], s[1]) if isinstance(s, tuple | list) else (s, s)
 
+    @override
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse smoothing and weights out of range.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter and its value.
-        """
         super().check(labels)
         if isinstance(self.label_smoothing, tuple | list) and len(self.label_smoothing) != 2:
             raise ValueError(
@@ -109,19 +93,8 @@ class AssumeNegative(PointwiseLoss):
             check_number(self, "label_smoothing", value, "[0, 0.5)")
         check_number(self, "unknown_weight", self.unknown_weight, "[0, 1]")
 
+    @override
     def targets(self, block: Block) -> Targets:
-        """Smoothed labels with unknown read as absent.
-
-        Parameters
-        ----------
-        block : Block
-            Labels, and what else a rule may look at.
-
-        Returns
-        -------
-        Targets
-            Targets 1 - s_present or s_unknown; weights 1 or `unknown_weight`.
-        """
         present, unknown = self._smoothing()
         target = block.present
         if present or unknown:
@@ -165,46 +138,18 @@ class WeakAssumeNegative(PointwiseLoss):
         super().__init__(eps=eps)
         self.unknown_weight = unknown_weight
 
+    @override
     def traits(self) -> Traits:
-        """Convex at `eps=0`; unknown is read as absent.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
         return self._convex_traits("absent" if self.unknown_weight != 0 else "ignored")
 
+    @override
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse a weight out of range.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter and its value.
-        """
         super().check(labels)
         if self.unknown_weight != "auto":
             check_number(self, "unknown_weight", self.unknown_weight, "[0, 1]")
 
+    @override
     def targets(self, block: Block) -> Targets:
-        """Labels with unknown read as absent at weight gamma.
-
-        Parameters
-        ----------
-        block : Block
-            Labels, and what else a rule may look at.
-
-        Returns
-        -------
-        Targets
-            Targets in {0, 1}; weights 1 or gamma.
-        """
         gamma = 1 / max(1, block.labels.shape[1] - 1) if self.unknown_weight == "auto" else float(self.unknown_weight)
         return Targets(block.present, _unknown_weighted(block, gamma))
 
@@ -236,8 +181,9 @@ class PseudoNegative(PointwiseLoss):
         \quad u_i \text{ uniform over the unknown entries of row } i
 
     In expectation this is :class:`WeakAssumeNegative` with the weight 1 / (number unknown in the row). The draw is a
-    hash of the seed in the state, the row and the epoch, so that it does not depend on how rows fall into batches.
-    Because it changes from epoch to epoch, it is trained in minibatches.
+    hash of the seed in the state, the row and the epoch, so that it does not depend on how rows fall into batches;
+    without `rows` they are counted from 0, and without a state the seed is 0. Because it changes from epoch to epoch,
+    it is trained in minibatches.
 
     Parameters
     ----------
@@ -259,63 +205,24 @@ class PseudoNegative(PointwiseLoss):
 
     short_names = {"pseudo_negative": {}}
 
+    @override
     def traits(self) -> Traits:
-        """Stochastic: for minibatches. Unknown is read as absent.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
         return Traits(unknown="absent")
 
+    @override
     def state_spec(self) -> dict[str, StateTensor]:
-        """The seed of the draws.
-
-        Returns
-        -------
-        dict of str to StateTensor
-            One entry, "seed".
-        """
         return {"seed": StateTensor()}
 
+    @override
     def init_state(
         self, labels: Tensor, generator: torch.Generator | None = None, previous: State | None = None
     ) -> State:
-        """Draw the seed.
-
-        Parameters
-        ----------
-        labels : Tensor of shape (N, L)
-            All training labels.
-        generator : torch.Generator or None, default=None
-            Source of the seed; None takes torch's own.
-        previous : dict of str to Tensor, or None, default=None
-            A state to go on from.
-
-        Returns
-        -------
-        dict of str to Tensor
-            ``{"seed": int64 of shape ()}``.
-        """
         if previous is not None:
             return {"seed": previous["seed"].clone()}
         return {"seed": torch.randint(1 << 62, (), generator=generator)}
 
+    @override
     def targets(self, block: Block) -> Targets:
-        """Labels, with weight 1 where they are known or drawn.
-
-        Parameters
-        ----------
-        block : Block
-            Labels, and what else a rule may look at. Without `rows` they are counted from 0, without a state the seed
-            is 0.
-
-        Returns
-        -------
-        Targets
-            Targets in {0, 1}; weights in {0, 1}.
-        """
         labels, unknown = block.labels, block.unknown
         rows = torch.arange(len(labels)) if block.rows is None else block.rows
         seed = 0 if block.state is None else int(block.state["seed"])

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
+from typing_extensions import override
 
 from skpartial._state import State, StateTensor, TrainingContext
 from skpartial.labels import LabelMatrix
@@ -81,47 +82,19 @@ class AsymmetricLoss(EntrywiseLoss):
         self.gamma_absent = gamma_absent
         self.margin = margin
 
+    @override
     def traits(self) -> Traits:
-        """For minibatches; unknown is read as absent.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
         return Traits(unknown="absent")
 
+    @override
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse hyperparameters out of range.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter and its value.
-        """
         super().check(labels)
         check_number(self, "gamma_present", self.gamma_present, "[0, inf)")
         check_number(self, "gamma_absent", self.gamma_absent, "[0, inf)")
         check_number(self, "margin", self.margin, "[0, 1)")
 
+    @override
     def entries(self, block: Block) -> Entries:
-        """The terms of a block.
-
-        Parameters
-        ----------
-        block : Block
-            Labels and logits.
-
-        Returns
-        -------
-        Entries
-            Values and derivatives.
-        """
         absent = _shifted_absent(block.needed_logits, self.gamma_absent, self.margin)
         return by_label(block.labels, _shifted_present(block.needed_logits, self.gamma_present), absent, absent)
 
@@ -139,7 +112,9 @@ class SelectiveLoss(EntrywiseLoss):
         \end{cases}
 
     A label is common if its prior exceeds a threshold; the largest probabilities are sought among the unknown entries
-    of a batch of B rows. Weights are held fixed in the gradient, as under :class:`AsymmetricLoss`.
+    of a batch of B rows. Weights are held fixed in the gradient, as under :class:`AsymmetricLoss`. After training
+    `class_prior_` (L,) holds the priors. Where they are estimated the state holds them, with the number of known
+    entries that they rest on: an estimate from more entries is not replaced by one from fewer.
 
     Parameters
     ----------
@@ -191,33 +166,16 @@ class SelectiveLoss(EntrywiseLoss):
         self.prior_threshold = prior_threshold
         self.class_prior = class_prior
 
+    @override
     def traits(self) -> Traits:
-        """For minibatches; unknown is read as absent where it is read.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
         return Traits(unknown="absent")
 
     @property
     def _estimates(self) -> bool:
         return isinstance(self.class_prior, str)
 
+    @override
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse hyperparameters out of range.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter and its value.
-        """
         super().check(labels)
         for name in ("gamma_present", "gamma_absent", "gamma_unknown"):
             check_number(self, name, getattr(self, name), "[0, inf)")
@@ -239,35 +197,14 @@ class SelectiveLoss(EntrywiseLoss):
                 f"SelectiveLoss: class_prior has {len(prior)} numbers, but y has {labels.n_labels} labels."
             )
 
+    @override
     def state_spec(self) -> dict[str, StateTensor]:
-        """The priors of the labels, where they are estimated.
-
-        Returns
-        -------
-        dict of str to StateTensor
-            "class_prior", and "n_known" that they rest on, or nothing.
-        """
         return {"class_prior": StateTensor(), "n_known": StateTensor()} if self._estimates else {}
 
+    @override
     def init_state(
         self, labels: Tensor, generator: torch.Generator | None = None, previous: State | None = None
     ) -> State | None:
-        """Estimate the priors.
-
-        Parameters
-        ----------
-        labels : Tensor of shape (N, L)
-            All training labels, dense or sparse CSR.
-        generator : torch.Generator or None, default=None
-            Not used.
-        previous : dict of str to Tensor, or None, default=None
-            A state to go on from.
-
-        Returns
-        -------
-        dict of str to Tensor, or None
-            ``{"class_prior": (L,), "n_known": ()}``; None where they are given.
-        """
         if not self._estimates:
             return None
         counts = []
@@ -286,21 +223,8 @@ class SelectiveLoss(EntrywiseLoss):
         prior = torch.where(both, present / (present + absent).clamp(min=1), 0.0)
         return {"class_prior": prior, "n_known": n_known}
 
+    @override
     def fitted_attributes(self, state: State | None, context: TrainingContext | None = None) -> dict[str, Any]:
-        """The priors of the labels.
-
-        Parameters
-        ----------
-        state : dict of str to Tensor, or None
-            The state.
-        context : TrainingContext or None, default=None
-            Not looked at.
-
-        Returns
-        -------
-        dict
-            `class_prior_`, of shape (L,).
-        """
         if not self._estimates:
             return {"class_prior_": np.asarray(self.class_prior, dtype=np.float64)}
         return {} if state is None else {"class_prior_": state["class_prior"].cpu().numpy()}
@@ -336,19 +260,8 @@ class SelectiveLoss(EntrywiseLoss):
             ignored |= (prior > self.prior_threshold).to(unknown.device)
         return ignored & unknown
 
+    @override
     def entries(self, block: Block) -> Entries:
-        """The terms of a block.
-
-        Parameters
-        ----------
-        block : Block
-            Labels and logits, and the state.
-
-        Returns
-        -------
-        Entries
-            Values and derivatives.
-        """
         x = block.needed_logits
         terms = by_label(
             block.labels,

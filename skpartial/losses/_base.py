@@ -12,6 +12,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from typing_extensions import override
 
 from skpartial._state import State, Stateful, TrainingContext, labels_tensor
 from skpartial.labels import LabelMatrix
@@ -231,7 +232,7 @@ class Loss(Stateful, BaseEstimator, ABC):
         Parameters
         ----------
         labels : Tensor of shape (N, L)
-            All training labels.
+            All training labels, dense or sparse CSR.
         generator : torch.Generator or None, default=None
             Source of random numbers.
         previous : dict of str to Tensor, or None, default=None
@@ -362,6 +363,7 @@ class ClosedFormLoss(Loss):
     """
 
     @abstractmethod
+    @override
     def value_and_gradient(
         self,
         logits: Tensor,
@@ -371,20 +373,9 @@ class ClosedFormLoss(Loss):
         rows: Tensor | None = None,
         epoch: int = 1,
         weights: Tensor | None = None,
-    ) -> Step:
-        """Value of the loss and its gradients, as the training loop asks for them.
+    ) -> Step: ...
 
-        Parameters
-        ----------
-        logits, labels, state, rows, epoch, weights
-            As in `__call__`; `logits` need not require a gradient.
-
-        Returns
-        -------
-        Step
-            The value, and its derivatives in the logits and in what the state learns.
-        """
-
+    @override
     def __call__(
         self,
         logits: Tensor,
@@ -395,28 +386,6 @@ class ClosedFormLoss(Loss):
         epoch: int = 1,
         weights: Tensor | None = None,
     ) -> Tensor:
-        """Value of the loss on a batch.
-
-        Parameters
-        ----------
-        logits : Tensor of shape (n, L)
-            Real scores; the probability of presence is their sigmoid.
-        labels : Tensor of shape (n, L)
-            Values in {-1, 0, 1}: absent, unknown, present.
-        state : dict of str to Tensor, or None, default=None
-            What `init_state` returned.
-        rows : Tensor of int64, shape (n,), or None, default=None
-            Which rows of the training set these are.
-        epoch : int, default=1
-            The pass over the training set, counted from 1.
-        weights : Tensor of shape (n,) or (n, L), or None, default=None
-            Non-negative weights of rows or entries.
-
-        Returns
-        -------
-        Tensor of shape ()
-            Differentiable in `logits` and in what the state learns.
-        """
         self.check()
         check_shapes(logits, labels)
         specs = self.state_spec()

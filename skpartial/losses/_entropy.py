@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from skpartial._state import State, StateTensor, TrainingContext
 from skpartial.labels import LabelMatrix
@@ -37,7 +38,10 @@ class EntropyMaximization(EntrywiseLoss):
 
     With :math:`\beta > 0` asymmetric pseudo-labelling follows a warm-up of W epochs. After each epoch, of every label
     the unknown entries of lowest probability become soft negatives, whose target is that probability: each time the
-    share 0.9 / (E - W) of the label's unknown entries, until epoch E. Presences are never guessed.
+    share 0.9 / (E - W) of the label's unknown entries, until epoch E. Presences are never guessed. The state holds two
+    float16 tensors (N, L), NaN where there is nothing: soft negatives, and the logits of unknown entries as they were
+    last evaluated, from which those are chosen. After training `soft_negatives_`, float32 (N, L), holds the targets,
+    NaN where an entry has none.
 
     Parameters
     ----------
@@ -94,29 +98,12 @@ class EntropyMaximization(EntrywiseLoss):
         """Whether there are soft negatives."""
         return self.pseudo_weight > 0
 
+    @override
     def traits(self) -> Traits:
-        """For minibatches; unknown entries have no label.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
         return Traits(unknown="estimated")
 
+    @override
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse hyperparameters out of range.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter and its value.
-        """
         super().check(labels)
         check_number(self, "entropy_weight", self.entropy_weight, "[0, inf)")
         check_number(self, "pseudo_weight", self.pseudo_weight, "[0, inf)")
@@ -128,35 +115,14 @@ class EntropyMaximization(EntrywiseLoss):
                 f"EntropyMaximization: n_epochs must be more than warm_up, got {self.n_epochs!r} and {self.warm_up!r}."
             )
 
+    @override
     def state_spec(self) -> dict[str, StateTensor]:
-        """Soft negatives, and the last logits of unknown entries, from which they are chosen.
-
-        Returns
-        -------
-        dict of str to StateTensor
-            "soft_negatives" and "logits", if there are soft negatives.
-        """
         return {name: StateTensor(per_row=True) for name in ("soft_negatives", "logits")} if self._labels else {}
 
+    @override
     def init_state(
         self, labels: Tensor, generator: torch.Generator | None = None, previous: State | None = None
     ) -> State | None:
-        """Start without soft negatives.
-
-        Parameters
-        ----------
-        labels : Tensor of shape (N, L)
-            All training labels, dense or sparse CSR.
-        generator : torch.Generator or None, default=None
-            Not used.
-        previous : dict of str to Tensor, or None, default=None
-            A state to go on from.
-
-        Returns
-        -------
-        dict of str to Tensor, or None
-            ``{"soft_negatives": (N, L), "logits": (N, L)}``, both float16 and NaN where there is nothing.
-        """
         if not self._labels:
             return None
         state = {name: torch.full(labels.shape, torch.nan, dtype=torch.float16) for name in self.state_spec()}
@@ -168,18 +134,8 @@ class EntropyMaximization(EntrywiseLoss):
             )
         return state
 
+    @override
     def end_epoch(self, state: State | None, epoch: int, context: TrainingContext | None = None) -> None:
-        """Turn the unknown entries of lowest probability into soft negatives, in place.
-
-        Parameters
-        ----------
-        state : dict of str to Tensor, or None
-            The state.
-        epoch : int
-            The epoch that ends, counted from 1.
-        context : TrainingContext or None, default=None
-            Not looked at.
-        """
         if state is None or not self.warm_up <= epoch < self.n_epochs:
             return
         logits, soft = state["logits"], state["soft_negatives"]
@@ -195,36 +151,12 @@ class EntropyMaximization(EntrywiseLoss):
             chosen = left[lowest]
             soft[chosen, label] = torch.sigmoid(logits[chosen, label].float()).to(soft.dtype)
 
+    @override
     def fitted_attributes(self, state: State | None, context: TrainingContext | None = None) -> dict[str, Any]:
-        """The soft negatives.
-
-        Parameters
-        ----------
-        state : dict of str to Tensor, or None
-            The state of the chosen epoch.
-        context : TrainingContext or None, default=None
-            Not looked at.
-
-        Returns
-        -------
-        dict
-            `soft_negatives_`, float32 of shape (N, L): the target of an entry, NaN where it is none.
-        """
         return {} if state is None else {"soft_negatives_": state["soft_negatives"].float().cpu().numpy()}
 
+    @override
     def entries(self, block: Block) -> Entries:
-        """The terms of a block; with a state, the logits of its unknown entries are noted there.
-
-        Parameters
-        ----------
-        block : Block
-            Labels and logits, and the state.
-
-        Returns
-        -------
-        Entries
-            Values and derivatives.
-        """
         x, eps, unknown = block.needed_logits, self.eps, block.unknown
         p, absent = torch.sigmoid(x), torch.sigmoid(-x)
         # Entropy is the cross-entropy of p with itself.

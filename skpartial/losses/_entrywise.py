@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from skpartial._state import State
 from skpartial.losses._base import ClosedFormLoss, Step, mean_weight
@@ -139,6 +140,7 @@ class EntrywiseLoss(ClosedFormLoss):
             Unreduced, and without sample weights.
         """
 
+    @override
     def value_and_gradient(
         self,
         logits: Tensor,
@@ -149,20 +151,9 @@ class EntrywiseLoss(ClosedFormLoss):
         epoch: int = 1,
         weights: Tensor | None = None,
     ) -> Step:
-        """Value and gradient in closed form, without an autograd graph.
-
-        Parameters
-        ----------
-        logits, labels, state, rows, epoch, weights
-            As in `__call__`.
-
-        Returns
-        -------
-        Step
-            The value, and its derivative in each logit.
-        """
         return self.soft_step(logits, labels, None, state, rows=rows, epoch=epoch, weights=weights)
 
+    @override
     def soft_step(
         self,
         logits: Tensor,
@@ -174,18 +165,6 @@ class EntrywiseLoss(ClosedFormLoss):
         epoch: int = 1,
         weights: Tensor | None = None,
     ) -> Step:
-        """Value and gradients where a relabelling gave soft targets, of which each entry is a mixture of both signs.
-
-        Parameters
-        ----------
-        logits, labels, targets, state, rows, epoch, weights
-            As in the base class.
-
-        Returns
-        -------
-        Step
-            The value, and its derivative in each logit.
-        """
         with torch.no_grad():
             sample, divisor = mean_weight(weights, logits)
             block = Block(labels, logits.detach(), state, rows, epoch, logits.dtype, sample)

@@ -9,6 +9,7 @@ import scipy.stats
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from skpartial._state import State, StateTensor, TrainingContext
 from skpartial.labels import LabelMatrix
@@ -102,6 +103,10 @@ def count_penalty(
 class ExpectingLoss(ClosedFormLoss):
     """Base class of losses that know how many labels are present in a row on average.
 
+    The state holds `expected_positives`, a tensor of the four fields of :class:`ExpectedPositivesEstimate`, which are
+    those of the fitted attribute `expected_positives_`. Of two estimates the one that rests on more rows is kept. An
+    estimate from labels of which no row is known in full, or none of these holds a presence, is refused.
+
     Parameters
     ----------
     expected_positives : float or "estimate", default="estimate"
@@ -119,29 +124,12 @@ class ExpectingLoss(ClosedFormLoss):
         self.reg_weight = reg_weight
         self.eps = eps
 
+    @override
     def traits(self) -> Traits:
-        """For minibatches: the penalty is a term of the batch.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
         return Traits(unknown="estimated")
 
+    @override
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse a number of presences that can be neither taken nor estimated.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            If `expected_positives` is out of range.
-        """
         super().check(labels)
         check_number(self, "reg_weight", self.reg_weight, "[0, inf)")
         check_number(self, "eps", self.eps, "[0, 1)")
@@ -159,40 +147,14 @@ class ExpectingLoss(ClosedFormLoss):
                 "of y."
             )
 
+    @override
     def state_spec(self) -> dict[str, StateTensor]:
-        """The number of presences.
-
-        Returns
-        -------
-        dict of str to StateTensor
-            One entry, "expected_positives".
-        """
         return {"expected_positives": StateTensor()}
 
+    @override
     def init_state(
         self, labels: Tensor, generator: torch.Generator | None = None, previous: State | None = None
     ) -> State:
-        """Take or estimate the number of presences.
-
-        Parameters
-        ----------
-        labels : Tensor of shape (N, L)
-            All training labels, dense or sparse CSR.
-        generator : torch.Generator or None, default=None
-            Source of the bootstrap's seed.
-        previous : dict of str to Tensor, or None, default=None
-            A state to go on from: an estimate that rests on more rows is kept.
-
-        Returns
-        -------
-        dict of str to Tensor
-            ``{"expected_positives": float64 of shape (4,)}``: the fields of the estimate.
-
-        Raises
-        ------
-        ValueError
-            If it is to be estimated and no row is fully labelled.
-        """
         if self.expected_positives != "estimate":
             estimate = ExpectedPositivesEstimate(float(self.expected_positives), float("nan"), float("nan"), 0)
         else:
@@ -216,21 +178,8 @@ class ExpectingLoss(ClosedFormLoss):
             estimate = estimate_expected_positives(counts, seed)
         return {"expected_positives": torch.tensor(estimate, dtype=torch.float64)}
 
+    @override
     def fitted_attributes(self, state: State | None, context: TrainingContext | None = None) -> dict[str, Any]:
-        """The number of presences and its confidence interval.
-
-        Parameters
-        ----------
-        state : dict of str to Tensor, or None
-            The state.
-        context : TrainingContext or None, default=None
-            Not looked at.
-
-        Returns
-        -------
-        dict
-            `expected_positives_`, with the fields `value`, `low`, `high` and `n_rows`.
-        """
         if state is None:
             return {}
         value, low, high, n_rows = state["expected_positives"].tolist()
@@ -264,8 +213,8 @@ class ExpectedPositives(ExpectingLoss):
     expected_positives : float or "estimate", default="estimate"
         The mean number k of present labels in a row, in (0, L]. "estimate" takes the mean over the fully labelled rows
         of the training set, of which a handful is enough; it is in the fitted attribute `expected_positives_`, with the
-        5th and 95th percentile of its bootstrap distribution. Single positives say nothing of it: there k must be
-        given.
+        fields `value`, `low` and `high` (5th and 95th percentile of its bootstrap distribution) and `n_rows`. Labels
+        without a row known in full are refused, single positives among them: there k must be given.
     reg_weight : float, default=1.0
         Weight of the second term, at least 0. The source's equation has no 1 / L in the first term, so that a weight of
         1 there is one of 1 / L here; its released code is as here.
@@ -288,6 +237,7 @@ class ExpectedPositives(ExpectingLoss):
 
     short_names = {"epr": {}}
 
+    @override
     def value_and_gradient(
         self,
         logits: Tensor,
@@ -298,18 +248,6 @@ class ExpectedPositives(ExpectingLoss):
         epoch: int = 1,
         weights: Tensor | None = None,
     ) -> Step:
-        """Value and gradient in closed form.
-
-        Parameters
-        ----------
-        logits, labels, state, rows, epoch, weights
-            As in `__call__`.
-
-        Returns
-        -------
-        Step
-            The value, and its derivative in each logit.
-        """
         with torch.no_grad():
             sample, divisor = mean_weight(weights, logits)
             target, weight = (labels == 1).to(logits.dtype), (labels != 0).to(logits.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from skpartial.labels import LabelMatrix
 from skpartial.losses._base import Traits, check_number, check_whole
@@ -69,46 +70,18 @@ class Hill(EntrywiseLoss):
         self.margin = margin
         self.peak = peak
 
+    @override
     def traits(self) -> Traits:
-        """For minibatches; unknown is read as absent.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
         return Traits(unknown="absent")
 
+    @override
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse hyperparameters out of range.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter and its value.
-        """
         super().check(labels)
         check_number(self, "margin", self.margin, "[0, inf)")
         check_number(self, "peak", self.peak, "[1.5, inf)")
 
+    @override
     def entries(self, block: Block) -> Entries:
-        """The terms of a block.
-
-        Parameters
-        ----------
-        block : Block
-            Labels and logits.
-
-        Returns
-        -------
-        Entries
-            Values and derivatives.
-        """
         x = block.needed_logits
         p = torch.sigmoid(x)
         hill = Entries((self.peak - p) * p**2, p**2 * torch.sigmoid(-x) * (2 * self.peak - 3 * p))
@@ -162,48 +135,20 @@ class SPLC(EntrywiseLoss):
         self.gamma = gamma
         self.warm_up = warm_up
 
+    @override
     def traits(self) -> Traits:
-        """For minibatches; unknown is read as absent.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
         return Traits(unknown="absent", scheduled=True)
 
+    @override
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse hyperparameters out of range.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter and its value.
-        """
         super().check(labels)
         check_number(self, "threshold", self.threshold, "[0, 1]")
         check_number(self, "margin", self.margin, "[0, inf)")
         check_number(self, "gamma", self.gamma, "[0, inf)")
         check_whole(self, "warm_up", self.warm_up, 0)
 
+    @override
     def entries(self, block: Block) -> Entries:
-        """The terms of a block.
-
-        Parameters
-        ----------
-        block : Block
-            Labels and logits, and the epoch.
-
-        Returns
-        -------
-        Entries
-            Values and derivatives.
-        """
         x = block.needed_logits
         present = focal_present(x - self.margin, self.gamma)
         # By symmetry: an absence at x is a presence at -x.

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from skpartial.labels import LabelMatrix
 from skpartial.losses._base import Traits, check_number
@@ -52,29 +53,12 @@ class BCE(PointwiseLoss):
         super().__init__(eps=eps)
         self.label_smoothing = label_smoothing
 
+    @override
     def traits(self) -> Traits:
-        """Convex at `eps=0`.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
         return self._convex_traits("ignored")
 
+    @override
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse smoothing out of range, and labels with unknown entries.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            If an entry is unknown, or `label_smoothing` is outside [0, 0.5).
-        """
         super().check(labels)
         check_number(self, "label_smoothing", self.label_smoothing, "[0, 0.5)")
         if labels is not None and labels.n_known < labels.n_rows * labels.n_labels:
@@ -84,24 +68,8 @@ class BCE(PointwiseLoss):
                 "PartialBCE to leave them out, AssumeNegative to read them as absent, or write -1 for absent."
             )
 
+    @override
     def targets(self, block: Block) -> Targets:
-        """Smoothed labels, with weight 1.
-
-        Parameters
-        ----------
-        block : Block
-            Labels, and what else a rule may look at.
-
-        Returns
-        -------
-        Targets
-            Targets s or 1 - s; no weights.
-
-        Raises
-        ------
-        ValueError
-            If an entry is unknown.
-        """
         if bool(block.unknown.any()):
             raise ValueError("BCE needs complete labels, but labels holds unknown entries (0).")
         s = self.label_smoothing
@@ -138,29 +106,12 @@ class IgnoreUnknown(PointwiseLoss):
 
     short_names = {"iu": {}}
 
+    @override
     def traits(self) -> Traits:
-        """Convex at `eps=0`; unknown entries are ignored.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
         return self._convex_traits("ignored")
 
+    @override
     def targets(self, block: Block) -> Targets:
-        """Labels, with weight 1 where they are known.
-
-        Parameters
-        ----------
-        block : Block
-            Labels, and what else a rule may look at.
-
-        Returns
-        -------
-        Targets
-            Targets in {0, 1}; weights in {0, 1}.
-        """
         return Targets(block.present, block.known)
 
 
@@ -211,14 +162,8 @@ class PartialBCE(PointwiseLoss):
         self.gamma = gamma
         self.weight_at = weight_at
 
+    @override
     def traits(self) -> Traits:
-        """Convex at `eps=0`; unknown entries are ignored.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
         return self._convex_traits("ignored")
 
     def coefficients(self) -> tuple[float, float]:
@@ -267,19 +212,8 @@ class PartialBCE(PointwiseLoss):
             )
         return weight
 
+    @override
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse a gamma of 0 and a weight_at that fixes no curve.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter and its value.
-        """
         super().check(labels)
         if check_number(self, "gamma", self.gamma, "[-100, 100]") == 0:
             raise ValueError(
@@ -293,19 +227,8 @@ class PartialBCE(PointwiseLoss):
         check_number(self, "weight_at[0], the proportion,", self.weight_at[0], "(0, 1)")
         check_number(self, "weight_at[1], the weight,", self.weight_at[1], "[0, inf)")
 
+    @override
     def targets(self, block: Block) -> Targets:
-        """Labels, with weight g(proportion known) where they are known.
-
-        Parameters
-        ----------
-        block : Block
-            Labels, and what else a rule may look at.
-
-        Returns
-        -------
-        Targets
-            Targets in {0, 1}; weights g in the known entries, 0 elsewhere.
-        """
         known = block.known
         weight = self.row_weight(known.mean(dim=1, keepdim=True))
         return Targets(block.present, known.mul_(weight))

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from skpartial._state import State, StateTensor, TrainingContext
 from skpartial.labels import LabelMatrix
@@ -40,8 +41,9 @@ class LargeLoss(PointwiseLoss):
     ----------
     scheme : {"reject", "correct", "correct_permanently"}, default="reject"
         Leave these entries out of the step (LL-R), take them as present in this step (LL-Ct), or from here on (LL-Cp):
-        then the fitted attribute `corrected_labels_` holds the labels as corrected. The labels that the user passed
-        stay as they are.
+        then the state holds a copy of the labels that is read and corrected, and so does the fitted attribute
+        `corrected_labels_`, int8 (N, L). A correction handed to a later stage of training stays where nothing is known.
+        The labels that the user passed stay as they are.
     delta : float, default=0.002
         Under "relative" the share of all entries, known ones included, by which the modified ones grow in an epoch: in
         epoch t they are the :math:`\lceil n L (t - 1) \Delta \rceil` largest, and under "correct_permanently"
@@ -102,29 +104,12 @@ class LargeLoss(PointwiseLoss):
     def _permanent(self) -> bool:
         return self.scheme == "correct_permanently"
 
+    @override
     def traits(self) -> Traits:
-        """A sequence of convex problems at `eps=0`; unknown is read as absent.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
         return Traits(iterative=self.eps == 0, unknown="absent", scheduled=True)
 
+    @override
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse hyperparameters out of range.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter and its value.
-        """
         super().check(labels)
         check_choice(self, "scheme", self.scheme, ("reject", "correct", "correct_permanently"))
         check_choice(self, "threshold", self.threshold, ("relative", "absolute"))
@@ -155,35 +140,14 @@ class LargeLoss(PointwiseLoss):
         # Rounded first: 0.1 * 3 * 10 shall be 3.
         return min(n_entries, math.ceil(round(n_entries * steps * float(self.delta), 9)))
 
+    @override
     def state_spec(self) -> dict[str, StateTensor]:
-        """The labels as corrected, if they are corrected for good.
-
-        Returns
-        -------
-        dict of str to StateTensor
-            One entry, "labels", or none.
-        """
         return {"labels": StateTensor(per_row=True)} if self._permanent else {}
 
+    @override
     def init_state(
         self, labels: Tensor, generator: torch.Generator | None = None, previous: State | None = None
     ) -> State | None:
-        """Copy the labels, to correct the copy.
-
-        Parameters
-        ----------
-        labels : Tensor of shape (N, L)
-            All training labels, dense or sparse CSR.
-        generator : torch.Generator or None, default=None
-            Not used.
-        previous : dict of str to Tensor, or None, default=None
-            A state to go on from: what it has corrected stays so where it is unknown in `labels`.
-
-        Returns
-        -------
-        dict of str to Tensor, or None
-            ``{"labels": int8 of shape (N, L)}`` under "correct_permanently".
-        """
         if not self._permanent:
             return None
         copy = (labels.to_dense() if labels.layout == torch.sparse_csr else labels).to(torch.int8, copy=True)
@@ -191,21 +155,8 @@ class LargeLoss(PointwiseLoss):
             copy = torch.where(copy == 0, previous["labels"].to(copy.device), copy)
         return {"labels": copy}
 
+    @override
     def fitted_attributes(self, state: State | None, context: TrainingContext | None = None) -> dict[str, Any]:
-        """The labels as corrected.
-
-        Parameters
-        ----------
-        state : dict of str to Tensor, or None
-            The state.
-        context : TrainingContext or None, default=None
-            Not looked at.
-
-        Returns
-        -------
-        dict
-            `corrected_labels_`, int8 of shape (N, L), under "correct_permanently".
-        """
         return {} if state is None else {"corrected_labels_": state["labels"].cpu().numpy()}
 
     def _large(self, block: Block, unknown: Tensor) -> tuple[Tensor, Tensor]:
@@ -231,20 +182,8 @@ class LargeLoss(PointwiseLoss):
         large = unknown & (logits >= kth)
         return large, large & (logits > kth) if self.strict else large
 
+    @override
     def targets(self, block: Block) -> Targets:
-        """Labels with unknown read as absent, but for those of large loss.
-
-        Parameters
-        ----------
-        block : Block
-            Labels and logits, and what else a rule may look at. Under "correct_permanently" the labels in the state
-            are what is read and corrected, if there is one.
-
-        Returns
-        -------
-        Targets
-            Targets in {0, 1}; weights in {0, 1} under "reject", else none.
-        """
         labels = block.labels
         if self._permanent and block.state is not None:
             # What has been corrected counts where nothing is known; a relabelling may have learned more since.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from skpartial.labels import LabelMatrix
 from skpartial.losses._base import Traits, check_number
@@ -98,35 +99,13 @@ class PointwiseLoss(EntrywiseLoss):
         # Where the label decides, the target keeps its digits.
         return Targets(torch.where(share == 1, target, mixed), total)
 
+    @override
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse hyperparameters, or labels, that this loss cannot work with.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on; None checks the hyperparameters alone.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter, its value and what to do.
-        """
         super().check(labels)
         check_number(self, "eps", self.eps, "[0, 1)")
 
+    @override
     def entries(self, block: Block) -> Entries:
-        """Cross-entropy under the rule.
-
-        Parameters
-        ----------
-        block : Block
-            Labels and logits, and what else a rule may look at.
-
-        Returns
-        -------
-        Entries
-            The weighted cross-entropy of every entry, and its derivative.
-        """
         target, weight = self.targets(block)
         value = cross_entropy(block.needed_logits, target, self.eps)
         gradient = cross_entropy_gradient(block.needed_logits, target, self.eps)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from skpartial._state import State
 from skpartial.labels import LabelMatrix
@@ -20,31 +21,14 @@ class RankingLoss(ClosedFormLoss):
 
     unknown: str
 
+    @override
     def traits(self) -> Traits:
-        """Not convex; unknown is read as absent, or left out.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
         if self.unknown == "ignore":
             return Traits(unknown="ignored", needs_absent=True)
         return Traits(unknown="absent")
 
+    @override
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse hyperparameters out of range, and labels without absences where unknown is left out.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter and its value.
-        """
         check_choice(self, "unknown", self.unknown, ("absent", "ignore"))
         if labels is not None and labels.n_labels < 2:
             raise ValueError(
@@ -104,22 +88,12 @@ class PairwiseRanking(RankingLoss):
         self.on = on
         self.unknown = unknown
 
+    @override
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse hyperparameters out of range, and labels without absences where unknown is left out.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter and its value.
-        """
         check_choice(self, "on", self.on, ("probability", "logit"))
         super().check(labels)
 
+    @override
     def value_and_gradient(
         self,
         logits: Tensor,
@@ -130,18 +104,6 @@ class PairwiseRanking(RankingLoss):
         epoch: int = 1,
         weights: Tensor | None = None,
     ) -> Step:
-        """Value and gradient in closed form.
-
-        Parameters
-        ----------
-        logits, labels, state, rows, epoch, weights
-            As in `__call__`.
-
-        Returns
-        -------
-        Step
-            The value, and its derivative in each logit.
-        """
         sides = sides_of(logits, labels, weights, self.unknown)
         if self.on == "logit":
             pairs = Pairs(sides)

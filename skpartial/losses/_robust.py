@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from typing_extensions import override
 
 from skpartial.labels import LabelMatrix
 from skpartial.losses._base import Traits, check_number, check_whole
@@ -79,29 +80,12 @@ class GeneralizedRobust(EntrywiseLoss):
         self.width = width
         self.n_epochs = n_epochs
 
+    @override
     def traits(self) -> Traits:
-        """For minibatches; unknown entries have pseudo-labels.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
         return Traits(unknown="estimated", scheduled=True)
 
+    @override
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse hyperparameters out of range.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter and its value.
-        """
         super().check(labels)
         intervals = {
             "exponents": "(0, 1]",
@@ -122,19 +106,8 @@ class GeneralizedRobust(EntrywiseLoss):
         progress = 1.0 if self.n_epochs <= 1 else min(1.0, (epoch - 1) / (self.n_epochs - 1))
         return pair[0] + (pair[1] - pair[0]) * progress
 
+    @override
     def entries(self, block: Block) -> Entries:
-        """The terms of a block.
-
-        Parameters
-        ----------
-        block : Block
-            Labels and logits, and the epoch.
-
-        Returns
-        -------
-        Entries
-            Values and derivatives.
-        """
         x, (q2, q3) = block.needed_logits, self.exponents
         w, b, mu, sigma = (self._now(pair, block.epoch) for pair in (self.slope, self.bias, self.center, self.width))
         p, absent = torch.sigmoid(x), torch.sigmoid(-x)

@@ -7,10 +7,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from skpartial._state import State, StateTensor, TrainingContext
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import Step, Traits, check_choice, check_number, check_whole, mean_weight
+from skpartial.losses._base import Step, check_choice, check_number, check_whole, mean_weight
 from skpartial.losses._cross_entropy import cross_entropy, cross_entropy_gradient
 from skpartial.losses._expected_positives import ExpectingLoss, count_penalty
 from skpartial.losses._label_estimates import ESTIMATORS, CountPenalty, Estimator, Table
@@ -35,8 +36,9 @@ class ROLE(ExpectingLoss):
 
     with cross-entropy :math:`\ell`, the classifier's probabilities :math:`p = \sigma(x)` and estimates :math:`q =
     \sigma(\phi)` of the training labels that are learned as well; as a target, p and q are held fixed. The number of
-    presences in a batch is drawn to k in both, as by :class:`ExpectedPositives`. After training `label_estimates_`
-    holds q, of the chosen epoch.
+    presences in a batch is drawn to k in both, as by :class:`ExpectedPositives`. Estimates of a table start within
+    [0.4, 0.6] where nothing is known, at 0.995 or 0.005 where it is; the state holds their logits as `estimate_logits`
+    (N, L). After training `label_estimates_`, float32 (N, L), holds q of the chosen epoch.
 
     Parameters
     ----------
@@ -108,33 +110,12 @@ class ROLE(ExpectingLoss):
         self.estimate_rate = estimate_rate
         self.max_bytes = max_bytes
 
-    def traits(self) -> Traits:
-        """For minibatches: estimates are learned.
-
-        Returns
-        -------
-        Traits
-            What solvers ask for.
-        """
-        return Traits(unknown="estimated")
-
     @property
     def _estimator(self) -> Estimator:
         return ESTIMATORS[self.estimator](int(self.rank), float(self.estimate_rate), _DTYPES[self.storage])
 
+    @override
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse hyperparameters out of range, and estimates that would not fit into memory.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter and its value; for memory also what would fit.
-        """
         super().check(labels)
         check_choice(self, "estimator", self.estimator, tuple(ESTIMATORS))
         check_choice(self, "storage", self.storage, tuple(_DTYPES))
@@ -153,56 +134,22 @@ class ROLE(ExpectingLoss):
                 f"max_bytes={self.max_bytes:g}. {cure}, or raise max_bytes."
             )
 
+    @override
     def state_spec(self) -> dict[str, StateTensor]:
-        """The estimator's parameters, and the number of presences.
-
-        Returns
-        -------
-        dict of str to StateTensor
-            "estimate_logits" for a table.
-        """
         return {**super().state_spec(), **self._estimator.spec()}
 
+    @override
     def init_state(
         self, labels: Tensor, generator: torch.Generator | None = None, previous: State | None = None
     ) -> State:
-        """Start the estimates: within [0.4, 0.6] where nothing is known, at 0.995 or 0.005 where it is.
-
-        Parameters
-        ----------
-        labels : Tensor of shape (N, L)
-            All training labels, dense or sparse CSR.
-        generator : torch.Generator or None, default=None
-            Source of the start.
-        previous : dict of str to Tensor, or None, default=None
-            A state to go on from.
-
-        Returns
-        -------
-        dict of str to Tensor
-            ``{"estimate_logits": (N, L)}`` for a table, and "expected_positives".
-        """
         expected = super().init_state(labels, generator, previous)
         estimator = self._estimator
         if previous is None or not set(estimator.spec()) <= set(previous):
             return {**expected, **estimator.start(labels, generator)}
         return {**expected, **estimator.resume(previous, labels)}
 
+    @override
     def fitted_attributes(self, state: State | None, context: TrainingContext | None = None) -> dict[str, Any]:
-        """The label estimates, and the number of presences.
-
-        Parameters
-        ----------
-        state : dict of str to Tensor, or None
-            The state of the chosen epoch.
-        context : TrainingContext or None, default=None
-            The rows trained on; needed by every estimator but the table.
-
-        Returns
-        -------
-        dict
-            `label_estimates_`, float32 of shape (N, L) in [0, 1], and `expected_positives_`.
-        """
         attributes = super().fitted_attributes(state)
         if state is None:
             return attributes
@@ -223,6 +170,7 @@ class ROLE(ExpectingLoss):
             attributes["label_estimates_"] = np.concatenate(parts)
         return attributes
 
+    @override
     def value_and_gradient(
         self,
         logits: Tensor,
@@ -233,18 +181,6 @@ class ROLE(ExpectingLoss):
         epoch: int = 1,
         weights: Tensor | None = None,
     ) -> Step:
-        """Value and gradients in closed form.
-
-        Parameters
-        ----------
-        logits, labels, state, rows, epoch, weights
-            As in `__call__`.
-
-        Returns
-        -------
-        Step
-            The value, and its derivatives in each logit and in the parameters of the estimates.
-        """
         if state is None:
             raise ValueError("ROLE needs the state that init_state makes of the training labels.")
         estimator = self._estimator

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from skpartial._state import State, StateTensor
 from skpartial.labels import LabelMatrix
@@ -80,51 +81,19 @@ class _RankWeightedLoss(RankingLoss):
 
     rank: str
 
+    @override
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse hyperparameters out of range, and labels without absences where unknown is left out.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter and its value.
-        """
         check_choice(self, "rank", self.rank, ("exact", "expected", "sample"))
         super().check(labels)
 
+    @override
     def state_spec(self) -> dict[str, StateTensor]:
-        """The seed of the draws, where ranks are sampled.
-
-        Returns
-        -------
-        dict of str to StateTensor
-            One entry, "seed", or none.
-        """
         return {"seed": StateTensor()} if self.rank == "sample" else {}
 
+    @override
     def init_state(
         self, labels: Tensor, generator: torch.Generator | None = None, previous: State | None = None
     ) -> State | None:
-        """Draw the seed, where ranks are sampled.
-
-        Parameters
-        ----------
-        labels : Tensor of shape (N, L)
-            All training labels.
-        generator : torch.Generator or None, default=None
-            Source of the seed; None takes torch's own.
-        previous : dict of str to Tensor, or None, default=None
-            A state to go on from.
-
-        Returns
-        -------
-        dict of str to Tensor, or None
-            ``{"seed": int64 of shape ()}``, or None.
-        """
         if self.rank != "sample":
             return None
         if previous is not None:
@@ -184,7 +153,8 @@ class WARP(_RankWeightedLoss):
     they are.
 
     A draw is a hash of the seed in the state, the row, the label and the epoch, so that it does not depend on how rows
-    fall into batches. Time is O(L log P) for a row with P presences, and memory O(L).
+    fall into batches; without `rows` they are counted from 0, and without a state the seed is 0. Time is O(L log P) for
+    a row with P presences, and memory O(L).
 
     References
     ----------
@@ -213,6 +183,7 @@ class WARP(_RankWeightedLoss):
         self.rank = rank
         self.unknown = unknown
 
+    @override
     def value_and_gradient(
         self,
         logits: Tensor,
@@ -223,18 +194,6 @@ class WARP(_RankWeightedLoss):
         epoch: int = 1,
         weights: Tensor | None = None,
     ) -> Step:
-        """Value and gradient in closed form.
-
-        Parameters
-        ----------
-        logits, labels, state, rows, epoch, weights
-            As in `__call__`. Sampled ranks count rows from 0 without `rows`, and have the seed 0 without a state.
-
-        Returns
-        -------
-        Step
-            The value, and its derivative in each logit.
-        """
         pairs = Pairs(sides_of(logits, labels, weights, self.unknown))
         hinge = pairs.hinge(1)
         coefficient = self._coefficients(pairs, hinge, state, rows, epoch)
@@ -315,24 +274,14 @@ class RampWARP(_RankWeightedLoss):
         self.rank = rank
         self.unknown = unknown
 
+    @override
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse hyperparameters out of range, and labels without absences where unknown is left out.
-
-        Parameters
-        ----------
-        labels : LabelMatrix or None, default=None
-            The labels to be trained on.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter and its value.
-        """
         check_number(self, "ramp", self.ramp, "(-inf, 1)")
         check_number(self, "kappa", self.kappa, "[0, inf)")
         check_number(self, "leak", self.leak, "[0, 1]")
         super().check(labels)
 
+    @override
     def value_and_gradient(
         self,
         logits: Tensor,
@@ -343,18 +292,6 @@ class RampWARP(_RankWeightedLoss):
         epoch: int = 1,
         weights: Tensor | None = None,
     ) -> Step:
-        """Value and gradient in closed form.
-
-        Parameters
-        ----------
-        logits, labels, state, rows, epoch, weights
-            As in `__call__`. Sampled ranks count rows from 0 without `rows`, and have the seed 0 without a state.
-
-        Returns
-        -------
-        Step
-            The value, and its derivative in each logit.
-        """
         sides = sides_of(logits, labels, weights, self.unknown)
         push = sides.present.square() - sides.absent.square()  # the weight of an entry, with its sign
         weight, signed = push.abs(), push * sides.logits

@@ -40,7 +40,7 @@ class Solver(BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            Naming what the solver lacks and which one to use.
+            Naming the parameter that is out of range, or what the solver lacks and which one to use.
         """
 
     @abstractmethod
@@ -56,6 +56,16 @@ class Solver(BaseEstimator, ABC):
         -------
         Solution
             Parameters, state and history.
+
+        Raises
+        ------
+        ValueError
+            As `check` does, or if the loss stops being finite.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If training ends before it has converged.
         """
 
     @abstractmethod

@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
+from typing_extensions import override
 
 from skpartial.features._matrix import StreamedFeatures
 from skpartial.heads._linear import Linear
@@ -49,7 +50,8 @@ class FullBatch(Solver):
     corrected by products in full, with which the last step begins.
 
     A loss whose targets depend on the logits, or a relabelling, is alternated with convex solves in rounds, each of
-    which starts where the last one ended.
+    which starts where the last one ended. Losses of another kind, other heads than the linear one, regularisers and
+    networks are refused.
 
     Parameters
     ----------
@@ -88,34 +90,12 @@ class FullBatch(Solver):
     def _rounds(self, problem: Problem) -> int:
         return self.rounds if self._looks_at_logits(problem) else 1
 
+    @override
     def max_steps(self, problem: Problem) -> int:
-        """Steps over all rounds, at most, where labels are solved in one group.
-
-        Parameters
-        ----------
-        problem : Problem
-            The training task.
-
-        Returns
-        -------
-        int
-            `max_iter` times the number of rounds.
-        """
         return self.max_iter * self._rounds(problem)
 
+    @override
     def check(self, problem: Problem) -> None:
-        """Refuse what is neither convex nor a sequence of convex problems.
-
-        Parameters
-        ----------
-        problem : Problem
-            The training task.
-
-        Raises
-        ------
-        ValueError
-            If the loss, the head or a regulariser needs minibatches, or a parameter is out of range.
-        """
         self._check_numbers(tol=0.0, max_iter=1, rounds=1, max_resident_bytes=0.0)
         reason = self.refusal(problem)
         if reason is not None:
@@ -164,62 +144,19 @@ class FullBatch(Solver):
         streamed = features.n_features if isinstance(features, StreamedFeatures) else 0
         return features.n_rows * (6 * problem.labels.n_labels + streamed) * features.dtype.itemsize
 
+    @override
     def solve(self, problem: Problem) -> Solution:
-        """Train.
-
-        Parameters
-        ----------
-        problem : Problem
-            The training task.
-
-        Returns
-        -------
-        Solution
-            Parameters, state and history.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If labels did not converge within `max_iter` steps.
-        """
         return self.solve_together([(self, problem)])[0]
 
+    @override
     def group(self, problem: Problem) -> Hashable | None:
-        """Problems of the same shape and settings are solved together, unless they are saved on the way.
-
-        Parameters
-        ----------
-        problem : Problem
-            The training task.
-
-        Returns
-        -------
-        Hashable or None
-            Settings of the solver and the shape of the labels.
-        """
         if problem.checkpoint is not None:
             return None
         return float(self.tol), int(self.max_iter), self._rounds(problem), problem.labels.shape, problem.first_epoch
 
     @classmethod
+    @override
     def solve_together(cls, tasks: Sequence[tuple[Solver, Problem]]) -> list[Solution]:
-        """Train several tasks of a group: all of their labels descend side by side.
-
-        Parameters
-        ----------
-        tasks : sequence of tuple of FullBatch and Problem
-            Solvers of equal settings, and problems that share their features.
-
-        Returns
-        -------
-        list of Solution
-            In the same order.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If labels did not converge within `max_iter` steps.
-        """
         ground = Groundwork(tasks[0][1].features)
         # From strong penalties to weak ones, so that a block begins where the same loss found its last optimum.
         order = sorted(range(len(tasks)), key=lambda i: -tasks[i][1].alpha)

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
+from typing_extensions import override
 
 from skpartial.solvers._base import Solver
 from skpartial.solvers.gradient._gradient_steps import GradientSteps
@@ -26,7 +27,8 @@ class Minibatch(Solver):
 
     Batches are slices of tensors that stay on the device. Features are rescaled by one number inside the loop, so that
     a learning rate means the same whatever their units: it refers to features whose values have a root mean square of
-    1. The L2 penalty and the fitted coefficients refer to the features as they were passed.
+    1. The L2 penalty and the fitted coefficients refer to the features as they were passed. With validation rows the
+    best epoch is kept, else the last one.
 
     Parameters
     ----------
@@ -58,7 +60,7 @@ class Minibatch(Solver):
         gradients but for batch norms. Where memory runs out the number is doubled by itself, and a warning says so.
     patience : int or None, default=None
         Stop after this many epochs without a better validation score; without validation rows, without a lower
-        training loss. None always runs `max_epochs`.
+        training loss; where it does not run out a ConvergenceWarning says so. None always runs `max_epochs`.
     tol : float, default=1e-4
         What counts as a lower training loss for `patience`, relative to the best.
     shuffle : bool, default=True
@@ -110,36 +112,14 @@ class Minibatch(Solver):
         self.shuffle = shuffle
         self.max_resident_bytes = max_resident_bytes
 
+    @override
     def max_steps(self, problem: Problem) -> int:
-        """Epochs at most.
-
-        Parameters
-        ----------
-        problem : Problem
-            The training task.
-
-        Returns
-        -------
-        int
-            `max_epochs`, or its default.
-        """
         if self.max_epochs is None:
             return 25 if problem.network is None else 10
         return int(self.max_epochs)
 
+    @override
     def check(self, problem: Problem) -> None:
-        """Refuse parameters out of range.
-
-        Parameters
-        ----------
-        problem : Problem
-            The training task.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter and its value.
-        """
         if self.optimizer not in ("adam", "adamw", "sgd"):
             raise ValueError(f"Minibatch: optimizer must be 'adam', 'adamw' or 'sgd', got {self.optimizer!r}.")
         if self.schedule not in ("constant", "cosine"):
@@ -196,29 +176,8 @@ class Minibatch(Solver):
             tol=float(self.tol),
         )
 
+    @override
     def solve(self, problem: Problem) -> Solution:
-        """Train.
-
-        Parameters
-        ----------
-        problem : Problem
-            The training task.
-
-        Returns
-        -------
-        Solution
-            Parameters, state and history of the best epoch by validation, else of the last.
-
-        Raises
-        ------
-        ValueError
-            If the loss stops being finite.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If `patience` is set and did not run out.
-        """
         self.check(problem)
         plan = self.plan(problem)
         cuda = [problem.device] if problem.device.type == "cuda" else []
@@ -236,39 +195,17 @@ class Minibatch(Solver):
             )
         return solution
 
+    @override
     def group(self, problem: Problem) -> Hashable | None:
-        """What linear heads on the same features must agree in to be trained side by side, on the same batches.
-
-        Parameters
-        ----------
-        problem : Problem
-            The training task.
-
-        Returns
-        -------
-        Hashable or None
-            Of labels, weights, seed, and how many batches of which size are drawn. None for what is trained alone:
-            other heads, networks, regularisers, relabelling, validation, losses with a state, `patience`.
-        """
         self.check(problem)
         return batches_in_common(problem, self.plan(problem))
 
     @classmethod
+    @override
     def solve_together(cls, tasks: Sequence[tuple[Solver, Problem]]) -> list[Solution]:
-        """Train several tasks of a group.
-
-        Parameters
-        ----------
-        tasks : sequence of tuple of Minibatch and Problem
-            Solvers, and what each is to solve.
-
-        Returns
-        -------
-        list of Solution
-            In the same order; each as `solve` would find it, up to rounding, but for the optimiser's moments.
-        """
         if len(tasks) == 1:
             return super().solve_together(tasks)
+        # The moments of the optimiser are not kept: what is trained side by side does not go on in `partial_fit`.
         plans = [solver.plan(problem) for solver, problem in tasks if isinstance(solver, Minibatch)]
         return train_side_by_side([problem for _, problem in tasks], plans)
 

@@ -22,7 +22,6 @@ from skpartial.losses import (
     PointwiseLoss,
     PseudoNegative,
     WeakAssumeNegative,
-    stack,
 )
 
 ALL = [
@@ -199,21 +198,6 @@ class TestPseudoNegative:
     def test_a_state_is_gone_on_from(self):
         previous = {"seed": torch.tensor(5)}
         assert PseudoNegative().init_state(self.labels, previous=previous) == previous
-
-
-def test_stacked_losses_equal_single_ones():
-    logits = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
-    labels = torch.randint(-1, 2, (4, 5))
-    several = [PartialBCE(gamma=gamma) for gamma in (-1, 1, 3)]
-    values = stack(several)(logits, labels)
-    for value, loss, x in zip(values, several, logits):
-        assert value == loss(x, labels)
-    values.sum().backward()
-    torch.testing.assert_close(logits.grad[1], several[1].value_and_gradient(logits[1].detach(), labels)[1])
-    with pytest.raises(ValueError, match="all of one class"):
-        stack([BCE(), IgnoreUnknown()])
-    with pytest.raises(ValueError, match="2 candidates, but 3 losses"):
-        stack(several)(logits[:2], labels)
 
 
 @pytest.mark.parametrize("loss", ALL, ids=repr)
