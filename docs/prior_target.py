@@ -42,7 +42,7 @@ class PriorTarget(PointwiseLoss):
 
     def traits(self) -> Traits:
         """Convex at `eps=0`: targets and weights depend on the labels, not on the logits."""
-        return Traits(convex=self.eps == 0, unknown="estimated")
+        return Traits(convex=self.eps == 0, unknown="estimate")
 
     def check(self, labels: LabelMatrix | None = None) -> None:
         """Refuse a weight out of range, before any work."""

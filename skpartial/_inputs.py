@@ -318,7 +318,7 @@ def check_label_prior(label_prior: Any, target: EncodedTarget) -> NDArray[Any] |
 def check_class_weight(
     class_weight: Any,
     target: EncodedTarget,
-    unknown: Literal["ignored", "absent", "estimated"],
+    unknown: Literal["ignore", "absent", "estimate"],
     sample_weight: NDArray[Any] | None,
 ) -> NDArray[np.float64] | None:
     """Weights of absent, unknown and present entries of every label.
@@ -329,7 +329,7 @@ def check_class_weight(
         As the estimators document it.
     target : EncodedTarget
         Labels and classes.
-    unknown : {"ignored", "absent", "estimated"}
+    unknown : {"ignore", "absent", "estimate"}
         How the loss reads unknown entries: read as absent, they weigh as absent ones.
     sample_weight : ndarray or None
         Counted by "balanced".

@@ -380,7 +380,7 @@ def split_rows(n_rows: int, fraction: Any, rng: np.random.RandomState) -> tuple[
 
 def warn_if_ambiguous(estimator: Any, problem: Problem, *, stacklevel: int = 4) -> bool:
     """Warn of a matrix without -1 where 0 would be read otherwise than its author may have meant."""
-    ambiguous = problem.loss.traits().unknown == "ignored" and not problem.labels.has_absent
+    ambiguous = problem.loss.traits().unknown == "ignore" and not problem.labels.has_absent
     if ambiguous:
         assumes = estimator._positive_only_reading == "absent"
         cure = "a loss that assumes absences, such as 'an'" if assumes else "SinglePositiveClassifier or loss='an'"

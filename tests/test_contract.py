@@ -25,7 +25,7 @@ def test_balanced_weights_count_sample_weights(partial_data):
 
 class NeedsAbsences(IgnoreUnknown):
     def traits(self):
-        return Traits(convex=True, unknown="ignored", needs_absent=True)
+        return Traits(convex=True, unknown="ignore", needs_absent=True)
 
 
 def test_a_loss_that_needs_absences_says_so_before_any_work(partial_data):
@@ -48,7 +48,7 @@ class Counting(IgnoreUnknown):
     """Counts epochs in its state."""
 
     def traits(self):
-        return Traits(iterative=True, unknown="ignored")
+        return Traits(iterative=True, unknown="ignore")
 
     def state_spec(self):
         return {"epochs": StateTensor()}

@@ -75,7 +75,7 @@ class AssumeNegative(PointwiseLoss):
 
     @override
     def traits(self) -> Traits:
-        return self._convex_traits("absent" if self.unknown_weight != 0 else "ignored")
+        return self._convex_traits("absent" if self.unknown_weight != 0 else "ignore")
 
     def _smoothing(self) -> tuple[float, float]:
         s = self.label_smoothing
@@ -140,7 +140,7 @@ class WeakAssumeNegative(PointwiseLoss):
 
     @override
     def traits(self) -> Traits:
-        return self._convex_traits("absent" if self.unknown_weight != 0 else "ignored")
+        return self._convex_traits("absent" if self.unknown_weight != 0 else "ignore")
 
     @override
     def check(self, labels: LabelMatrix | None = None) -> None:

@@ -40,8 +40,8 @@ class Traits:
         Whether the loss is convex in the logits: cross-entropy whose targets and weights do not depend on them.
     iterative : bool, default=False
         Whether the targets of unknown entries depend on the logits, and the loss is convex once they are fixed.
-    unknown : {"ignored", "absent", "estimated"}, default="estimated"
-        How an unknown entry is read. Under "ignored" a label whose known entries have one sign only cannot be fitted.
+    unknown : {"ignore", "absent", "estimate"}, default="estimate"
+        How an unknown entry is read. Under "ignore" a label whose known entries have one sign only cannot be fitted.
     needs_absent : bool, default=False
         Whether training without any known absence is meaningless.
     scheduled : bool, default=False
@@ -52,10 +52,14 @@ class Traits:
 
     convex: bool = False
     iterative: bool = False
-    unknown: Literal["ignored", "absent", "estimated"] = "estimated"
+    unknown: Literal["ignore", "absent", "estimate"] = "estimate"
     needs_absent: bool = False
     scheduled: bool = False
     uses_prior: bool = False
+
+    def __post_init__(self) -> None:
+        if self.unknown not in ("ignore", "absent", "estimate"):
+            raise ValueError(f"Traits: unknown must be 'ignore', 'absent' or 'estimate', got {self.unknown!r}.")
 
 
 class Step(NamedTuple):

@@ -100,7 +100,7 @@ class EntropyMaximization(EntrywiseLoss):
 
     @override
     def traits(self) -> Traits:
-        return Traits(unknown="estimated")
+        return Traits(unknown="estimate")
 
     @override
     def check(self, labels: LabelMatrix | None = None) -> None:

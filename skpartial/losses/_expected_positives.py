@@ -126,7 +126,7 @@ class ExpectingLoss(ClosedFormLoss):
 
     @override
     def traits(self) -> Traits:
-        return Traits(unknown="estimated")
+        return Traits(unknown="estimate")
 
     @override
     def check(self, labels: LabelMatrix | None = None) -> None:

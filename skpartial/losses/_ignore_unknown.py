@@ -55,7 +55,7 @@ class BCE(PointwiseLoss):
 
     @override
     def traits(self) -> Traits:
-        return self._convex_traits("ignored")
+        return self._convex_traits("ignore")
 
     @override
     def check(self, labels: LabelMatrix | None = None) -> None:
@@ -108,7 +108,7 @@ class IgnoreUnknown(PointwiseLoss):
 
     @override
     def traits(self) -> Traits:
-        return self._convex_traits("ignored")
+        return self._convex_traits("ignore")
 
     @override
     def targets(self, block: Block) -> Targets:
@@ -164,7 +164,7 @@ class PartialBCE(PointwiseLoss):
 
     @override
     def traits(self) -> Traits:
-        return self._convex_traits("ignored")
+        return self._convex_traits("ignore")
 
     def coefficients(self) -> tuple[float, float]:
         r"""Constants of g, solved from g(1) = 1 and g(p0) = w0.

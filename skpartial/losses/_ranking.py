@@ -24,7 +24,7 @@ class RankingLoss(ClosedFormLoss):
     @override
     def traits(self) -> Traits:
         if self.unknown == "ignore":
-            return Traits(unknown="ignored", needs_absent=True)
+            return Traits(unknown="ignore", needs_absent=True)
         return Traits(unknown="absent")
 
     @override

@@ -82,7 +82,7 @@ class GeneralizedRobust(EntrywiseLoss):
 
     @override
     def traits(self) -> Traits:
-        return Traits(unknown="estimated", scheduled=True)
+        return Traits(unknown="estimate", scheduled=True)
 
     @override
     def check(self, labels: LabelMatrix | None = None) -> None:

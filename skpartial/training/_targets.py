@@ -91,7 +91,7 @@ def starting_rule(loss: Loss) -> PointwiseLoss | None:
     traits = loss.traits()
     if not traits.iterative:
         return loss
-    return {"ignored": IgnoreUnknown(), "absent": AssumeNegative()}.get(traits.unknown)
+    return {"ignore": IgnoreUnknown(), "absent": AssumeNegative()}.get(traits.unknown)
 
 
 def target_masses(targets: FoldedTargets) -> tuple[Tensor, Tensor]:

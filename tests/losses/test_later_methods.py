@@ -260,7 +260,7 @@ def test_value_objects(loss):
     assert not traits.convex
     assert not traits.iterative
     estimating = isinstance(loss, EntropyMaximization | GeneralizedRobust)
-    assert traits.unknown == ("estimated" if estimating else "absent")
+    assert traits.unknown == ("estimate" if estimating else "absent")
 
 
 @cases()

@@ -450,7 +450,7 @@ def test_trains_a_single_positive_classifier(ranked, loss):
 )
 def test_leaving_unknown_out_needs_absences(loss):
     labels = LabelMatrix.encode([[1, 0], [0, 1]])
-    assert loss.traits().unknown == "ignored"
+    assert loss.traits().unknown == "ignore"
     with pytest.raises(ValueError, match=f"{type(loss).__name__} learns from known absences, but y holds no -1"):
         loss.check(labels)
     reading = clone(loss).set_params(unknown="absent")

@@ -32,7 +32,7 @@ class RowBias(Loss):
         self.rate = rate
 
     def traits(self):
-        return Traits(unknown="ignored")
+        return Traits(unknown="ignore")
 
     def state_spec(self):
         limit = self.limit
