@@ -203,6 +203,8 @@ class GradientSteps(Learner):
     def take(self, data: TrainingData) -> None:
         """Train on other labels from here on."""
         self._labels = _Labels(self.problem, data, self.state)
+        if self._n_steps == 0 and self.problem.start is None:
+            self.head.set_prior(self._labels.prior)
         self._fix_labels()
 
     def _fix_labels(self) -> None:
