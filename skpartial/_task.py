@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length
 
 from skpartial import heads, losses, solvers
+from skpartial._checks import check_choice, check_least, check_number, listed, wrong_value
 from skpartial._devices import choose_device
 from skpartial._fingerprint import fit_fingerprint
 from skpartial._inputs import (
@@ -59,22 +59,16 @@ __all__ = [
 
 def check_parameters(estimator: Any) -> None:
     """Refuse hyperparameters of the estimator itself that have no meaning."""
-    alpha = estimator.alpha
-    if not isinstance(alpha, Real) or isinstance(alpha, bool) or not 0 <= float(alpha) < float("inf"):
-        raise ValueError(f"alpha must be a number of at least 0, got {alpha!r}.")
+    check_least(estimator, alpha=0.0)
     precisions = ("auto", "float32", "float64") if estimator.backbone is None else ("auto", "float32", "bfloat16")
     if estimator.precision not in precisions:
-        listed = ", ".join(map(repr, precisions[:2])) + f" or {precisions[2]!r}"
-        raise ValueError(
-            f"precision must be {listed} {'on features' if estimator.backbone is None else 'with a backbone'}, got "
-            f"{estimator.precision!r}."
-        )
-    if estimator.store_state not in (True, False, "auto"):
-        raise ValueError(f"store_state must be True, False or 'auto', got {estimator.store_state!r}.")
+        where = "on features" if estimator.backbone is None else "with a backbone"
+        raise wrong_value(estimator, "precision", f"{listed(precisions)} {where}", estimator.precision)
+    check_choice(estimator, "store_state", estimator.store_state, (True, False, "auto"))
     for name, kind in (("relabeling", Relabeling), ("regularizer", Regularizer)):
         value = getattr(estimator, name)
         if value is not None and not isinstance(value, kind):
-            raise ValueError(f"{name} must be None or a skpartial {kind.__name__}, got {value!r}.")
+            raise wrong_value(estimator, name, f"None or a skpartial {kind.__name__}", value)
 
 
 def open_checkpoints(estimator: Any, seed: int, *data: Any) -> CheckpointFolder | None:
@@ -83,7 +77,7 @@ def open_checkpoints(estimator: Any, seed: int, *data: Any) -> CheckpointFolder 
     if directory is None:
         return None
     if not isinstance(directory, str | os.PathLike):
-        raise ValueError(f"checkpoint_dir must be None or the path of a folder, got {directory!r}.")
+        raise wrong_value(estimator, "checkpoint_dir", "None or the path of a folder", directory)
     # Without a seed of the user's the fit is known by its data and parameters alone, and the seed is noted.
     return CheckpointFolder(
         directory, fit_fingerprint(estimator, None if estimator.random_state is None else seed, *data)
@@ -172,7 +166,7 @@ class Rows:
 def features_options(estimator: Any, X: Any) -> dict[str, Any]:
     """How `as_features` is to hold features, as the estimator's parameters have it."""
     if isinstance(estimator.solver, Solver):
-        estimator.solver._check_numbers(max_resident_bytes=0.0)
+        check_least(estimator.solver, max_resident_bytes=0.0)
     if isinstance(X, Features):
         dtype, device = X.dtype, X.device
     else:
@@ -350,9 +344,8 @@ def hold_out(
 
 def split_rows(n_rows: int, fraction: Any, rng: np.random.RandomState) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Training and held-out rows, both in order."""
-    if not isinstance(fraction, Real) or isinstance(fraction, bool) or not 0 < float(fraction) < 1:
-        raise ValueError(f"validation_fraction must be None or a number in (0, 1), got {fraction!r}.")
-    n_held = round(float(fraction) * n_rows)
+    share = check_number(None, "validation_fraction", fraction, "(0, 1)", "None or a number in (0, 1)")
+    n_held = round(share * n_rows)
     if not 0 < n_held < n_rows:
         raise ValueError(
             f"validation_fraction={fraction!r} of {n_rows} rows leaves {n_rows - n_held} to train on and {n_held} to "

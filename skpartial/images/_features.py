@@ -15,6 +15,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from skpartial._checks import check_choice, check_whole
 from skpartial._devices import autocast_dtype, choose_device
 from skpartial._fingerprint import identity, module_key
 from skpartial.images._backbones import Backbone, Network, get
@@ -113,10 +114,8 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         self
             The fitted transformer.
         """
-        if not isinstance(self.batch_size, int | np.integer) or self.batch_size < 1:
-            raise ValueError(f"batch_size must be a whole number of at least 1, got {self.batch_size!r}.")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ValueError(f"precision must be 'auto', 'float32' or 'bfloat16', got {self.precision!r}.")
+        check_whole(self, "batch_size", self.batch_size, 1)
+        check_choice(self, "precision", self.precision, ("auto", "float32", "bfloat16"))
         backbone = get(self.backbone)
         with torch.random.fork_rng(devices=[]):
             # Without weights the network is random, but the same one every time.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from sklearn.model_selection._split import _validate_shuffle_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _num_samples
 
+from skpartial._checks import check_flag, check_whole
 from skpartial.labels import LabelMatrix
 from skpartial.model_selection._folds import is_vector
 
@@ -99,13 +99,10 @@ class PartialLabelKFold(BaseCrossValidator):
     random_state: Any
 
     def __init__(self, n_splits: int = 5, *, shuffle: bool = True, random_state: Any = None) -> None:
-        if not isinstance(n_splits, Integral) or isinstance(n_splits, bool) or n_splits < 2:
-            raise ValueError(f"n_splits must be an integer of at least 2, got {n_splits!r}.")
-        if not isinstance(shuffle, bool | np.bool_):
-            raise ValueError(f"shuffle must be True or False, got {shuffle!r}.")
+        self.n_splits = check_whole(self, "n_splits", n_splits, 2)
+        check_flag(self, "shuffle", shuffle)
         if not shuffle and random_state is not None:
             raise ValueError("random_state has no effect without shuffle: leave it None, or set shuffle=True.")
-        self.n_splits = int(n_splits)
         self.shuffle = shuffle
         self.random_state = random_state
 
@@ -226,9 +223,8 @@ class PartialLabelShuffleSplit(BaseShuffleSplit):
         train_size: float | int | None = None,
         random_state: Any = None,
     ) -> None:
-        if not isinstance(n_splits, Integral) or isinstance(n_splits, bool) or n_splits < 1:
-            raise ValueError(f"n_splits must be an integer of at least 1, got {n_splits!r}.")
-        super().__init__(n_splits=int(n_splits), test_size=test_size, train_size=train_size, random_state=random_state)
+        n_splits = check_whole(self, "n_splits", n_splits, 1)
+        super().__init__(n_splits=n_splits, test_size=test_size, train_size=train_size, random_state=random_state)
 
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         """Rows of the training and test part of every split.

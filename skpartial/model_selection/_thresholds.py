@@ -19,6 +19,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _estimator_has, _num_samples, check_is_fitted
 
+from skpartial._checks import check_choice
 from skpartial._inputs import EncodedTarget, check_label_names, encode_target
 from skpartial.labels import LabelMatrix
 from skpartial.model_selection._folds import Split, is_vector, over_folds
@@ -242,12 +243,8 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
                 f"scoring must be one of {names}, or a function of the true and predicted labels of one label, such as "
                 f"sklearn.metrics.f1_score; got {self.scoring!r}.{instead}"
             )
-        if self.unknown not in ("ignore", "absent"):
-            raise ValueError(f"unknown must be 'ignore' or 'absent', got {self.unknown!r}.")
-        if self.response_method not in ("auto", *_DEFAULT_THRESHOLD):
-            raise ValueError(
-                f"response_method must be 'auto', 'predict_proba' or 'decision_function', got {self.response_method!r}."
-            )
+        check_choice(self, "unknown", self.unknown, ("ignore", "absent"))
+        check_choice(self, "response_method", self.response_method, ("auto", *_DEFAULT_THRESHOLD))
         if isinstance(self.cv, str):
             if self.cv != "prefit":
                 raise ValueError(f"cv must be 'prefit' if it is a string, got {self.cv!r}.")

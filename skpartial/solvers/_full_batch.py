@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from typing_extensions import override
 
+from skpartial._checks import check_least
 from skpartial.features._matrix import StreamedFeatures
 from skpartial.heads._linear import Linear
 from skpartial.losses import PointwiseLoss
@@ -96,7 +97,7 @@ class FullBatch(Solver):
 
     @override
     def check(self, problem: Problem) -> None:
-        self._check_numbers(tol=0.0, max_iter=1, rounds=1, max_resident_bytes=0.0)
+        check_least(self, tol=0.0, max_iter=1, rounds=1, max_resident_bytes=0.0)
         reason = self.refusal(problem)
         if reason is not None:
             raise ValueError(f"solver=FullBatch() cannot train this estimator: {reason}. Use solver=Minibatch().")

@@ -11,6 +11,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from typing_extensions import override
 
+from skpartial._checks import check_choice, check_least, check_number
 from skpartial.solvers._base import Solver
 from skpartial.solvers.gradient._gradient_steps import GradientSteps, Plan
 from skpartial.solvers.gradient._linear_steps import LinearSteps, is_linear
@@ -119,17 +120,12 @@ class Minibatch(Solver):
 
     @override
     def check(self, problem: Problem) -> None:
-        if self.optimizer not in ("adam", "adamw", "sgd"):
-            raise ValueError(f"Minibatch: optimizer must be 'adam', 'adamw' or 'sgd', got {self.optimizer!r}.")
-        if self.schedule not in ("constant", "cosine"):
-            raise ValueError(f"Minibatch: schedule must be 'constant' or 'cosine', got {self.schedule!r}.")
-        self._check_numbers(head_rate=0.0, weight_decay=0.0, warm_up=0.0, clip_norm=0.0, accumulate=1)
-        self._check_numbers(
-            learning_rate=0.0, max_epochs=1, batch_size=1, patience=1, momentum=0.0, tol=0.0, max_resident_bytes=0.0
-        )
+        check_choice(self, "optimizer", self.optimizer, ("adam", "adamw", "sgd"))
+        check_choice(self, "schedule", self.schedule, ("constant", "cosine"))
+        check_least(self, learning_rate=0.0, head_rate=0.0, weight_decay=0.0, clip_norm=0.0, max_resident_bytes=0.0)
+        check_least(self, max_epochs=1, batch_size=1, accumulate=1, patience=1, tol=0.0)
         for name in ("momentum", "warm_up"):
-            if not getattr(self, name) < 1:
-                raise ValueError(f"Minibatch: {name} must be below 1, got {getattr(self, name)!r}.")
+            check_number(self, name, getattr(self, name), "[0, 1)")
 
     def plan(self, problem: Problem) -> Plan:
         """Settle what the parameters leave open.
