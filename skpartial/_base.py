@@ -20,6 +20,7 @@ from skpartial import heads
 from skpartial._fingerprint import rows_key
 from skpartial._inputs import EncodedTarget, check_label_names, check_sample_weight, encode_target
 from skpartial._predictions import Predictions
+from skpartial._sklearn_compat import has_callbacks
 from skpartial._stages import Stage, make_stages, solve_stages, state_arrays
 from skpartial._task import (
     Rows,
@@ -291,7 +292,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             if self.verbose:
                 numbers = " ".join(f"{key}={value:.6g}" for key, value in record.items())
                 print(f"[{type(self).__name__}] {numbers}")
-            if not getattr(self, "_skl_callbacks", None):
+            if not has_callbacks(self):
                 return False
             task = context.subcontext(task_name="epoch")
             task.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)

@@ -9,13 +9,10 @@ import numpy as np
 from iterstrat.ml_stratifiers import IterativeStratification
 from numpy.typing import NDArray
 from sklearn.model_selection import BaseCrossValidator, BaseShuffleSplit, StratifiedKFold, StratifiedShuffleSplit
-
-# Private, but what iterative-stratification itself is built on, so the two can only go together.
-from sklearn.model_selection._split import _validate_shuffle_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _num_samples
 
 from skpartial._checks import check_flag, check_whole
+from skpartial._sklearn_compat import num_samples, validate_shuffle_split
 from skpartial.labels import LabelMatrix
 from skpartial.model_selection._folds import is_vector
 
@@ -147,7 +144,7 @@ class PartialLabelKFold(BaseCrossValidator):
         yield from super().split(X, y, None)
 
     def _iter_test_masks(self, X: Any = None, y: Any = None, groups: Any = None) -> Iterator[NDArray[np.bool_]]:
-        n_rows = _num_samples(X)
+        n_rows = num_samples(X)
         if is_vector(y):
             by_class = StratifiedKFold(self.n_splits, shuffle=self.shuffle, random_state=self.random_state)
             for _, test in by_class.split(np.empty((n_rows, 0)), y):
@@ -254,14 +251,14 @@ class PartialLabelShuffleSplit(BaseShuffleSplit):
     def _iter_indices(
         self, X: Any, y: Any = None, groups: Any = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        n_rows = _num_samples(X)
+        n_rows = num_samples(X)
         if is_vector(y):
             by_class = StratifiedShuffleSplit(
                 self.n_splits, test_size=self.test_size, train_size=self.train_size, random_state=self.random_state
             )
             yield from by_class.split(np.empty((n_rows, 0)), y)
             return
-        n_train, n_test = _validate_shuffle_split(
+        n_train, n_test = validate_shuffle_split(
             n_rows, self.test_size, self.train_size, default_test_size=self._default_test_size
         )
         signs = _signs(y)
