@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -32,6 +31,7 @@ from skpartial._task import (
     resolve_shorthand,
     warn_if_ambiguous,
 )
+from skpartial._warnings import warn
 from skpartial.exceptions import UnfittableLabelsWarning
 from skpartial.losses import Loss, TrainingSet
 from skpartial.regularizers import Regularizer
@@ -233,7 +233,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         problem = make_problem(self, X, target, weights, seed=self._draw_seed())
         problem.incremental = True
         if first and not target.binary:
-            warn_if_ambiguous(self, problem, stacklevel=3)
+            warn_if_ambiguous(self, problem)
         if problem.loss.traits().scheduled:
             raise ValueError(
                 f"partial_fit cannot train {problem.loss!r}, which changes from epoch to epoch: a call does not say "
@@ -274,7 +274,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
     ) -> tuple[list[Stage], bool]:
         """What is to be solved for a fit on validated rows, and whether a warning of ambiguous labels was given."""
         stages = make_stages(self, rows, seed=seed, held_out=held_out, images=images)
-        ambiguous = not rows.target.binary and warn_if_ambiguous(self, stages[0].problem, stacklevel=5)
+        ambiguous = not rows.target.binary and warn_if_ambiguous(self, stages[0].problem)
         return stages, ambiguous
 
     def _accept(
@@ -362,12 +362,11 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
     def _warn_unfitted(self, unfitted: NDArray[np.bool_]) -> None:
         names = self.label_names_[unfitted]
         shown = ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")
-        warnings.warn(
+        warn(
             f"{len(names)} of {len(unfitted)} labels cannot be fitted ({shown}): nothing is known of them, or only one "
             "sign. They keep zero weights and a prior intercept. Annotate both signs, drop these labels, stratify the "
             "folds with skpartial.model_selection.PartialLabelKFold, or choose a loss that reads unknown as absent.",
             UnfittableLabelsWarning,
-            stacklevel=5,
         )
 
     def _parameter_attributes(self, parameters: dict[str, Any], images: ImageTask | None = None) -> dict[str, Any]:

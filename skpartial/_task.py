@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from skpartial._inputs import (
     check_sample_weight,
     encode_target,
 )
+from skpartial._warnings import warn
 from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.features._base import Features, compute_dtype
 from skpartial.features._choice import as_features
@@ -355,17 +355,16 @@ def split_rows(n_rows: int, fraction: Any, rng: np.random.RandomState) -> tuple[
     return np.sort(order[:-n_held]), np.sort(order[-n_held:])
 
 
-def warn_if_ambiguous(estimator: Any, problem: Problem, *, stacklevel: int = 4) -> bool:
+def warn_if_ambiguous(estimator: Any, problem: Problem) -> bool:
     """Warn of a matrix without -1 where 0 would be read otherwise than its author may have meant."""
     ambiguous = problem.loss.traits().unknown == "ignored" and not problem.labels.has_absent
     if ambiguous:
         assumes = estimator._positive_only_reading == "absent"
         cure = "a loss that assumes absences, such as 'an'" if assumes else "SinglePositiveClassifier or loss='an'"
-        warnings.warn(
+        warn(
             f"y holds no -1, so {type(estimator).__name__}(loss={estimator.loss!r}) knows of no absence and every "
             "label keeps zero weights: 0 means unknown. If 0 means absent, pass 2 * y - 1; if only presences were "
             f"recorded, use {cure}.",
             AmbiguousLabelsWarning,
-            stacklevel=stacklevel,
         )
     return ambiguous

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal, Self
 
 import joblib
@@ -18,6 +17,7 @@ from torch import nn
 from skpartial._checks import check_choice, check_whole
 from skpartial._devices import autocast_dtype, choose_device
 from skpartial._fingerprint import identity, module_key
+from skpartial._warnings import warn
 from skpartial.images._backbones import Backbone, Network, get
 from skpartial.images._batches import ImageBatches, some_readable_rows
 from skpartial.images._sources import ImageSource, as_source
@@ -150,11 +150,9 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         key = "" if memory.store_backend is None else self._key(X)
         found, self.skipped_ = memory.cache(_compute, ignore=["transformer", "X"])(self, X, key)
         if self.skipped_:
-            warnings.warn(
+            warn(
                 f"{len(self.skipped_)} images could not be read, and their features are NaN: {self.skipped_[0][1]} "
                 "skipped_ lists them.",
-                UserWarning,
-                stacklevel=2,
             )
         result: NDArray[np.float32] = found
         return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Hashable
 from numbers import Number
 from typing import Any, Self
@@ -24,6 +23,7 @@ from skpartial._sklearn_compat import (
     scorers_of,
     warn_or_raise_about_fit_failures,
 )
+from skpartial._warnings import warn
 from skpartial.model_selection._together import Evaluation, configured, last_step, reason_against
 
 __all__ = ["BatchedGridSearchCV"]
@@ -213,11 +213,9 @@ class BatchedGridSearchCV(GridSearchCV):
                 reasons[i] = reason
         if reasons:
             which = "all" if len(reasons) == len(candidates) else f"{len(reasons)} of {len(candidates)}"
-            warnings.warn(
+            warn(
                 f"BatchedGridSearchCV fits {which} candidates one by one, as GridSearchCV does, because "
                 f"{', or '.join(dict.fromkeys(reasons.values()))}.",
-                UserWarning,
-                stacklevel=4,
             )
         return list(groups.values())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from skpartial._sklearn_compat import (
     scorers_of,
 )
 from skpartial._task import Rows, features_options
+from skpartial._warnings import warn
 from skpartial.features._choice import as_features
 from skpartial.metrics import mean_average_precision, mean_roc_auc
 from skpartial.solvers import Solver
@@ -247,11 +247,9 @@ class Evaluation:
         found.update((i, self.alone(train, test, candidates[i])) for i in left)
         rescued = [i for i in left if found[i]["fit_error"] is None]
         if rescued:
-            warnings.warn(
+            warn(
                 f"{len(rescued)} candidates were fitted one by one on a fold, as fitting them together failed: "
                 f"{errors[rescued[0]]!r}.",
-                UserWarning,
-                stacklevel=2,
             )
         if self.verbose > 1:
             print(f"[CV] {len(found) - len(left)} candidates fitted together and scored")
@@ -347,10 +345,8 @@ def _solve(tasks: list[tuple[Solver, Problem]]) -> list[Solution | Exception]:
         half = len(tasks) // 2
         found = _solve(tasks[:half]) + _solve(tasks[half:])
         if not any(isinstance(solution, Exception) for solution in found):
-            warnings.warn(
+            warn(
                 f"{len(tasks)} candidates were solved in smaller groups, as solving them together failed: {error!r}.",
-                UserWarning,
-                stacklevel=2,
             )
         return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from typing_extensions import override
 
 from skpartial._checks import check_least
+from skpartial._warnings import warn
 from skpartial.features._matrix import StreamedFeatures
 from skpartial.heads._linear import Linear
 from skpartial.losses import PointwiseLoss
@@ -212,4 +212,4 @@ class FullBatch(Solver):
                 f"{few} of {total} labels did not converge in max_iter={self.max_iter} steps (relative gap up to about "
                 f"{gap:.1e}, tol={self.tol:g}). Increase alpha or max_iter."
             )
-        warnings.warn(message, ConvergenceWarning, stacklevel=8)
+        warn(message, ConvergenceWarning)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Sequence
 from typing import Literal
 
@@ -12,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from typing_extensions import override
 
 from skpartial._checks import check_choice, check_least, check_number
+from skpartial._warnings import warn
 from skpartial.solvers._base import Solver
 from skpartial.solvers.gradient._gradient_steps import GradientSteps, Plan
 from skpartial.solvers.gradient._linear_steps import LinearSteps, is_linear
@@ -183,10 +183,9 @@ class Minibatch(Solver):
             solution = train(problem, learner, plan.max_epochs, patience=plan.patience, tol=plan.tol)
         solution.optimizer_state = learner.optimizer_state()
         if plan.patience is not None and not solution.stopped:
-            warnings.warn(
+            warn(
                 f"Training did not stop improving within max_epochs={plan.max_epochs}: raise solver__max_epochs.",
                 ConvergenceWarning,
-                stacklevel=5,
             )
         return solution
 
