@@ -19,6 +19,7 @@ from skpartial import heads
 from skpartial._fit import FitPlan
 from skpartial._inputs import EncodedTarget, check_label_names, encode_target
 from skpartial._predictions import Predictions
+from skpartial._sklearn_compat import has_callbacks
 from skpartial._task import Rows, check_input, hold_out, load_images, open_checkpoints, resolve_shorthand
 from skpartial.losses import Loss
 from skpartial.regularizers import Regularizer
@@ -207,9 +208,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             self._check_same_shape("partial_fit", target, self.n_features_in_)
         settings = self.solver.get_params() if isinstance(self.solver, Minibatch) else {}
         one_epoch = Minibatch(**{**settings, "max_epochs": 1, "patience": None})
-        plan = FitPlan.make(
-            self, rows, seed=self._draw_seed(), solver=one_epoch, incremental=True, warns=first, stacklevel=5
-        )
+        plan = FitPlan.make(self, rows, seed=self._draw_seed(), solver=one_epoch, incremental=True, warns=first)
         (stage,) = plan.stages
         problem = stage.problem
         if problem.loss.traits().scheduled:
@@ -268,7 +267,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             if self.verbose:
                 numbers = " ".join(f"{key}={value:.6g}" for key, value in record.items())
                 print(f"[{type(self).__name__}] {numbers}")
-            if not getattr(self, "_skl_callbacks", None):
+            if not has_callbacks(self):
                 return False
 
             def fitted() -> dict[str, Any]:

@@ -6,7 +6,6 @@ check has its place in that order here.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from skpartial import heads
 from skpartial._fingerprint import rows_key
 from skpartial._state import TrainingContext
 from skpartial._task import Rows, make_problem, resolve_solver, warn_if_ambiguous
+from skpartial._warnings import warn
 from skpartial.exceptions import UnfittableLabelsWarning
 from skpartial.solvers import Solver
 from skpartial.training._checkpoints import CheckpointFolder
@@ -91,7 +91,6 @@ class FitPlan:
         solver: Solver | None = None,
         incremental: bool = False,
         warns: bool = True,
-        stacklevel: int = 4,
     ) -> FitPlan:
         """Plan a fit on validated rows.
 
@@ -309,12 +308,11 @@ class FitPlan:
 def warn_unfitted(names: NDArray[Any], n_labels: int) -> None:
     """Warn of labels that could not be fitted."""
     shown = ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")
-    warnings.warn(
+    warn(
         f"{len(names)} of {n_labels} labels cannot be fitted ({shown}): nothing is known of them, or only one sign. "
         "They keep a prior intercept, whatever X holds. Annotate both signs, drop these labels, stratify the folds "
         "with skpartial.model_selection.PartialLabelKFold, or choose a loss that reads unknown as absent.",
         UnfittableLabelsWarning,
-        stacklevel=5,
     )
 
 

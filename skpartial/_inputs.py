@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import validate_data
 
+from skpartial import _sklearn_compat
 from skpartial.labels import LabelMatrix
 from skpartial.labels._data import probabilities
 
@@ -278,7 +279,7 @@ def check_sample_weight(sample_weight: Any, X: Any, target: EncodedTarget) -> ND
             raise ValueError("Negative values in data passed to `sample_weight`: weights must not be below 0.")
     else:
         proxy = X if not isinstance(X, torch.Tensor) else np.empty((n_rows, 0))
-        weights = _check_sample_weight(sample_weight, proxy, dtype=np.float64, ensure_non_negative=True)
+        weights = _sklearn_compat.check_sample_weight(sample_weight, proxy, dtype=np.float64, ensure_non_negative=True)
     if not weights.any():
         raise ValueError("sample_weight is zero everywhere: nothing is left to train on.")
     return np.ascontiguousarray(weights)

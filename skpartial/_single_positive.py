@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from skpartial._base import BasePartialLabelClassifier
+from skpartial._docstrings import CLASSIFIER_ATTRIBUTES, CLASSIFIER_PARAMETERS, fill
 from skpartial.heads import Head
 from skpartial.losses import Loss
 from skpartial.regularizers import Regularizer
@@ -14,6 +15,7 @@ from skpartial.solvers import Solver
 __all__ = ["SinglePositiveClassifier"]
 
 
+@fill(parameters=CLASSIFIER_PARAMETERS, attributes=CLASSIFIER_ATTRIBUTES)
 class SinglePositiveClassifier(BasePartialLabelClassifier):
     r"""Multi-label classifier for label matrices that hold presences only, such as one a row.
 
@@ -36,81 +38,11 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
     ----------
     loss : str or Loss, default="an_ls"
         What is minimised, and what an unknown entry means; see :mod:`skpartial.losses`.
-    backbone : str, torch.nn.Module, Backbone or None, default=None
-        The network that turns images into features, and what of it is fine-tuned: see
-        :class:`skpartial.images.Backbone`, for which a name or module stands. None takes X for features.
-    head : "linear" or Head, default="linear"
-        From features to logits.
-    relabeling : Relabeling or None, default=None
-        What happens to labels between epochs or rounds.
-    regularizer : Regularizer or None, default=None
-        A term of the batch added to the loss; needs minibatches.
-    solver : "auto", "full_batch", "minibatch", FullBatch or Minibatch, default="auto"
-        How parameters move. "auto" takes `FullBatch` where loss and head allow it (convex losses, and iterative ones in
-        rounds) and it needs less than 4 GiB beside the features, else `Minibatch`.
-    alpha : float, default=1e-4
-        L2 penalty of the weights, as in scikit-learn's SGDClassifier, for each label: the objective is
-        loss + alpha / (2 L) ||W||^2. Intercepts are free.
-    class_weight : None, "balanced", array-like of shape (L,) or (L, 2), dict or Series, default=None
-        Weights that multiply the sample weights of entries: those of present entries (L,), or of absent and present
-        ones (L, 2). "balanced" gives both signs of a label the same total. Unknown entries weigh as absent ones under a
-        loss that reads them so, else 1. A dict or Series gives the weights of present entries by the names of labels,
-        or for 1-D y by class.
-    validation_fraction : float or None, default=None
-        Proportion of rows held out, by which the epoch or round with the best mean average precision is chosen. A
-        convex loss under the full-batch solver has one round: its score is in `history_`, and nothing is chosen.
-    warm_start : bool, default=False
-        Whether `fit` goes on from the coefficients of the last one and, for the same rows in the same order, from what
-        the loss has learned of them.
-    device : {"auto", "cpu", "cuda", "cuda:N"} or torch.device, default="auto"
-        Where to compute; "auto" is CUDA where there is one.
-    precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"
-        Floating type to compute in; "auto" follows X. With a backbone "float32" or "bfloat16", by autocast, of which
-        "auto" takes the latter on CUDA.
-    n_jobs : int or None, default=None
-        Threads that read images, None is one; features in memory need none.
-    checkpoint_dir : str, path or None, default=None
-        Folder where the state is saved after every epoch, in a subfolder of each fit's own, known by its data and
-        parameters. A fit that was killed goes on from there when it is called again, and ends as one that was not; one
-        that ends removes its subfolder.
-    store_state : bool or "auto", default="auto"
-        Whether results of the size of y are kept after `fit`; "auto" keeps them below 100 MB.
-    random_state : int, RandomState instance or None, default=None
-        Seed of all random numbers.
-    verbose : int, default=0
-        Above 0, a line is printed for every epoch. For bars use `sklearn.callback.ProgressBar`.
+    {parameters}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (L, 2), or (2,) after 1-D y
-        [0, 1] for every label; after 1-D y the two classes.
-    label_names_ : ndarray of str, shape (L,)
-        Columns of y if it was a DataFrame, else "0", "1" and so on.
-    coef_ : ndarray of shape (L, d)
-        Weights of a linear head.
-    intercept_ : ndarray of shape (L,)
-        Intercepts of a linear head.
-    head_parameters_ : dict of str to ndarray, or None
-        Parameters of another head.
-    n_iter_ : int
-        Epochs, or steps of the full-batch solver, done.
-    history_ : list of dict
-        A record for every epoch or step: losses, seconds, and the validation score if there is one.
-    network_ : torch.nn.Module
-        The whole network, with a backbone; on the CPU and in evaluation mode.
-    skipped_ : list of (int, str)
-        Rows that could not be read, with what is wrong, with a backbone; empty unless it has ``on_error="skip"``.
-    best_epoch_ : int
-        The epoch chosen by validation, if there was one.
-    train_rows_ : ndarray of int64
-        Rows of X that were trained on, to which the rows of `label_estimates_` and the like belong, where they are not
-        all of them: with a `validation_fraction`, or with images that were skipped.
-    relabeled_ : ndarray or csr_array of int8, shape (n, L)
-        Labels as last relabelled, if there was a relabelling.
-    n_features_in_ : int
-        Number of features d.
-    feature_names_in_ : ndarray of str, shape (d,)
-        Names of the features, if X was a DataFrame.
+    {attributes}
 
     See Also
     --------

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length
 
 from skpartial import heads, losses, solvers
+from skpartial._checks import check_choice, check_least, check_number, listed, wrong_value
 from skpartial._devices import choose_device
 from skpartial._fingerprint import fit_fingerprint
 from skpartial._inputs import (
@@ -27,6 +26,7 @@ from skpartial._inputs import (
     check_sample_weight,
     encode_target,
 )
+from skpartial._warnings import warn
 from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.features._base import Features, compute_dtype
 from skpartial.features._choice import as_features
@@ -62,22 +62,16 @@ __all__ = [
 
 def check_parameters(estimator: Any) -> None:
     """Refuse hyperparameters of the estimator itself that have no meaning."""
-    alpha = estimator.alpha
-    if not isinstance(alpha, Real) or isinstance(alpha, bool) or not 0 <= float(alpha) < float("inf"):
-        raise ValueError(f"alpha must be a number of at least 0, got {alpha!r}.")
+    check_least(estimator, alpha=0.0)
     precisions = ("auto", "float32", "float64") if estimator.backbone is None else ("auto", "float32", "bfloat16")
     if estimator.precision not in precisions:
-        listed = ", ".join(map(repr, precisions[:2])) + f" or {precisions[2]!r}"
-        raise ValueError(
-            f"precision must be {listed} {'on features' if estimator.backbone is None else 'with a backbone'}, got "
-            f"{estimator.precision!r}."
-        )
-    if estimator.store_state not in (True, False, "auto"):
-        raise ValueError(f"store_state must be True, False or 'auto', got {estimator.store_state!r}.")
+        where = "on features" if estimator.backbone is None else "with a backbone"
+        raise wrong_value(estimator, "precision", f"{listed(precisions)} {where}", estimator.precision)
+    check_choice(estimator, "store_state", estimator.store_state, (True, False, "auto"))
     for name, kind in (("relabeling", Relabeling), ("regularizer", Regularizer)):
         value = getattr(estimator, name)
         if value is not None and not isinstance(value, kind):
-            raise ValueError(f"{name} must be None or a skpartial {kind.__name__}, got {value!r}.")
+            raise wrong_value(estimator, name, f"None or a skpartial {kind.__name__}", value)
 
 
 def open_checkpoints(estimator: Any, seed: int, *data: Any) -> CheckpointFolder | None:
@@ -86,7 +80,7 @@ def open_checkpoints(estimator: Any, seed: int, *data: Any) -> CheckpointFolder 
     if directory is None:
         return None
     if not isinstance(directory, str | os.PathLike):
-        raise ValueError(f"checkpoint_dir must be None or the path of a folder, got {directory!r}.")
+        raise wrong_value(estimator, "checkpoint_dir", "None or the path of a folder", directory)
     # Without a seed of the user's the fit is known by its data and parameters alone, and the seed is noted.
     return CheckpointFolder(
         directory, fit_fingerprint(estimator, None if estimator.random_state is None else seed, *data)
@@ -179,7 +173,7 @@ class Rows:
 def features_options(estimator: Any, X: Any) -> dict[str, Any]:
     """How `as_features` is to hold features, as the estimator's parameters have it."""
     if isinstance(estimator.solver, Solver):
-        estimator.solver._check_numbers(max_resident_bytes=0.0)
+        check_least(estimator.solver, max_resident_bytes=0.0)
     if isinstance(X, Features):
         dtype, device = X.dtype, X.device
     else:
@@ -366,9 +360,8 @@ def hold_out(
 
 def split_rows(n_rows: int, fraction: Any, rng: np.random.RandomState) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Training and held-out rows, both in order."""
-    if not isinstance(fraction, Real) or isinstance(fraction, bool) or not 0 < float(fraction) < 1:
-        raise ValueError(f"validation_fraction must be None or a number in (0, 1), got {fraction!r}.")
-    n_held = round(float(fraction) * n_rows)
+    share = check_number(None, "validation_fraction", fraction, "(0, 1)", "None or a number in (0, 1)")
+    n_held = round(share * n_rows)
     if not 0 < n_held < n_rows:
         raise ValueError(
             f"validation_fraction={fraction!r} of {n_rows} rows leaves {n_rows - n_held} to train on and {n_held} to "
@@ -378,17 +371,16 @@ def split_rows(n_rows: int, fraction: Any, rng: np.random.RandomState) -> tuple[
     return np.sort(order[:-n_held]), np.sort(order[-n_held:])
 
 
-def warn_if_ambiguous(estimator: Any, problem: Problem, *, stacklevel: int = 4) -> bool:
+def warn_if_ambiguous(estimator: Any, problem: Problem) -> bool:
     """Warn of a matrix without -1 where 0 would be read otherwise than its author may have meant."""
     ambiguous = problem.loss.traits().unknown == "ignore" and not problem.labels.has_absent
     if ambiguous:
         assumes = estimator._positive_only_reading == "absent"
         cure = "a loss that assumes absences, such as 'an'" if assumes else "SinglePositiveClassifier or loss='an'"
-        warnings.warn(
+        warn(
             f"y holds no -1, so {type(estimator).__name__}(loss={estimator.loss!r}) knows of no absence and every "
             "label keeps zero weights: 0 means unknown. If 0 means absent, pass 2 * y - 1; if only presences were "
             f"recorded, use {cure}.",
             AmbiguousLabelsWarning,
-            stacklevel=stacklevel,
         )
     return ambiguous

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+import skpartial
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier
 from skpartial.losses import AssumeNegative, IgnoreUnknown, StateTensor, Traits
 from skpartial.relabeling import Relabeling
@@ -133,3 +137,9 @@ def test_history_weighs_batches_by_their_rows(partial_data):
     clf = SinglePositiveClassifier("an", solver=solver).fit(X, Y)
     logits = torch.tensor(clf.decision_function(X))
     assert clf.history_[0]["loss"] == pytest.approx(AssumeNegative()(logits, torch.tensor(Y)).item(), rel=1e-6)
+
+
+def test_private_names_of_scikit_learn_are_in_one_module():
+    private = re.compile(r"from sklearn\.[\w.]* import .*\b_(?!_)|from sklearn\.[\w.]*\._\w* import|_skl_callbacks")
+    found = {path.name for path in Path(skpartial.__file__).parent.rglob("*.py") if private.search(path.read_text())}
+    assert found == {"_sklearn_compat.py"}

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -94,6 +94,18 @@ def test_every_estimator_is_listed():
     public = {f"skpartial.{name}" for name in skpartial.__all__ if name != "__version__" and name not in SUBPACKAGES}
     assert public
     assert public <= listed(DOCS / "api" / "index.rst")
+
+
+@pytest.mark.parametrize("name", ["", *SUBPACKAGES])
+def test_every_public_class_is_documented_with_its_parameters(name):
+    module = importlib.import_module(f"skpartial.{name}".rstrip("."))
+    for cls in filter(inspect.isclass, map(vars(module).get, module.__all__)):
+        text = inspect.getdoc(cls)
+        assert text, cls.__name__
+        assert not re.search(r"^ *\{\w+\}$", text, flags=re.MULTILINE), cls.__name__
+        if issubclass(cls, BaseEstimator):
+            for parameter in cls._get_param_names():
+                assert re.search(rf"^(\w+, )*{parameter}(, \w+)* : ", text, flags=re.MULTILINE), f"{cls}({parameter})"
 
 
 @pytest.mark.parametrize("name", SUBPACKAGES)

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.utils import Bunch, check_random_state
 
+from skpartial._checks import check_choice, check_whole
+
 __all__ = ["make_digit_scenes"]
 
 _LABEL_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 # Ranges of load_digits' 1797 scans, in its order; each digit is about equally frequent in every range.
 _FILTER_SCANS = slice(0, 64)
-_SCANS = {"train": (297, 1297), "test": (1297, 1797), "all": (297, 1797)}
+_SCANS = {"all": (297, 1797), "train": (297, 1297), "test": (1297, 1797)}
 
 _SIZE = 32
 _SCAN = 8
@@ -199,10 +201,8 @@ def make_digit_scenes(
     >>> [name for name, label in zip(scenes.label_names, scenes.target[0]) if label == 1]
     ['zero', 'one']
     """
-    if isinstance(n_samples, bool) or not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
-        raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}.")
-    if scans not in _SCANS:
-        raise ValueError(f"scans must be 'all', 'train' or 'test', got {scans!r}.")
+    check_whole(None, "n_samples", n_samples, 1)
+    check_choice(None, "scans", scans, tuple(_SCANS))
     rng = check_random_state(random_state)
     source = load_digits()
     digits = (source.images / 16).astype(np.float32)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from numbers import Real
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from skpartial._checks import check_number
 from skpartial.heads._base import Head, HeadContext
 from skpartial.heads._linear import LinearModule
 
@@ -95,6 +95,5 @@ class AveragePooling(Head):
 
     @override
     def build(self, context: HeadContext) -> nn.Module:
-        if isinstance(self.boost, bool) or not isinstance(self.boost, Real) or not 0 < self.boost < float("inf"):
-            raise ValueError(f"AveragePooling: boost must be a number above 0, got {self.boost!r}.")
-        return _AverageModule(context.n_features, context.n_labels, float(self.boost))
+        boost = check_number(self, "boost", self.boost, "(0, inf)", "a number above 0")
+        return _AverageModule(context.n_features, context.n_labels, boost)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from skpartial._checks import check_number, wrong_value
 from skpartial.heads._base import Head, HeadContext
 from skpartial.heads._pooling import PooledModule
 
@@ -56,19 +57,16 @@ def _check_regions(head: Head, name: str, k: Any, *, none: bool) -> float:
     """A number of regions, as a count or a share."""
     number = float(k) if isinstance(k, Real) and not isinstance(k, bool) else float("nan")
     if not np.isfinite(number) or not (number < 1 or number.is_integer()) or not (none or number > 0):
-        raise ValueError(
-            f"{type(head).__name__}: {name} must be a share of the regions in (0, 1) or a whole number of them"
-            f"{', 0 for none, or None for k_max' if none else ''}, got {k!r}."
-        )
+        what = "a share of the regions in (0, 1) or a whole number of them"
+        raise wrong_value(head, name, what + (", 0 for none, or None for k_max" if none else ""), k)
     return number
 
 
 def _build(head: Head, context: HeadContext, k_max: Any, k_min: Any, alpha: Any) -> nn.Module:
     high = _check_regions(head, "k_max", k_max, none=False)
     low = high if k_min is None else _check_regions(head, "k_min", k_min, none=True)
-    if isinstance(alpha, bool) or not isinstance(alpha, Real) or not 0 <= float(alpha) < float("inf"):
-        raise ValueError(f"{type(head).__name__}: alpha must be a number of at least 0, got {alpha!r}.")
-    return _ExtremesModule(context.n_features, context.n_labels, high, low, float(alpha))
+    alpha = check_number(head, "alpha", alpha, "[0, inf)", "a number of at least 0")
+    return _ExtremesModule(context.n_features, context.n_labels, high, low, alpha)
 
 
 class WeldonPooling(Head):

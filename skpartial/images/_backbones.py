@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 from urllib.error import URLError
@@ -18,6 +17,7 @@ import torchvision
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
+from skpartial._checks import check_choice, check_number, wrong_value
 from skpartial.images._transforms import AUGMENTATIONS, Augment, Normalize, unit_range
 
 __all__ = ["Backbone", "LoadedBackbone", "Network", "get"]
@@ -197,30 +197,24 @@ class Backbone(BaseEstimator):
             Naming the parameter and its value.
         """
         if not isinstance(self.model, str | nn.Module):
-            raise ValueError(f"Backbone: model must be a name or a torch.nn.Module, got {self.model!r}.")
+            raise wrong_value(self, "model", "a name or a torch.nn.Module", self.model)
         for name, choices in (("finetune", _FINETUNE), ("batch_norm", ("train", "frozen")), ("on_error", _ON_ERROR)):
-            value = getattr(self, name)
-            if value not in choices:
-                listed = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
-                raise ValueError(f"Backbone: {name} must be {listed}, got {value!r}.")
+            check_choice(self, name, getattr(self, name), choices)
         if self.augment is not None and self.augment not in AUGMENTATIONS and not callable(self.augment):
-            raise ValueError(f"Backbone: augment must be 'flip', 'crop', a callable or None, got {self.augment!r}.")
+            raise wrong_value(self, "augment", "'flip', 'crop', a callable or None", self.augment)
         if self.image_size is not None:
             sides = self.image_size if isinstance(self.image_size, tuple | list) else (self.image_size,) * 2
             whole = all(isinstance(side, int | np.integer) and not isinstance(side, bool) for side in sides)
             if not whole or len(sides) != 2 or min(sides) < 1:
-                raise ValueError(
-                    f"Backbone: image_size must be a whole number above 0, or a pair of them, got {self.image_size!r}."
-                )
+                raise wrong_value(self, "image_size", "a whole number above 0, or a pair of them", self.image_size)
         if self.weights is not None and not isinstance(self.weights, str | os.PathLike):
-            raise ValueError(f"Backbone: weights must be a name, the path of a file, or None, got {self.weights!r}.")
-        if not isinstance(self.cache_bytes, Real) or not self.cache_bytes >= 0:
-            raise ValueError(f"Backbone: cache_bytes must be a number of at least 0, got {self.cache_bytes!r}.")
+            raise wrong_value(self, "weights", "a name, the path of a file, or None", self.weights)
+        check_number(self, "cache_bytes", self.cache_bytes, "[0, inf]", "a number of at least 0")
         if not isinstance(self.compile, bool):
             backends = torch.compiler.list_backends(exclude_tags=())
             if self.compile not in backends:
-                listed = ", ".join(map(repr, sorted(backends)))
-                raise ValueError(f"Backbone: compile must be a bool or one of {listed}, got {self.compile!r}.")
+                names = ", ".join(map(repr, sorted(backends)))
+                raise wrong_value(self, "compile", f"a bool or one of {names}", self.compile)
 
     @property
     def name(self) -> str:

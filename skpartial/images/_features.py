@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal, Self
 
 import joblib
@@ -15,8 +14,10 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from skpartial._checks import check_choice, check_whole
 from skpartial._devices import autocast_dtype, choose_device
 from skpartial._fingerprint import identity, module_key
+from skpartial._warnings import warn
 from skpartial.images._backbones import Backbone, Network, get
 from skpartial.images._batches import ImageBatches, some_readable_rows
 from skpartial.images._sources import ImageSource, as_source
@@ -113,10 +114,8 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         self
             The fitted transformer.
         """
-        if not isinstance(self.batch_size, int | np.integer) or self.batch_size < 1:
-            raise ValueError(f"batch_size must be a whole number of at least 1, got {self.batch_size!r}.")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ValueError(f"precision must be 'auto', 'float32' or 'bfloat16', got {self.precision!r}.")
+        check_whole(self, "batch_size", self.batch_size, 1)
+        check_choice(self, "precision", self.precision, ("auto", "float32", "bfloat16"))
         backbone = get(self.backbone)
         with torch.random.fork_rng(devices=[]):
             # Without weights the network is random, but the same one every time.
@@ -151,11 +150,9 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         key = "" if memory.store_backend is None else self._key(X)
         found, self.skipped_ = memory.cache(_compute, ignore=["transformer", "X"])(self, X, key)
         if self.skipped_:
-            warnings.warn(
+            warn(
                 f"{len(self.skipped_)} images could not be read, and their features are NaN: {self.skipped_[0][1]} "
                 "skipped_ lists them.",
-                UserWarning,
-                stacklevel=2,
             )
         result: NDArray[np.float32] = found
         return result

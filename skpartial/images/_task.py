@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from skpartial._devices import autocast_dtype
+from skpartial._warnings import warn
 from skpartial.heads import Head, HeadContext
 from skpartial.heads._module import build_head
 from skpartial.images._backbones import Backbone, LoadedBackbone, Network
@@ -67,11 +67,9 @@ class ImageTask:
         rows, failures = some_readable_rows(source, self.n_workers)
         if failures:
             first = next(iter(failures.values()))
-            warnings.warn(
+            warn(
                 f"{len(failures)} of {source.n_rows} images cannot be read and are left out: {first} skipped_ lists "
                 "them.",
-                UserWarning,
-                stacklevel=4,
             )
         return (rows if failures else None), list(failures.items())
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from skpartial._checks import check_choice
 from skpartial.labels import LabelMatrix
-from skpartial.metrics._encode import check_choice
 from skpartial.metrics._ranking import Empty, _mean
 
 __all__ = ["PointingGame", "pointing_game"]
@@ -130,7 +130,7 @@ def pointing_game(maps: Any, boxes: Any, y: Any = None, *, empty: Empty = "skip"
     >>> found.per_label
     array([1., 0.])
     """
-    check_choice(empty, ("skip", "zero", "nan"), "empty")
+    check_choice(None, "empty", empty, ("skip", "zero", "nan"))
     maps = maps.detach().cpu().numpy() if hasattr(maps, "detach") else np.asarray(maps)
     if maps.ndim != 4 or maps.dtype.kind not in "biuf" or 0 in maps.shape:
         raise ValueError(

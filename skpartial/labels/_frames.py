@@ -10,6 +10,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from skpartial._checks import check_choice
+
 OUTPUTS = ("dense", "sparse", "pandas")
 
 
@@ -46,8 +48,7 @@ def frame_like(frame: Any, values: NDArray[np.int8]) -> Any:
 
 def check_output(output: str) -> None:
     """Refuse an unknown name of an output before any work."""
-    if output not in OUTPUTS:
-        raise ValueError(f"output must be 'dense', 'sparse' or 'pandas', got {output!r}.")
+    check_choice(None, "output", output, OUTPUTS)
 
 
 def assemble(

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.random import sample_without_replacement
 
+from skpartial._checks import check_choice, check_number, check_whole
 from skpartial.labels._frames import frame_like, is_frame
 from skpartial.labels._matrix import _BLOCK_ENTRIES, LabelMatrix
 
@@ -40,8 +41,7 @@ class _Known:
     """
 
     def __init__(self, Y: Any, zero: str) -> None:
-        if zero not in ("absent", "unknown"):
-            raise ValueError(f"zero must be 'absent' or 'unknown', got {zero!r}.")
+        check_choice(None, "zero", zero, ("absent", "unknown"))
         self.given = Y
         self.matrix = LabelMatrix.encode(Y, name="Y")
         self.n_rows, self.n_labels = self.matrix.shape
@@ -112,19 +112,11 @@ def _smallest(keys: NDArray[np.float64], counts: NDArray[np.int64], n_kept: NDAr
     return keep[there]
 
 
-def _check_fraction(value: Any, name: str) -> float:
-    if isinstance(value, (bool, str)) or not np.isscalar(value) or not 0 <= value <= 1:  # type: ignore[operator]
-        raise ValueError(f"{name} must be a fraction from 0 to 1, got {value!r}.")
-    return float(value)  # type: ignore[arg-type]
-
-
-def _check_number(value: Any, name: str) -> int | None:
+def _check_count(value: Any, name: str) -> int | None:
     """A number of labels a row, None for all of them."""
     if isinstance(value, str) and value == "all":
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-        raise ValueError(f"{name} must be a number of labels, 0 or more, or 'all'; got {value!r}.")
-    return int(value)
+    return check_whole(None, name, value, 0, "a number of labels, 0 or more, or 'all'")
 
 
 def drop_labels(Y: Any, known: float = 0.1, random_state: Any = 0, *, by: str = "row", zero: str = "absent") -> Any:
@@ -180,9 +172,8 @@ def drop_labels(Y: Any, known: float = 0.1, random_state: Any = 0, *, by: str = 
     array([[ 1,  0,  0,  1],
            [-1,  0,  1,  0]], dtype=int8)
     """
-    known = _check_fraction(known, "known")
-    if by not in ("row", "entry", "label"):
-        raise ValueError(f"by must be 'row', 'entry' or 'label', got {by!r}.")
+    known = check_number(None, "known", known, "[0, 1]")
+    check_choice(None, "by", by, ("row", "entry", "label"))
     entries = _Known(Y, zero)
     rng = check_random_state(random_state)
     if by == "label":
@@ -284,7 +275,7 @@ def keep_single_positive(
            [0, 0, 0, 1],
            [0, 0, 0, 0]], dtype=int8)
     """
-    number = {1: _check_number(n_present, "n_present"), -1: _check_number(n_absent, "n_absent")}
+    number = {1: _check_count(n_present, "n_present"), -1: _check_count(n_absent, "n_absent")}
     entries = _Known(Y, zero)
     rng = check_random_state(random_state)
     if weights is None:
@@ -385,7 +376,7 @@ def keep_dense_rows(Y: Any, known: float = 0.1, random_state: Any = 0, *, zero: 
            [-1, -1],
            [ 1,  1]], dtype=int8)
     """
-    known = _check_fraction(known, "known")
+    known = check_number(None, "known", known, "[0, 1]")
     entries = _Known(Y, zero)
     rng = check_random_state(random_state)
     dense = np.zeros(entries.n_rows, dtype=bool)
@@ -443,9 +434,8 @@ def flip_labels(
     array([[ 1, -1,  1,  1],
            [-1,  1, -1, -1]], dtype=int8)
     """
-    flipped = _check_fraction(flipped, "flipped")
-    if which not in ("known", "present", "absent"):
-        raise ValueError(f"which must be 'known', 'present' or 'absent', got {which!r}.")
+    flipped = check_number(None, "flipped", flipped, "[0, 1]")
+    check_choice(None, "which", which, ("known", "present", "absent"))
     entries = _Known(Y, zero)
     rng = check_random_state(random_state)
 

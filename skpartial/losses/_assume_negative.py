@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from skpartial._checks import check_number, wrong_value
 from skpartial._state import State, StateTensor
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import Traits, check_number
+from skpartial.losses._base import Traits
 from skpartial.losses._entrywise import Block
 from skpartial.losses._pointwise import PointwiseLoss, Targets
 
@@ -85,10 +86,7 @@ class AssumeNegative(PointwiseLoss):
     def check(self, labels: LabelMatrix | None = None) -> None:
         super().check(labels)
         if isinstance(self.label_smoothing, tuple | list) and len(self.label_smoothing) != 2:
-            raise ValueError(
-                "AssumeNegative: label_smoothing must be a number or a pair (present, unknown), "
-                f"got {self.label_smoothing!r}."
-            )
+            raise wrong_value(self, "label_smoothing", "a number or a pair (present, unknown)", self.label_smoothing)
         for value in self._smoothing():
             check_number(self, "label_smoothing", value, "[0, 0.5)")
         check_number(self, "unknown_weight", self.unknown_weight, "[0, 1]")

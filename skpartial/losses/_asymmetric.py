@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from typing_extensions import override
 
+from skpartial._checks import check_number, wrong_value
 from skpartial._state import State, StateTensor, TrainingContext
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import Traits, check_number
+from skpartial.losses._base import Traits
 from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
 from skpartial.losses._focal import by_label
 
@@ -185,13 +186,11 @@ class SelectiveLoss(EntrywiseLoss):
         check_number(self, "prior_threshold", self.prior_threshold, "[0, 1]")
         if self._estimates:
             if self.class_prior != "estimate":
-                raise ValueError(
-                    f"SelectiveLoss: class_prior must be 'estimate' or one number a label, got {self.class_prior!r}."
-                )
+                raise wrong_value(self, "class_prior", "'estimate' or one number a label", self.class_prior)
             return
         prior = np.asarray(self.class_prior)
         if prior.ndim != 1 or prior.dtype.kind not in "iuf" or not ((prior >= 0) & (prior <= 1)).all():
-            raise ValueError(f"SelectiveLoss: class_prior must be one number in [0, 1] a label, got {prior.tolist()}.")
+            raise wrong_value(self, "class_prior", "one number in [0, 1] a label", prior.tolist())
         if labels is not None and len(prior) != labels.n_labels:
             raise ValueError(
                 f"SelectiveLoss: class_prior has {len(prior)} numbers, but y has {labels.n_labels} labels."

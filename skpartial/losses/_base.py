@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -22,10 +21,7 @@ __all__ = [
     "Loss",
     "Step",
     "Traits",
-    "check_choice",
-    "check_number",
     "check_shapes",
-    "check_whole",
     "mean_weight",
 ]
 
@@ -78,34 +74,6 @@ class Step(NamedTuple):
     value: Tensor
     gradient: Tensor
     state: dict[str, Tensor]
-
-
-def check_number(owner: object, name: str, value: object, interval: str) -> float:
-    """Return a hyperparameter as a float, or refuse it with a sentence that names it.
-
-    `interval` is written as in mathematics, such as "[0, 1)".
-    """
-    low, high = (float(bound) for bound in interval[1:-1].split(","))
-    if not isinstance(value, bool) and isinstance(value, Real):
-        number = float(value)
-        above = number > low or (number == low and interval[0] == "[")
-        below = number < high or (number == high and interval[-1] == "]")
-        if above and below:
-            return number
-    raise ValueError(f"{type(owner).__name__}: {name} must be a number in {interval}, got {value!r}.")
-
-
-def check_whole(owner: object, name: str, value: object, least: int) -> None:
-    """Refuse a hyperparameter that is not a whole number of at least so much."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
-        raise ValueError(f"{type(owner).__name__}: {name} must be a whole number of at least {least}, got {value!r}.")
-
-
-def check_choice(owner: object, name: str, value: object, choices: Sequence[str]) -> None:
-    """Refuse a hyperparameter that is none of the words it may be."""
-    if not isinstance(value, str) or value not in choices:
-        listed = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
-        raise ValueError(f"{type(owner).__name__}: {name} must be {listed}, got {value!r}.")
 
 
 def check_shapes(logits: Tensor, labels: Tensor) -> None:

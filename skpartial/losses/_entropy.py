@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from skpartial._checks import check_number, check_whole
 from skpartial._state import State, StateTensor, TrainingContext
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import Traits, check_number, check_whole
+from skpartial.losses._base import Traits
 from skpartial.losses._cross_entropy import cross_entropy, cross_entropy_gradient
 from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
+from skpartial._checks import check_number, wrong_value
 from skpartial._state import State, StateTensor, TrainingContext
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import ClosedFormLoss, Step, Traits, check_number, mean_weight
+from skpartial.losses._base import ClosedFormLoss, Step, Traits, mean_weight
 from skpartial.losses._cross_entropy import cross_entropy, cross_entropy_gradient
 
 __all__ = ["ExpectedPositives", "ExpectedPositivesEstimate", "ExpectingLoss", "count_penalty"]
@@ -133,18 +134,15 @@ class ExpectingLoss(ClosedFormLoss):
         super().check(labels)
         check_number(self, "reg_weight", self.reg_weight, "[0, inf)")
         check_number(self, "eps", self.eps, "[0, 1)")
-        name = type(self).__name__
         if isinstance(self.expected_positives, str):
             if self.expected_positives != "estimate":
-                raise ValueError(
-                    f"{name}: expected_positives must be a number or 'estimate', got {self.expected_positives!r}."
-                )
+                raise wrong_value(self, "expected_positives", "a number or 'estimate'", self.expected_positives)
             return
         k = check_number(self, "expected_positives", self.expected_positives, "(0, inf)")
         if labels is not None and k > labels.n_labels:
             raise ValueError(
-                f"{name}: expected_positives={self.expected_positives!r} is more than the {labels.n_labels} labels "
-                "of y."
+                f"{type(self).__name__}: expected_positives={self.expected_positives!r} is more than the "
+                f"{labels.n_labels} labels of y."
             )
 
     @override

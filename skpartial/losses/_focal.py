@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from skpartial._checks import check_number, check_whole
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import Traits, check_number, check_whole
+from skpartial.losses._base import Traits
 from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
 
 __all__ = ["SPLC", "Hill", "by_label", "focal_present"]

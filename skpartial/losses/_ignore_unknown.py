@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from skpartial._checks import check_number, wrong_value
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import Traits, check_number
+from skpartial.losses._base import Traits
 from skpartial.losses._entrywise import Block
 from skpartial.losses._pointwise import PointwiseLoss, Targets
 
@@ -221,9 +222,7 @@ class PartialBCE(PointwiseLoss):
                 "depend on the proportion known use IgnoreUnknown."
             )
         if not isinstance(self.weight_at, tuple | list) or len(self.weight_at) != 2:
-            raise ValueError(
-                f"PartialBCE: weight_at must be a pair (proportion, weight), such as (0.1, 5), got {self.weight_at!r}."
-            )
+            raise wrong_value(self, "weight_at", "a pair (proportion, weight), such as (0.1, 5)", self.weight_at)
         check_number(self, "weight_at[0], the proportion,", self.weight_at[0], "(0, 1)")
         check_number(self, "weight_at[1], the weight,", self.weight_at[1], "[0, inf)")
 

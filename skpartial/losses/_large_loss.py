@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from skpartial._checks import check_choice, check_flag, check_number
 from skpartial._state import State, StateTensor, TrainingContext
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import Traits, check_choice, check_number
+from skpartial.losses._base import Traits
 from skpartial.losses._cross_entropy import cross_entropy
 from skpartial.losses._entrywise import Block
 from skpartial.losses._pointwise import PointwiseLoss, Targets
@@ -115,8 +115,7 @@ class LargeLoss(PointwiseLoss):
         check_choice(self, "threshold", self.threshold, ("relative", "absolute"))
         check_number(self, "delta", self.delta, "[0, 1]" if self.threshold == "relative" else "[0, inf)")
         check_number(self, "initial_threshold", self.initial_threshold, "(0, inf)")
-        if not isinstance(self.strict, bool | np.bool_):
-            raise ValueError(f"LargeLoss: strict must be True or False, got {self.strict!r}.")
+        check_flag(self, "strict", self.strict)
 
     def n_modified(self, n_entries: int, epoch: int) -> int:
         r"""How many entries of a batch the relative schedule modifies, if as many are unknown.

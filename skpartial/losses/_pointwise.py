@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from skpartial._checks import check_number
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import Traits, check_number
+from skpartial.losses._base import Traits
 from skpartial.losses._cross_entropy import cross_entropy, cross_entropy_gradient
 from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from skpartial._checks import check_choice
 from skpartial._state import State
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import ClosedFormLoss, Step, Traits, check_choice
+from skpartial.losses._base import ClosedFormLoss, Step, Traits
 from skpartial.losses._pairs import Pairs, sides_of
 
 __all__ = ["PairwiseRanking", "RankingLoss"]

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from typing_extensions import override
 
+from skpartial._checks import check_number, check_whole, wrong_value
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import Traits, check_number, check_whole
+from skpartial.losses._base import Traits
 from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
 
 __all__ = ["GeneralizedRobust"]
@@ -97,7 +98,7 @@ class GeneralizedRobust(EntrywiseLoss):
         for name, interval in intervals.items():
             pair = getattr(self, name)
             if not isinstance(pair, tuple | list) or len(pair) != 2:
-                raise ValueError(f"GeneralizedRobust: {name} must be a pair of numbers, got {pair!r}.")
+                raise wrong_value(self, name, "a pair of numbers", pair)
             for value in pair:
                 check_number(self, name, value, interval)
         check_whole(self, "n_epochs", self.n_epochs, 1)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from skpartial._checks import check_choice, check_number, check_whole
 from skpartial._state import State, StateTensor, TrainingContext
 from skpartial.labels import LabelMatrix
-from skpartial.losses._base import Step, check_choice, check_number, check_whole, mean_weight
+from skpartial.losses._base import Step, mean_weight
 from skpartial.losses._cross_entropy import cross_entropy, cross_entropy_gradient
 from skpartial.losses._expected_positives import ExpectingLoss, count_penalty
 from skpartial.losses._label_estimates import ESTIMATORS, CountPenalty, Estimator, Table

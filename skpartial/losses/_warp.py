@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from skpartial._checks import check_choice, check_number
 from skpartial._state import State, StateTensor
 from skpartial.labels import LabelMatrix
 from skpartial.losses._assume_negative import _row_uniform
-from skpartial.losses._base import Step, check_choice, check_number
+from skpartial.losses._base import Step
 from skpartial.losses._pairs import Hinge, Pairs, sides_of
 from skpartial.losses._ranking import RankingLoss
 

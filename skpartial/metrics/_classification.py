@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from skpartial._checks import check_choice
 from skpartial.metrics._counts import Average, Counts, averaged_rates, check_zero_division, count
-from skpartial.metrics._encode import Truth, Unknown, as_predictions, check_choice
+from skpartial.metrics._encode import Truth, Unknown, as_predictions
 
 
 def precision_recall_f1(
@@ -64,7 +65,7 @@ def precision_recall_f1(
     >>> precision_recall_f1(y_true, y_pred, average="micro")
     (0.6, 0.6, 0.6)
     """
-    check_choice(average, ("macro", "micro", "samples", None), "average")
+    check_choice(None, "average", average, ("macro", "micro", "samples", None))
     check_zero_division(zero_division)
     truth = Truth(y_true, unknown)
     predicted = as_predictions(y_pred, truth.shape)

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
+from skpartial._checks import check_choice
 from skpartial.labels import LabelMatrix
 
 Unknown = Literal["ignore", "absent"]
@@ -81,7 +82,7 @@ class Truth:
     """
 
     def __init__(self, y_true: Any, unknown: Unknown) -> None:
-        check_choice(unknown, ("ignore", "absent"), "unknown")
+        check_choice(None, "unknown", unknown, ("ignore", "absent"))
         self.labels = LabelMatrix.encode(y_true, name="y_true")
         self.shape = self.labels.shape
         if unknown == "ignore" and not self.labels.has_absent:
@@ -115,13 +116,6 @@ def as_predictions(y_pred: Any, shape: tuple[int, int]) -> LabelMatrix:
     if predicted.shape != shape:
         raise ValueError(f"y_pred has shape {predicted.shape}, but y_true has shape {shape}.")
     return predicted
-
-
-def check_choice(value: Any, choices: tuple[Any, ...], name: str) -> None:
-    """Raise unless an argument is one of its choices."""
-    if value not in choices:
-        shown = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"{name} must be one of {shown}, got {value!r}.")
 
 
 def as_scores(scores: Any, shape: tuple[int, int], *, stacked: bool = False) -> NDArray[Any]:

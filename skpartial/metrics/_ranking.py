@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from skpartial._checks import check_choice
 from skpartial.metrics._encode import (
     Truth,
     Unknown,
     as_scores,
-    check_choice,
     for_each,
     label_blocks,
     row_blocks,
@@ -109,7 +109,7 @@ def average_precision_per_label(
     >>> average_precision_per_label(y_true, scores, unknown="absent")
     array([0.75      , 0.83333333, 1.        ])
     """
-    check_choice(interpolation, (None, "voc"), "interpolation")
+    check_choice(None, "interpolation", interpolation, (None, "voc"))
 
     def measure(ranking: Ranking) -> NDArray[np.float64]:
         precision = ranking.present_at_least / ranking.entries_at_least
@@ -176,7 +176,7 @@ def mean_average_precision(
     >>> round(mean_average_precision(y_true, scores, unknown="absent"), 4)
     0.8611
     """
-    check_choice(empty, ("skip", "zero", "nan"), "empty")
+    check_choice(None, "empty", empty, ("skip", "zero", "nan"))
     values = average_precision_per_label(y_true, scores, unknown, interpolation=interpolation)
     return _mean(values, empty, "a known presence" + (" and a known absence" if unknown == "ignore" else ""))
 
@@ -258,7 +258,7 @@ def mean_roc_auc(y_true: Any, scores: Any, unknown: Unknown = "ignore", empty: E
     >>> mean_roc_auc(y_true, [[0.9, 0.4], [0.6, 0.3], [0.4, 0.8], [0.8, 0.3]])
     0.5625
     """
-    check_choice(empty, ("skip", "zero", "nan"), "empty")
+    check_choice(None, "empty", empty, ("skip", "zero", "nan"))
     kind = "known" if unknown == "ignore" else "assumed"
     return _mean(roc_auc_per_label(y_true, scores, unknown), empty, f"a known presence and a {kind} absence")
 
@@ -301,7 +301,7 @@ def label_ranking_loss(
     >>> label_ranking_loss([[1, -1, 0], [1, -1, -1]], [[0.2, 0.8, 0.5], [0.6, 0.7, 0.1]])
     0.75
     """
-    check_choice(empty, ("zero", "skip"), "empty")
+    check_choice(None, "empty", empty, ("zero", "skip"))
     truth = Truth(y_true, unknown)
     scores = as_scores(scores, truth.shape)
 

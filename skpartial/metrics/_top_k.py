@@ -8,8 +8,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from skpartial._checks import check_choice, check_whole, wrong_value
 from skpartial.metrics._counts import averaged_rates, check_zero_division, count, mean_known, rates
-from skpartial.metrics._encode import Truth, Unknown, as_scores, check_choice
+from skpartial.metrics._encode import Truth, Unknown, as_scores
 
 
 class TopKScores(NamedTuple):
@@ -24,8 +25,9 @@ class TopKScores(NamedTuple):
 
 
 def _check_k(k: Any, n_labels: int) -> None:
-    if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or not 1 <= k <= n_labels:
-        raise ValueError(f"k must be an integer from 1 to the number of labels, {n_labels}, got {k!r}.")
+    what = f"an integer from 1 to the number of labels, {n_labels}"
+    if check_whole(None, "k", k, 1, what) > n_labels:
+        raise wrong_value(None, "k", what, k)
 
 
 def _top_k(scores: Any, shape: tuple[int, int], k: int) -> Callable[[slice], NDArray[np.bool_]]:
@@ -117,7 +119,7 @@ def top_k_scores(
     >>> result.precision, result.overall_recall
     (0.3333333333333333, 0.5)
     """
-    check_choice(average, ("macro", "samples"), "average")
+    check_choice(None, "average", average, ("macro", "samples"))
     check_zero_division(zero_division)
     truth = Truth(y_true, unknown)
     predict = _top_k(scores, truth.shape, k)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Hashable
 from numbers import Number
 from typing import Any, Self
 
 from sklearn import get_config
-from sklearn.base import _fit_context, clone, is_classifier
-from sklearn.metrics._scorer import _MultimetricScorer
+from sklearn.base import clone, is_classifier
 from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
-from sklearn.model_selection._validation import _insert_error_scores, _warn_or_raise_about_fit_failures
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, indexable
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import _check_method_params
 
+from skpartial._sklearn_compat import (
+    MultimetricScorer,
+    check_method_params,
+    fit_context,
+    has_callbacks,
+    insert_error_scores,
+    scorers_of,
+    warn_or_raise_about_fit_failures,
+)
+from skpartial._warnings import warn
 from skpartial.model_selection._together import Evaluation, configured, last_step, reason_against
 
 __all__ = ["BatchedGridSearchCV"]
@@ -123,7 +129,7 @@ class BatchedGridSearchCV(GridSearchCV):
     (6,)
     """
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Fit and score all candidates on every fold, and the best one on all rows.
 
@@ -149,7 +155,7 @@ class BatchedGridSearchCV(GridSearchCV):
             return self
         scorers, refit_metric = self._get_scorers()
         X, y = indexable(X, y)
-        routed = self._get_routed_params_for_fit(_check_method_params(X, params=params))
+        routed = self._get_routed_params_for_fit(check_method_params(X, params=params))
         splitter = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         self.n_splits_ = splitter.get_n_splits(X, y, **routed.splitter.split)
         evaluation = Evaluation(
@@ -170,9 +176,9 @@ class BatchedGridSearchCV(GridSearchCV):
                 f"{len(splits)}"
             )
         out = self._evaluate(evaluation, candidates, groups, splits)
-        _warn_or_raise_about_fit_failures(out, self.error_score)
+        warn_or_raise_about_fit_failures(out, self.error_score)
         if callable(self.scoring):
-            _insert_error_scores(out, self.error_score)
+            insert_error_scores(out, self.error_score)
         results = self._format_results(candidates, self.n_splits_, out)
         self.multimetric_ = isinstance(out[0]["test_scores"], dict)
         if callable(self.scoring) and self.multimetric_:
@@ -181,7 +187,7 @@ class BatchedGridSearchCV(GridSearchCV):
         self._choose(results, refit_metric)
         if self.refit:
             self._refit(X, y, routed.estimator.fit)
-        self.scorer_ = scorers._scorers if isinstance(scorers, _MultimetricScorer) else scorers
+        self.scorer_ = scorers_of(scorers) if isinstance(scorers, MultimetricScorer) else scorers
         self.cv_results_ = results
         return self
 
@@ -192,7 +198,7 @@ class BatchedGridSearchCV(GridSearchCV):
         everywhere = None
         if get_config()["enable_metadata_routing"]:
             everywhere = "metadata routing is enabled"
-        elif getattr(self, "_skl_callbacks", None):
+        elif has_callbacks(self):
             everywhere = "callbacks are set"
         for i, parameters in enumerate(candidates):
             try:
@@ -208,11 +214,9 @@ class BatchedGridSearchCV(GridSearchCV):
                 reasons[i] = reason
         if reasons:
             which = "all" if len(reasons) == len(candidates) else f"{len(reasons)} of {len(candidates)}"
-            warnings.warn(
+            warn(
                 f"BatchedGridSearchCV fits {which} candidates one by one, as GridSearchCV does, because "
                 f"{', or '.join(dict.fromkeys(reasons.values()))}.",
-                UserWarning,
-                stacklevel=4,
             )
         return list(groups.values())
 

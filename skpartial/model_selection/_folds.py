@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import _check_method_params
+
+from skpartial._sklearn_compat import check_method_params, safe_split
 
 __all__ = ["is_vector", "over_folds"]
 
@@ -77,7 +77,7 @@ def _fit_and_ask(
     test: NDArray[Any],
     params: Mapping[str, Any],
 ) -> Any:
-    X_train, y_train = _safe_split(estimator, X, y, train)
-    X_test, _ = _safe_split(estimator, X, None, test, train)
-    estimator.fit(X_train, y_train, **_check_method_params(X, params, indices=train))
+    X_train, y_train = safe_split(estimator, X, y, train)
+    X_test, _ = safe_split(estimator, X, None, test, train)
+    estimator.fit(X_train, y_train, **check_method_params(X, params, indices=train))
     return ask(estimator, X_test)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from iterstrat.ml_stratifiers import IterativeStratification
 from numpy.typing import NDArray
 from sklearn.model_selection import BaseCrossValidator, BaseShuffleSplit, StratifiedKFold, StratifiedShuffleSplit
-
-# Private, but what iterative-stratification itself is built on, so the two can only go together.
-from sklearn.model_selection._split import _validate_shuffle_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _num_samples
 
+from skpartial._checks import check_flag, check_whole
+from skpartial._sklearn_compat import num_samples, validate_shuffle_split
 from skpartial.labels import LabelMatrix
 from skpartial.model_selection._folds import is_vector
 
@@ -99,13 +96,10 @@ class PartialLabelKFold(BaseCrossValidator):
     random_state: Any
 
     def __init__(self, n_splits: int = 5, *, shuffle: bool = True, random_state: Any = None) -> None:
-        if not isinstance(n_splits, Integral) or isinstance(n_splits, bool) or n_splits < 2:
-            raise ValueError(f"n_splits must be an integer of at least 2, got {n_splits!r}.")
-        if not isinstance(shuffle, bool | np.bool_):
-            raise ValueError(f"shuffle must be True or False, got {shuffle!r}.")
+        self.n_splits = check_whole(self, "n_splits", n_splits, 2)
+        check_flag(self, "shuffle", shuffle)
         if not shuffle and random_state is not None:
             raise ValueError("random_state has no effect without shuffle: leave it None, or set shuffle=True.")
-        self.n_splits = int(n_splits)
         self.shuffle = shuffle
         self.random_state = random_state
 
@@ -150,7 +144,7 @@ class PartialLabelKFold(BaseCrossValidator):
         yield from super().split(X, y, None)
 
     def _iter_test_masks(self, X: Any = None, y: Any = None, groups: Any = None) -> Iterator[NDArray[np.bool_]]:
-        n_rows = _num_samples(X)
+        n_rows = num_samples(X)
         if is_vector(y):
             by_class = StratifiedKFold(self.n_splits, shuffle=self.shuffle, random_state=self.random_state)
             for _, test in by_class.split(np.empty((n_rows, 0)), y):
@@ -226,9 +220,8 @@ class PartialLabelShuffleSplit(BaseShuffleSplit):
         train_size: float | int | None = None,
         random_state: Any = None,
     ) -> None:
-        if not isinstance(n_splits, Integral) or isinstance(n_splits, bool) or n_splits < 1:
-            raise ValueError(f"n_splits must be an integer of at least 1, got {n_splits!r}.")
-        super().__init__(n_splits=int(n_splits), test_size=test_size, train_size=train_size, random_state=random_state)
+        n_splits = check_whole(self, "n_splits", n_splits, 1)
+        super().__init__(n_splits=n_splits, test_size=test_size, train_size=train_size, random_state=random_state)
 
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         """Rows of the training and test part of every split.
@@ -258,14 +251,14 @@ class PartialLabelShuffleSplit(BaseShuffleSplit):
     def _iter_indices(
         self, X: Any, y: Any = None, groups: Any = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        n_rows = _num_samples(X)
+        n_rows = num_samples(X)
         if is_vector(y):
             by_class = StratifiedShuffleSplit(
                 self.n_splits, test_size=self.test_size, train_size=self.train_size, random_state=self.random_state
             )
             yield from by_class.split(np.empty((n_rows, 0)), y)
             return
-        n_train, n_test = _validate_shuffle_split(
+        n_train, n_test = validate_shuffle_split(
             n_rows, self.test_size, self.train_size, default_test_size=self._default_test_size
         )
         signs = _signs(y)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any, Literal, Self
 
@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.metrics import accuracy_score
-from sklearn.metrics._scorer import _BaseScorer
 from sklearn.model_selection import check_cv
 from sklearn.utils import Tags, get_tags, indexable
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _estimator_has, _num_samples, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
+from skpartial._checks import check_choice
 from skpartial._inputs import EncodedTarget, check_label_names, encode_target
+from skpartial._sklearn_compat import BaseScorer
 from skpartial.labels import LabelMatrix
 from skpartial.model_selection._folds import Split, is_vector, over_folds
 from skpartial.model_selection._split import PartialLabelKFold, PartialLabelShuffleSplit
@@ -59,6 +60,11 @@ def _scores(estimator: Any, X: Any, response_method: str, *, binary: bool) -> tu
     if not np.isfinite(scores).all():
         raise ValueError(f"{response_method} of {type(estimator).__name__} holds NaN or infinity.")
     return response_method, scores[:, None] if scores.ndim == 1 else scores
+
+
+def _estimator_has(method: str) -> Callable[[Any], Any]:
+    """Whether the estimator, fitted where there is one, has a method; an AttributeError of its own says that not."""
+    return lambda self: getattr(getattr(self, "estimator_", self.estimator), method)
 
 
 class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -214,7 +220,7 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             check_is_fitted(self.estimator)
             self.estimator_ = self.estimator
             method, scores = _scores(self.estimator_, X, self.response_method, binary=target.binary)
-            rows = np.arange(_num_samples(X))
+            rows = np.arange(target.labels.n_rows)
         else:
             if self.refit:
                 self.estimator_ = clone(self.estimator).fit(X, y, **fit_params)
@@ -234,7 +240,7 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         return self
 
     def _check_parameters(self) -> None:
-        scorer = isinstance(self.scoring, _BaseScorer)
+        scorer = isinstance(self.scoring, BaseScorer)
         if scorer or not (callable(self.scoring) or (isinstance(self.scoring, str) and self.scoring in OBJECTIVES)):
             names = ", ".join(repr(name) for name in OBJECTIVES)
             instead = " A scorer is called with an estimator: pass the function that it is made of." if scorer else ""
@@ -242,12 +248,8 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
                 f"scoring must be one of {names}, or a function of the true and predicted labels of one label, such as "
                 f"sklearn.metrics.f1_score; got {self.scoring!r}.{instead}"
             )
-        if self.unknown not in ("ignore", "absent"):
-            raise ValueError(f"unknown must be 'ignore' or 'absent', got {self.unknown!r}.")
-        if self.response_method not in ("auto", *_DEFAULT_THRESHOLD):
-            raise ValueError(
-                f"response_method must be 'auto', 'predict_proba' or 'decision_function', got {self.response_method!r}."
-            )
+        check_choice(self, "unknown", self.unknown, ("ignore", "absent"))
+        check_choice(self, "response_method", self.response_method, ("auto", *_DEFAULT_THRESHOLD))
         if isinstance(self.cv, str):
             if self.cv != "prefit":
                 raise ValueError(f"cv must be 'prefit' if it is a string, got {self.cv!r}.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,17 +12,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
-from sklearn.model_selection._validation import _fit_and_score, _score
 from sklearn.pipeline import Pipeline
-from sklearn.utils.metaestimators import _safe_split
-from sklearn.utils.validation import _check_method_params, _num_samples
 
 from skpartial import heads
 from skpartial._base import BasePartialLabelClassifier
 from skpartial._fit import FitPlan
 from skpartial._inputs import check_features, encode_target
+from skpartial._sklearn_compat import (
+    BaseScorer,
+    MultimetricScorer,
+    PassthroughScorer,
+    check_method_params,
+    fit_and_score,
+    has_callbacks,
+    metric_of,
+    num_samples,
+    response_of,
+    safe_split,
+    score,
+    score_predictions,
+    scorers_of,
+)
 from skpartial._task import Rows, features_options
+from skpartial._warnings import warn
 from skpartial.features._choice import as_features
 from skpartial.metrics import mean_average_precision, mean_roc_auc
 from skpartial.solvers import Solver
@@ -62,7 +73,7 @@ def reason_against(estimator: Any, fit_params: dict[str, Any]) -> str | None:
     if not isinstance(heads.get(last.head), heads.Linear):
         return "the head is not linear"
     steps = [step for _, step in estimator.steps] if last is not estimator else [estimator]
-    if any(getattr(step, "_skl_callbacks", None) for step in (estimator, *steps)):
+    if any(has_callbacks(step) for step in (estimator, *steps)):
         return "callbacks are set"
     strange = [name for name in own if name not in ("sample_weight", "label_prior")]
     strange += rest if len(steps) == 1 else ()
@@ -106,9 +117,9 @@ class _Fold:
     def __init__(
         self, whole: Any, X: Any, y: Any, train: NDArray[Any], test: NDArray[Any], fit_params: dict[str, Any]
     ) -> None:
-        self.X_train, self.y_train = _safe_split(whole, X, y, train)
-        self.X_test, self.y_test = _safe_split(whole, X, y, test, train)
-        own, rest = _of_last_step(whole, _check_method_params(X, params=fit_params, indices=train))
+        self.X_train, self.y_train = safe_split(whole, X, y, train)
+        self.X_test, self.y_test = safe_split(whole, X, y, test, train)
+        own, rest = _of_last_step(whole, check_method_params(X, params=fit_params, indices=train))
         self.earlier: Pipeline | None = None
         features = self.X_train
         if isinstance(whole, Pipeline) and len(whole.steps) > 1:
@@ -179,7 +190,7 @@ class Evaluation:
 
     def alone(self, train: NDArray[Any], test: NDArray[Any], parameters: dict[str, Any]) -> dict[str, Any]:
         """Fit and score one candidate as GridSearchCV does."""
-        found: dict[str, Any] = _fit_and_score(
+        found: dict[str, Any] = fit_and_score(
             clone(self.base),
             self.X,
             self.y,
@@ -238,11 +249,9 @@ class Evaluation:
         found.update((i, self.alone(train, test, candidates[i])) for i in left)
         rescued = [i for i in left if found[i]["fit_error"] is None]
         if rescued:
-            warnings.warn(
+            warn(
                 f"{len(rescued)} candidates were fitted one by one on a fold, as fitting them together failed: "
                 f"{errors[rescued[0]]!r}.",
-                UserWarning,
-                stacklevel=2,
             )
         if self.verbose > 1:
             print(f"[CV] {len(found) - len(left)} candidates fitted together and scored")
@@ -263,7 +272,7 @@ class Evaluation:
         for i, fit in enumerate(fits):
             found = {
                 "fit_error": None,
-                "n_test_samples": _num_samples(fold.X_test),
+                "n_test_samples": num_samples(fold.X_test),
                 "fit_time": fit_time,
                 "score_time": score_time,
             }
@@ -271,17 +280,17 @@ class Evaluation:
 
     def _scores(self, fold: _Fold, fits: list[_Fit], X: Any, y: Any, rows: NDArray[Any]) -> list[Any]:
         """Scores of fitted candidates on some rows, stacked where the scorers allow it."""
-        params = _check_method_params(self.X, params=self.score_params, indices=rows)
+        params = check_method_params(self.X, params=self.score_params, indices=rows)
         scorers = list(_scorers(self.scorer).values())
         models: list[Any] = [fit.whole for fit in fits]
         # Scorers ask for nothing but predictions, so that the earlier steps need not be gone through for each of them.
-        if all(isinstance(scorer, _BaseScorer | _PassthroughScorer) for scorer in scorers):
+        if all(isinstance(scorer, BaseScorer | PassthroughScorer) for scorer in scorers):
             with suppress(Exception):  # which is told below, for each candidate
                 X = fold.transformed(X)
                 models = [fit.last for fit in fits]
                 if not params and all(_is_stackable(scorer, models[0]) for scorer in scorers):
                     return _stacked_scores(self.scorer, models, X, y)
-        return [_score(model, X, y, self.scorer, params, self.error_score) for model in models]
+        return [score(model, X, y, self.scorer, params, self.error_score) for model in models]
 
 
 def _blocks(fold: _Fold, fits: list[_Fit], errors: dict[int, Exception]) -> Iterator[tuple[Rows, list[_Fit]]]:
@@ -296,7 +305,7 @@ def _blocks(fold: _Fold, fits: list[_Fit], errors: dict[int, Exception]) -> Iter
             groups.setdefault((type(fit.last), *options.items()), []).append(fit)
     for (_, *options), members in groups.items():
         rows = replace(fold.rows, X=as_features(fold.rows.X, **dict(options)))
-        n_rows = max(rows.X.n_rows, _num_samples(fold.X_test))
+        n_rows = max(rows.X.n_rows, num_samples(fold.X_test))
         size = max(1, _LOGITS_BYTES // (n_rows * rows.target.labels.n_labels * rows.X.dtype.itemsize))
         for i in range(0, len(members), size):
             yield rows, members[i : i + size]
@@ -336,27 +345,25 @@ def _solve(tasks: list[tuple[Solver, Problem]]) -> list[Solution | Exception]:
         half = len(tasks) // 2
         found = _solve(tasks[:half]) + _solve(tasks[half:])
         if not any(isinstance(solution, Exception) for solution in found):
-            warnings.warn(
+            warn(
                 f"{len(tasks)} candidates were solved in smaller groups, as solving them together failed: {error!r}.",
-                UserWarning,
-                stacklevel=2,
             )
         return found
 
 
 def _scorers(scorer: Any) -> dict[str, Any]:
     """The scorers in a scorer."""
-    return dict(scorer._scorers) if isinstance(scorer, _MultimetricScorer) else {"score": scorer}
+    return scorers_of(scorer) if isinstance(scorer, MultimetricScorer) else {"score": scorer}
 
 
 def _is_stackable(scorer: Any, fitted: BasePartialLabelClassifier) -> bool:
     """Whether the logits of all candidates can be scored at once."""
-    if isinstance(scorer, _PassthroughScorer):
+    if isinstance(scorer, PassthroughScorer):
         return type(fitted).score is BasePartialLabelClassifier.score
     return (
-        isinstance(scorer, _BaseScorer)
-        and scorer._score_func in _STACKED_METRICS
-        and scorer._response_method[0] == "decision_function"
+        isinstance(scorer, BaseScorer)
+        and metric_of(scorer) in _STACKED_METRICS
+        and response_of(scorer) == "decision_function"
         and not fitted._binary
     )
 
@@ -370,10 +377,10 @@ def _stacked_scores(scorer: Any, fitted: list[BasePartialLabelClassifier], X: An
     logits = logits.reshape(len(logits), len(fitted), -1).swapaxes(0, 1)
     scores = {}
     for name, one in _scorers(scorer).items():
-        if isinstance(one, _PassthroughScorer):
+        if isinstance(one, PassthroughScorer):
             scores[name] = fitted[0]._score_logits(logits, y).tolist()
         else:
-            scores[name] = (one._sign * one._score_func(y, logits, **one._kwargs)).tolist()
-    if isinstance(scorer, _MultimetricScorer):
+            scores[name] = score_predictions(one, y, logits).tolist()
+    if isinstance(scorer, MultimetricScorer):
         return [dict(zip(scores, values)) for values in zip(*scores.values())]
     return list(scores["score"])

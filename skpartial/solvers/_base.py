@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 
-import numpy as np
 from sklearn.base import BaseEstimator
 
 from skpartial.training._problem import Problem, Solution
@@ -15,18 +14,6 @@ __all__ = ["Solver", "solve_tasks"]
 
 class Solver(BaseEstimator, ABC):
     """Base class of solvers: value objects that turn a problem into a solution."""
-
-    def _check_numbers(self, **lowest: float) -> None:
-        """Refuse parameters below what is given here: whole numbers where that is an int, None where it is allowed."""
-        for name, low in lowest.items():
-            value = getattr(self, name, None)
-            if value is None and type(self)().get_params().get(name) is None:
-                continue
-            whole = isinstance(low, int)
-            kinds = (int, np.integer) if whole else (int, float, np.number)
-            if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value < float("inf"):
-                kind = "a whole number" if whole else "a number"
-                raise ValueError(f"{type(self).__name__}: {name} must be {kind} of at least {low:g}, got {value!r}.")
 
     @abstractmethod
     def check(self, problem: Problem) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +10,8 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from typing_extensions import override
 
+from skpartial._checks import check_least
+from skpartial._warnings import warn
 from skpartial.features._matrix import StreamedFeatures
 from skpartial.heads._linear import Linear
 from skpartial.losses import PointwiseLoss
@@ -96,7 +97,7 @@ class FullBatch(Solver):
 
     @override
     def check(self, problem: Problem) -> None:
-        self._check_numbers(tol=0.0, max_iter=1, rounds=1, max_resident_bytes=0.0)
+        check_least(self, tol=0.0, max_iter=1, rounds=1, max_resident_bytes=0.0)
         reason = self.refusal(problem)
         if reason is not None:
             raise ValueError(f"solver=FullBatch() cannot train this estimator: {reason}. Use solver=Minibatch().")
@@ -211,4 +212,4 @@ class FullBatch(Solver):
                 f"{few} of {total} labels did not converge in max_iter={self.max_iter} steps (relative gap up to about "
                 f"{gap:.1e}, tol={self.tol:g}). Increase alpha or max_iter."
             )
-        warnings.warn(message, ConvergenceWarning, stacklevel=8)
+        warn(message, ConvergenceWarning)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Sequence
 from typing import Literal
 
@@ -11,6 +10,8 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from typing_extensions import override
 
+from skpartial._checks import check_choice, check_least, check_number
+from skpartial._warnings import warn
 from skpartial.solvers._base import Solver
 from skpartial.solvers.gradient._gradient_steps import GradientSteps
 from skpartial.solvers.gradient._linear_steps import LinearSteps, is_linear
@@ -120,17 +121,12 @@ class Minibatch(Solver):
 
     @override
     def check(self, problem: Problem) -> None:
-        if self.optimizer not in ("adam", "adamw", "sgd"):
-            raise ValueError(f"Minibatch: optimizer must be 'adam', 'adamw' or 'sgd', got {self.optimizer!r}.")
-        if self.schedule not in ("constant", "cosine"):
-            raise ValueError(f"Minibatch: schedule must be 'constant' or 'cosine', got {self.schedule!r}.")
-        self._check_numbers(head_rate=0.0, weight_decay=0.0, warm_up=0.0, clip_norm=0.0, accumulate=1)
-        self._check_numbers(
-            learning_rate=0.0, max_epochs=1, batch_size=1, patience=1, momentum=0.0, tol=0.0, max_resident_bytes=0.0
-        )
+        check_choice(self, "optimizer", self.optimizer, ("adam", "adamw", "sgd"))
+        check_choice(self, "schedule", self.schedule, ("constant", "cosine"))
+        check_least(self, learning_rate=0.0, head_rate=0.0, weight_decay=0.0, clip_norm=0.0, max_resident_bytes=0.0)
+        check_least(self, max_epochs=1, batch_size=1, accumulate=1, patience=1, tol=0.0)
         for name in ("momentum", "warm_up"):
-            if not getattr(self, name) < 1:
-                raise ValueError(f"Minibatch: {name} must be below 1, got {getattr(self, name)!r}.")
+            check_number(self, name, getattr(self, name), "[0, 1)")
 
     def plan(self, problem: Problem) -> Plan:
         """Settle what the parameters leave open.
@@ -188,10 +184,9 @@ class Minibatch(Solver):
             solution = train(problem, learner, plan.max_epochs, patience=plan.patience, tol=plan.tol)
         solution.optimizer_state = learner.optimizer_state()
         if plan.patience is not None and not solution.stopped:
-            warnings.warn(
+            warn(
                 f"Training did not stop improving within max_epochs={plan.max_epochs}: raise solver__max_epochs.",
                 ConvergenceWarning,
-                stacklevel=5,
             )
         return solution
 

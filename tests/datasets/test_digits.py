@@ -156,7 +156,7 @@ def test_a_linear_probe_learns_and_missing_labels_hurt():
 
 @pytest.mark.parametrize("n", [0, -1, 2.0, "ten", True, None])
 def test_n_samples_is_checked(n):
-    with pytest.raises(ValueError, match="n_samples must be a positive integer"):
+    with pytest.raises(ValueError, match="n_samples must be a whole number of at least 1, got"):
         make_digit_scenes(n)
 
 

@@ -126,7 +126,7 @@ def test_random_maps_hit_as_often_as_boxes_are_large():
         ({"boxes": [{}, {}, {2: [[0, 0, 5, 6]]}]}, r"holds a box outside the 6 x 4 pixels"),
         ({"boxes": [{}, {}, {2: [[-3, 0, 5, 4]]}]}, r"holds a box outside the 6 x 4 pixels"),
         ({"y": np.ones((3, 3), dtype=int)}, r"y has shape \(3, 3\), but maps are of 3 images and 4 labels"),
-        ({"empty": "ignore"}, "empty must be one of 'skip', 'zero', 'nan', got 'ignore'"),
+        ({"empty": "ignore"}, "empty must be 'skip', 'zero' or 'nan', got 'ignore'"),
     ],
 )
 def test_refusals(game, change, message):

@@ -161,7 +161,7 @@ def test_zeros_beside_absences_are_refused(simulate):
 @pytest.mark.parametrize("value", [-0.1, 1.5, np.nan, "all", None, True, [0.1]])
 def test_fractions_are_checked(simulate, value):
     name = "flipped" if simulate is flip_labels else "known"
-    with pytest.raises(ValueError, match=f"{name} must be a fraction from 0 to 1, got"):
+    with pytest.raises(ValueError, match=rf"{name} must be a number in \[0, 1\], got"):
         simulate([[1, 0]], value)
 
 
@@ -321,7 +321,7 @@ def test_rows_whose_weights_are_zero_are_uniform():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"n_present": -1}, "n_present must be a number of labels, 0 or more, or 'all'; got -1"),
+        ({"n_present": -1}, "n_present must be a number of labels, 0 or more, or 'all', got -1"),
         ({"n_absent": 1.0}, "n_absent must be a number of labels"),
         ({"n_present": True}, "n_present must be a number"),
         ({"n_present": "one"}, "n_present must be a number"),

@@ -241,9 +241,9 @@ def test_a_million_entries_match_scikit_learn():
         ([[1, 2]], [[0.1, 0.2]], {}, "y_true holds 2"),
         ([[1], [-1]], [[np.nan], [0.2]], {}, "NaN or infinity"),
         ([[1], [-1]], [[0.1], [np.inf]], {}, "NaN or infinity"),
-        ([[1, -1]], [[0.1, 0.2]], {"unknown": "skip"}, "unknown must be one of 'ignore', 'absent', got 'skip'"),
-        ([[1, -1]], [[0.1, 0.2]], {"empty": "ignore"}, "empty must be one of"),
-        ([[1, -1]], [[0.1, 0.2]], {"interpolation": "coco"}, "interpolation must be one of"),
+        ([[1, -1]], [[0.1, 0.2]], {"unknown": "skip"}, "unknown must be 'ignore' or 'absent', got 'skip'"),
+        ([[1, -1]], [[0.1, 0.2]], {"empty": "ignore"}, "empty must be 'skip', 'zero' or 'nan', got 'ignore'"),
+        ([[1, -1]], [[0.1, 0.2]], {"interpolation": "coco"}, "interpolation must be None or 'voc', got 'coco'"),
     ],
 )
 def test_errors(y, scores, options, message):

@@ -151,7 +151,7 @@ def test_errors(partly_known):
             metric(y, y_pred[:, 1:])
         with pytest.raises(ValueError, match="y_true must be a matrix"):
             metric(y[:, 0], y_pred[:, 0])
-    with pytest.raises(ValueError, match="average must be one of 'macro', 'micro', 'samples', None"):
+    with pytest.raises(ValueError, match="average must be 'macro', 'micro', 'samples' or None, got 'weighted'"):
         f1(y, y_pred, average="weighted")
     for zero_division in ("warn", 0.5, True, None):
         with pytest.raises(ValueError, match="zero_division must be"):

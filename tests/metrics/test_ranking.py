@@ -122,5 +122,5 @@ def test_errors(partly_known):
         label_ranking_loss([[1, 0], [0, -1]], np.zeros((2, 2)), empty="skip")
     with pytest.raises(ValueError, match="shape of y_true"):
         label_ranking_loss(y, np.stack([scores, scores]))
-    with pytest.raises(ValueError, match="empty must be one of"):
+    with pytest.raises(ValueError, match="empty must be 'zero' or 'skip', got 'nan'"):
         label_ranking_loss(y, scores, empty="nan")

@@ -96,5 +96,5 @@ def test_errors(partly_known):
             metric(y, np.where(y == 0, np.nan, scores))
         with pytest.raises(ValueError, match="zero_division must be"):
             metric(y, scores, zero_division="warn")
-    with pytest.raises(ValueError, match="average must be one of 'macro', 'samples', got 'micro'"):
+    with pytest.raises(ValueError, match="average must be 'macro' or 'samples', got 'micro'"):
         top_k_scores(y, scores, average="micro")

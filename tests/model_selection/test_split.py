@@ -215,13 +215,13 @@ def test_errors():
     with pytest.raises(ValueError, match="Cannot split 3 rows into n_splits=5"):
         next(PartialLabelKFold().split(np.zeros((3, 1)), np.ones((3, 2))))
     for n_splits in (1, 2.0, True, "3"):
-        with pytest.raises(ValueError, match="n_splits must be an integer of at least 2"):
+        with pytest.raises(ValueError, match="PartialLabelKFold: n_splits must be a whole number of at least 2, got"):
             PartialLabelKFold(n_splits)
     with pytest.raises(ValueError, match="shuffle must be True or False"):
         PartialLabelKFold(shuffle="yes")
     with pytest.raises(ValueError, match="no effect without shuffle"):
         PartialLabelKFold(shuffle=False, random_state=0)
-    with pytest.raises(ValueError, match="n_splits must be an integer of at least 1"):
+    with pytest.raises(ValueError, match="ShuffleSplit: n_splits must be a whole number of at least 1, got"):
         PartialLabelShuffleSplit(0)
     with pytest.raises(ValueError, match="test_size=30"):
         next(PartialLabelShuffleSplit(test_size=30).split(np.zeros((5, 1)), np.ones((5, 2))))

@@ -143,7 +143,7 @@ def test_positive_only_labels_with_sparse_y(partial_data):
         ({"max_epochs": 2.5}, "max_epochs must be a whole number"),
         ({"batch_size": "16"}, "batch_size must be a whole number"),
         ({"patience": 0}, "patience must be a whole number"),
-        ({"momentum": 1.0}, "momentum must be below 1"),
+        ({"momentum": 1.0}, r"momentum must be a number in \[0, 1\), got 1\.0"),
     ],
 )
 def test_refuses_parameters_out_of_range(partial_data, parameters, message):

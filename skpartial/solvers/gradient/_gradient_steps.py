@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skpartial._state import State, StateTensor
+from skpartial._warnings import warn
 from skpartial.features._base import Features
 from skpartial.features._moments import unit_scale
 from skpartial.heads import HeadContext, ParameterGroup
@@ -404,12 +404,10 @@ class GradientSteps(Learner):
                 + ("." if self.problem.network is None else ", or the image_size of the backbone.")
             ) from None
         if self._pieces == self.plan.accumulate:
-            warnings.warn(
+            warn(
                 f"Memory on {self.problem.device} ran out in a batch of {n_rows} images: batches go through the "
                 "network in smaller pieces from here on, with the same gradients. Set solver__accumulate to spare "
                 "the attempt.",
-                UserWarning,
-                stacklevel=2,
             )
         self._pieces *= 2
 

@@ -1,0 +1,75 @@
+"""Checks of hyperparameters and arguments, with messages of one form.
+
+Such as "PartialBCE: eps must be a number in [0, 1), got 2." Of the argument of a function `owner` is None, and no name
+comes first.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Hashable, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+__all__ = ["check_choice", "check_flag", "check_least", "check_number", "check_whole", "listed", "wrong_value"]
+
+
+def wrong_value(owner: object, name: str, what: str, value: object) -> ValueError:
+    """The error that says what a parameter must be, and what came."""
+    prefix = "" if owner is None else f"{type(owner).__name__}: "
+    return ValueError(f"{prefix}{name} must be {what}, got {value!r}.")
+
+
+def listed(choices: Sequence[object]) -> str:
+    """The choices in words: 'a', 'b' or 'c'."""
+    *others, last = map(repr, choices)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def check_number(owner: object, name: str, value: Any, interval: str, what: str | None = None) -> float:
+    """A number as a float, or a refusal; `interval` is written as in mathematics, such as "[0, 1)" or "(0, inf)".
+
+    The message says that it must be a number in it, or `what` where that is plainer.
+    """
+    low, high = (float(bound) for bound in interval[1:-1].split(","))
+    if isinstance(value, Real) and not isinstance(value, bool):
+        number = float(value)
+        above = number > low or (number == low and interval[0] == "[")
+        below = number < high or (number == high and interval[-1] == "]")
+        if above and below:
+            return number
+    raise wrong_value(owner, name, what or f"a number in {interval}", value)
+
+
+def check_whole(owner: object, name: str, value: Any, least: int, what: str | None = None) -> int:
+    """A whole number of at least so much as an int, or a refusal; `what` as for numbers."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+        raise wrong_value(owner, name, what or f"a whole number of at least {least}", value)
+    return int(value)
+
+
+def check_least(owner: object, **least: float) -> None:
+    """Refuse parameters below these numbers: whole ones where that is an int, None where that is the default."""
+    parameters = inspect.signature(type(owner)).parameters
+    for name, bound in least.items():
+        value = getattr(owner, name, None)
+        if value is None and (name not in parameters or parameters[name].default is None):
+            continue
+        if isinstance(bound, int):
+            check_whole(owner, name, value, bound)
+        else:
+            check_number(owner, name, value, f"[{bound:g}, inf)", f"a number of at least {bound:g}")
+
+
+def check_choice(owner: object, name: str, value: Any, choices: Sequence[Hashable]) -> None:
+    """Refuse what is none of the choices."""
+    if not isinstance(value, Hashable) or value not in choices:
+        raise wrong_value(owner, name, listed(choices), value)
+
+
+def check_flag(owner: object, name: str, value: Any) -> None:
+    """Refuse what is neither True nor False."""
+    if not isinstance(value, bool | np.bool_):
+        raise wrong_value(owner, name, "True or False", value)

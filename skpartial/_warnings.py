@@ -1,0 +1,19 @@
+"""Warnings that point at the line of the user's code from which they come, however many calls lie between."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+__all__ = ["warn"]
+
+# What a user's call passes through on its way to a warning.
+_PASSED_THROUGH = frozenset({"joblib", "skpartial", "sklearn", "torch"})
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, with the first frame outside this package and those that call it as the origin."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED_THROUGH:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
