@@ -91,7 +91,9 @@ def _sparse_values(Y: Any, name: str) -> sp.csr_array:
     if values.nnz != Y.nnz:
         # Entries stored more than once were added up, possibly with overflow: add up their sizes in wide integers.
         stored = sp.coo_array(Y)
-        sizes = sp.csr_array((np.abs(stored.data.astype(np.int64)), (stored.row, stored.col)), shape=Y.shape).tocoo()
+        # By way of tocsr, which adds up in every version of scipy; csr_array itself does not before 1.14.
+        sizes = sp.coo_array((np.abs(stored.data.astype(np.int64)), (stored.row, stored.col)), shape=Y.shape)
+        sizes = sizes.tocsr().tocoo()
         if (sizes.data > 1).any():
             first = int(np.argmax(sizes.data > 1))
             raise ValueError(

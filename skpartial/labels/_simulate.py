@@ -87,7 +87,7 @@ class _Known:
         pieces = list(blocks)
         indptr = np.concatenate([[0], np.cumsum(np.concatenate([piece.counts for piece in pieces]))])
         # 32-bit indices where they suffice: half the memory, and all that some of scikit-learn takes.
-        dtype = sp.get_index_dtype(maxval=max(int(indptr[-1]), self.n_labels))
+        dtype = np.int32 if max(int(indptr[-1]), self.n_labels) <= np.iinfo(np.int32).max else np.int64
         columns = np.concatenate([piece.columns.astype(dtype) for piece in pieces])
         signs = np.concatenate([piece.signs for piece in pieces])
         return sp.csr_array((signs, columns, indptr.astype(dtype)), shape=self.matrix.shape)

@@ -16,9 +16,10 @@ import torchvision
 from sklearn.base import clone
 from torch import nn
 
-from skpartial import images
+from skpartial import PartialLabelClassifier, images
 from skpartial.images import Backbone
 from skpartial.images._backbones import load_weights
+from skpartial.solvers import Minibatch
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
@@ -126,7 +127,13 @@ def test_random_starts_follow_pytorchs_generator():
 def test_sizes_of_images():
     load = Backbone("squeezenet1_1", weights=None).load
     assert load().image_size == (224, 224)
-    for given, size in ((64, (64, 64)), ((32, 48), (32, 48)), ([32, 48], (32, 48)), (np.int64(40), (40, 40))):
+    for given, size in (
+        (64, (64, 64)),
+        ((32, 48), (32, 48)),
+        ([32, 48], (32, 48)),
+        (np.int64(40), (40, 40)),
+        ((np.int32(5), 7), (5, 7)),
+    ):
         assert Backbone("squeezenet1_1", weights=None, image_size=given).load().image_size == size
 
 
@@ -536,15 +543,44 @@ def test_settings_out_of_range(settings, message):
         backbone.load()
 
 
-def test_settings_of_every_kind_are_taken(resnet_file):
-    for settings in (
-        {"finetune": "linear_init", "batch_norm": "frozen", "on_error": "skip"},
-        {"augment": None, "cache_bytes": 0},
-        {"augment": "crop", "cache_bytes": np.float64(1e6)},
-        {"augment": torch.flip, "image_size": (np.int32(5), 7)},
-        {"augment": nn.Identity(), "weights": resnet_file},
-    ):
-        Backbone(**settings).check()
+@pytest.mark.parametrize("augment", [None, nn.Identity(), torch.neg], ids=["none", "module", "function"])
+def test_augmentations_of_every_kind(network, pixels, augment):
+    """They change images while the network trains, and only then."""
+    backbone = Backbone(network, image_size=64, augment=augment)
+    made = backbone.network(backbone.load(), None)
+    changed = pixels / 255 * (-1 if augment is torch.neg else 1)
+    with torch.no_grad():
+        expected = {
+            mode: network.train(mode)(normalized(255 * images)).mean((2, 3))
+            for mode, images in ((False, pixels / 255), (True, changed))
+        }
+        for mode, values in expected.items():
+            torch.testing.assert_close(made.train(mode)(pixels), values, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("cache_bytes", "kept"),
+    [(0, False), (0.0, False), (np.int64(0), False), (10**4, True), (1e4, True), (np.float64(1e4), True)],
+    ids=repr,
+)
+def test_memory_of_every_kind(network, cache_bytes, kept):
+    """Images that fit into it are read once, others in every epoch."""
+    pixels = np.random.default_rng(0).integers(256, size=(8, 16, 16, 3), dtype=np.uint8)
+
+    class File:
+        """What is no array is read image by image, or batch by batch."""
+
+        shape, dtype, n_read = pixels.shape, pixels.dtype, 0
+
+        def __getitem__(self, rows):
+            self.n_read += len(pixels[rows])
+            return pixels[rows]
+
+    X, n_epochs = File(), 5
+    backbone = Backbone(network, image_size=16, cache_bytes=cache_bytes)
+    clf = PartialLabelClassifier(backbone=backbone, solver=Minibatch(max_epochs=n_epochs), random_state=0)
+    clf.fit(X, np.tile([[1, -1], [-1, 1]], (4, 1)))
+    assert X.n_read == (1 if kept else n_epochs) * len(pixels)
 
 
 def test_settings_are_those_of_an_estimator(network):

@@ -114,6 +114,18 @@ def test_polars():
     np.testing.assert_array_equal(matrix.values, GIVEN)
 
 
+def test_frames_of_arrow():
+    """As pandas.read_parquet gives them when it is asked to."""
+    pytest.importorskip("pyarrow")
+    for dtype in ("int8[pyarrow]", "double[pyarrow]"):
+        frame = pd.DataFrame(GIVEN, columns=list("abcd")).astype(dtype)
+        matrix = LabelMatrix.encode(frame)
+        assert matrix.names.tolist() == list("abcd")
+        np.testing.assert_array_equal(matrix.values, GIVEN)
+        with pytest.raises(ValueError, match=r"NaN or infinity.*from_nan"):
+            LabelMatrix.encode(frame.mask(frame == 0))
+
+
 def test_encoded_labels_are_returned_as_they_are():
     matrix = LabelMatrix.encode(GIVEN)
     assert LabelMatrix.encode(matrix) is matrix
@@ -199,7 +211,14 @@ def test_repr():
     assert repr(LabelMatrix.encode(GIVEN)) == "LabelMatrix(3 rows, 4 labels, 33.3% known)"
 
 
-def test_torch_takes_rows_without_a_warning():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        torch.from_numpy(LabelMatrix.encode(GIVEN.copy()).rows(slice(0, 2)))
+@pytest.mark.parametrize("make", [np.array, sp.csr_array, np.ndarray.tolist])
+def test_torch_takes_rows_without_a_warning(make):
+    """PyTorch warns of arrays that are read-only; by itself once a process only, hence a switch."""
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            taken = torch.from_numpy(LabelMatrix.encode(make(GIVEN)).rows(slice(0, 2)))
+    finally:
+        torch.set_warn_always(False)
+    np.testing.assert_array_equal(taken.numpy(), GIVEN[:2])
