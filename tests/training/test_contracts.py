@@ -68,15 +68,15 @@ class Curriculum(Relabeling):
 
 
 class SelfTraining(Relabeling):
-    """Draws unknown entries towards the head's own probabilities; rows of which less is known count less."""
+    """Draws unknown entries towards the head's own probabilities; rows without a presence count less."""
 
     def __init__(self, weight=0.5):
         self.weight = weight
 
     def relabel(self, context):
         p = torch.sigmoid(context.logits()).cpu().numpy()
-        known = context.given.labels.toarray() != 0
-        weights = np.where(known.mean(axis=1) > 0.5, 1.0, self.weight)
+        labels = context.given.labels.toarray()
+        known, weights = labels != 0, np.where((labels == 1).any(axis=1), 1.0, self.weight)
         return TrainingData.encode(context.given.labels, targets=np.where(known, np.nan, p), weights=weights)
 
 
