@@ -38,7 +38,7 @@ backbone : str, torch.nn.Module, Backbone or None, default=None
 head : "linear" or Head, default="linear"
     From features to logits.
 relabeling : Relabeling or None, default=None
-    What happens to labels between epochs or rounds.
+    What happens to labels between epochs or rounds; may answer with soft targets and weights.
 regularizer : Regularizer or None, default=None
     A term of the batch added to the loss; needs minibatches.
 solver : "auto", "full_batch", "minibatch", FullBatch or Minibatch, default="auto"
@@ -46,7 +46,8 @@ solver : "auto", "full_batch", "minibatch", FullBatch or Minibatch, default="aut
     rounds) and it needs less than 4 GiB beside the features, else `Minibatch`.
 alpha : float, default=1e-4
     L2 penalty of the weights, as in scikit-learn's SGDClassifier, for each label: the objective is
-    loss + alpha / (2 L) ||W||^2. Intercepts are free.
+    loss + alpha / (2 L) ||W||^2. Intercepts are free. A head that is not linear says what of it is penalised, for
+    features scaled to a root mean square of 1.
 class_weight : None, "balanced", array-like of shape (L,) or (L, 2), dict or Series, default=None
     Weights that multiply the sample weights of entries: those of present entries (L,), or of absent and present
     ones (L, 2). "balanced" gives both signs of a label the same total. Unknown entries weigh as absent ones under a
@@ -57,7 +58,7 @@ validation_fraction : float or None, default=None
     convex loss under the full-batch solver has one round: its score is in `history_`, and nothing is chosen.
 warm_start : bool, default=False
     Whether `fit` goes on from the coefficients of the last one and, for the same rows in the same order, from what
-    the loss has learned of them.
+    loss, regulariser and relabelling have learned of them.
 device : {"auto", "cpu", "cuda", "cuda:N"} or torch.device, default="auto"
     Where to compute; "auto" is CUDA where there is one.
 precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"
@@ -100,8 +101,10 @@ best_epoch_ : int
 train_rows_ : ndarray of int64
     Rows of X that were trained on, to which the rows of `label_estimates_` and the like belong, where they are not
     all of them: with a `validation_fraction`, or with images that were skipped.
-relabeled_ : ndarray or csr_array of int8, shape (n, L)
-    Labels as last relabelled, if there was a relabelling.
+labels_in_use_ : ndarray or csr_array of int8, shape (n, L)
+    Labels that were trained on in the end, if there was a relabelling.
+targets_in_use_ : ndarray of shape (n, L)
+    Soft targets that were trained on in the end, if a relabelling gave any; NaN where the label decides.
 n_features_in_ : int
     Number of features d.
 feature_names_in_ : ndarray of str, shape (d,)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from skpartial._state import State, StateTensor
 
-__all__ = ["ESTIMATORS", "CountPenalty", "Estimator", "Factorized", "Network", "Table", "best_estimates"]
+__all__ = ["ESTIMATORS", "CountPenalty", "EstimateNetwork", "Factorized", "LabelEstimator", "Table", "best_estimates"]
 
 #: Estimates start within [0.4, 0.6] where nothing is known, and at 0.995 or 0.005 where it is.
 UNKNOWN_RANGE = math.log(0.6 / 0.4)
@@ -23,7 +23,7 @@ _CLIPPED_LOGIT = math.log((1 - 1e-5) / 1e-5)
 _NEWTON_STEPS = 40
 
 
-class Rows(NamedTuple):
+class Estimates(NamedTuple):
     """The estimates of a batch, and what their derivatives need.
 
     Parameters
@@ -115,7 +115,7 @@ def best_estimates(labels: Tensor, logits: Tensor, penalty: CountPenalty) -> Ten
     return q.clamp(min=smallest).log_() - u.clamp(min=smallest).log_()
 
 
-class Estimator(ABC):
+class LabelEstimator(ABC):
     """Base class of estimators: from rows of the training set to the log odds of label estimates.
 
     Parameters
@@ -148,7 +148,9 @@ class Estimator(ABC):
         return {name: previous[name].detach().clone() for name in self.spec()}
 
     @abstractmethod
-    def forward(self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor, penalty: CountPenalty) -> Rows:
+    def forward(
+        self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor, penalty: CountPenalty
+    ) -> Estimates:
         """Estimates of a batch, from its labels, the classifier's logits (b, L) and the penalty on their number."""
 
     @abstractmethod
@@ -160,7 +162,7 @@ def _of(tensor: Tensor, rows: Tensor | None, dtype: torch.dtype) -> Tensor:
     return (tensor if rows is None else tensor[rows]).to(dtype)
 
 
-class Table(Estimator):
+class Table(LabelEstimator):
     """One logit for every entry of the training set."""
 
     def n_bytes(self, n_rows: int, n_labels: int) -> int:
@@ -186,14 +188,16 @@ class Table(Estimator):
         clipped = torch.where(known * clipped < 0, KNOWN_LOGIT * known, clipped)
         return {"estimate_logits": clipped.to(self.dtype, copy=True)}
 
-    def forward(self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor, penalty: CountPenalty) -> Rows:
-        return Rows(_of(state["estimate_logits"], rows, logits.dtype), ())
+    def forward(
+        self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor, penalty: CountPenalty
+    ) -> Estimates:
+        return Estimates(_of(state["estimate_logits"], rows, logits.dtype), ())
 
     def backward(self, state: State, rows: Tensor | None, saved: tuple[Tensor, ...], upstream: Tensor) -> State:
         return {"estimate_logits": upstream}
 
 
-class Factorized(Estimator):
+class Factorized(LabelEstimator):
     """A product of row factors (N, r) and label factors (r, L), on top of what is known."""
 
     def n_bytes(self, n_rows: int, n_labels: int) -> int:
@@ -218,11 +222,13 @@ class Factorized(Estimator):
             "label_biases": torch.zeros(n_labels),
         }
 
-    def forward(self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor, penalty: CountPenalty) -> Rows:
+    def forward(
+        self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor, penalty: CountPenalty
+    ) -> Estimates:
         factors = _of(state["row_factors"], rows, logits.dtype)
         known = labels.to(logits.dtype) * KNOWN_LOGIT
         product = torch.addmm(state["label_biases"].to(logits.dtype), factors, state["label_factors"].to(logits.dtype))
-        return Rows(product.add_(known), (factors,))
+        return Estimates(product.add_(known), (factors,))
 
     def backward(self, state: State, rows: Tensor | None, saved: tuple[Tensor, ...], upstream: Tensor) -> State:
         (factors,) = saved
@@ -233,7 +239,7 @@ class Factorized(Estimator):
         }
 
 
-class Network(Estimator):
+class EstimateNetwork(LabelEstimator):
     """A correction, by a network of one hidden layer that all rows share, of what the classifier itself would estimate.
 
     The network sees the classifier's probabilities and the known labels, and starts at zero: then estimates are those
@@ -259,13 +265,15 @@ class Network(Estimator):
             "output_biases": torch.zeros(n_labels),
         }
 
-    def forward(self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor, penalty: CountPenalty) -> Rows:
+    def forward(
+        self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor, penalty: CountPenalty
+    ) -> Estimates:
         local = {name: tensor.to(logits.dtype) for name, tensor in state.items() if name in self.spec()}
         p, z = torch.sigmoid(logits), labels.to(logits.dtype)
         inputs = torch.cat([p, z], dim=1)
         hidden = F.relu(torch.addmm(local["hidden_biases"], inputs, local["hidden_weights"]))
         correction = torch.addmm(local["output_biases"], hidden, local["output_weights"])
-        return Rows(best_estimates(labels, logits, penalty) + correction, (inputs, hidden))
+        return Estimates(best_estimates(labels, logits, penalty) + correction, (inputs, hidden))
 
     def backward(self, state: State, rows: Tensor | None, saved: tuple[Tensor, ...], upstream: Tensor) -> State:
         inputs, hidden = saved
@@ -278,4 +286,4 @@ class Network(Estimator):
         }
 
 
-ESTIMATORS: dict[str, type[Estimator]] = {"table": Table, "factorized": Factorized, "network": Network}
+ESTIMATORS: dict[str, type[LabelEstimator]] = {"table": Table, "factorized": Factorized, "network": EstimateNetwork}

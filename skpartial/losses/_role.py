@@ -15,7 +15,7 @@ from skpartial.labels import LabelMatrix
 from skpartial.losses._base import Step, mean_weight
 from skpartial.losses._cross_entropy import cross_entropy, cross_entropy_gradient
 from skpartial.losses._expected_positives import ExpectingLoss, count_penalty
-from skpartial.losses._label_estimates import ESTIMATORS, CountPenalty, Estimator, Table
+from skpartial.losses._label_estimates import ESTIMATORS, CountPenalty, LabelEstimator, Table
 
 __all__ = ["ROLE"]
 
@@ -112,7 +112,7 @@ class ROLE(ExpectingLoss):
         self.max_bytes = max_bytes
 
     @property
-    def _estimator(self) -> Estimator:
+    def _estimator(self) -> LabelEstimator:
         return ESTIMATORS[self.estimator](int(self.rank), float(self.estimate_rate), _DTYPES[self.storage])
 
     @override
