@@ -28,6 +28,7 @@ from skpartial.relabeling import Relabeling
 from skpartial.solvers import Minibatch
 from skpartial.solvers._base import solve_tasks
 from skpartial.solvers.gradient._linear_pass import LinearPass
+from skpartial.training import TrainingData
 from skpartial.training._problem import Validation
 
 
@@ -212,7 +213,7 @@ def test_what_has_no_batches_in_common(problem, partial_data, widths):
         solver(batch_size=8).group(one(SMOOTHINGS[0])),
         solver(max_epochs=4).group(one(SMOOTHINGS[0])),
         solver(shuffle=False).group(one(SMOOTHINGS[0])),
-        solver().group(one(SMOOTHINGS[0], labels=LabelMatrix(np.roll(Y, 1, axis=0)))),
+        solver().group(one(SMOOTHINGS[0], data=TrainingData(LabelMatrix(np.roll(Y, 1, axis=0))))),
         solver().group(one(LargeLoss())),
         solver().group(problem(weight=np.linspace(1, 2, len(Y)))(SMOOTHINGS[0])),
         solver().group(problem(class_weight=np.full((5, 3), 2.0))(SMOOTHINGS[0])),
@@ -220,7 +221,7 @@ def test_what_has_no_batches_in_common(problem, partial_data, widths):
     ]
     assert len({base, *others}) == 1 + len(others)
     # Sparse labels that are equal, too.
-    sparse = [one(SMOOTHINGS[0], labels=LabelMatrix(sp.csr_array(Y.astype(np.int8)))) for _ in range(2)]
+    sparse = [one(SMOOTHINGS[0], data=TrainingData(LabelMatrix(sp.csr_array(Y.astype(np.int8))))) for _ in range(2)]
     assert solver().group(sparse[0]) == solver().group(sparse[1])
     check([(solver(), problem) for problem in sparse], widths, [2])
 
