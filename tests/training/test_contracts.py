@@ -183,11 +183,20 @@ class _NeighboursModule(nn.Module):
         return self.member_logits(features).mean(0)
 
 
+class Counted(nn.Sequential):
+    """Counts the images that it has seen."""
+
+    n_images = 0
+
+    def forward(self, images):
+        Counted.n_images += len(images)
+        return super().forward(images)
+
+
 def small_network():
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 5, stride=3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    )
+    layers = nn.Conv2d(3, 6, 5, stride=3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return Counted(*layers)
 
 
 METHODS = {
