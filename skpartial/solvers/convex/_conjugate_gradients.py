@@ -1,96 +1,162 @@
-r"""Newton steps for many labels at once, by conjugate gradients on the Hessians themselves.
+r"""Newton steps by preconditioned conjugate gradients, which need products with the Hessians only.
 
-What a quasi-Newton model promises rests on the directions that were gone along. Conjugate gradients ask the Hessian.
-Every step of them lowers a quadratic model by a known amount, and what the last few steps lowered it by is a lower
-bound, and mostly a close one, of how far it was above its minimum before them. It is far off where most of what can be
-gained lies in directions of little curvature, which the first steps hardly touch. That the penalty curves all
-directions gives an upper bound, mostly a poor one; a part of it counts, so that such steps are not taken for the last.
+Every step of conjugate gradients lowers a quadratic model by a known amount. What the last few steps lowered it by is a
+lower bound, and mostly a close one, of how far it was above its minimum before them.
 
 Sources: M. Hestenes, E. Stiefel, "Methods of conjugate gradients for solving linear systems", J. Res. Natl. Bur. Stand.
 1952, theorem 6:1; Z. Strakos, P. Tichy, "On error estimation in the conjugate gradient method and why it works in
-finite precision computations", ETNA 2002.
+finite precision computations", ETNA 2002; S. Eisenstat, H. Walker, "Choosing the forcing terms in an inexact Newton
+method", SIAM J. Sci. Comput. 1996.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-__all__ = ["newton_steps"]
+from skpartial.features._scaled import Bfloat16Columns
+from skpartial.solvers.convex._logistic import rarer
+from skpartial.solvers.convex._newton import Design, NewtonSolver
+from skpartial.solvers.convex._sketch import Sketch
+
+__all__ = ["ConjugateGradientSolver"]
 
 # Steps whose descent tells how far the model was above its minimum before them.
-_DELAY = 5
-_MAX_STEPS = 25
-# What counts of the upper bound that the penalty gives. The bound is too large by as much as the curvature exceeds the
-# penalty in the directions of the residual.
+_DELAY, _SHORT_DELAY = 5, 2
+_FF, _EX, _WARM = 1.0, .5, False
+_MAX_STEPS = 200
+# Share of a model's descent that may be left: at most and at least, and in bfloat16, which cannot tell less.
+_MOST_LEFT, _LEAST_LEFT = 0.3, {torch.float32: 1e-6, torch.float64: 1e-12, torch.bfloat16: 1e-3}
+# Share of the goal that may be left.
+_SHARE_OF_GOAL = 0.3
+
+
+# What counts of the upper bound on what is left that the penalty gives. The bound is too large by as much as the
+# curvature exceeds the penalty in the directions of the residual.
 _SHARE_OF_BOUND = 1e-2
 
 
-def newton_steps(
-    hessian: Callable[[Tensor], Tensor],
-    inverse: Callable[[Tensor], Tensor],
-    gradient: Tensor,
-    penalty: Tensor,
-    enough: Tensor,
-    urgent: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Steps towards the minima of quadratic models.
+class ConjugateGradientSolver(NewtonSolver):
+    """Newton's method with inner systems solved by conjugate gradients.
 
     Parameters
     ----------
-    hessian, inverse : callable
-        Hessians and approximate inverses of them, both symmetric and positive definite, times vectors (L, width).
-    gradient : Tensor of shape (L, width)
-        At the points where the steps begin.
-    penalty : Tensor of shape (L, width)
-        Part of the Hessians that is known, a diagonal of them.
-    enough : Tensor of float64, shape (L,)
-        How far above its minimum a model may end.
-    urgent : Tensor of bool, shape (L,)
-        Labels that are waited for.
-
-    Returns
-    -------
-    step : Tensor of shape (L, width)
-        One a label.
-    left : Tensor of float64, shape (L,)
-        About how far above its minimum the model is, infinite where too few steps were made to tell.
+    problem, design, theta, penalty, goal
+        As for `NewtonSolver`.
+    sketch : Sketch
+        Preconditions.
+    products : Bfloat16Columns or None, default=None
+        The same design in a faster type, for products with the Hessians.
     """
-    residual, step = -gradient, torch.zeros_like(gradient)
-    towards = inverse(residual)
-    size = _dots(residual, towards)
-    least = torch.finfo(gradient.dtype).eps * size.clamp(min=0)
-    direction = towards
-    falls: list[Tensor] = []
-    for _ in range(_MAX_STEPS):
-        image = hessian(direction)
-        bend = _dots(direction, image)
-        # A label whose numbers have come to the end of their digits stays where it is.
-        going = (size > least) & (bend > 0)
-        length = torch.where(going, size / bend.where(going, bend.new_ones(())), 0.0)
-        falls.append(0.5 * length * size)
-        del falls[:-_DELAY]
-        along = length.to(step.dtype)[:, None]
-        step.addcmul_(direction, along)
-        residual = residual.addcmul(image, along, value=-1)
-        left = torch.stack(falls).sum(0) if len(falls) == _DELAY else torch.full_like(size, float("inf"))
-        left = torch.maximum(left, _SHARE_OF_BOUND * _bound(residual, penalty))
-        if bool((left <= enough)[urgent].all()):
-            break
-        towards = inverse(residual)
-        before, size = size, _dots(residual, towards)
-        share = torch.where(going, size / before.where(going, before.new_ones(())), 0.0)
-        direction = torch.addcmul(towards, direction, share.to(step.dtype)[:, None])
-    return step, left
+
+    def __init__(
+        self,
+        problem, design, theta, penalty, goal,
+        sketch: Sketch,
+        products: Bfloat16Columns | None = None,
+    ) -> None:
+        super().__init__(problem, design, theta, penalty, goal)
+        self.sketch = sketch
+        self.products = products
+        self.hessian_dtype = theta.dtype if products is None else torch.bfloat16
+
+    def update_hessian(self) -> None:
+        self.curvature = torch.empty_like(self.logits, dtype=self.hessian_dtype)
+        for part in self.problem.blocks():
+            self.curvature[part] = self.problem.curvature(part, rarer(self.logits[part]))
+
+    def inner_solve(self) -> None:
+        self.direction = torch.zeros_like(self.theta)
+        self.promised = torch.zeros_like(self.value)
+        self.left = torch.zeros_like(self.value)
+        self.ratio = torch.ones_like(self.value)
+        products = self.design if self.products is None else self.products
+        if len(going:=torch.nonzero(~self.finished).squeeze(1)) < len(self.theta): products = products.take(going)
+        going = torch.nonzero(~self.finished).squeeze(1)
+        curvature = self.curvature[going] if len(going) < len(self.theta) else self.curvature
+        penalty = self.penalty[going].to(self.theta.dtype)
+        inverse = self.sketch.inverse(self.total_curvature[going], self.problem.alpha[going])
+        goal = _SHARE_OF_GOAL * self.goal * self.value[going].abs()
+        value = self.value[going].abs()
+        least_left = _LEAST_LEFT[self.hessian_dtype]
+        residual, step = -self.gradient[going], torch.zeros_like(self.gradient[going])
+        energy = torch.zeros_like(value)
+        first0 = None
+        if _WARM and hasattr(self, "prev") and len(self.prev)==len(self.theta):
+            first0 = 0.5*_dots(residual, inverse(residual))
+            d = self.prev[going]
+            image = self.products.backward(self.products.forward(d).mul_(curvature)).addcmul_(d, penalty)
+            bend = _dots(d, image)
+            c = torch.where(bend > 0, _dots(residual, d) / bend.clamp(min=1e-300), 0.0)
+            energy = 0.5*c*c*bend
+            along = c.to(d.dtype)[:, None]
+            step = d * along
+            residual = residual - image * along
+        p = z = inverse(residual)
+        size = _dots(residual, z)
+        first = 0.5 * size if first0 is None else first0
+        least = torch.finfo(step.dtype).eps * size.clamp(min=0)
+        done = torch.zeros_like(going, dtype=torch.bool)
+        falls = []
+        self.n_cg = 0
+        if first0 is not None: self.n_cg += 1
+        for i in range(_MAX_STEPS):
+            self.n_cg += 1
+            image = products.backward(products.forward(p).mul_(curvature)).addcmul_(p, penalty)
+            bend = _dots(p, image)
+            # A label whose numbers have come to the end of their digits stays where it is.
+            moves = (size > least) & (bend > 0)
+            length = torch.where(moves, size / bend.where(moves, bend.new_ones(())), 0.0)
+            falls = [*falls, 0.5 * length * size][-_DELAY:]
+            energy = energy + falls[-1]
+            along = length.to(step.dtype)[:, None]
+            step = torch.addcmul(step, p, along)
+            residual = torch.addcmul(residual, image, along, value=-1)
+            left = torch.stack(falls).sum(0) if len(falls) == _DELAY else torch.full_like(energy, float("inf"))
+            soon = torch.stack(falls[-_SHORT_DELAY:]).sum(0)
+            share = (_FF*(energy / value)**_EX).clamp(min=least_left, max=_MOST_LEFT)
+            far = (soon <= share * energy) & (share * energy > goal)
+            bounded = torch.maximum(left, _SHARE_OF_BOUND * _bound(residual, penalty))
+            done |= far | (bounded <= goal) | ~moves
+            if bool(done.all()) or i == _MAX_STEPS - 1:
+                self._put(going, step, energy, bounded, first)
+                break
+            if 2 * int(done.sum()) >= len(done):
+                self._put(going, step, energy, bounded, first)
+                kept = torch.nonzero(~done).squeeze(1)
+                products = products.take(kept)
+                going, curvature, penalty, goal, value, first, least, done = (
+                    x[kept] for x in (going, curvature, penalty, goal, value, first, least, done)
+                )
+                residual, step, p, size, energy = (x[kept] for x in (residual, step, p, size, energy))
+                moves = moves[kept]
+                falls = [fall[kept] for fall in falls]
+                inverse = self.sketch.inverse(self.total_curvature[going], self.problem.alpha[going])
+            z = inverse(residual)
+            before, size = size, _dots(residual, z)
+            share = torch.where(moves, size / before.where(moves, before.new_ones(())), 0.0)
+            p = torch.addcmul(z, p, share.to(p.dtype)[:, None])
+
+    def _put(self, going, step, energy, left, first):
+        self.direction[going] = step
+        self.promised[going] = energy
+        self.left[going] = left
+        self.ratio[going] = (energy / first.clamp(min=1e-300)).clamp(min=1)
+
+    def line_search(self):
+        super().line_search()
+        self.prev = self.direction
+
+    def estimate_gap(self) -> Tensor:
+        inverse = self.sketch.inverse(self.total_curvature, self.problem.alpha)
+        return torch.maximum(self.left, self.ratio * 0.5 * _dots(self.gradient, inverse(self.gradient)))
+
+
+def _dots(left: Tensor, right: Tensor) -> Tensor:
+    return torch.linalg.vecdot(left, right).double()
 
 
 def _bound(residual: Tensor, penalty: Tensor) -> Tensor:
     """How far above their minima models are at most that are curved by the penalty alone, but for the intercept."""
     squares = torch.where(penalty > 0, residual.square() / penalty, 0.0)
     return 0.5 * squares.sum(1, dtype=torch.float64)
-
-
-def _dots(left: Tensor, right: Tensor) -> Tensor:
-    return torch.linalg.vecdot(left, right).double()

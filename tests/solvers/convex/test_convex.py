@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,10 +16,10 @@ from skpartial import PartialLabelClassifier
 from skpartial.features import _scaled
 from skpartial.features._matrix import ResidentFeatures
 from skpartial.features._moments import moments
-from skpartial.features._scaled import Standardized
+from skpartial.features._scaled import ScaledColumns
 from skpartial.losses import AssumeNegative, PartialBCE
 from skpartial.solvers import FullBatch
-from skpartial.solvers.convex import _convex, _few_rows, _groundwork
+from skpartial.solvers.convex import _rows, _solve
 
 TIGHT = FullBatch(tol=1e-11)
 
@@ -67,41 +66,20 @@ def left_to_gain(X, Y, clf, alpha, sizes):
     return np.array(found) / objectives(X, Y, clf.coef_, clf.intercept_, alpha)
 
 
-@pytest.fixture
-def methods(monkeypatch):
-    """Which directions a fit used."""
-    used = []
-
-    def recorded(module, name):
-        kind = getattr(module, name)
-
-        def made(*args):
-            used.append(name)
-            return kind(*args)
-
-        return made
-
-    for name in ("ExactNewton", "QuasiNewton"):
-        monkeypatch.setattr(_convex, name, recorded(_convex, name))
-    monkeypatch.setattr(_few_rows, "DualNewton", recorded(_few_rows, "DualNewton"))
-    return used
-
-
 @pytest.mark.parametrize(
-    "n, d, known, expected",
+    "n, d, known",
     [
-        (60, 100, 0.5, "QuasiNewton"),
-        (60, 12, 0.5, "ExactNewton"),
-        (100, 400, 0.3, "DualNewton"),  # in a basis of each label's rows
-        (600, 800, 1.0, "QuasiNewton"),
-        (600, 70, 0.3, "QuasiNewton"),
+        (60, 100, 0.5),
+        (60, 12, 0.5),  # few features
+        (100, 400, 0.3),  # few rows
+        (600, 800, 1.0),
+        (600, 70, 0.3),
     ],
 )
 @pytest.mark.parametrize("alpha", [1e-3, 1e-1])
-def test_both_methods_equal_logistic_regression(methods, n, d, known, expected, alpha):
+def test_equals_logistic_regression(n, d, known, alpha):
     X, Y = wide(n, d, n_labels=2, known=known)
     clf = PartialLabelClassifier("iu", alpha=alpha, solver=TIGHT).fit(X, Y)
-    assert methods == [expected]
     for j in range(Y.shape[1]):
         rows = Y[:, j] != 0
         peer = LogisticRegression(C=1 / (alpha * n), tol=1e-9, max_iter=20_000).fit(X[rows], Y[rows, j])
@@ -207,14 +185,13 @@ def test_differences_of_columns_that_are_nearly_alike(noise, alpha, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("alpha", [1e-4, 1e-6, 1e-8, 1e-10])
-@pytest.mark.parametrize("n, d, expected", [(40, 200, "QuasiNewton"), (12, 100, "DualNewton")])
-def test_labels_that_are_all_but_certain(methods, n, d, expected, alpha, dtype):
+@pytest.mark.parametrize("n, d", [(40, 200), (12, 100)])
+def test_labels_that_are_all_but_certain(n, d, alpha, dtype):
     """Separable, with a penalty so small that probabilities round to 1; the objective is of the size of the penalty."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, d)).astype(np.float32).astype(np.float64)
     Y = np.where(X @ rng.normal(size=(d, 3)) > 0, 1, -1)
     clf = PartialLabelClassifier("iu", alpha=alpha).fit(X.astype(dtype), Y)
-    assert methods == [expected]
     found, best = objectives(X, Y, clf.coef_, clf.intercept_, alpha), optimum(X, Y, alpha)
     assert (found / best - 1).max() < 2e-5
     assert clf.n_iter_ < 40
@@ -252,7 +229,7 @@ def test_steps_run_out():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("loss", ["iu", PartialBCE(gamma=-1)], ids=repr)
-def test_labels_of_few_rows_in_their_own_basis(methods, monkeypatch, dtype, loss):
+def test_labels_of_few_rows_in_their_own_basis(monkeypatch, dtype, loss):
     """Together with labels of many rows, in groups of any size, cold and warm, with rows that repeat each other."""
     X, Y = wide(400, 500, known=0.9)
     X += 20
@@ -261,16 +238,13 @@ def test_labels_of_few_rows_in_their_own_basis(methods, monkeypatch, dtype, loss
     X = X.astype(dtype)
     weights = np.random.default_rng(1).random(Y.shape)
     clf = PartialLabelClassifier(loss, alpha=0.01, warm_start=True).fit(X, Y, sample_weight=weights)
-    assert methods == ["DualNewton", "QuasiNewton"]
     # Labels that wait for the others are reported from where they start.
     assert (np.diff([record["objective"] for record in clf.history_]) <= 1e-6).all()
-    monkeypatch.setattr(_few_rows, "_group_entries", lambda features: 1)
+    monkeypatch.setattr(_rows, "_GROUP_ENTRIES", 1)
     single = PartialLabelClassifier(loss, alpha=0.01).fit(X, Y, sample_weight=weights)
-    assert methods[2:] == ["DualNewton", "DualNewton", "QuasiNewton"]
-    monkeypatch.setattr(_few_rows, "_MAX_ROWS", 0)
+    monkeypatch.setattr(_rows, "_PRODUCTS", 0)
     plain = PartialLabelClassifier(loss, alpha=0.01, precision="float64", solver=TIGHT)
     plain.fit(X, Y, sample_weight=weights)
-    assert methods[5:] == ["QuasiNewton"]
     monkeypatch.undo()
     scale = np.abs(plain.coef_).max()
     for fitted in (clf, single):
@@ -280,13 +254,12 @@ def test_labels_of_few_rows_in_their_own_basis(methods, monkeypatch, dtype, loss
 
 
 @pytest.mark.parametrize("size, dtype", [(1e3, np.float32), (1e4, np.float32), (1e6, np.float64), (1e8, np.float64)])
-def test_a_column_that_takes_the_digits_of_products_of_rows(methods, size, dtype):
+def test_a_column_that_takes_the_digits_of_products_of_rows(size, dtype):
     """Labels of few rows are then solved by the columns, and end as close to their optimum as others."""
     X, Y = wide(400, 300, known=0.1)
     X = X.astype(np.float32).astype(np.float64)
     X[:, 7] = np.float32(size) * np.random.default_rng(1).normal(size=400).astype(np.float32)
     clf = PartialLabelClassifier("iu", alpha=1e-3).fit(X.astype(dtype), Y)  # a warning would be an error
-    assert methods == ["DualNewton", "QuasiNewton"]
     sizes = np.where(np.arange(300) == 7, size, 1)
     assert (left_to_gain(X, Y, clf, 1e-3, sizes) < 5e-5).all()
 
@@ -303,20 +276,8 @@ def test_columns_of_all_sizes(alpha, dtype):
     assert (left_to_gain(X, Y, clf, alpha, sizes) < 2e-5).all()
 
 
-@pytest.mark.parametrize("n_rows, apart", [(10_000, True), (1000, False)])
-def test_rows_of_many_labels_are_not_worth_their_factors_everywhere(n_rows, apart):
-    """Products for all labels are quick where there are few rows in all."""
-    count = torch.full((50,), 200)
-    problem = SimpleNamespace(count=count, s=(torch.arange(n_rows) < count[:, None]).float())
-    groups, rest = _few_rows.groups_of_few_rows(problem, ResidentFeatures(torch.zeros(n_rows, 1000)), torch.arange(50))
-    assert sum(len(labels) for labels, _ in groups) == (50 if apart else 0)
-    assert len(rest) == (0 if apart else 50)
-
-
-@pytest.mark.parametrize(
-    "n, d, expected", [(40, 200, "QuasiNewton"), (30, 512, "DualNewton"), (200, 10, "ExactNewton")]
-)
-def test_labels_that_have_arrived_wait_for_the_others(methods, n, d, expected):
+@pytest.mark.parametrize("n, d", [(40, 200), (30, 512), (200, 10)])
+def test_labels_that_have_arrived_wait_for_the_others(n, d):
     """At the end of their digits, where slopes are rounding and have any sign."""
     X, Y = wide(n, d, n_labels=12, known=1.0)
     X = X.astype(np.float32)
@@ -325,7 +286,6 @@ def test_labels_that_have_arrived_wait_for_the_others(methods, n, d, expected):
     for _ in range(3):
         Y[10:, 0] *= -1
         clf.fit(X, Y)
-    assert set(methods) == {expected}
     found = objectives(X, Y, clf.coef_, clf.intercept_, 1e-5)
     np.testing.assert_allclose(found, optimum(X.astype(np.float64), Y, 1e-5), rtol=2e-5)
 
@@ -403,7 +363,7 @@ def test_the_sketch_saves_steps(monkeypatch):
 def test_standardised_features_are_those_of_a_copy():
     X = torch.tensor(np.random.default_rng(0).normal(size=(50, 7)) * 3 + 20)
     center, unit = X.mean(0), 1 / X.std(0)
-    features = Standardized(ResidentFeatures(X), center, unit)
+    features = ScaledColumns(ResidentFeatures(X), center, unit)
     copy = (X - center) * unit
     weights, scores = torch.randn(3, 7).double(), torch.randn(3, 50).double()
     torch.testing.assert_close(features.forward(weights), weights @ copy.T)
@@ -573,22 +533,3 @@ def test_labels_known_in_a_small_part_of_many_rows(monkeypatch, dtype, alpha):
         best = optimum(X.astype(np.float64), Y, alpha)
         plain = PartialLabelClassifier("iu", alpha=alpha, solver=solver).fit(X, Y)
         assert (objectives(X, Y, plain.coef_, plain.intercept_, alpha) / best - 1).max() < 1e-5
-
-
-@pytest.mark.parametrize("narrow, features", [(True, ["amx_bf16", "avx512_f"]), (True, ["avx512_f"]), (False, [])])
-def test_how_many_labels_take_rows_of_their_own_depends_on_the_processor(monkeypatch, narrow, features):
-    """Where products with all rows cost less, labels have to know fewer of these; what few labels know is the same."""
-    monkeypatch.setattr(_few_rows, "has_feature", lambda name: name in features)
-    X = ResidentFeatures(torch.zeros(1000, 2048))
-    count = torch.arange(10, 1000, 10)
-    problem = SimpleNamespace(count=count, s=(torch.arange(1000) < count[:, None]).float())
-    groups, rest = _few_rows.groups_of_known_rows(problem, X, torch.arange(len(count)), narrow=narrow)
-    apart = torch.cat([labels for labels, _ in groups])
-    assert torch.equal(torch.cat([apart, rest]), torch.arange(len(count)))
-    for labels, rows in groups:
-        assert rows.shape == (len(labels), int(count[labels[-1]]))
-        for label, own in zip(labels, rows):
-            known = own[problem.s[label, own] > 0]
-            assert torch.equal(known.sort().values, torch.arange(int(count[label])))
-    low, high = {0: (100, 150), 1: (50, 90), 2: (20, 40)}[len(features)]
-    assert low <= int(count[apart].max()) < high

@@ -1,0 +1,214 @@
+r"""Newton's method for many logistic problems at once, each with its own step length and its own convergence.
+
+The stages are those of scikit-learn's `NewtonSolver`: setup, Hessian, inner solve, line search, convergence. How the
+inner system is solved is for subclasses.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from skpartial.features._base import overflow_error
+from skpartial.solvers.convex._logistic import LogisticProblem, rarer
+
+__all__ = ["Design", "NewtonSolver"]
+
+# Evaluations of a line search: bisection has then found the minimum to the digits of float32.
+_MAX_LINE_SEARCH = 30
+_EXACT = .2
+# So many steps in a row that lower an objective by less than this share of its rounding are at the end of its digits.
+_STUCK_STEPS, _STUCK_DESCENT = 3, 0.2
+# Labels that have converged are taken out of the products when they are this share of all: taking them out copies the
+# others.
+_SHARE_TO_DROP = 0.3
+
+
+class Design(Protocol):
+    """What the solver needs of features: products with a matrix whose last column are ones."""
+
+    def forward(self, theta: Tensor) -> Tensor:
+        """Logits (k, n) under weights and intercepts (k, d + 1)."""
+
+    def backward(self, scores: Tensor) -> Tensor:
+        """Sums of rows (k, d + 1) weighted by scores (k, n)."""
+
+    def to_features(self, theta: Tensor) -> Tensor:
+        """Parameters (k, d + 1) for the features as passed."""
+
+    def take(self, labels: Tensor) -> Design:
+        """That of some of the labels, given as indices."""
+
+
+class NewtonSolver(ABC):
+    """Newton's method for all labels of a problem.
+
+    Parameters
+    ----------
+    problem : LogisticProblem
+        The data terms of k labels.
+    design : Design
+        The features that they see.
+    theta : Tensor of shape (k, d + 1)
+        Where to start: weights, and intercepts in the last column. Overwritten.
+    penalty : Tensor of shape (d + 1,)
+        What alpha is multiplied by for each parameter, 0 for the intercept.
+    goal : float
+        Relative gap at which a label has converged.
+
+    Attributes
+    ----------
+    logits, residual : Tensor of shape (k, n)
+        Logits, and first derivatives of the data terms in them.
+    value : Tensor of float64, shape (k,)
+        Objectives.
+    total_curvature : Tensor of float64, shape (k,)
+        Second derivatives of the data terms in the logits, summed up over the rows.
+    gradient, direction : Tensor of shape (k, d + 1)
+        Of the objectives, and the last Newton step before the line search.
+    slope : Tensor of float64, shape (k,)
+        Derivative along the direction where the step began.
+    gap : Tensor of float64, shape (k,)
+        Estimated relative gaps after the step.
+    finished, stuck : Tensor of bool, shape (k,)
+        Labels that have converged or are stuck; those that the digits of the type allow no further descent.
+    """
+
+    def __init__(
+        self, problem: LogisticProblem, design: Design, theta: Tensor, penalty: Tensor, goal: float
+    ) -> None:
+        self.problem, self.design, self.theta, self.goal = problem, design, theta, goal
+        self.penalty = problem.alpha[:, None] * penalty
+        #: Which of the labels that the solver was made for are still in the products.
+        self.active = torch.arange(len(theta), device=theta.device)
+
+    def solve(self, max_iter: int, report: Callable[[NewtonSolver], bool]) -> None:
+        """Take steps until all labels are finished, there were `max_iter`, or `report`, called after each, says so."""
+        self.setup()
+        for _ in range(max_iter):
+            self.update_hessian()
+            self.inner_solve()
+            self.line_search()
+            self.check_convergence()
+            if report(self) or bool(self.finished.all()):
+                break
+            if float(self.finished.double().mean()) >= _SHARE_TO_DROP:
+                self.keep(torch.nonzero(~self.finished).squeeze(1))
+
+    def setup(self) -> None:
+        """Logits, objectives and gradients at the start."""
+        theta = self.theta
+        self.value, self.total_curvature, self.slope = theta.new_empty(3, len(theta), dtype=torch.float64)
+        self.gap = torch.full_like(self.value, float("inf"))
+        self.n_stuck = torch.zeros_like(self.active)
+        self.finished, self.stuck = theta.new_zeros(2, len(theta), dtype=torch.bool)
+        plain = not bool(theta[:, :-1].any())
+        shape = self.problem.s.shape
+        self.logits = theta[:, -1:].expand(shape).clone() if plain else self.design.forward(theta)
+        self.residual = torch.empty_like(self.logits)
+        for part in self.problem.blocks():
+            self._evaluate(part, self.logits[part])
+        self.update_gradient()
+
+    def _evaluate(self, part: slice, logits: Tensor) -> None:
+        """Objectives, first derivatives and total curvature of a slice of labels at their logits."""
+        q = rarer(logits)
+        self.residual[part] = self.problem.residual(part, logits, q)
+        self.total_curvature[part] = self.problem.curvature(part, q).sum(1).double()
+        squares = (self.theta[part].double().square() * self.penalty[part]).sum(1)
+        self.value[part] = self.problem.data_term(part, logits) + 0.5 * squares
+
+    def update_gradient(self) -> None:
+        """Gradients at the present logits, by products in full."""
+        self.gradient = self.design.backward(self.residual).addcmul_(self.theta, self.penalty.to(self.theta.dtype))
+
+    @abstractmethod
+    def update_hessian(self) -> None:
+        """Prepare what the inner solve needs of the Hessians at the present logits."""
+
+    @abstractmethod
+    def inner_solve(self) -> None:
+        """Find the direction: Hessians times it are about the negative gradients."""
+
+    @abstractmethod
+    def estimate_gap(self) -> Tensor:
+        """How far the objectives are above their minima after a step, by the gradients there."""
+
+    def line_search(self) -> None:
+        """Go along the directions to about the minimum on each of the lines, and compute the gradients there.
+
+        Newton's method within a bracket, on the logits, which needs no more products with the features.
+        """
+        self.direction[self.finished] = 0
+        direction, penalty = self.direction.double(), self.penalty
+        self.slope = (self.gradient * direction).sum(1)
+        if not bool((torch.isfinite(self.slope) & torch.isfinite(self.value)).all()):
+            raise overflow_error(self.gradient.dtype)
+        self.value_before = self.value.clone()
+        linear = (direction * self.theta * penalty).sum(1)
+        quadratic = (direction.square() * penalty).sum(1)
+        change = self.design.forward(self.direction)
+        for part in self.problem.blocks():
+            step = self._search(part, change[part], linear[part], quadratic[part])
+            self.theta[part].addcmul_(self.direction[part], step.to(self.theta.dtype)[:, None])
+            self._evaluate(part, self.logits[part])
+        self.update_gradient()
+
+    def _search(self, part: slice, change: Tensor, linear: Tensor, quadratic: Tensor) -> Tensor:
+        """Lengths of the steps of a slice of labels; moves their logits."""
+        problem, start, slope, value = self.problem, self.logits[part], self.slope[part], self.value[part]
+        step = torch.where(slope < 0, 1.0, 0.0).to(torch.float64)
+        low, high = torch.zeros_like(step), torch.full_like(step, float("inf"))
+        for n_left in reversed(range(_MAX_LINE_SEARCH)):
+            logits = torch.addcmul(start, change, step.to(change.dtype)[:, None])
+            q = rarer(logits)
+            residual = problem.residual(part, logits, q)
+            end = torch.linalg.vecdot(residual, change).double() + linear + step * quadratic
+            # A step that ends before the minimum surely descends, so that it may be shorter than one beyond it; how far
+            # that one can lie above the minimum is at most the step times the derivative at its end, by convexity.
+            good = (end >= _EXACT * slope) & (end <= -0.1 * slope) & (step * end <= 0.1 * value) | (slope >= 0)
+            if not n_left or bool(good.all()):
+                break
+            bend = torch.linalg.vecdot(problem.curvature(part, q).mul_(change), change).double() + quadratic
+            low, high = torch.where(end < 0, step, low), torch.where(end >= 0, step, high)
+            proposal = step - end / bend.clamp(min=1e-300)
+            inside = (proposal > low) & (proposal < high) & (proposal < 8 * step)
+            middle = torch.where(torch.isinf(high), 4 * step, 0.5 * (low + high))
+            # The last evaluation is of a point that descends.
+            new = torch.where(inside, proposal, middle) if n_left > 1 else low
+            step = torch.where(good, step, new)
+        self.logits[part] = logits
+        return step
+
+    def check_convergence(self) -> None:
+        """Estimate the gaps, and tell which labels are finished."""
+        gap = self.estimate_gap() / self.value.abs().clamp(min=torch.finfo(torch.float64).tiny)
+        self.gap = torch.where(self.finished, self.gap, gap)
+        least = _STUCK_DESCENT * torch.finfo(self.theta.dtype).eps * self.value_before.abs()
+        idle = (self.slope >= 0) | (self.value_before - self.value <= least)
+        self.n_stuck = torch.where(idle, self.n_stuck + 1, 0)
+        self.stuck = (self.n_stuck >= _STUCK_STEPS) & (self.gap > self.goal)
+        self.finished |= (self.gap <= self.goal) | self.stuck
+
+    def keep(self, labels: Tensor) -> None:
+        """Drop all but some of the labels, given as indices."""
+        self.problem, self.design = self.problem.take(labels), self.design.take(labels)
+        for name in (
+            "active",
+            "theta",
+            "penalty",
+            "logits",
+            "residual",
+            "value",
+            "total_curvature",
+            "gradient",
+            "gap",
+            "n_stuck",
+            "finished",
+            "stuck",
+        ):
+            setattr(self, name, getattr(self, name)[labels])
