@@ -22,18 +22,13 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from skpartial.features._matrix import BLOCK_BYTES
 from skpartial.features._scaled import ScaledColumns
-from skpartial.solvers.convex._logistic import LogisticProblem, rarer
+from skpartial.solvers.convex._logistic import LogisticProblem
 from skpartial.solvers.convex._newton import NewtonSolver
 from skpartial.solvers.convex._rows import RowBasis
 
 __all__ = ["CholeskySolver", "DualCholeskySolver", "Matrix"]
-
-# Entries of the temporary from which Hessians are summed up: it stays in the processor's cache.
-_HESSIAN_ENTRIES = 1 << 20
-# Second derivative of a row, in units of the largest weight, below which it is the same as none: rows that are certain,
-# or only fill up, take no part, and what is next to nothing keeps the inverse finite.
-_LEAST_CURVATURE = 1e-12
 
 
 class Matrix:
@@ -65,7 +60,12 @@ class _FactorSolver(NewtonSolver):
     def newton_step(self) -> Tensor:
         """Minus the inverse Hessians of the last factors times the present gradients."""
 
+    @abstractmethod
+    def update_hessian(self) -> None:
+        """Factors at the present logits."""
+
     def inner_solve(self) -> None:
+        self.update_hessian()
         self.direction = self.newton_step()
 
     def estimate_gap(self) -> Tensor:
@@ -92,12 +92,11 @@ class CholeskySolver(_FactorSolver):
         k, width = self.theta.shape
         X = self.design.X
         hessian = torch.diag_embed(self.penalty).to(X.dtype)
-        step = max(1, _HESSIAN_ENTRIES // (k * width))
+        # The temporary from which Hessians are summed up stays in the processor's cache.
+        step = max(1, BLOCK_BYTES // (X.itemsize * k * width))
         for start in range(0, len(X), step):
             rows = slice(start, start + step)
-            q = rarer(self.logits[:, rows])
-            curvature = self.problem.s[:, rows] * q * (1 - q)
-            weighted = (curvature[:, None, :] * X[rows].T).reshape(k * width, -1)
+            weighted = (self.curvature[:, None, rows] * X[rows].T).reshape(k * width, -1)
             hessian += (weighted @ X[rows]).reshape(k, width, width)
         # Columns that repeat each other make it singular without a penalty, up to rounding.
         diagonal = hessian.diagonal(dim1=1, dim2=2)
@@ -119,8 +118,9 @@ class DualCholeskySolver(_FactorSolver):
         super().__init__(problem, design, theta, penalty, goal)
 
     def update_hessian(self) -> None:
-        s, q = self.problem.s.double(), rarer(self.logits.double())
-        d = (s * q * (1 - q)).clamp(min=_LEAST_CURVATURE * s.amax(1, keepdim=True)).sqrt()
+        # Rows that are certain, or only fill up, take no part: what is next to nothing keeps the inverse finite.
+        least = torch.finfo(torch.float64).eps * self.problem.s.amax(1, keepdim=True)
+        d = torch.maximum(self.curvature, least).double().sqrt()
         system = self.design.gram * d[:, :, None] * d[:, None]
         system.diagonal(dim1=1, dim2=2).add_(self.problem.alpha[:, None])
         self._factorize(system)

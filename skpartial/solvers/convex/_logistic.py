@@ -23,12 +23,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from skpartial.features._matrix import BLOCK_BYTES, CHUNK_BYTES
 from skpartial.training._targets import FoldedTargets, add_masses, prior_intercepts, total_weight
 
 __all__ = ["LogisticProblem", "rarer"]
-
-# Entries of an element-wise pass at a time: its temporaries then stay in the processor's cache.
-_BLOCK_ENTRIES = {"cpu": 1 << 17, "cuda": 1 << 26}
 
 
 class LogisticProblem:
@@ -110,7 +108,9 @@ class LogisticProblem:
     def blocks(self) -> Iterator[slice]:
         """Slices of labels whose entries are about as many."""
         n_labels, n_rows = self.s.shape
-        step = max(1, _BLOCK_ENTRIES.get(self.s.device.type, 1 << 20) // n_rows)
+        # On the CPU temporaries of a pass then stay in the processor's cache.
+        size = BLOCK_BYTES if self.s.device.type == "cpu" else CHUNK_BYTES
+        step = max(1, size // (self.s.itemsize * n_rows))
         for start in range(0, n_labels, step):
             yield slice(start, min(start + step, n_labels))
 

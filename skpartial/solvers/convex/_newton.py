@@ -20,12 +20,9 @@ __all__ = ["Design", "NewtonSolver"]
 
 # Evaluations of a line search: bisection has then found the minimum to the digits of float32.
 _MAX_LINE_SEARCH = 30
-_EXACT = .2
-# So many steps in a row that lower an objective by less than this share of its rounding are at the end of its digits.
-_STUCK_STEPS, _STUCK_DESCENT = 3, 0.2
-# Labels that have converged are taken out of the products when they are this share of all: taking them out copies the
-# others.
-_SHARE_TO_DROP = 0.3
+# A line search ends where the derivative along the line has fallen to this share. More exact ones save no Newton steps,
+# less exact ones cost some where probabilities become certain.
+_FLAT = 0.1
 
 
 class Design(Protocol):
@@ -62,12 +59,12 @@ class NewtonSolver(ABC):
 
     Attributes
     ----------
-    logits, residual : Tensor of shape (k, n)
-        Logits, and first derivatives of the data terms in them.
+    logits, residual, curvature : Tensor of shape (k, n)
+        Logits, and first and second derivatives of the data terms in them.
     value : Tensor of float64, shape (k,)
         Objectives.
     total_curvature : Tensor of float64, shape (k,)
-        Second derivatives of the data terms in the logits, summed up over the rows.
+        Second derivatives, summed up over the rows.
     gradient, direction : Tensor of shape (k, d + 1)
         Of the objectives, and the last Newton step before the line search.
     slope : Tensor of float64, shape (k,)
@@ -78,11 +75,13 @@ class NewtonSolver(ABC):
         Labels that have converged or are stuck; those that the digits of the type allow no further descent.
     """
 
-    def __init__(
-        self, problem: LogisticProblem, design: Design, theta: Tensor, penalty: Tensor, goal: float
-    ) -> None:
+    direction: Tensor
+
+    def __init__(self, problem: LogisticProblem, design: Design, theta: Tensor, penalty: Tensor, goal: float) -> None:
         self.problem, self.design, self.theta, self.goal = problem, design, theta, goal
         self.penalty = problem.alpha[:, None] * penalty
+        #: Products with it may serve in a faster type than that of the logits.
+        self.curvature_dtype = theta.dtype
         #: Which of the labels that the solver was made for are still in the products.
         self.active = torch.arange(len(theta), device=theta.device)
 
@@ -90,13 +89,13 @@ class NewtonSolver(ABC):
         """Take steps until all labels are finished, there were `max_iter`, or `report`, called after each, says so."""
         self.setup()
         for _ in range(max_iter):
-            self.update_hessian()
             self.inner_solve()
             self.line_search()
             self.check_convergence()
             if report(self) or bool(self.finished.all()):
                 break
-            if float(self.finished.double().mean()) >= _SHARE_TO_DROP:
+            # Taking labels out copies the others: that pays once they are few.
+            if 2 * int(self.finished.sum()) >= len(self.finished):
                 self.keep(torch.nonzero(~self.finished).squeeze(1))
 
     def setup(self) -> None:
@@ -104,21 +103,22 @@ class NewtonSolver(ABC):
         theta = self.theta
         self.value, self.total_curvature, self.slope = theta.new_empty(3, len(theta), dtype=torch.float64)
         self.gap = torch.full_like(self.value, float("inf"))
-        self.n_stuck = torch.zeros_like(self.active)
-        self.finished, self.stuck = theta.new_zeros(2, len(theta), dtype=torch.bool)
+        self.finished, self.stuck, self.idle = theta.new_zeros(3, len(theta), dtype=torch.bool)
         plain = not bool(theta[:, :-1].any())
         shape = self.problem.s.shape
         self.logits = theta[:, -1:].expand(shape).clone() if plain else self.design.forward(theta)
         self.residual = torch.empty_like(self.logits)
+        self.curvature = torch.empty_like(self.logits, dtype=self.curvature_dtype)
         for part in self.problem.blocks():
-            self._evaluate(part, self.logits[part])
+            q = rarer(self.logits[part])
+            self._evaluate(part, q, self.problem.residual(part, self.logits[part], q))
         self.update_gradient()
 
-    def _evaluate(self, part: slice, logits: Tensor) -> None:
-        """Objectives, first derivatives and total curvature of a slice of labels at their logits."""
-        q = rarer(logits)
-        self.residual[part] = self.problem.residual(part, logits, q)
-        self.total_curvature[part] = self.problem.curvature(part, q).sum(1).double()
+    def _evaluate(self, part: slice, q: Tensor, residual: Tensor) -> None:
+        """Objectives and derivatives of a slice of labels at their logits, whose rarer signs have probabilities q."""
+        curvature, logits = self.problem.curvature(part, q), self.logits[part]
+        self.residual[part], self.curvature[part] = residual, curvature
+        self.total_curvature[part] = curvature.sum(1).double()
         squares = (self.theta[part].double().square() * self.penalty[part]).sum(1)
         self.value[part] = self.problem.data_term(part, logits) + 0.5 * squares
 
@@ -127,12 +127,8 @@ class NewtonSolver(ABC):
         self.gradient = self.design.backward(self.residual).addcmul_(self.theta, self.penalty.to(self.theta.dtype))
 
     @abstractmethod
-    def update_hessian(self) -> None:
-        """Prepare what the inner solve needs of the Hessians at the present logits."""
-
-    @abstractmethod
     def inner_solve(self) -> None:
-        """Find the direction: Hessians times it are about the negative gradients."""
+        """Set `direction`: the Hessians times it are about the negative gradients."""
 
     @abstractmethod
     def estimate_gap(self) -> Tensor:
@@ -153,13 +149,11 @@ class NewtonSolver(ABC):
         quadratic = (direction.square() * penalty).sum(1)
         change = self.design.forward(self.direction)
         for part in self.problem.blocks():
-            step = self._search(part, change[part], linear[part], quadratic[part])
-            self.theta[part].addcmul_(self.direction[part], step.to(self.theta.dtype)[:, None])
-            self._evaluate(part, self.logits[part])
+            self._search(part, change[part], linear[part], quadratic[part])
         self.update_gradient()
 
-    def _search(self, part: slice, change: Tensor, linear: Tensor, quadratic: Tensor) -> Tensor:
-        """Lengths of the steps of a slice of labels; moves their logits."""
+    def _search(self, part: slice, change: Tensor, linear: Tensor, quadratic: Tensor) -> None:
+        """Move a slice of labels, given changes of their logits and derivatives of the penalty along the directions."""
         problem, start, slope, value = self.problem, self.logits[part], self.slope[part], self.value[part]
         step = torch.where(slope < 0, 1.0, 0.0).to(torch.float64)
         low, high = torch.zeros_like(step), torch.full_like(step, float("inf"))
@@ -168,9 +162,9 @@ class NewtonSolver(ABC):
             q = rarer(logits)
             residual = problem.residual(part, logits, q)
             end = torch.linalg.vecdot(residual, change).double() + linear + step * quadratic
-            # A step that ends before the minimum surely descends, so that it may be shorter than one beyond it; how far
-            # that one can lie above the minimum is at most the step times the derivative at its end, by convexity.
-            good = (end >= _EXACT * slope) & (end <= -0.1 * slope) & (step * end <= 0.1 * value) | (slope >= 0)
+            # How far a step beyond the minimum can lie above it is at most the step times the derivative at its end, by
+            # convexity.
+            good = (end.abs() <= _FLAT * slope.abs()) & (step * end <= _FLAT * value) | (slope >= 0)
             if not n_left or bool(good.all()):
                 break
             bend = torch.linalg.vecdot(problem.curvature(part, q).mul_(change), change).double() + quadratic
@@ -181,17 +175,17 @@ class NewtonSolver(ABC):
             # The last evaluation is of a point that descends.
             new = torch.where(inside, proposal, middle) if n_left > 1 else low
             step = torch.where(good, step, new)
+        self.theta[part].addcmul_(self.direction[part], step.to(self.theta.dtype)[:, None])
         self.logits[part] = logits
-        return step
+        self._evaluate(part, q, residual)
 
     def check_convergence(self) -> None:
         """Estimate the gaps, and tell which labels are finished."""
         gap = self.estimate_gap() / self.value.abs().clamp(min=torch.finfo(torch.float64).tiny)
         self.gap = torch.where(self.finished, self.gap, gap)
-        least = _STUCK_DESCENT * torch.finfo(self.theta.dtype).eps * self.value_before.abs()
-        idle = (self.slope >= 0) | (self.value_before - self.value <= least)
-        self.n_stuck = torch.where(idle, self.n_stuck + 1, 0)
-        self.stuck = (self.n_stuck >= _STUCK_STEPS) & (self.gap > self.goal)
+        idle = self.value_before - self.value <= torch.finfo(self.theta.dtype).eps * self.value_before.abs()
+        # Two steps in a row that descend by less than rounding are at the end of the digits of the type.
+        self.stuck, self.idle = idle & self.idle & (self.gap > self.goal), idle
         self.finished |= (self.gap <= self.goal) | self.stuck
 
     def keep(self, labels: Tensor) -> None:
@@ -203,11 +197,12 @@ class NewtonSolver(ABC):
             "penalty",
             "logits",
             "residual",
+            "curvature",
             "value",
             "total_curvature",
             "gradient",
             "gap",
-            "n_stuck",
+            "idle",
             "finished",
             "stuck",
         ):

@@ -7,28 +7,25 @@ inner products, so that the penalty is the same as well. Weights are :math:`X_j^
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from skpartial.features._matrix import ResidentFeatures
 from skpartial.features._base import row_sums
+from skpartial.features._matrix import ResidentFeatures
 from skpartial.features._scaled import ScaledColumns
 from skpartial.solvers.convex._logistic import LogisticProblem
 
 __all__ = ["GatheredColumns", "RowBasis", "cheapest_rows", "gathered_rows"]
 
-# What a fit costs by all rows, by the gathered rows of a label, and by a basis of them is told in entries of gathered
-# rows that are read. A fit makes about so many products; the passes over a logit that go with a product are as long as
-# with so many entries; an entry costs so many times less in a product for many labels, whatever the processor: measured
-# between 5 and 50.
-_PRODUCTS, _PASS, _BATCHED = 80, 12, 16
+# What a fit costs by all rows, by the gathered rows of a label, and by a basis of them, is told in entries of gathered
+# rows that are read. A fit makes about so many products, and an entry costs so many times less in a product for many
+# labels, whatever the processor: measured between 5 and 50.
+_PRODUCTS, _BATCHED = 80, 16
 # Entries of the gathered rows of a group of labels: so many, or as many as X has. What is done beside the products
 # takes as long for few labels as for many.
 _GROUP_ENTRIES = 1 << 23
-# Rows among which the middle of the columns is looked for, from which inner products of rows lose few digits.
-_MIDDLE_ROWS = 64
 
 
 def cheapest_rows(count: Tensor, n_rows: int, n_features: int) -> tuple[Tensor, Tensor]:
@@ -47,8 +44,7 @@ def cheapest_rows(count: Tensor, n_rows: int, n_features: int) -> tuple[Tensor, 
         For the other labels all rows are cheapest.
     """
     m, d = count.double(), n_features
-    by_all = _PRODUCTS * n_rows * (d / _BATCHED + _PASS)
-    by_own = _PRODUCTS * m * (d + _PASS)
+    by_all, by_own = _PRODUCTS * n_rows * d / _BATCHED, _PRODUCTS * m * d
     # Inner products of the rows, and a few factors of matrices of that size.
     by_basis = m**2 * (d / _BATCHED + m)
     basis = by_basis < by_own.clamp(max=by_all)
@@ -100,13 +96,13 @@ def _rows_of(weighs: Tensor, count: Tensor) -> Tensor:
     return rows
 
 
-def _scores(rows: Tensor, weights: Tensor) -> Tensor:
-    """Scores (k, m) of the rows (k, m, d) of each label under its weights (k, d)."""
+def _products(matrices: Sequence[Tensor], vectors: Tensor) -> Tensor:
+    """One matrix (p, q) times one vector a label: shape (k, p)."""
     # Batched products of matrices with single vectors take several times as long.
-    scores = weights.new_empty(rows.shape[:2])
-    for own, weight, score in zip(rows, weights, scores):
-        torch.mv(own, weight, out=score)
-    return scores
+    results = vectors.new_empty(len(vectors), matrices[0].shape[0])
+    for matrix, vector, result in zip(matrices, vectors, results):
+        torch.mv(matrix, vector, out=result)
+    return results
 
 
 class GatheredColumns:
@@ -116,28 +112,28 @@ class GatheredColumns:
     ----------
     columns : ScaledColumns
         Of all rows.
-    rows : Tensor of shape (k, m, d)
-        The gathered rows.
+    rows : sequence of Tensor of shape (m, d)
+        The gathered rows of each label.
     """
 
-    def __init__(self, columns: ScaledColumns, rows: Tensor) -> None:
+    def __init__(self, columns: ScaledColumns, rows: Sequence[Tensor]) -> None:
         self.columns, self.rows, self.to_features = columns, rows, columns.to_features
 
     def forward(self, theta: Tensor) -> Tensor:
         """Logits (k, m) of weights and intercepts (k, d + 1)."""
-        return self.scores(self.columns.to_features(theta))
+        return self.scores(self.to_features(theta))
 
     def backward(self, scores: Tensor) -> Tensor:
         """Sums of rows (k, d + 1) weighted by scores (k, m)."""
-        return self.columns.scale_sums(torch.bmm(scores[:, None], self.rows)[:, 0], row_sums(scores))
+        return self.columns.scale_sums(_products([rows.T for rows in self.rows], scores), row_sums(scores))
 
     def scores(self, theta: Tensor) -> Tensor:
         """Logits (k, m) under parameters for the features as passed."""
-        return _scores(self.rows, theta[:, :-1]).add_(theta[:, -1:])
+        return _products(self.rows, theta[:, :-1]).add_(theta[:, -1:])
 
     def take(self, labels: Tensor) -> GatheredColumns:
-        """Those of some of the labels."""
-        return GatheredColumns(self.columns, self.rows[labels])
+        """Those of some of the labels, without a copy."""
+        return GatheredColumns(self.columns, [self.rows[label] for label in labels.tolist()])
 
 
 class RowBasis:
@@ -161,8 +157,8 @@ class RowBasis:
     """
 
     def __init__(self, rows: Tensor, valid: Tensor) -> None:
-        some = rows.flatten(0, 1)[:: max(1, valid.numel() // _MIDDLE_ROWS)]
-        center = some.median(0).values
+        # From the middle of the columns inner products of rows lose few digits.
+        center = rows[-1].median(0).values
         self._center, self._rows = center.double(), rows.sub_(center).mul_(valid[:, :, None])
         self.gram = (rows @ rows.mT).double()
         # Rows that repeat each other, or fill up, make it singular, up to the rounding of the products.
@@ -197,13 +193,13 @@ class RowBasis:
 
     def from_features(self, theta: Tensor) -> Tensor:
         """Coordinates (k, m + 1) with the same scores as parameters (k, d + 1) for the features as passed."""
-        scores = _scores(self._rows, theta[:, :-1]).double()[:, :, None]
+        scores = _products(self._rows.unbind(), theta[:, :-1]).double()[:, :, None]
         inside = torch.linalg.solve_triangular(self.root, scores, upper=False)[:, :, 0]
         return torch.cat([inside, self._intercept(theta)], dim=1).to(theta.dtype)
 
     def scores(self, theta: Tensor) -> Tensor:
         """Logits (k, m) under parameters (k, d + 1) for the features as passed."""
-        return _scores(self._rows, theta[:, :-1]).double().add_(self._intercept(theta)).to(theta.dtype)
+        return _products(self._rows.unbind(), theta[:, :-1]).double().add_(self._intercept(theta)).to(theta.dtype)
 
     def _intercept(self, theta: Tensor) -> Tensor:
         return theta[:, -1:].double() + theta[:, :-1].double() @ self._center[:, None]

@@ -73,9 +73,9 @@ class Sketch:
         clear = squares > squares[-1].clamp(min=1e-300) * 1e-10
         basis = (axes[:, clear] / squares[clear].sqrt()).T @ root
         values = (squares[clear] - shift).clamp(min=0)
-        # Directions outside of the basis are taken to be curved like the least of it, which a single pass tells too low,
-        # and which labels that weigh the rows unevenly exceed. Where curvatures differ by more
-        # than the digits of the type, sums of what is done along both lose the smaller.
+        # Directions outside of the basis are taken to be curved like the least of it, which a single pass tells too
+        # low, and which labels that weigh the rows unevenly exceed. Where curvatures differ by more than the digits of
+        # the type, sums of what is done along both lose the smaller.
         least = max(1e-9, 10 * torch.finfo(dtype).eps) * float(values[-1])
         self._rest = max(_REST * float(values[0]), least)
         self._values = values.clamp(min=max(float(values[0]), least))

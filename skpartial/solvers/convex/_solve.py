@@ -22,13 +22,8 @@ __all__ = ["Outcome", "Report", "solve_round"]
 
 # Cholesky up to this many features, and up to this many products for all labels: they take milliseconds then.
 _CHOLESKY_FEATURES, _CHOLESKY_PRODUCTS = 64, 1 << 27
-# Quadratic convergence makes this exactness cost a step or two.
-_EXACT_GOAL = 1e-17
-# Rows that no label weighs are left out where at most this share remains.
-_ROWS_WORTH_TAKING = 0.7
-# Directions of the sketch, and rows that a label needs for each.
-_RANKS = 64, 256
-_ROWS_A_DIRECTION = 20
+# Directions of the sketch at most, and rows that a label needs for each: of few rows it sees few of the directions.
+_MAX_RANK, _ROWS_A_DIRECTION = 256, 5
 
 # Told of the objectives and relative gaps of all labels, and of how to get their parameters; True asks to stop.
 Report = Callable[[Tensor, Tensor, Callable[[], Tensor]], bool]
@@ -168,7 +163,7 @@ def solve_round(
         return state.outcome()
     n_rows, d = features.n_rows, features.n_features
     rows = torch.empty(0)
-    if int(problem.count[labels].max()) < _ROWS_WORTH_TAKING * n_rows:
+    if 2 * int(problem.count[labels].max()) < n_rows:
         rows = torch.nonzero((problem.s[labels] > 0).any(0)).squeeze(1)
         n_rows = len(rows)
     exact = d <= _CHOLESKY_FEATURES and n_rows * (d + 1) ** 2 * len(labels) <= _CHOLESKY_PRODUCTS
@@ -180,10 +175,11 @@ def solve_round(
             labels = torch.cat([labels[~basis], left]).sort().values
     if not len(labels) or state.stopped:
         return state.outcome()
-    if n_rows < _ROWS_WORTH_TAKING * features.n_rows and (taken := prepared.take(rows)) is not prepared:
+    # Rows that no label weighs are left out where they are half of all.
+    if 2 * n_rows <= features.n_rows and (taken := prepared.take(rows)) is not prepared:
         prepared, problem = taken, problem.take_rows(rows)
     if exact:
-        _solve_by_factors(state, prepared.features, problem, labels, min(tol, _EXACT_GOAL))
+        _solve_by_factors(state, prepared.features, problem, labels)
     else:
         _solve_by_products(state, prepared, problem, labels)
     return state.outcome()
@@ -211,15 +207,11 @@ def _solve_in_basis(state: _Round, features: ResidentFeatures, problem: Logistic
     return torch.cat(left)
 
 
-def _solve_by_factors(
-    state: _Round, features: Features, problem: LogisticProblem, labels: Tensor, goal: float
-) -> None:
-    """Solve by factors of the Hessians, in float64."""
+def _solve_by_factors(state: _Round, features: Features, problem: LogisticProblem, labels: Tensor) -> None:
+    """Solve by factors of the Hessians, in float64 and to the limit of it."""
     columns = scaled_by_penalty(features, problem)
-    start = columns.from_features(state.theta[labels])
-    part = problem.take(labels, torch.float64)
-    solver = CholeskySolver(part, Matrix(columns), start, columns.penalty, goal)
-    state.solve(solver, labels)
+    start, part = columns.from_features(state.theta[labels]), problem.take(labels, torch.float64)
+    state.solve(CholeskySolver(part, Matrix(columns), start, columns.penalty, 0.0), labels)
     state.check(problem.take(labels), features.scores, labels)
 
 
@@ -227,26 +219,27 @@ def _solve_by_products(state: _Round, prepared: PreparedFeatures, problem: Logis
     """Solve by conjugate gradients: labels that weigh in a small part of the rows by these, the others together."""
     prepared.scale(problem)
     features, columns = prepared.features, prepared.columns
-    # Labels that weigh in few rows see few of the directions.
     rows_of_a_label = float(problem.count[labels].double().mean())
-    low, high = _RANKS
-    sketch = prepared.sketch(int(min(max(low, rows_of_a_label / _ROWS_A_DIRECTION), high)))
+    sketch = prepared.sketch(max(1, min(int(rows_of_a_label / _ROWS_A_DIRECTION), _MAX_RANK)))
+    # The estimate of the gap is a little too low now and then.
+    goal = max(state.enough / 2, 20 * torch.finfo(features.dtype).eps)
 
-    def solve(group: Tensor, part: LogisticProblem, design: Design, logits: Scores, fast: Bfloat16Columns | None) -> None:
-        start = columns.from_features(state.theta[group]).to(features.dtype)
-        solver = ConjugateGradientSolver(part, design, start, columns.penalty, state.enough, sketch, fast)
-        state.solve(solver, group)
-        state.check(part, logits, group)
+    def solve(
+        labels: Tensor, part: LogisticProblem, design: Design, fast: Bfloat16Columns | None, scores: Scores
+    ) -> None:
+        start = columns.from_features(state.theta[labels]).to(features.dtype)
+        state.solve(ConjugateGradientSolver(part, design, start, columns.penalty, goal, sketch, fast), labels)
+        state.check(part, scores, labels)
 
     if isinstance(features, ResidentFeatures):
         _, own = cheapest_rows(problem.count[labels], features.n_rows, features.n_features)
         if bool(own.any()):
             state.begin(problem, features, labels)
         for group, rows, gathered in gathered_rows(problem, features, labels[own]):
-            design = GatheredColumns(columns, gathered)
-            solve(group, problem.take_own_rows(group, rows), design, design.scores, None)
+            design = GatheredColumns(columns, gathered.unbind())
+            solve(group, problem.take_own_rows(group, rows), design, None, design.scores)
             if state.stopped:
                 return
         labels = labels[~own]
     if len(labels):
-        solve(labels, problem.take(labels), columns, features.scores, prepared.bfloat16)
+        solve(labels, problem.take(labels), columns, prepared.bfloat16, features.scores)
