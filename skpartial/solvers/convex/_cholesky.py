@@ -75,7 +75,7 @@ class _FactorSolver(NewtonSolver):
         self.factor, info = torch.linalg.cholesky_ex(system)
         self.usable = info == 0
         #: Of the Hessians, for labels without a factor.
-        self.size = system.diagonal(dim1=1, dim2=2).sum(1, keepdim=True) + self.total_curvature[:, None]
+        self.size = torch.maximum(system.diagonal(dim1=1, dim2=2).sum(1), self.total_curvature)[:, None]
 
     def _or_steepest(self, step: Tensor) -> Tensor:
         """Steps, and short ones of steepest descent for labels whose factor failed."""

@@ -1,8 +1,8 @@
 r"""Newton steps by preconditioned conjugate gradients, which need products with the Hessians only.
 
 A step of conjugate gradients lowers a quadratic model by a known amount. For a residual r the preconditioner P promises
-that :math:`r^\top P^{-1} r / 2` can still be gained: too little where it takes the Hessian for larger than it is. By how
-much is told by steps that have been made: what they brought over what was promised before them.
+that :math:`r^\top P^{-1} r / 2` can still be gained, which is too little where P takes the Hessian for larger than it
+is. By how much is told by steps that have been made: what they brought over what was promised before them.
 
 Sources: M. Hestenes, E. Stiefel, "Methods of conjugate gradients for solving linear systems", J. Res. Natl. Bur. Stand.
 1952, theorem 6:1; Z. Strakos, P. Tichy, "On error estimation in the conjugate gradient method and why it works in
@@ -28,7 +28,7 @@ __all__ = ["ConjugateGradientSolver", "InnerSystems"]
 _DELAY = 5
 # What an inner solve may leave: close to the optimum this share of the tolerance, and far from it this share of the
 # descent of the model. That falls with the square root of the relative descent, as the error of the model does.
-_LEFT = 0.3
+_LEFT = 0.5
 # What counts of the upper bound on what is left that the penalty gives. The bound is too large by as much as the
 # curvature exceeds the penalty in the directions of the residual.
 _SHARE_OF_BOUND = 1e-2

@@ -22,7 +22,7 @@ __all__ = ["Design", "NewtonSolver"]
 _MAX_LINE_SEARCH = 30
 # A line search ends where the derivative along the line has fallen to this share. More exact ones save no Newton steps,
 # less exact ones cost some where probabilities become certain.
-_FLAT = 0.1
+_FLAT = 0.2
 
 
 class Design(Protocol):
