@@ -18,7 +18,8 @@ from skpartial import PartialLabelClassifier
 from skpartial.heads import AveragePooling, WeldonPooling
 from skpartial.losses import ROLE, WARP, AssumeNegative, ExpectedPositives, LargeLoss, PartialBCE
 from skpartial.model_selection import BatchedGridSearchCV
-from skpartial.solvers.gradient import FullBatch, Minibatch, _linear_pass
+from skpartial.solvers import FullBatch, Minibatch
+from skpartial.solvers.gradient import _linear_pass
 
 aten = torch.ops.aten
 # Both may hold tensors of two devices: a copy between them, and indices that lie on the CPU.
