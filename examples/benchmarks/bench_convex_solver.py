@@ -49,7 +49,7 @@ from bench_linear_probe import (
 
 import skpartial
 from skpartial.features._matrix import ResidentFeatures
-from skpartial.features._scaled import NarrowFeatures
+from skpartial.features._scaled import Bfloat16Columns
 from skpartial.losses import IgnoreUnknown
 from skpartial.solvers import FullBatch
 
@@ -77,7 +77,7 @@ def share_in_products(fit: Callable[[], Any]) -> float:
 
         return call
 
-    kinds = (ResidentFeatures, NarrowFeatures)
+    kinds = (ResidentFeatures, Bfloat16Columns)
     patches = [
         patch.object(kind, name, timed(getattr(kind, name))) for kind in kinds for name in ("forward", "backward")
     ]

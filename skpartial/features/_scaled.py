@@ -1,8 +1,6 @@
-"""Columns centred and rescaled without a copy, and a copy of them in few digits."""
+"""Columns centred and scaled without a copy, and a copy of them in bfloat16; both end with a column of ones."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -11,108 +9,112 @@ from skpartial._devices import has_fast_bfloat16
 from skpartial.features._base import Features, row_sums
 from skpartial.features._matrix import BLOCK_BYTES, ResidentFeatures, scores_of_rows
 
-__all__ = ["NarrowFeatures", "Standardized"]
+__all__ = ["Bfloat16Columns", "ScaledColumns"]
 
 # Products with fewer entries take no longer than what surrounds them, whatever their type.
-_NARROW_ENTRIES = 1 << 21
+_BFLOAT16_ENTRIES = 1 << 21
+# Rows of a bfloat16 matrix begin at multiples of so many entries, as matrix units want it.
+_BFLOAT16_STRIDE = 32
 
 
-class NarrowFeatures(Features):
-    """Features rounded to bfloat16, for products of two or three digits, which are of that type as well."""
+class ScaledColumns:
+    """Columns centred and scaled, and a last one of ones, the intercept's.
 
-    def __init__(self, X: Tensor) -> None:
-        super().__init__((X.shape[0], X.shape[1]), torch.float32, X.device)
-        self.X = X
-
-    def forward(self, weights: Tensor, out: Tensor | None = None) -> Tensor:
-        return scores_of_rows(weights.to(self.X.dtype), self.X, out)
-
-    def backward(self, scores: Tensor) -> Tensor:
-        return scores.to(self.X.dtype) @ self.X
-
-    def batch(self, rows: Tensor) -> Tensor:
-        return self.X.index_select(0, rows.to(self.device)).float()
-
-    def take(self, rows: Tensor) -> Features:
-        return NarrowFeatures(self.X.index_select(0, rows.to(self.device)))
-
-    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        yield slice(0, self.n_rows), self.X.double()
-
-
-class Standardized(Features):
-    """Columns centred and rescaled, which products apply to their small operand or result: no copy is made.
+    Products apply centres and scales to their small operand or result: no copy is made.
 
     Parameters
     ----------
     features : Features
         Of d columns.
-    center, unit : Tensor of float64, shape (d,)
+    center, scale : Tensor of float64, shape (d,)
         What is taken from every column, and what it is then multiplied by.
     """
 
-    def __init__(self, features: Features, center: Tensor, unit: Tensor) -> None:
-        super().__init__((features.n_rows, features.n_features), features.dtype, features.device)
+    def __init__(self, features: Features, center: Tensor, scale: Tensor) -> None:
         self.features = features
-        self.center, self.unit = center.to(features.device), unit.to(features.device)
-        self._unit = self.unit.to(features.dtype)
-
-    def forward(self, weights: Tensor) -> Tensor:
-        weights, shift = self.plain(weights)
-        return self.features.forward(weights).sub_(shift[:, None])
-
-    def backward(self, scores: Tensor) -> Tensor:
-        return self.standardize(self.features.backward(scores), scores)
-
-    def take(self, rows: Tensor) -> Features:
-        taken = self.features.take(rows)
-        return self if taken is self.features else Standardized(taken, self.center, self.unit)
-
-    def plain(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (k, d) for the features as passed, and what is then to be taken from the scores, shape (k,)."""
-        shift = (weights.double() * self.unit) @ self.center
-        return weights * self._unit, shift.to(weights.dtype)
-
-    def standardize(self, sums: Tensor, scores: Tensor) -> Tensor:
-        """Sums of rows (k, d), from those of rows as passed, weighted by scores (k, m)."""
-        total = row_sums(scores)
-        return sums.double().addr_(total, self.center, alpha=-1).mul_(self.unit).to(sums.dtype)
+        self.center, self.scale = center.to(features.device), scale.to(features.device)
 
     @property
     def penalty(self) -> Tensor:
-        """What alpha is multiplied by for each weight for these columns, and 0 for the intercept, shape (d + 1,)."""
-        return torch.cat([self.unit.square(), self.unit.new_zeros(1)])
+        """What alpha is multiplied by for each weight of these columns, and 0 for the intercept, shape (d + 1,)."""
+        return torch.cat([self.scale.square(), self.scale.new_zeros(1)])
 
-    def narrow(self) -> NarrowFeatures | None:
+    def forward(self, theta: Tensor) -> Tensor:
+        """Logits (k, n) of weights and intercepts (k, d + 1)."""
+        theta = self.to_features(theta)
+        return self.features.forward(theta[:, :-1]).add_(theta[:, -1:])
+
+    def backward(self, scores: Tensor) -> Tensor:
+        """Sums of rows (k, d + 1) weighted by scores (k, n)."""
+        return self.scale_sums(self.features.backward(scores), row_sums(scores))
+
+    def take(self, labels: Tensor) -> ScaledColumns:
+        """Itself, which all labels share."""
+        return self
+
+    def scale_sums(self, sums: Tensor, total: Tensor) -> Tensor:
+        """Sums of rows (k, d + 1), from those of rows as passed (k, d) and the totals of their weights (k,)."""
+        scaled = sums.double().addr_(total, self.center, alpha=-1).mul_(self.scale)
+        return torch.cat([scaled, total[:, None]], dim=1).to(sums.dtype)
+
+    def to_features(self, theta: Tensor) -> Tensor:
+        """Parameters (k, d + 1) for the features as passed, with the same logits."""
+        weights = theta[:, :-1].double() * self.scale
+        intercept = theta[:, -1].double() - weights @ self.center
+        return torch.cat([weights, intercept[:, None]], dim=1).to(self.features.dtype)
+
+    def from_features(self, theta: Tensor) -> Tensor:
+        """Parameters (k, d + 1) for these columns in float64, from those for the features as passed."""
+        weights = theta[:, :-1].double()
+        intercept = theta[:, -1:].double() + weights @ self.center[:, None]
+        return torch.cat([weights / self.scale, intercept], dim=1)
+
+    def matrix(self) -> Tensor:
+        """All of it in float64, shape (n, d + 1)."""
+        blocks = [X.to_dense() if X.is_sparse else X for _, X in self.features.blocks()]
+        columns = (torch.cat(blocks) - self.center) * self.scale
+        return torch.cat([columns, columns.new_ones(len(columns), 1)], dim=1)
+
+    def bfloat16(self) -> Bfloat16Columns | None:
         """A copy in bfloat16, where products with it are faster."""
         X = self.features.X if isinstance(self.features, ResidentFeatures) else None
-        if X is None or X.dtype != torch.float32 or X.numel() < _NARROW_ENTRIES or not has_fast_bfloat16(self.device):
+        if X is None or X.dtype != torch.float32 or X.numel() < _BFLOAT16_ENTRIES or not has_fast_bfloat16(X.device):
             return None
-        center, unit = self.center.to(X.dtype), self._unit
-        rounded = torch.empty_like(X, dtype=torch.bfloat16)
-        step = max(1, BLOCK_BYTES // (4 * self.n_features))
-        for start in range(0, self.n_rows, step):
-            rounded[start : start + step] = (X[start : start + step] - center) * unit
-        return NarrowFeatures(rounded)
+        n, d = X.shape
+        center, scale = self.center.to(X.dtype), self.scale.to(X.dtype)
+        width = -(-(d + 1) // _BFLOAT16_STRIDE) * _BFLOAT16_STRIDE
+        columns = torch.zeros(n, width, dtype=torch.bfloat16, device=X.device)
+        step = max(1, BLOCK_BYTES // (4 * d))
+        for start in range(0, n, step):
+            columns[start : start + step, :d] = (X[start : start + step] - center) * scale
+        columns[:, d] = 1
+        return Bfloat16Columns(columns, d + 1)
 
-    def outer(self, parameters: Tensor) -> Tensor:
-        """Parameters (k, d + 1) for the features as passed, from those for these; intercepts last."""
-        weights = parameters[:, :-1].double() * self.unit
-        intercept = parameters[:, -1].double() - weights @ self.center
-        return torch.cat([weights, intercept[:, None]], dim=1).to(self.dtype)
 
-    def inner(self, parameters: Tensor) -> Tensor:
-        """Parameters (k, d + 1) for these features in float64, from those for the features as passed."""
-        weights = parameters[:, :-1].double()
-        intercept = parameters[:, -1:].double() + weights @ self.center[:, None]
-        return torch.cat([weights / self.unit, intercept], dim=1)
+class Bfloat16Columns:
+    """Scaled columns rounded to bfloat16, for products of two or three digits.
 
-    def batch(self, rows: Tensor) -> Tensor:
-        batch = self.features.batch(rows)
-        dense = batch.to_dense() if batch.is_sparse else batch
-        return ((dense.double() - self.center) * self.unit).to(self.dtype)
+    Parameters
+    ----------
+    columns : Tensor of bfloat16, shape (n, width)
+        The columns, and zeros beyond them.
+    n_columns : int
+        How many there are, with the intercept's.
+    """
 
-    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        for part, X in self.features.blocks():
-            dense = X.to_dense() if X.is_sparse else X
-            yield part, (dense - self.center) * self.unit
+    def __init__(self, columns: Tensor, n_columns: int) -> None:
+        self._columns, self._n_columns = columns, n_columns
+
+    def forward(self, theta: Tensor) -> Tensor:
+        """Logits (k, n) in bfloat16 of weights and intercepts (k, d + 1)."""
+        padded = theta.new_zeros(len(theta), self._columns.shape[1], dtype=torch.bfloat16)
+        padded[:, : self._n_columns] = theta
+        return scores_of_rows(padded, self._columns)
+
+    def backward(self, scores: Tensor) -> Tensor:
+        """Sums of rows (k, d + 1) in float32, weighted by scores (k, n)."""
+        return (scores.to(torch.bfloat16) @ self._columns)[:, : self._n_columns].float()
+
+    def take(self, labels: Tensor) -> Bfloat16Columns:
+        """Itself, which all labels share."""
+        return self

@@ -16,9 +16,9 @@ from skpartial.features._matrix import StreamedFeatures
 from skpartial.heads._linear import Linear
 from skpartial.losses import PointwiseLoss
 from skpartial.solvers._base import Solver
-from skpartial.solvers.convex._convex import Outcome
-from skpartial.solvers.convex._groundwork import Groundwork
+from skpartial.solvers.convex._prepared import PreparedFeatures
 from skpartial.solvers.convex._rounds import ConvexRounds, solve_rounds
+from skpartial.solvers.convex._solve import Outcome
 from skpartial.training._loop import Training, train_together
 from skpartial.training._problem import Problem, Solution
 
@@ -158,7 +158,7 @@ class FullBatch(Solver):
     @classmethod
     @override
     def solve_together(cls, tasks: Sequence[tuple[Solver, Problem]]) -> list[Solution]:
-        ground = Groundwork(tasks[0][1].features)
+        prepared = PreparedFeatures(tasks[0][1].features)
         # From strong penalties to weak ones, so that a block begins where the same loss found its last optimum.
         order = sorted(range(len(tasks)), key=lambda i: -tasks[i][1].alpha)
         found: list[Solution] = []
@@ -171,16 +171,16 @@ class FullBatch(Solver):
             # Where rounds look at the logits, it matters from where they start.
             near = [None if solver._looks_at_logits(each) else last.get(repr(each.loss)) for each in problems]
             started = [replace(each, start=each.start or start) for each, start in zip(problems, near)]
-            solutions = solver._solve_block(started, ground)
+            solutions = solver._solve_block(started, prepared)
             last.update((repr(each.loss), solution.parameters) for each, solution in zip(problems, solutions))
             found += solutions
         return [found[order.index(i)] for i in range(len(tasks))]
 
-    def _solve_block(self, problems: Sequence[Problem], ground: Groundwork) -> list[Solution]:
+    def _solve_block(self, problems: Sequence[Problem], prepared: PreparedFeatures) -> list[Solution]:
         """Train on problems that are small enough to be worked on together."""
         for problem in problems:
             self.check(problem)
-        learners = [ConvexRounds(problem, float(self.tol), int(self.max_iter), ground) for problem in problems]
+        learners = [ConvexRounds(problem, float(self.tol), int(self.max_iter), prepared) for problem in problems]
         trainings = [Training(problem, learner) for problem, learner in zip(problems, learners)]
 
         def run(going: Sequence[Training], epoch: int) -> list[None]:

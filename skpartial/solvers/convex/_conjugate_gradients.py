@@ -1,14 +1,13 @@
-r"""Newton steps for many labels at once, by conjugate gradients on the Hessians themselves.
+r"""Newton steps by preconditioned conjugate gradients, which need products with the Hessians only.
 
-What a quasi-Newton model promises rests on the directions that were gone along. Conjugate gradients ask the Hessian.
-Every step of them lowers a quadratic model by a known amount, and what the last few steps lowered it by is a lower
-bound, and mostly a close one, of how far it was above its minimum before them. It is far off where most of what can be
-gained lies in directions of little curvature, which the first steps hardly touch. That the penalty curves all
-directions gives an upper bound, mostly a poor one; a part of it counts, so that such steps are not taken for the last.
+A step of conjugate gradients lowers a quadratic model by a known amount. For a residual r the preconditioner P promises
+that :math:`r^\top P^{-1} r / 2` can still be gained, which is too little where P takes the Hessian for larger than it
+is. By how much is told by steps that have been made: what they brought over what was promised before them.
 
 Sources: M. Hestenes, E. Stiefel, "Methods of conjugate gradients for solving linear systems", J. Res. Natl. Bur. Stand.
 1952, theorem 6:1; Z. Strakos, P. Tichy, "On error estimation in the conjugate gradient method and why it works in
-finite precision computations", ETNA 2002.
+finite precision computations", ETNA 2002; S. Eisenstat, H. Walker, "Choosing the forcing terms in an inexact Newton
+method", SIAM J. Sci. Comput. 1996.
 """
 
 from __future__ import annotations
@@ -18,78 +17,180 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["newton_steps"]
+from skpartial.features._scaled import Bfloat16Columns
+from skpartial.solvers.convex._logistic import LogisticProblem
+from skpartial.solvers.convex._newton import Design, NewtonSolver
+from skpartial.solvers.convex._sketch import Sketch
 
-# Steps whose descent tells how far the model was above its minimum before them.
+__all__ = ["ConjugateGradientSolver", "InnerSystems"]
+
+# Steps that a promise is compared with: where they are slow, fewer bring too little to tell.
 _DELAY = 5
-_MAX_STEPS = 25
-# What counts of the upper bound that the penalty gives. The bound is too large by as much as the curvature exceeds the
-# penalty in the directions of the residual.
+# What an inner solve may leave: close to the optimum this share of the tolerance, and far from it this share of the
+# descent of the model. That falls with the square root of the relative descent, as the error of the model does.
+_LEFT = 0.5
+# What counts of the upper bound on what is left that the penalty gives. The bound is too large by as much as the
+# curvature exceeds the penalty in the directions of the residual.
 _SHARE_OF_BOUND = 1e-2
 
 
-def newton_steps(
-    hessian: Callable[[Tensor], Tensor],
-    inverse: Callable[[Tensor], Tensor],
-    gradient: Tensor,
-    penalty: Tensor,
-    enough: Tensor,
-    urgent: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Steps towards the minima of quadratic models.
+class InnerSystems:
+    """Quadratic models of some labels, and how far conjugate gradients have come.
 
     Parameters
     ----------
     hessian, inverse : callable
-        Hessians and approximate inverses of them, both symmetric and positive definite, times vectors (L, width).
-    gradient : Tensor of shape (L, width)
-        At the points where the steps begin.
-    penalty : Tensor of shape (L, width)
-        Part of the Hessians that is known, a diagonal of them.
-    enough : Tensor of float64, shape (L,)
-        How far above its minimum a model may end.
-    urgent : Tensor of bool, shape (L,)
-        Labels that are waited for.
+        Hessians and approximate inverses of them, both symmetric and positive definite, times vectors (k, width).
+    gradient : Tensor of shape (k, width)
+        At the points where the Newton steps begin.
+    ratio : Tensor of float64, shape (k,)
+        By how much promises are known to be too low; 0 where that is not known.
 
-    Returns
-    -------
-    step : Tensor of shape (L, width)
-        One a label.
-    left : Tensor of float64, shape (L,)
-        About how far above its minimum the model is, infinite where too few steps were made to tell.
+    Attributes
+    ----------
+    solution, residual : Tensor of shape (k, width)
+        Newton steps so far, and minus the gradients of the models there.
+    descent : Tensor of float64, shape (k,)
+        By how much the models have been lowered.
+    recent : Tensor of float64, shape (k,)
+        The same for the last two steps.
+    moves : Tensor of bool, shape (k,)
+        False where numbers have come to the end of their digits: such a label stays where it is.
     """
-    residual, step = -gradient, torch.zeros_like(gradient)
-    towards = inverse(residual)
-    size = _dots(residual, towards)
-    least = torch.finfo(gradient.dtype).eps * size.clamp(min=0)
-    direction = towards
-    falls: list[Tensor] = []
-    for _ in range(_MAX_STEPS):
-        image = hessian(direction)
-        bend = _dots(direction, image)
-        # A label whose numbers have come to the end of their digits stays where it is.
-        going = (size > least) & (bend > 0)
-        length = torch.where(going, size / bend.where(going, bend.new_ones(())), 0.0)
-        falls.append(0.5 * length * size)
-        del falls[:-_DELAY]
-        along = length.to(step.dtype)[:, None]
-        step.addcmul_(direction, along)
-        residual = residual.addcmul(image, along, value=-1)
-        left = torch.stack(falls).sum(0) if len(falls) == _DELAY else torch.full_like(size, float("inf"))
-        left = torch.maximum(left, _SHARE_OF_BOUND * _bound(residual, penalty))
-        if bool((left <= enough)[urgent].all()):
-            break
-        towards = inverse(residual)
-        before, size = size, _dots(residual, towards)
-        share = torch.where(going, size / before.where(going, before.new_ones(())), 0.0)
-        direction = torch.addcmul(towards, direction, share.to(step.dtype)[:, None])
-    return step, left
+
+    def __init__(
+        self,
+        hessian: Callable[[Tensor], Tensor],
+        inverse: Callable[[Tensor], Tensor],
+        gradient: Tensor,
+        ratio: Tensor,
+    ) -> None:
+        self.hessian, self.inverse, self.ratio = hessian, inverse, ratio
+        self.residual, self.solution = -gradient, torch.zeros_like(gradient)
+        self._conjugate = inverse(self.residual)
+        self._size = _dots(self.residual, self._conjugate)
+        self._least = torch.finfo(gradient.dtype).eps * self._size.clamp(min=0)
+        self.descent, self.moves = torch.zeros_like(self._size), torch.ones_like(self._size, dtype=torch.bool)
+        #: Of the last steps: by how much each lowered the models, and the promise before it.
+        self._falls: list[Tensor] = []
+        self._promises: list[Tensor] = []
+
+    def step(self) -> None:
+        """Take one step of conjugate gradients."""
+        image = self.hessian(self._conjugate)
+        bend = _dots(self._conjugate, image)
+        self.moves = self.moves & (self._size > self._least) & (bend > 0)
+        length = torch.where(self.moves, self._size / bend.where(self.moves, 1.0), 0.0)
+        self._falls = [*self._falls, 0.5 * length * self._size][-_DELAY:]
+        self._promises = [*self._promises, 0.5 * self._size][-_DELAY:]
+        self.descent = self.descent + self._falls[-1]
+        self.recent = torch.stack(self._falls[-2:]).sum(0)
+        along = length.to(image.dtype)[:, None]
+        self.solution.addcmul_(self._conjugate, along)
+        self.residual.addcmul_(image, along, value=-1)
+        towards = self.inverse(self.residual)
+        before, self._size = self._size, _dots(self.residual, towards)
+        share = torch.where(self.moves, self._size / before.where(self.moves, 1.0), 0.0)
+        self._conjugate = torch.addcmul(towards, self._conjugate, share.to(image.dtype)[:, None])
+        if len(self._falls) == _DELAY:
+            found = torch.stack(self._falls).sum(0) / self._promises[0].where(self.moves, 1.0)
+            self.ratio = torch.maximum(self.ratio, found.clamp(min=1))
+        self.ratio = torch.where(self.moves, self.ratio, self.ratio.clamp(min=1))
+
+    @property
+    def left(self) -> Tensor:
+        """About how far the models are above their minima, shape (k,); infinite where too few steps were made."""
+        return corrected(0.5 * self._size, self.ratio)
+
+    def keep(self, kept: Tensor, hessian: Callable[[Tensor], Tensor], inverse: Callable[[Tensor], Tensor]) -> None:
+        """Drop all but some of the labels, given as indices, which have these Hessians and inverses."""
+        self.hessian, self.inverse = hessian, inverse
+        for name in ("ratio", "residual", "solution", "_conjugate", "_size", "_least", "descent", "recent", "moves"):
+            setattr(self, name, getattr(self, name)[kept])
+        self._falls, self._promises = ([x[kept] for x in each] for each in (self._falls, self._promises))
+
+
+class ConjugateGradientSolver(NewtonSolver):
+    """Newton's method with inner systems solved by conjugate gradients.
+
+    Parameters
+    ----------
+    problem, design, theta, penalty, goal
+        As for `NewtonSolver`.
+    sketch : Sketch
+        Preconditions.
+    fast : Bfloat16Columns or None, default=None
+        The same design in a faster type, for products with the Hessians.
+    """
+
+    def __init__(
+        self,
+        problem: LogisticProblem,
+        design: Design,
+        theta: Tensor,
+        penalty: Tensor,
+        goal: float,
+        sketch: Sketch,
+        fast: Bfloat16Columns | None = None,
+    ) -> None:
+        super().__init__(problem, design, theta, penalty, goal)
+        self.sketch, self.fast = sketch, fast
+        self.curvature_dtype = theta.dtype if fast is None else torch.bfloat16
+        self.left, self.ratio = theta.new_zeros(2, len(theta), dtype=torch.float64)
+
+    def _hessian(self, labels: Tensor) -> Callable[[Tensor], Tensor]:
+        """Products with the Hessians of some labels."""
+        products = self.design.take(labels) if self.fast is None else self.fast
+        curvature = self.curvature[labels] if len(labels) < len(self.theta) else self.curvature
+        penalty = self.penalty[labels].to(self.theta.dtype)
+
+        def times(vectors: Tensor) -> Tensor:
+            return products.backward(products.forward(vectors).mul_(curvature)).addcmul_(vectors, penalty)
+
+        return times
+
+    def _inverse(self, labels: Tensor) -> Callable[[Tensor], Tensor]:
+        """Products with approximate inverse Hessians of some labels."""
+        return self.sketch.inverse(self.total_curvature[labels], self.problem.alpha[labels])
+
+    def inner_solve(self) -> None:
+        self.direction = torch.zeros_like(self.theta)
+        labels = torch.nonzero(~self.finished).squeeze(1)
+        inner = InnerSystems(self._hessian(labels), self._inverse(labels), self.gradient[labels], self.ratio[labels])
+        # Without rounding they would end after as many steps as there are parameters.
+        for n_left in reversed(range(self.theta.shape[1])):
+            inner.step()
+            value = self.value[labels].abs()
+            goal = _LEFT * self.goal * value
+            allowed = inner.descent * (inner.descent / value).sqrt().clamp(max=_LEFT)
+            left = torch.maximum(inner.left, _SHARE_OF_BOUND * _bound(inner.residual, self.penalty[labels]))
+            done = (inner.recent <= allowed) & (allowed > goal) | (left <= goal) | ~inner.moves
+            last = not n_left or bool(done.all())
+            if last or 2 * int(done.sum()) >= len(done):
+                self.direction[labels], self.left[labels], self.ratio[labels] = inner.solution, left, inner.ratio
+                if last:
+                    break
+                kept = torch.nonzero(~done).squeeze(1)
+                labels = labels[kept]
+                inner.keep(kept, self._hessian(labels), self._inverse(labels))
+
+    def estimate_gap(self) -> Tensor:
+        inverse = self.sketch.inverse(self.total_curvature, self.problem.alpha)
+        return torch.maximum(self.left, corrected(0.5 * _dots(self.gradient, inverse(self.gradient)), self.ratio))
+
+    def keep(self, labels: Tensor) -> None:
+        super().keep(labels)
+        self.left, self.ratio = self.left[labels], self.ratio[labels]
+
+
+def corrected(promise: Tensor, ratio: Tensor) -> Tensor:
+    """What can be gained, given what the preconditioner promises and by how much that is too low."""
+    return torch.where(ratio > 0, ratio * promise, float("inf"))
 
 
 def _bound(residual: Tensor, penalty: Tensor) -> Tensor:
     """How far above their minima models are at most that are curved by the penalty alone, but for the intercept."""
-    squares = torch.where(penalty > 0, residual.square() / penalty, 0.0)
-    return 0.5 * squares.sum(1, dtype=torch.float64)
+    return 0.5 * torch.where(penalty > 0, residual.square() / penalty, 0.0).sum(1, dtype=torch.float64)
 
 
 def _dots(left: Tensor, right: Tensor) -> Tensor:

@@ -23,15 +23,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from skpartial.features._matrix import BLOCK_BYTES, CHUNK_BYTES
 from skpartial.training._targets import FoldedTargets, add_masses, prior_intercepts
 
-__all__ = ["LogisticProblem", "Point", "rarer"]
-
-# Entries of an element-wise pass at a time: its temporaries then stay in the processor's cache.
-_BLOCK_ENTRIES = {"cpu": 1 << 17, "cuda": 1 << 26}
-_MAX_LINE_SEARCH = 30
-# Relative descent of a step that is not short: the slopes at its ends tell that to a hundredth below.
-_LONG_STEP = 1e-3
+__all__ = ["LogisticProblem", "rarer"]
 
 
 class LogisticProblem:
@@ -113,7 +108,9 @@ class LogisticProblem:
     def blocks(self) -> Iterator[slice]:
         """Slices of labels whose entries are about as many."""
         n_labels, n_rows = self.s.shape
-        step = max(1, _BLOCK_ENTRIES.get(self.s.device.type, 1 << 20) // n_rows)
+        # On the CPU temporaries of a pass then stay in the processor's cache.
+        size = BLOCK_BYTES if self.s.device.type == "cpu" else CHUNK_BYTES
+        step = max(1, size // (self.s.itemsize * n_rows))
         for start in range(0, n_labels, step):
             yield slice(start, min(start + step, n_labels))
 
@@ -123,22 +120,25 @@ class LogisticProblem:
         at_ends = torch.addcmul(self.minus_a[part], self.s[part], _is_positive(logits))
         return terms.addcmul_(at_ends, logits).sum(1).double()
 
+    def residual(self, part: slice, logits: Tensor, q: Tensor) -> Tensor:
+        """First derivatives of the data terms of a slice of labels in their logits, whose rarer signs have q."""
+        positive = _is_positive(logits)
+        at_ends = torch.addcmul(self.minus_a[part], self.s[part], positive)
+        return at_ends.addcmul_(self.s[part], positive.mul_(q).mul_(-2).add_(q))
+
+    def curvature(self, part: slice, q: Tensor) -> Tensor:
+        """Second derivatives of the data terms of a slice of labels in logits whose rarer signs have q."""
+        return torch.addcmul(q, q, q, value=-1).mul_(self.s[part])
+
 
 def _is_positive(x: Tensor) -> Tensor:
     """1 where x is above zero and 0 elsewhere, in its type, which comparisons would have to be converted to."""
     return x.sign().clamp_(min=0)
 
 
-def rarer(x: Tensor, out: Tensor | None = None) -> Tensor:
+def rarer(logits: Tensor) -> Tensor:
     """Probability of the sign that logits speak against."""
-    return torch.abs(x, out=out).neg_().sigmoid_()
-
-
-def _residual(s: Tensor, minus_a: Tensor, x: Tensor, q: Tensor, out: Tensor | None = None) -> Tensor:
-    """Derivatives of the loss in logits x whose rarer signs have probabilities q."""
-    positive = _is_positive(x)
-    out = torch.addcmul(minus_a, s, positive, out=out)
-    return out.addcmul_(s, positive.mul_(q).mul_(-2).add_(q))
+    return logits.abs().neg_().sigmoid_()
 
 
 def _surprise(x: Tensor) -> Tensor:
@@ -150,212 +150,3 @@ def _surprise(x: Tensor) -> Tensor:
     one_more = u + 1
     result = one_more.log()
     return result.add_(u.sub_(one_more - 1).div_(one_more))
-
-
-class Point:
-    """Where the labels stand: parameters, logits, and what follows from them.
-
-    Parameters
-    ----------
-    problem : LogisticProblem
-        The data term.
-    theta : Tensor of shape (L, d + 1)
-        Weights, and intercepts in the last column.
-    logits : Tensor of shape (L, n)
-        Of these weights; both are owned by the point from now on.
-    penalty : Tensor of shape (d + 1,)
-        What alpha is multiplied by for each weight, the square of its unit; 0 for the intercept.
-
-    Attributes
-    ----------
-    residual : Tensor of shape (L, n)
-        Derivative of the objective in each logit.
-    total : Tensor of float64, shape (L,)
-        Its sum over the rows.
-    curvature : Tensor of float64, shape (L,)
-        Sum of the second derivatives over the rows.
-    value : Tensor of float64, shape (L,)
-        Objective.
-    """
-
-    def __init__(self, problem: LogisticProblem, theta: Tensor, logits: Tensor, penalty: Tensor) -> None:
-        self.problem, self.theta, self.penalty = problem, theta, penalty
-        self.residual = torch.empty_like(logits)
-        self.total, self.curvature, self.value = torch.empty(3, len(theta), dtype=torch.float64, device=theta.device)
-        self.move_to(logits)
-
-    def move_to(self, logits: Tensor) -> None:
-        """Take other logits for those of the parameters."""
-        self.logits = logits
-        problem = self.problem
-        for part in problem.blocks():
-            q = rarer(logits[part])
-            self._take(part, _residual(problem.s[part], problem.minus_a[part], logits[part], q), q)
-            self._evaluate(part)
-
-    def curvatures(self) -> Tensor:
-        """Second derivative of the data term in each logit, shape (L, n)."""
-        result = torch.empty_like(self.logits)
-        for part in self.problem.blocks():
-            q = rarer(self.logits[part])
-            torch.mul(self.problem.s[part], q.addcmul_(q, q, value=-1), out=result[part])
-        return result
-
-    def _take(self, part: slice, residual: Tensor, q: Tensor) -> None:
-        """Note what follows from the probabilities of the rarer signs, which are overwritten."""
-        self.residual[part] = residual
-        self.total[part] = residual.sum(1)
-        self.curvature[part] = torch.linalg.vecdot(self.problem.s[part], q.addcmul_(q, q, value=-1)).double()
-
-    def _evaluate(self, part: slice) -> None:
-        """Compute the objective."""
-        self.value[part] = self.problem.data_term(part, self.logits[part])
-        squares = self.theta[part].double().square() @ self.penalty.double()
-        self.value[part] += 0.5 * self.problem.alpha[part] * squares
-
-    def advance(
-        self,
-        direction: Tensor,
-        along: Tensor,
-        slope: Tensor,
-        change: Tensor | None = None,
-        reach: Tensor | None = None,
-    ) -> Tensor:
-        """Move every label along its direction to about the minimum on that line.
-
-        Newton's method in a bracket on the stored logits, which needs no product with the features.
-
-        Parameters
-        ----------
-        direction : Tensor of shape (L, d + 1)
-            Step of the parameters.
-        along : Tensor of shape (L, n)
-            Step of the logits, but for the intercept's; may be of a narrower type.
-        slope : Tensor of float64, shape (L,)
-            Derivative along the direction; a label without descent stays where it is.
-        change : Tensor of shape (L, n) or None, default=None
-            Takes the changes of the residuals, rounded to its type. After a short step the objective then follows the
-            slopes at both ends of it, instead of being computed anew.
-        reach : Tensor of float64, shape (L,) or None, default=None
-            Takes how far the logit moves that moves farthest of those with a weight.
-
-        Returns
-        -------
-        Tensor of shape (L, 1)
-            Lengths of the steps, in the type of the parameters.
-        """
-        problem, dtype = self.problem, self.theta.dtype
-        penalty = self.penalty.double()
-        wide, parameters = direction.double(), self.theta.double()
-        linear = problem.alpha * ((wide * parameters) @ penalty)
-        quadratic = problem.alpha * (wide.square() @ penalty)
-        lengths = torch.empty_like(slope)
-        for part in problem.blocks():
-            q = torch.add(along[part], direction[part, -1:])
-            line = _Line(problem.s[part], problem.minus_a[part], self.logits[part], q, linear[part], quadratic[part])
-            step = line.search(slope[part], self.value[part])
-            lengths[part] = step
-            if reach is not None:
-                reach[part] = q.abs_().mul_(problem.s[part] > 0).amax(1).double() * step
-            self.theta[part] += direction[part] * step.to(dtype)[:, None]
-            self.logits[part] = line.logits
-            if change is None:
-                self._take(part, line.residual, line.rarer)
-                self._evaluate(part)
-            else:
-                torch.sub(line.residual, self.residual[part], out=change[part])
-                self._take(part, line.residual, line.rarer)
-                descent = -0.5 * step * (slope[part] + line.slope)
-                if bool((descent > _LONG_STEP * self.value[part]).any()):
-                    self._evaluate(part)
-                else:
-                    self.value[part] -= descent
-        return lengths.to(dtype)[:, None]
-
-    def keep(self, labels: Tensor) -> None:
-        """Drop all but some of the labels, given as indices."""
-        self.problem = self.problem.take(labels)
-        for name in ("theta", "logits", "residual", "total", "curvature", "value"):
-            setattr(self, name, getattr(self, name)[labels])
-
-
-class _Line:
-    """Objectives of some labels along their directions, as functions of the lengths of the steps.
-
-    Parameters
-    ----------
-    s, minus_a, logits : Tensor of shape (k, n)
-        The problem, and where the steps begin.
-    q : Tensor of shape (k, n)
-        Directions of the logits.
-    linear, quadratic : Tensor of float64, shape (k,)
-        Derivatives of the penalties.
-    """
-
-    def __init__(
-        self, s: Tensor, minus_a: Tensor, logits: Tensor, q: Tensor, linear: Tensor, quadratic: Tensor
-    ) -> None:
-        self.s, self.minus_a, self.start, self.q = s, minus_a, logits, q
-        self.linear, self.quadratic = linear, quadratic
-        self.logits, self.rarer, self.residual = (torch.empty_like(q) for _ in range(3))
-
-    def go(self, step: Tensor) -> None:
-        """Logits, probabilities, residuals and slopes at the ends of steps."""
-        torch.addcmul(self.start, self.q, step.to(self.q.dtype)[:, None], out=self.logits)
-        _residual(self.s, self.minus_a, self.logits, rarer(self.logits, out=self.rarer), out=self.residual)
-        self.slope = torch.linalg.vecdot(self.residual, self.q).double() + self.linear + step * self.quadratic
-
-    def bend(self) -> Tensor:
-        """Second derivatives where `go` went."""
-        curvature = torch.addcmul(self.rarer, self.rarer, self.rarer, value=-1).mul_(self.s)
-        return torch.linalg.vecdot(curvature.mul_(self.q), self.q).double() + self.quadratic
-
-    def take(self, labels: Tensor) -> _Line:
-        """The same for some of the labels."""
-        tensors = (self.s, self.minus_a, self.start, self.q, self.linear, self.quadratic)
-        return _Line(*(tensor[labels] for tensor in tensors))
-
-    def put(self, labels: Tensor, line: _Line) -> None:
-        """Take over where others went."""
-        for name in ("logits", "rarer", "residual", "slope"):
-            getattr(self, name)[labels] = getattr(line, name)
-
-    def search(self, slope: Tensor, value: Tensor) -> Tensor:
-        """Lengths of the steps, given slopes and objectives where they begin; `go` went there."""
-        step = torch.where(slope < 0, 1.0, 0.0).to(torch.float64)
-        self.go(step)
-        bracket = torch.zeros_like(step), torch.full_like(step, float("inf"))
-        return self._narrow_down(step, slope, value, bracket, _MAX_LINE_SEARCH)
-
-    def _narrow_down(
-        self, step: Tensor, slope: Tensor, value: Tensor, bracket: tuple[Tensor, Tensor], n_left: int
-    ) -> Tensor:
-        """Newton's method from where `go` went, for those labels that want another length."""
-        first = self.slope
-        # A step that ends before the minimum surely descends, so that it may be shorter than one beyond it; how far
-        # that one can lie above the minimum is at most the step times the derivative at its end, by convexity.
-        good = (first >= 0.5 * slope) & (first <= -0.1 * slope) & (step * first <= 0.1 * value)
-        labels = torch.nonzero(~good & (slope < 0)).squeeze(1)
-        if not len(labels):
-            return step
-        some = len(labels) < len(step)
-        line = self.take(labels) if some else self
-        if some:
-            line.rarer = self.rarer[labels]
-            step_of, first, slope, value = (tensor[labels] for tensor in (step, first, slope, value))
-            low, high = (bound[labels] for bound in bracket)
-        else:
-            step_of, (low, high) = step, bracket
-        low = torch.where(first < 0, step_of, low)
-        high = torch.where(first >= 0, step_of, high)
-        proposal = step_of - first / line.bend().clamp(min=1e-300)
-        middle = torch.where(torch.isinf(high), 4 * step_of, 0.5 * (low + high))
-        inside = (proposal > low) & (proposal < high) & (proposal < 8 * step_of)
-        step_of = torch.where(inside, proposal, middle) if n_left else low
-        line.go(step_of)
-        if n_left:
-            step_of = line._narrow_down(step_of, slope, value, (low, high), n_left - 1)
-        if not some:
-            return step_of
-        self.put(labels, line)
-        return step.index_copy(0, labels, step_of)

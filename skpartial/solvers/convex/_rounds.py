@@ -13,9 +13,9 @@ from torch import Tensor
 from skpartial.features._base import Features
 from skpartial.labels._data import TrainingData
 from skpartial.losses import PointwiseLoss
-from skpartial.solvers.convex._convex import Outcome, solve_round
-from skpartial.solvers.convex._groundwork import Groundwork
 from skpartial.solvers.convex._logistic import LogisticProblem
+from skpartial.solvers.convex._prepared import PreparedFeatures
+from skpartial.solvers.convex._solve import Outcome, solve_round
 from skpartial.training._data import DataSource
 from skpartial.training._loop import Learner, Report
 from skpartial.training._problem import Problem
@@ -69,18 +69,18 @@ class ConvexRounds(Learner):
         Estimated relative gap at which a label has converged.
     max_iter : int
         Steps of a round at most.
-    ground : Groundwork
-        Of the features; may serve other learners as well.
+    prepared : PreparedFeatures
+        Of the problem; may serve other learners as well.
     """
 
     #: Of the last round, if there was one.
     outcome: Outcome | None = None
 
-    def __init__(self, problem: Problem, tol: float, max_iter: int, ground: Groundwork) -> None:
+    def __init__(self, problem: Problem, tol: float, max_iter: int, prepared: PreparedFeatures) -> None:
         super().__init__(problem)
         self.start("loss")
         self.head_context = problem.head_context
-        self.tol, self.max_iter, self.ground = tol, max_iter, ground
+        self.tol, self.max_iter, self.prepared = tol, max_iter, prepared
         self._n_steps = 0
         shape = problem.labels.n_labels, problem.features.n_features + 1
         #: Weights, and intercepts in the last column.
@@ -173,7 +173,7 @@ def solve_rounds(learners: Sequence[ConvexRounds], epoch: int, reports: Sequence
     Parameters
     ----------
     learners : sequence of ConvexRounds
-        Of the same groundwork, tolerance and number of steps.
+        Of the same prepared features, tolerance and number of steps.
     epoch : int
         The round.
     reports : sequence of Report
@@ -197,7 +197,7 @@ def solve_rounds(learners: Sequence[ConvexRounds], epoch: int, reports: Sequence
         return any(stopped) and all(stop or there for stop, there in zip(stopped, arrived))
 
     outcome = solve_round(
-        first.ground,
+        first.prepared,
         convex,
         torch.cat([learner.theta for learner in learners]),
         tol=first.tol,

@@ -1,4 +1,4 @@
-r"""A randomised sketch of the Gram matrix of the features, as a first guess of every label's Hessian.
+r"""A randomised Nystrom sketch of the Gram matrix of the features, which preconditions every label's Hessian.
 
 Source: Z. Frangella, J. Tropp, M. Udell, "Randomized Nystrom preconditioning", SIAM J. Matrix Anal. Appl. 2023,
 algorithm 2.1.
@@ -7,49 +7,35 @@ algorithm 2.1.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from skpartial.features._base import Features, overflow_error
+from skpartial.features._base import overflow_error
+from skpartial.features._scaled import Bfloat16Columns, ScaledColumns
 
-__all__ = ["Sketch", "View"]
+__all__ = ["Sketch"]
 
-
-@dataclass
-class View:
-    """What labels see of a sketch.
-
-    Parameters
-    ----------
-    means : Tensor of shape (L, d)
-        Middle of the rows of each label.
-    variances : Tensor of float64, shape (L, r)
-        About it, along the directions of the sketch.
-    """
-
-    means: Tensor
-    variances: Tensor
-
-    def of(self, labels: Tensor) -> View:
-        """That of some of the labels, given as indices."""
-        return View(self.means[labels], self.variances[labels])
+# By how much: measured, 3 to 5 save a fifth of the steps of conjugate gradients.
+_REST = 4
 
 
 class Sketch:
-    r"""Leading directions of :math:`X^\top X`, and how all directions are curved.
+    r"""Leading directions of :math:`X^\top X`, and the curvature along them.
 
     Parameters
     ----------
-    features : Features
-        X, of n rows.
+    columns : ScaledColumns or Bfloat16Columns
+        X, of n rows and d columns, and the intercept's.
     row_weight : Tensor of float64, shape (n,)
         What each row counts for; sums to 1.
     penalty : Tensor of shape (d + 1,)
         What alpha is multiplied by for each weight, intercept last.
     rank : int
         How many directions; at most d.
+    dtype : torch.dtype
+        Type of the gradients.
 
     Attributes
     ----------
@@ -59,65 +45,65 @@ class Sketch:
         As asked for: features of fewer directions have a smaller basis.
     """
 
-    def __init__(self, features: Features, row_weight: Tensor, penalty: Tensor, rank: int) -> None:
+    def __init__(
+        self,
+        columns: ScaledColumns | Bfloat16Columns,
+        row_weight: Tensor,
+        penalty: Tensor,
+        rank: int,
+        dtype: torch.dtype,
+    ) -> None:
         self.rank = rank
-        d, dtype = features.n_features, features.dtype
+        d = len(penalty) - 1
         # One seed for all: the answer to a convex problem shall not depend on the estimator's random state.
-        generator = torch.Generator().manual_seed(0)
-        test = torch.randn(rank, d, generator=generator, dtype=dtype).to(features.device)
-        image = features.forward(test)
-        sketch = features.backward(image.mul_(row_weight.to(image.dtype))).double()
+        test = torch.zeros(rank, d + 1, dtype=dtype)
+        test[:, :-1] = torch.randn(rank, d, generator=torch.Generator().manual_seed(0), dtype=dtype)
+        test = test.to(penalty.device)
+        image = columns.forward(test)
+        sketch = columns.backward(image.mul_(row_weight.to(image.dtype)))[:, :-1].double()
         if not math.isfinite(norm := float(torch.linalg.matrix_norm(sketch))):
             raise overflow_error(dtype)
-        # A shift of rounding size keeps the factor real. Arrays of this size are overwritten, where they can be: new
-        # ones cost more than what is done with them.
-        shift, test = 10 * torch.finfo(dtype).eps * norm / d**0.5 + 1e-300, test.double()
+        # A shift of rounding size keeps the factor real.
+        shift, test = 10 * torch.finfo(dtype).eps * norm / d**0.5 + 1e-300, test[:, :-1].double()
         core = sketch.add_(test, alpha=shift) @ test.T
         values, vectors = torch.linalg.eigh((core + core.T) / 2)
         usable = values > values[-1].clamp(min=1e-300) * 1e-13
-        root = torch.mm((vectors[:, usable] / values[usable].sqrt()).T, sketch, out=test[: int(usable.sum())])
+        root = (vectors[:, usable] / values[usable].sqrt()).T @ sketch
         squares, axes = torch.linalg.eigh(root @ root.T)
         clear = squares > squares[-1].clamp(min=1e-300) * 1e-10
-        basis = torch.mm((axes[:, clear] / squares[clear].sqrt()).T, root, out=sketch[: int(clear.sum())])
+        basis = (axes[:, clear] / squares[clear].sqrt()).T @ root
         values = (squares[clear] - shift).clamp(min=0)
-        # Directions that the sketch has not seen are taken to be curved like the least of those it has. Where the
-        # curvatures differ by more than the digits of the type, sums of what is done along both lose the smaller.
-        self._least = max(1e-9, 10 * torch.finfo(dtype).eps) * float(values[-1])
-        self._rest = max(float(values[0]), self._least)
-        self._values = values.clamp(min=self._rest)
+        # Directions outside of the basis are taken to be curved like the least of it, which a single pass tells too
+        # low, and which labels that weigh the rows unevenly exceed. Where curvatures differ by more than the digits of
+        # the type, sums of what is done along both lose the smaller.
+        least = max(1e-9, 10 * torch.finfo(dtype).eps) * float(values[-1])
+        self._rest = max(_REST * float(values[0]), least)
+        self._values = values.clamp(min=max(float(values[0]), least))
         self.basis = basis.new_zeros(len(basis) + 1, d + 1, dtype=dtype)
         self.basis[:-1, :-1] = basis
         self.basis[-1, -1] = 1
-        # What the penalty adds along each direction of the sketch, and along the others.
-        self._penalty = basis.square_() @ penalty[:-1].double()
+        # What the penalty adds along each direction of the basis, and along the others.
+        self._penalty = basis.square() @ penalty[:-1].double()
         self._rest_penalty = float(penalty[:-1].mean())
 
-    def view(self, features: Features, weights: Tensor) -> View:
-        """How labels see the sketch that give the rows of the features weights (L, n), which sum to 1 for each."""
-        along = features.forward(self.basis[:-1, :-1]).to(weights.dtype)
-        variances = (weights @ along.square().T - (weights @ along.T).square()).double()
-        return View(features.backward(weights).to(self.basis.dtype), variances.clamp(min=self._least))
-
-    def inverse(self, curvature: Tensor, alpha: Tensor, variances: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Approximate inverse Hessians.
+    def inverse(self, curvature: Tensor, alpha: Tensor) -> Callable[[Tensor], Tensor]:
+        """Products with approximate inverse Hessians.
 
         Parameters
         ----------
-        curvature, alpha : Tensor of float64, shape (L,)
+        curvature, alpha : Tensor of float64, shape (k,)
             Sums of the second derivatives over the rows, and penalties.
-        variances : Tensor of float64, shape (L, r) or None, default=None
-            What each label sees along the directions of the basis, if that differs.
 
         Returns
         -------
-        everywhere : Tensor of float64, shape (L, 1)
-            Inverse in every direction outside of the basis.
-        more : Tensor of float64, shape (L, r + 1)
-            What is added to it along each direction of the basis.
+        callable
+            From vectors (k, d + 1) to vectors (k, d + 1).
         """
-        tiny = torch.finfo(self.basis.dtype).tiny
+        basis = self.basis
+        tiny = torch.finfo(basis.dtype).tiny
         curvature, alpha = curvature[:, None].clamp(min=tiny), alpha[:, None]
-        everywhere = 1 / (curvature * self._rest + alpha * self._rest_penalty).clamp(min=tiny)
-        values = self._values if variances is None else variances
-        seen = 1 / (curvature * values + alpha * self._penalty).clamp(min=tiny)
-        return everywhere, torch.cat([seen, 1 / curvature], dim=1) - everywhere
+        outside = 1 / (curvature * self._rest + alpha * self._rest_penalty).clamp(min=tiny)
+        along = 1 / (curvature * self._values + alpha * self._penalty).clamp(min=tiny)
+        more = (torch.cat([along, 1 / curvature], dim=1) - outside).to(basis.dtype)
+        outside = outside.to(basis.dtype)
+        return lambda vectors: torch.addmm(vectors * outside, more * (vectors @ basis.T), basis)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -17,10 +17,10 @@ from skpartial import PartialLabelClassifier
 from skpartial.features import _scaled
 from skpartial.features._matrix import ResidentFeatures
 from skpartial.features._moments import moments
-from skpartial.features._scaled import Standardized
+from skpartial.features._scaled import ScaledColumns
 from skpartial.losses import AssumeNegative, PartialBCE
 from skpartial.solvers import FullBatch
-from skpartial.solvers.convex import _convex, _few_rows, _groundwork
+from skpartial.solvers.convex import _rows
 
 TIGHT = FullBatch(tol=1e-11)
 
@@ -67,41 +67,20 @@ def left_to_gain(X, Y, clf, alpha, sizes):
     return np.array(found) / objectives(X, Y, clf.coef_, clf.intercept_, alpha)
 
 
-@pytest.fixture
-def methods(monkeypatch):
-    """Which directions a fit used."""
-    used = []
-
-    def recorded(module, name):
-        kind = getattr(module, name)
-
-        def made(*args):
-            used.append(name)
-            return kind(*args)
-
-        return made
-
-    for name in ("ExactNewton", "QuasiNewton"):
-        monkeypatch.setattr(_convex, name, recorded(_convex, name))
-    monkeypatch.setattr(_few_rows, "DualNewton", recorded(_few_rows, "DualNewton"))
-    return used
-
-
 @pytest.mark.parametrize(
-    "n, d, known, expected",
+    "n, d, known",
     [
-        (60, 100, 0.5, "QuasiNewton"),
-        (60, 12, 0.5, "ExactNewton"),
-        (100, 400, 0.3, "DualNewton"),  # in a basis of each label's rows
-        (600, 800, 1.0, "QuasiNewton"),
-        (600, 70, 0.3, "QuasiNewton"),
+        (60, 100, 0.5),
+        (60, 12, 0.5),  # few features
+        (100, 400, 0.3),  # few rows
+        (600, 800, 1.0),
+        (600, 70, 0.3),
     ],
 )
 @pytest.mark.parametrize("alpha", [1e-3, 1e-1])
-def test_both_methods_equal_logistic_regression(methods, n, d, known, expected, alpha):
+def test_equals_logistic_regression(n, d, known, alpha):
     X, Y = wide(n, d, n_labels=2, known=known)
     clf = PartialLabelClassifier("iu", alpha=alpha, solver=TIGHT).fit(X, Y)
-    assert methods == [expected]
     for j in range(Y.shape[1]):
         rows = Y[:, j] != 0
         peer = LogisticRegression(C=1 / (alpha * n), tol=1e-9, max_iter=20_000).fit(X[rows], Y[rows, j])
@@ -135,21 +114,32 @@ def hard(kind):
 KINDS = ["plain", "a heavy row", "heavy tails", "an id column", "an offset", "repeated columns", "units"]
 
 
+def fit_and_messages(X, Y, alpha):
+    """A fit, and what it warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        clf = PartialLabelClassifier("iu", alpha=alpha, solver=FullBatch(tol=1e-5)).fit(X, Y)
+    assert all(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+    return clf, [str(warning.message) for warning in caught]
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("alpha", [1e-4, 1e-2])
 @pytest.mark.parametrize("kind", [*KINDS, "more features than rows"])
-def test_hard_data_converges_or_says_so(kind, alpha, dtype):
-    """The true relative gap of the returned coefficients is that of the tolerance, else there is a warning."""
+def test_hard_data_converges(kind, alpha, dtype):
+    """The true relative gap of the returned coefficients is about that of the tolerance, whatever the warnings."""
     X, Y = hard(kind)
     X = X.astype(dtype).astype(np.float64)  # the same problem for both
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        clf = PartialLabelClassifier("iu", alpha=alpha, solver=FullBatch(tol=1e-5)).fit(X.astype(dtype), Y)
+    clf, messages = fit_and_messages(X.astype(dtype), Y, alpha)
     gap = objectives(X, Y, clf.coef_, clf.intercept_, alpha) / optimum(X, Y, alpha) - 1
-    warned = any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
-    assert gap.max() < 1e-4 or warned
-    if kind in ("plain", "repeated columns", "more features than rows") or dtype == np.float64:
-        assert not warned
+    assert gap.max() < 1e-4
+    if kind in ("an id column", "an offset") and dtype == np.float32:
+        # Offsets of 1e3 and 1e6 times the spread: whether rounding is seen depends on the processor where the penalty
+        # is strong, and on nothing where it is weak.
+        assert all("as close to their optimum as float32 allows" in message for message in messages)
+        assert messages or alpha > 1e-4
+    else:
+        assert not messages
 
 
 def misleading(kind, seed):
@@ -178,18 +168,13 @@ def misleading(kind, seed):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("kind", ["apart", "far apart", "spread otherwise", "a heavy row"])
-def test_what_steps_have_learned_is_not_relied_on(kind, seed, dtype):
-    """Where models of the curvature go wrong, the gap is known all the same."""
+def test_rows_that_mislead(kind, seed, dtype):
+    """Where the sketch is wrong about how labels are curved, the gap is known all the same."""
     X, Y = misleading(kind, seed)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        clf = PartialLabelClassifier("iu", alpha=1e-3).fit(X.astype(dtype), Y)
+    clf = PartialLabelClassifier("iu", alpha=1e-3).fit(X.astype(dtype), Y)  # a warning would be an error
     gap = objectives(X, Y, clf.coef_, clf.intercept_, 1e-3) / optimum(X, Y, 1e-3) - 1
-    warned = any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
-    assert gap.max() < 5e-5 or warned
+    assert gap.max() < 5e-5
     assert clf.n_iter_ < 60
-    if dtype == np.float64:
-        assert not warned
 
 
 @pytest.mark.parametrize("noise, alpha", [(1e-4, 1e-8), (1e-3, 1e-6)])
@@ -207,14 +192,13 @@ def test_differences_of_columns_that_are_nearly_alike(noise, alpha, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("alpha", [1e-4, 1e-6, 1e-8, 1e-10])
-@pytest.mark.parametrize("n, d, expected", [(40, 200, "QuasiNewton"), (12, 100, "DualNewton")])
-def test_labels_that_are_all_but_certain(methods, n, d, expected, alpha, dtype):
+@pytest.mark.parametrize("n, d", [(40, 200), (12, 100)])
+def test_labels_that_are_all_but_certain(n, d, alpha, dtype):
     """Separable, with a penalty so small that probabilities round to 1; the objective is of the size of the penalty."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, d)).astype(np.float32).astype(np.float64)
     Y = np.where(X @ rng.normal(size=(d, 3)) > 0, 1, -1)
     clf = PartialLabelClassifier("iu", alpha=alpha).fit(X.astype(dtype), Y)
-    assert methods == [expected]
     found, best = objectives(X, Y, clf.coef_, clf.intercept_, alpha), optimum(X, Y, alpha)
     assert (found / best - 1).max() < 2e-5
     assert clf.n_iter_ < 40
@@ -252,7 +236,7 @@ def test_steps_run_out():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("loss", ["iu", PartialBCE(gamma=-1)], ids=repr)
-def test_labels_of_few_rows_in_their_own_basis(methods, monkeypatch, dtype, loss):
+def test_labels_of_few_rows_in_their_own_basis(monkeypatch, dtype, loss):
     """Together with labels of many rows, in groups of any size, cold and warm, with rows that repeat each other."""
     X, Y = wide(400, 500, known=0.9)
     X += 20
@@ -261,16 +245,12 @@ def test_labels_of_few_rows_in_their_own_basis(methods, monkeypatch, dtype, loss
     X = X.astype(dtype)
     weights = np.random.default_rng(1).random(Y.shape)
     clf = PartialLabelClassifier(loss, alpha=0.01, warm_start=True).fit(X, Y, sample_weight=weights)
-    assert methods == ["DualNewton", "QuasiNewton"]
     # Labels that wait for the others are reported from where they start.
     assert (np.diff([record["objective"] for record in clf.history_]) <= 1e-6).all()
-    monkeypatch.setattr(_few_rows, "_group_entries", lambda features: 1)
+    monkeypatch.setattr(_rows, "_GROUP_ENTRIES", 1)
     single = PartialLabelClassifier(loss, alpha=0.01).fit(X, Y, sample_weight=weights)
-    assert methods[2:] == ["DualNewton", "DualNewton", "QuasiNewton"]
-    monkeypatch.setattr(_few_rows, "_MAX_ROWS", 0)
     plain = PartialLabelClassifier(loss, alpha=0.01, precision="float64", solver=TIGHT)
     plain.fit(X, Y, sample_weight=weights)
-    assert methods[5:] == ["QuasiNewton"]
     monkeypatch.undo()
     scale = np.abs(plain.coef_).max()
     for fitted in (clf, single):
@@ -280,20 +260,19 @@ def test_labels_of_few_rows_in_their_own_basis(methods, monkeypatch, dtype, loss
 
 
 @pytest.mark.parametrize("size, dtype", [(1e3, np.float32), (1e4, np.float32), (1e6, np.float64), (1e8, np.float64)])
-def test_a_column_that_takes_the_digits_of_products_of_rows(methods, size, dtype):
+def test_a_column_that_takes_the_digits_of_products_of_rows(size, dtype):
     """Labels of few rows are then solved by the columns, and end as close to their optimum as others."""
     X, Y = wide(400, 300, known=0.1)
     X = X.astype(np.float32).astype(np.float64)
     X[:, 7] = np.float32(size) * np.random.default_rng(1).normal(size=400).astype(np.float32)
     clf = PartialLabelClassifier("iu", alpha=1e-3).fit(X.astype(dtype), Y)  # a warning would be an error
-    assert methods == ["DualNewton", "QuasiNewton"]
     sizes = np.where(np.arange(300) == 7, size, 1)
     assert (left_to_gain(X, Y, clf, 1e-3, sizes) < 5e-5).all()
 
 
 @pytest.mark.parametrize("alpha, dtype", [(1e-3, np.float64), (1e-6, np.float32), (1e-9, np.float64)])
 def test_columns_of_all_sizes(alpha, dtype):
-    """Where conjugate gradients are slow the rule's own model, which is asked as well, tells more of what is left."""
+    """Conjugate gradients are slow here, and a few steps of them tell little of what is left."""
     rng = np.random.default_rng(1)
     sizes = np.logspace(-3, 3, 150)
     X = (rng.normal(size=(4000, 150)) * sizes).astype(np.float32).astype(np.float64)
@@ -303,20 +282,8 @@ def test_columns_of_all_sizes(alpha, dtype):
     assert (left_to_gain(X, Y, clf, alpha, sizes) < 2e-5).all()
 
 
-@pytest.mark.parametrize("n_rows, apart", [(10_000, True), (1000, False)])
-def test_rows_of_many_labels_are_not_worth_their_factors_everywhere(n_rows, apart):
-    """Products for all labels are quick where there are few rows in all."""
-    count = torch.full((50,), 200)
-    problem = SimpleNamespace(count=count, s=(torch.arange(n_rows) < count[:, None]).float())
-    groups, rest = _few_rows.groups_of_few_rows(problem, ResidentFeatures(torch.zeros(n_rows, 1000)), torch.arange(50))
-    assert sum(len(labels) for labels, _ in groups) == (50 if apart else 0)
-    assert len(rest) == (0 if apart else 50)
-
-
-@pytest.mark.parametrize(
-    "n, d, expected", [(40, 200, "QuasiNewton"), (30, 512, "DualNewton"), (200, 10, "ExactNewton")]
-)
-def test_labels_that_have_arrived_wait_for_the_others(methods, n, d, expected):
+@pytest.mark.parametrize("n, d", [(40, 200), (30, 512), (200, 10)])
+def test_labels_that_have_arrived_wait_for_the_others(n, d):
     """At the end of their digits, where slopes are rounding and have any sign."""
     X, Y = wide(n, d, n_labels=12, known=1.0)
     X = X.astype(np.float32)
@@ -325,7 +292,6 @@ def test_labels_that_have_arrived_wait_for_the_others(methods, n, d, expected):
     for _ in range(3):
         Y[10:, 0] *= -1
         clf.fit(X, Y)
-    assert set(methods) == {expected}
     found = objectives(X, Y, clf.coef_, clf.intercept_, 1e-5)
     np.testing.assert_allclose(found, optimum(X.astype(np.float64), Y, 1e-5), rtol=2e-5)
 
@@ -342,39 +308,34 @@ def test_labels_do_not_depend_on_each_other():
 
 @pytest.mark.filterwarnings("ignore::skpartial.exceptions.UnfittableLabelsWarning")
 @pytest.mark.parametrize("form", [np.asarray, sp.csr_array], ids=["dense", "sparse"])
-def test_rows_that_nothing_is_known_of_are_left_out(monkeypatch, form):
-    X, Y = wide(300, 90, known=0.9)
+@pytest.mark.parametrize("d", [30, 90])
+def test_rows_that_nothing_is_known_of_do_not_count(form, d):
+    """Whatever their features are; the penalty is relative to the number of all rows."""
+    X, Y = wide(300, d, known=0.9)
     Y[::2] = 0
     Y[:, 0] = 1  # nothing can be fitted to that
-    shapes = []
-
-    def recorded(features, *args, **kwargs):
-        shapes.append(features.n_rows)
-        return moments(features, *args, **kwargs)
-
-    monkeypatch.setattr(_groundwork, "moments", recorded)
-    fits = []
-    for limit in (0.9, 0.0):
-        monkeypatch.setattr(_convex, "_ROWS_WORTH_TAKING", limit)
-        fits.append(PartialLabelClassifier("iu", alpha=0.01, solver=TIGHT).fit(form(X), Y))
-    assert shapes == [150, 300]
-    np.testing.assert_allclose(fits[0].coef_, fits[1].coef_, atol=1e-5)
+    far = np.where(np.arange(300)[:, None] % 2 == 0, 1e3 * X, X)
+    fits = [
+        PartialLabelClassifier("iu", alpha=alpha, solver=TIGHT).fit(form(features), labels)
+        for features, labels, alpha in ((X, Y, 0.01), (far, Y, 0.01), (X[1::2], Y[1::2], 0.02))
+    ]
+    for other in fits[1:]:
+        np.testing.assert_allclose(fits[0].coef_, other.coef_, atol=1e-5)
     assert fits[0].history_[-1]["objective"] == pytest.approx(fits[1].history_[-1]["objective"], rel=1e-9)
 
 
 @pytest.mark.parametrize("loss", [PartialBCE(gamma=-1), AssumeNegative(label_smoothing=0.1)], ids=repr)
 @pytest.mark.parametrize("form", [np.asarray, sp.csr_array], ids=["dense", "sparse"])
-def test_exact_steps_and_quasi_newton_agree(monkeypatch, loss, form):
+def test_few_features_and_many_agree(loss, form):
+    """Columns of zeros change nothing but how many there are."""
     X, Y = wide(200, 30)
     weights = np.random.default_rng(1).random(Y.shape)
-    fits = []
-    for limit in (64, 0):
-        monkeypatch.setattr(_convex, "_EXACT_FEATURES", limit)
-        clf = PartialLabelClassifier(loss, alpha=0.01, solver=TIGHT)
-        fits.append(clf.fit(form(X), Y, sample_weight=weights))
-    assert fits[0].n_iter_ < fits[1].n_iter_
-    np.testing.assert_allclose(fits[0].coef_, fits[1].coef_, atol=1e-5)
-    np.testing.assert_allclose(fits[0].history_[-1]["objective"], fits[1].history_[-1]["objective"], rtol=1e-9)
+    more = np.hstack([X, np.zeros((200, 40))])
+    clf = PartialLabelClassifier(loss, alpha=0.01, solver=TIGHT)
+    few, many = (clone(clf).fit(form(features), Y, sample_weight=weights) for features in (X, more))
+    np.testing.assert_allclose(few.coef_, many.coef_[:, :30], atol=1e-5)
+    np.testing.assert_allclose(many.coef_[:, 30:], 0, atol=1e-12)
+    np.testing.assert_allclose(few.history_[-1]["objective"], many.history_[-1]["objective"], rtol=1e-9)
 
 
 def test_few_features_are_solved_to_the_limit_of_float64():
@@ -388,28 +349,27 @@ def test_few_features_are_solved_to_the_limit_of_float64():
     np.testing.assert_allclose(single.coef_, clf.coef_, rtol=1e-5, atol=1e-6)
 
 
-def test_the_sketch_saves_steps(monkeypatch):
-    """Correlated features: without the sketch, L-BFGS takes several times as many steps."""
+def test_correlated_features_take_few_products(products):
+    """Columns of variances over four decades, in any basis: without a sketch it takes several times as many."""
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(400, 100)) * np.geomspace(1, 1e-2, 100) @ rng.normal(size=(100, 100))
-    Y = np.where(X @ rng.normal(size=(100, 3)) > rng.logistic(size=(400, 3)), 1, -1)
-    steps = []
-    for rank in (64, 1):
-        monkeypatch.setattr(_convex, "_RANKS", (rank, rank))
-        steps.append(PartialLabelClassifier("iu", alpha=1e-3).fit(X, Y).n_iter_)
-    assert 2 * steps[0] < steps[1]
+    X = rng.normal(size=(4000, 100)) * np.geomspace(1, 1e-2, 100) @ np.linalg.qr(rng.normal(size=(100, 100))).Q
+    Y = np.where(30 * X @ rng.normal(size=(100, 3)) > rng.logistic(size=(4000, 3)), 1, -1)
+    PartialLabelClassifier("iu", alpha=1e-6).fit(X, Y)
+    assert products["ResidentFeatures"] < 80
 
 
-def test_standardised_features_are_those_of_a_copy():
+def test_scaled_columns_are_those_of_a_copy():
     X = torch.tensor(np.random.default_rng(0).normal(size=(50, 7)) * 3 + 20)
-    center, unit = X.mean(0), 1 / X.std(0)
-    features = Standardized(ResidentFeatures(X), center, unit)
-    copy = (X - center) * unit
-    weights, scores = torch.randn(3, 7).double(), torch.randn(3, 50).double()
-    torch.testing.assert_close(features.forward(weights), weights @ copy.T)
-    torch.testing.assert_close(features.backward(scores), scores @ copy)
-    torch.testing.assert_close(torch.cat([block for _, block in features.blocks()]), copy)
-    torch.testing.assert_close(features.batch(torch.tensor([3, 1])), copy[[3, 1]])
+    center, scale = X.mean(0), 1 / X.std(0)
+    columns = ScaledColumns(ResidentFeatures(X), center, scale)
+    copy = torch.cat([(X - center) * scale, torch.ones(50, 1).double()], dim=1)
+    theta, scores = torch.randn(3, 8).double(), torch.randn(3, 50).double()
+    torch.testing.assert_close(columns.forward(theta), theta @ copy.T)
+    torch.testing.assert_close(columns.backward(scores), scores @ copy)
+    torch.testing.assert_close(columns.matrix(), copy)
+    passed = columns.to_features(theta)
+    torch.testing.assert_close(passed[:, :-1] @ X.T + passed[:, -1:], theta @ copy.T)
+    torch.testing.assert_close(columns.from_features(passed), theta)
 
 
 def test_long_rows_count_for_less_in_moments():
@@ -434,31 +394,35 @@ def test_hard_columns_reach_the_tolerance():
         assert clf.history_[-1]["objective"] <= best.history_[-1]["objective"] * (1 + 1e-4)
 
 
-class TestNarrowProducts:
-    """Products of few digits, between products in full."""
+@pytest.fixture
+def products(monkeypatch):
+    """How often products with the features were made, by their kind."""
+    counts = dict.fromkeys(("Bfloat16Columns", "ResidentFeatures"), 0)
+    for name in counts:
+        kind = getattr(_scaled, name)
 
-    @pytest.fixture
-    def narrow(self, monkeypatch):
-        """As on a processor with fast products in bfloat16; returns how often narrow and full products were made."""
+        def forward(self, weights, name=name, product=kind.forward):
+            counts[name] += 1
+            return product(self, weights)
+
+        monkeypatch.setattr(kind, "forward", forward)
+    return counts
+
+
+class TestBfloat16Products:
+    """Products of few digits with the Hessians."""
+
+    @pytest.fixture(autouse=True)
+    def _fast_bfloat16(self, monkeypatch):
         monkeypatch.setattr(_scaled, "has_fast_bfloat16", lambda device: True)
-        monkeypatch.setattr(_scaled, "_NARROW_ENTRIES", 0)
-        counts = {"NarrowFeatures": 0, "ResidentFeatures": 0}
-        for name in counts:
-            kind = getattr(_scaled, name)
-
-            def forward(self, weights, name=name, products=kind.forward, **out):
-                counts[name] += 1
-                return products(self, weights, **out)
-
-            monkeypatch.setattr(kind, "forward", forward)
-        return counts
+        monkeypatch.setattr(_scaled, "_BFLOAT16_ENTRIES", 0)
 
     @pytest.mark.parametrize("alpha", [1e-3, 1e-2])
-    def test_same_optimum_with_few_products_in_full(self, narrow, monkeypatch, alpha):
+    def test_same_optimum_with_few_products_in_full(self, products, monkeypatch, alpha):
         X, Y = wide(700, 300, n_labels=6)
         X = X.astype(np.float32)
         clf = PartialLabelClassifier("iu", alpha=alpha).fit(X, Y)
-        assert 2 * narrow["ResidentFeatures"] < narrow["NarrowFeatures"]
+        assert 2 * products["ResidentFeatures"] < products["Bfloat16Columns"]
         gap = objectives(X, Y, clf.coef_, clf.intercept_, alpha) / optimum(X.astype(np.float64), Y, alpha) - 1
         assert gap.max() < 1e-5
         steps = clf.n_iter_
@@ -468,7 +432,7 @@ class TestNarrowProducts:
         np.testing.assert_allclose(clf.coef_, full.coef_, atol=0.01)
 
     @pytest.mark.parametrize("kind", ["offset", "heavy tails", "a heavy row", "units"])
-    def test_hard_data(self, narrow, kind):
+    def test_hard_data(self, products, kind):
         X, Y = wide(500, 120, n_labels=3, seed=3)
         rng = np.random.default_rng(1)
         if kind == "offset":
@@ -480,17 +444,15 @@ class TestNarrowProducts:
         else:
             X *= np.geomspace(1e-2, 1e2, 120)
         X = X.astype(np.float32)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            clf = PartialLabelClassifier("iu", alpha=1e-3).fit(X, Y)
-        assert narrow["NarrowFeatures"] > 0
+        clf = PartialLabelClassifier("iu", alpha=1e-3).fit(X, Y)  # a warning would be an error
+        assert products["Bfloat16Columns"] > 0
         gap = objectives(X, Y, clf.coef_, clf.intercept_, 1e-3) / optimum(X.astype(np.float64), Y, 1e-3) - 1
-        assert gap.max() < 1e-4 or any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+        assert gap.max() < 1e-4
 
     @pytest.mark.shared_data
     @pytest.mark.parametrize("name", ["ucmerced_resnet50", "scene", "yeast", "corel5k"])
     @pytest.mark.parametrize("known", [1.0, 0.3])
-    def test_real_features(self, narrow, shared_data, name, known):
+    def test_real_features(self, products, shared_data, name, known):
         """Objectives against float64, dense throughout."""
         with np.load(shared_data / "features" / f"{name}.npz") as file:
             packed = "n_labels" in file
@@ -508,63 +470,47 @@ class TestNarrowProducts:
             warnings.simplefilter("ignore")
             clf = PartialLabelClassifier("iu", alpha=alpha).fit(X, Y)
             best = PartialLabelClassifier("iu", alpha=alpha, precision="float64", solver=TIGHT).fit(X, Y)
-        assert narrow["NarrowFeatures"] > 0
+        assert products["Bfloat16Columns"] > 0
         optimal = objectives(X, Y, best.coef_, best.intercept_, alpha)
         gap = objectives(X, Y, clf.coef_, clf.intercept_, alpha) / optimal - 1
         assert gap.mean() < 1e-5
         assert gap.max() < 5e-5
 
-    def test_float64_stays_in_full(self, narrow):
+    def test_float64_stays_in_full(self, products):
         X, Y = wide(200, 100)
         PartialLabelClassifier("iu", alpha=1e-2).fit(X, Y)
-        assert narrow["NarrowFeatures"] == 0
+        assert products["Bfloat16Columns"] == 0
 
-    def test_what_strays_is_given_up(self, narrow, monkeypatch):
-        """Products that are wrong by a half do not lead astray."""
+    def test_products_that_are_wrong_cost_steps_only(self, monkeypatch):
+        """By a half: the gradients, in full, tell where the optimum is."""
         X, Y = wide(400, 150)
         X = X.astype(np.float32)
-        backward, calls = _scaled.NarrowFeatures.backward, []
-
-        def wrong(self, scores):
-            calls.append(1)
-            return backward(self, scores) * (0.5 + torch.rand(len(scores), 1))
-
-        monkeypatch.setattr(_scaled.NarrowFeatures, "backward", wrong)
+        backward = _scaled.Bfloat16Columns.backward
+        monkeypatch.setattr(
+            _scaled.Bfloat16Columns,
+            "backward",
+            lambda self, scores: backward(self, scores) * (0.5 + torch.rand(len(scores), 1)),
+        )
         clf = PartialLabelClassifier("iu", alpha=1e-2).fit(X, Y)
         gap = objectives(X, Y, clf.coef_, clf.intercept_, 1e-2) / optimum(X.astype(np.float64), Y, 1e-2) - 1
-        # The gap is estimated: by full products alone it comes to 0.9e-5 here.
         assert gap.max() < 2e-5
-        assert len(calls) < clf.n_iter_
 
 
 @pytest.mark.parametrize("dtype, alpha", [(np.float64, 1e-3), (np.float32, 1e-3), (np.float64, 0.0)])
-def test_labels_known_in_a_small_part_of_many_rows(monkeypatch, dtype, alpha):
-    """By products with the rows of each, in groups, beside labels that all rows speak of."""
-    X, Y = wide(3000, 80, n_labels=6, known=0.15, seed=5)
-    full = wide(3000, 80, n_labels=6, known=1.0, seed=5)[1]
+@pytest.mark.parametrize("n, known", [(3000, 0.15), (9000, 0.05)])
+def test_labels_known_in_a_small_part_of_many_rows(monkeypatch, n, known, dtype, alpha):
+    """Solved by the rows of each, in groups of any size, or with all others; beside a label that all rows know."""
+    X, Y = wide(n, 80, n_labels=6, known=known, seed=5)
+    full = wide(n, 80, n_labels=6, known=1.0, seed=5)[1]
     Y[:, 2] = full[:, 2]
     X = (X + 3).astype(dtype)
-    weights = np.random.default_rng(1).random(3000) + 0.5
-    shapes = []
-
-    class Recorded(_few_rows.KnownRows):
-        def __init__(self, standard, rows, room):
-            shapes.append(tuple(rows.shape))
-            super().__init__(standard, rows, room)
-
-    monkeypatch.setattr(_convex, "KnownRows", Recorded)
+    weights = np.random.default_rng(1).random(n) + 0.5
     solver = TIGHT if dtype == np.float64 else FullBatch()
     clf = PartialLabelClassifier("iu", alpha=alpha, solver=solver).fit(X, Y, sample_weight=weights)
-    assert sum(k for k, _ in shapes) == 5
-    assert max(m for _, m in shapes) < 0.2 * 3000
-    monkeypatch.setattr(_few_rows, "_group_entries", lambda features: 1)
+    monkeypatch.setattr(_rows, "_GROUP_ENTRIES", 1)
     single = PartialLabelClassifier("iu", alpha=alpha, solver=solver).fit(X, Y, sample_weight=weights)
-    assert len(shapes) > 5
-    monkeypatch.setattr(_few_rows, "_PASS", 1e-9)
-    monkeypatch.setattr(_few_rows, "_product_cost", lambda *_, **__: 1e-9)
-    count = len(shapes)
-    together = PartialLabelClassifier("iu", alpha=alpha, solver=solver).fit(X, Y, sample_weight=weights)
-    assert len(shapes) == count
+    # Sparse features are not gathered.
+    together = PartialLabelClassifier("iu", alpha=alpha, solver=solver).fit(sp.csr_array(X), Y, sample_weight=weights)
     atol = 1e-4 if dtype == np.float64 else 2e-2
     for one in (clf, single):
         np.testing.assert_allclose(one.coef_, together.coef_, atol=atol)
@@ -573,22 +519,3 @@ def test_labels_known_in_a_small_part_of_many_rows(monkeypatch, dtype, alpha):
         best = optimum(X.astype(np.float64), Y, alpha)
         plain = PartialLabelClassifier("iu", alpha=alpha, solver=solver).fit(X, Y)
         assert (objectives(X, Y, plain.coef_, plain.intercept_, alpha) / best - 1).max() < 1e-5
-
-
-@pytest.mark.parametrize("narrow, features", [(True, ["amx_bf16", "avx512_f"]), (True, ["avx512_f"]), (False, [])])
-def test_how_many_labels_take_rows_of_their_own_depends_on_the_processor(monkeypatch, narrow, features):
-    """Where products with all rows cost less, labels have to know fewer of these; what few labels know is the same."""
-    monkeypatch.setattr(_few_rows, "has_feature", lambda name: name in features)
-    X = ResidentFeatures(torch.zeros(1000, 2048))
-    count = torch.arange(10, 1000, 10)
-    problem = SimpleNamespace(count=count, s=(torch.arange(1000) < count[:, None]).float())
-    groups, rest = _few_rows.groups_of_known_rows(problem, X, torch.arange(len(count)), narrow=narrow)
-    apart = torch.cat([labels for labels, _ in groups])
-    assert torch.equal(torch.cat([apart, rest]), torch.arange(len(count)))
-    for labels, rows in groups:
-        assert rows.shape == (len(labels), int(count[labels[-1]]))
-        for label, own in zip(labels, rows):
-            known = own[problem.s[label, own] > 0]
-            assert torch.equal(known.sort().values, torch.arange(int(count[label])))
-    low, high = {0: (100, 150), 1: (50, 90), 2: (20, 40)}[len(features)]
-    assert low <= int(count[apart].max()) < high

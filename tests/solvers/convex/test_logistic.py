@@ -1,4 +1,4 @@
-"""Steps along directions, and the terms that objectives are made of."""
+"""The terms that objectives are made of."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from skpartial.features._matrix import ResidentFeatures
-from skpartial.losses import AssumeNegative, IgnoreUnknown
-from skpartial.solvers.convex._logistic import LogisticProblem, Point
-from skpartial.training._problem import LabelSource
+from skpartial.losses import AssumeNegative
+from skpartial.solvers.convex._logistic import LogisticProblem, rarer
+from skpartial.training._data import DataSource
 from skpartial.training._targets import FoldedTargets
 
 
@@ -24,9 +24,9 @@ def test_what_is_all_but_certain_keeps_its_digits(make_problem, dtype, digits, s
         Y[:10] = -sign
         task = make_problem(ResidentFeatures(x), Y, AssumeNegative(label_smoothing=smoothing))
         problem = LogisticProblem(
-            FoldedTargets(task, task.loss, LabelSource(task.labels, x.device)), 0, dtype, x.device
+            FoldedTargets(task, task.loss, DataSource(task.data, task.weights, x.device, dtype)), 0, dtype, x.device
         )
-        point = Point(problem, torch.zeros(1, 2, dtype=dtype), x.T.clone(), torch.zeros(2, dtype=dtype))
+        everything, q = slice(None), rarer(x.T)
         target, z = -problem.minus_a.numpy()[0] / problem.s.numpy()[0], x.numpy()[:, 0].astype(np.longdouble)
         one, p, other = np.longdouble(1), 1 / (1 + np.exp(-z)), 1 / (1 + np.exp(z))
         target = target.astype(np.longdouble)
@@ -34,9 +34,10 @@ def test_what_is_all_but_certain_keeps_its_digits(make_problem, dtype, digits, s
         residual = size * ((one - target) * p - target * other)
         # A smoothed target is met somewhere, where the two parts of the derivative cancel.
         atol = digits * float(problem.s[0, 0]) if smoothing else 0
-        found = point.residual.numpy()[0]
+        found = problem.residual(everything, x.T, q).numpy()[0]
         np.testing.assert_allclose(found, residual.astype(np.float64), rtol=digits, atol=atol)
-        np.testing.assert_allclose(point.curvatures().numpy()[0], (size * p * other).astype(np.float64), rtol=digits)
+        found = problem.curvature(everything, q).numpy()[0]
+        np.testing.assert_allclose(found, (size * p * other).astype(np.float64), rtol=digits)
         losses = size * (target * np.logaddexp(0, -z) + (one - target) * np.logaddexp(0, z))
         certain = slice(3000, 4001) if sign > 0 else slice(10, 1000)
         for part in (slice(None), certain):
@@ -44,23 +45,3 @@ def test_what_is_all_but_certain_keeps_its_digits(make_problem, dtype, digits, s
             found = few.data_term(slice(None), x.T[:, part])
             assert float(found) == pytest.approx(float(losses[part].sum()), rel=digits)
     torch.testing.assert_close(x, given, rtol=0, atol=0)
-
-
-def test_a_step_tells_how_far_known_logits_move(make_problem):
-    rng = np.random.default_rng(0)
-    X = torch.tensor(rng.normal(size=(50, 4)))
-    X[:5] *= 100
-    Y = rng.choice([-1, 1], size=(50, 3))
-    Y[:5, 0] = 0  # rows that do not count for the first label, however far they move
-    task = make_problem(ResidentFeatures(X), Y, IgnoreUnknown())
-    folded = FoldedTargets(task, task.loss, LabelSource(task.labels, X.device))
-    problem = LogisticProblem(folded, 0.1, X.dtype, X.device)
-    penalty = torch.tensor([1.0, 1, 1, 1, 0]).double()
-    point = Point(problem, torch.zeros(3, 5).double(), torch.zeros(3, 50).double(), penalty)
-    gradient = torch.cat([point.residual @ X, point.residual.sum(1, keepdim=True)], dim=1)
-    before, reach = point.logits.clone(), torch.zeros(3).double()
-    along = -gradient[:, :-1] @ X.T
-    point.advance(-gradient, along, -gradient.square().sum(1), reach=reach)
-    moved = (point.logits - before).abs() * (torch.tensor(Y.T) != 0)
-    torch.testing.assert_close(reach, moved.amax(1))
-    assert reach[0] < (point.logits - before).abs()[0].max()

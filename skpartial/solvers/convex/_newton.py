@@ -1,0 +1,209 @@
+r"""Newton's method for many logistic problems at once, each with its own step length and its own convergence.
+
+The stages are those of scikit-learn's `NewtonSolver`: setup, Hessian, inner solve, line search, convergence. How the
+inner system is solved is for subclasses.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from skpartial.features._base import overflow_error
+from skpartial.solvers.convex._logistic import LogisticProblem, rarer
+
+__all__ = ["Design", "NewtonSolver"]
+
+# Evaluations of a line search: bisection has then found the minimum to the digits of float32.
+_MAX_LINE_SEARCH = 30
+# A line search ends where the derivative along the line has fallen to this share. More exact ones save no Newton steps,
+# less exact ones cost some where probabilities become certain.
+_FLAT = 0.2
+
+
+class Design(Protocol):
+    """What the solver needs of features: products with a matrix whose last column are ones."""
+
+    def forward(self, theta: Tensor) -> Tensor:
+        """Logits (k, n) under weights and intercepts (k, d + 1)."""
+
+    def backward(self, scores: Tensor) -> Tensor:
+        """Sums of rows (k, d + 1) weighted by scores (k, n)."""
+
+    def to_features(self, theta: Tensor) -> Tensor:
+        """Parameters (k, d + 1) for the features as passed."""
+
+    def take(self, labels: Tensor) -> Design:
+        """That of some of the labels, given as indices."""
+
+
+class NewtonSolver(ABC):
+    """Newton's method for all labels of a problem.
+
+    Parameters
+    ----------
+    problem : LogisticProblem
+        The data terms of k labels.
+    design : Design
+        The features that they see.
+    theta : Tensor of shape (k, d + 1)
+        Where to start: weights, and intercepts in the last column. Overwritten.
+    penalty : Tensor of shape (d + 1,)
+        What alpha is multiplied by for each parameter, 0 for the intercept.
+    goal : float
+        Relative gap at which a label has converged.
+
+    Attributes
+    ----------
+    logits, residual, curvature : Tensor of shape (k, n)
+        Logits, and first and second derivatives of the data terms in them.
+    value : Tensor of float64, shape (k,)
+        Objectives.
+    total_curvature : Tensor of float64, shape (k,)
+        Second derivatives, summed up over the rows.
+    gradient, direction : Tensor of shape (k, d + 1)
+        Of the objectives, and the last Newton step before the line search.
+    slope : Tensor of float64, shape (k,)
+        Derivative along the direction where the step began.
+    gap : Tensor of float64, shape (k,)
+        Estimated relative gaps after the step.
+    finished, stuck : Tensor of bool, shape (k,)
+        Labels that have converged or are stuck; those that the digits of the type allow no further descent.
+    """
+
+    direction: Tensor
+
+    def __init__(self, problem: LogisticProblem, design: Design, theta: Tensor, penalty: Tensor, goal: float) -> None:
+        self.problem, self.design, self.theta, self.goal = problem, design, theta, goal
+        self.penalty = problem.alpha[:, None] * penalty
+        #: Products with it may serve in a faster type than that of the logits.
+        self.curvature_dtype = theta.dtype
+        #: Which of the labels that the solver was made for are still in the products.
+        self.active = torch.arange(len(theta), device=theta.device)
+
+    def solve(self, max_iter: int, report: Callable[[NewtonSolver], bool]) -> None:
+        """Take steps until all labels are finished, there were `max_iter`, or `report`, called after each, says so."""
+        self.setup()
+        for _ in range(max_iter):
+            self.inner_solve()
+            self.line_search()
+            self.check_convergence()
+            if report(self) or bool(self.finished.all()):
+                break
+            # Taking labels out copies the others: that pays once they are few.
+            if 2 * int(self.finished.sum()) >= len(self.finished):
+                self.keep(torch.nonzero(~self.finished).squeeze(1))
+
+    def setup(self) -> None:
+        """Logits, objectives and gradients at the start."""
+        theta = self.theta
+        self.value, self.total_curvature, self.slope = theta.new_empty(3, len(theta), dtype=torch.float64)
+        self.gap = torch.full_like(self.value, float("inf"))
+        self.finished, self.stuck, self.idle = theta.new_zeros(3, len(theta), dtype=torch.bool)
+        plain = not bool(theta[:, :-1].any())
+        shape = self.problem.s.shape
+        self.logits = theta[:, -1:].expand(shape).clone() if plain else self.design.forward(theta)
+        self.residual = torch.empty_like(self.logits)
+        self.curvature = torch.empty_like(self.logits, dtype=self.curvature_dtype)
+        for part in self.problem.blocks():
+            q = rarer(self.logits[part])
+            self._evaluate(part, q, self.problem.residual(part, self.logits[part], q))
+        self.update_gradient()
+
+    def _evaluate(self, part: slice, q: Tensor, residual: Tensor) -> None:
+        """Objectives and derivatives of a slice of labels at their logits, whose rarer signs have probabilities q."""
+        curvature, logits = self.problem.curvature(part, q), self.logits[part]
+        self.residual[part], self.curvature[part] = residual, curvature
+        self.total_curvature[part] = curvature.sum(1).double()
+        squares = (self.theta[part].double().square() * self.penalty[part]).sum(1)
+        self.value[part] = self.problem.data_term(part, logits) + 0.5 * squares
+
+    def update_gradient(self) -> None:
+        """Gradients at the present logits, by products in full."""
+        self.gradient = self.design.backward(self.residual).addcmul_(self.theta, self.penalty.to(self.theta.dtype))
+
+    @abstractmethod
+    def inner_solve(self) -> None:
+        """Set `direction`: the Hessians times it are about the negative gradients."""
+
+    @abstractmethod
+    def estimate_gap(self) -> Tensor:
+        """How far the objectives are above their minima after a step, by the gradients there."""
+
+    def line_search(self) -> None:
+        """Go along the directions to about the minimum on each of the lines, and compute the gradients there.
+
+        Newton's method within a bracket, on the logits, which needs no more products with the features.
+        """
+        self.direction[self.finished] = 0
+        direction, penalty = self.direction.double(), self.penalty
+        self.slope = (self.gradient * direction).sum(1)
+        if not bool((torch.isfinite(self.slope) & torch.isfinite(self.value)).all()):
+            raise overflow_error(self.gradient.dtype)
+        self.value_before = self.value.clone()
+        linear = (direction * self.theta * penalty).sum(1)
+        quadratic = (direction.square() * penalty).sum(1)
+        change = self.design.forward(self.direction)
+        for part in self.problem.blocks():
+            self._search(part, change[part], linear[part], quadratic[part])
+        self.update_gradient()
+
+    def _search(self, part: slice, change: Tensor, linear: Tensor, quadratic: Tensor) -> None:
+        """Move a slice of labels, given changes of their logits and derivatives of the penalty along the directions."""
+        problem, start, slope, value = self.problem, self.logits[part], self.slope[part], self.value[part]
+        step = torch.where(slope < 0, 1.0, 0.0).to(torch.float64)
+        low, high = torch.zeros_like(step), torch.full_like(step, float("inf"))
+        for n_left in reversed(range(_MAX_LINE_SEARCH)):
+            logits = torch.addcmul(start, change, step.to(change.dtype)[:, None])
+            q = rarer(logits)
+            residual = problem.residual(part, logits, q)
+            end = torch.linalg.vecdot(residual, change).double() + linear + step * quadratic
+            # How far a step beyond the minimum can lie above it is at most the step times the derivative at its end, by
+            # convexity.
+            good = (end.abs() <= _FLAT * slope.abs()) & (step * end <= _FLAT * value) | (slope >= 0)
+            if not n_left or bool(good.all()):
+                break
+            bend = torch.linalg.vecdot(problem.curvature(part, q).mul_(change), change).double() + quadratic
+            low, high = torch.where(end < 0, step, low), torch.where(end >= 0, step, high)
+            proposal = step - end / bend.clamp(min=1e-300)
+            inside = (proposal > low) & (proposal < high) & (proposal < 8 * step)
+            middle = torch.where(torch.isinf(high), 4 * step, 0.5 * (low + high))
+            # The last evaluation is of a point that descends.
+            new = torch.where(inside, proposal, middle) if n_left > 1 else low
+            step = torch.where(good, step, new)
+        self.theta[part].addcmul_(self.direction[part], step.to(self.theta.dtype)[:, None])
+        self.logits[part] = logits
+        self._evaluate(part, q, residual)
+
+    def check_convergence(self) -> None:
+        """Estimate the gaps, and tell which labels are finished."""
+        gap = self.estimate_gap() / self.value.abs().clamp(min=torch.finfo(torch.float64).tiny)
+        self.gap = torch.where(self.finished, self.gap, gap)
+        idle = self.value_before - self.value <= torch.finfo(self.theta.dtype).eps * self.value_before.abs()
+        # Two steps in a row that descend by less than rounding are at the end of the digits of the type.
+        self.stuck, self.idle = idle & self.idle & (self.gap > self.goal), idle
+        self.finished |= (self.gap <= self.goal) | self.stuck
+
+    def keep(self, labels: Tensor) -> None:
+        """Drop all but some of the labels, given as indices."""
+        self.problem, self.design = self.problem.take(labels), self.design.take(labels)
+        for name in (
+            "active",
+            "theta",
+            "penalty",
+            "logits",
+            "residual",
+            "curvature",
+            "value",
+            "total_curvature",
+            "gradient",
+            "gap",
+            "idle",
+            "finished",
+            "stuck",
+        ):
+            setattr(self, name, getattr(self, name)[labels])

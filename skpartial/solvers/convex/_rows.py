@@ -1,0 +1,205 @@
+r"""Labels that are known in few rows: the rows of each, gathered, and a basis of them.
+
+The weights of a label are a combination of the rows in which it weighs. With m of them, and
+:math:`X_j X_j^\top = R R^\top` by Cholesky, R takes the place of the features: m x m instead of n x d, with the same
+inner products, so that the penalty is the same as well. Weights are :math:`X_j^\top R^{-\top}` times the coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from skpartial.features._base import row_sums
+from skpartial.features._matrix import ResidentFeatures
+from skpartial.features._scaled import ScaledColumns
+from skpartial.solvers.convex._logistic import LogisticProblem
+
+__all__ = ["GatheredColumns", "RowBasis", "cheapest_rows", "gathered_rows"]
+
+# What a fit costs by all rows, by the gathered rows of a label, and by a basis of them, is told in entries of gathered
+# rows that are read. A fit makes about so many products, and an entry costs so many times less in a product for many
+# labels, whatever the processor: measured between 5 and 50.
+_PRODUCTS, _BATCHED = 80, 16
+# Entries of the gathered rows of a group of labels: so many, or as many as X has. What is done beside the products
+# takes as long for few labels as for many.
+_GROUP_ENTRIES = 1 << 23
+
+
+def cheapest_rows(count: Tensor, n_rows: int, n_features: int) -> tuple[Tensor, Tensor]:
+    """Which labels are solved best in a basis of their own rows, and which of the others by these rows.
+
+    Parameters
+    ----------
+    count : Tensor of int64, shape (k,)
+        In how many rows each label weighs.
+    n_rows, n_features : int
+        Of all labels.
+
+    Returns
+    -------
+    basis, own : Tensor of bool, shape (k,)
+        For the other labels all rows are cheapest.
+    """
+    m, d = count.double(), n_features
+    by_all, by_own = _PRODUCTS * n_rows * d / _BATCHED, _PRODUCTS * m * d
+    # Inner products of the rows, and a few factors of matrices of that size.
+    by_basis = m**2 * (d / _BATCHED + m)
+    basis = by_basis < by_own.clamp(max=by_all)
+    return basis, (by_own < by_all) & ~basis
+
+
+def gathered_rows(
+    problem: LogisticProblem, features: ResidentFeatures, labels: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Labels in groups of about as many rows, with the rows in which they weigh.
+
+    Parameters
+    ----------
+    problem : LogisticProblem
+        The data terms.
+    features : ResidentFeatures
+        X, shape (n, d).
+    labels : Tensor of int64
+        Which labels to take.
+
+    Yields
+    ------
+    labels : Tensor of int64, shape (k,)
+        A group.
+    rows : Tensor of int64, shape (k, m)
+        Rows in which a label weighs nothing fill up what it has less than m.
+    gathered : Tensor of shape (k, m, d)
+        These rows; overwritten by the next group, since new memory takes longer to be had than to be filled.
+    """
+    X, room = features.X, features.X.new_empty(0)
+    labels = labels[torch.argsort(problem.count[labels], stable=True)]
+    while len(labels):
+        entries = problem.count[labels] * X.shape[1] * torch.arange(1, len(labels) + 1, device=labels.device)
+        size = max(1, int((entries <= max(_GROUP_ENTRIES, X.numel())).sum()))
+        group, labels = labels[:size], labels[size:]
+        rows = _rows_of(problem.s[group] > 0, problem.count[group])
+        if len(room) < rows.numel():
+            room = X.new_empty(rows.numel(), X.shape[1])
+        gathered = torch.index_select(X, 0, rows.flatten(), out=room[: rows.numel()])
+        yield group, rows, gathered.view(*rows.shape, -1)
+
+
+def _rows_of(weighs: Tensor, count: Tensor) -> Tensor:
+    """Rows in which each label weighs, shape (k, m), filled up with one in which it does not."""
+    label, row = torch.nonzero(weighs, as_tuple=True)
+    position = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[label]
+    rows = weighs.to(torch.int8).argmin(1)[:, None].repeat(1, int(count.max()))
+    rows[label, position] = row
+    return rows
+
+
+def _products(matrices: Sequence[Tensor], vectors: Tensor) -> Tensor:
+    """One matrix (p, q) times one vector a label: shape (k, p)."""
+    # Batched products of matrices with single vectors take several times as long.
+    results = vectors.new_empty(len(vectors), matrices[0].shape[0])
+    for matrix, vector, result in zip(matrices, vectors, results):
+        torch.mv(matrix, vector, out=result)
+    return results
+
+
+class GatheredColumns:
+    """Scaled columns of some labels, for each label of the rows in which it weighs.
+
+    Parameters
+    ----------
+    columns : ScaledColumns
+        Of all rows.
+    rows : sequence of Tensor of shape (m, d)
+        The gathered rows of each label.
+    """
+
+    def __init__(self, columns: ScaledColumns, rows: Sequence[Tensor]) -> None:
+        self.columns, self.rows, self.to_features = columns, rows, columns.to_features
+
+    def forward(self, theta: Tensor) -> Tensor:
+        """Logits (k, m) of weights and intercepts (k, d + 1)."""
+        return self.scores(self.to_features(theta))
+
+    def backward(self, scores: Tensor) -> Tensor:
+        """Sums of rows (k, d + 1) weighted by scores (k, m)."""
+        return self.columns.scale_sums(_products([rows.T for rows in self.rows], scores), row_sums(scores))
+
+    def scores(self, theta: Tensor) -> Tensor:
+        """Logits (k, m) under parameters for the features as passed."""
+        return _products(self.rows, theta[:, :-1]).add_(theta[:, -1:])
+
+    def take(self, labels: Tensor) -> GatheredColumns:
+        """Those of some of the labels, without a copy."""
+        return GatheredColumns(self.columns, [self.rows[label] for label in labels.tolist()])
+
+
+class RowBasis:
+    """Features of some labels in a basis of the rows of each, with a last column of ones.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (k, m, d)
+        The gathered rows; changed in place.
+    valid : Tensor of bool, shape (k, m)
+        Rows in which a label weighs; the others are put to zero.
+
+    Attributes
+    ----------
+    root : Tensor of float64, shape (k, m, m)
+        R, the features of the rows of each label.
+    gram : Tensor of float64, shape (k, m, m)
+        Inner products of these rows.
+    usable : bool
+        Whether the arithmetic went well.
+    """
+
+    def __init__(self, rows: Tensor, valid: Tensor) -> None:
+        # From the middle of the columns inner products of rows lose few digits.
+        center = rows[-1].median(0).values
+        self._center, self._rows = center.double(), rows.sub_(center).mul_(valid[:, :, None])
+        self.gram = (rows @ rows.mT).double()
+        # Rows that repeat each other, or fill up, make it singular, up to the rounding of the products.
+        diagonal = self.gram.diagonal(dim1=1, dim2=2)
+        diagonal += max(2 * torch.finfo(rows.dtype).eps, 1e-13) * diagonal.mean(1, keepdim=True)
+        self.root, info = torch.linalg.cholesky_ex(self.gram)
+        self.usable = not bool(info.any()) and bool(torch.isfinite(self.root).all())
+        self._root = self.root.to(rows.dtype)
+
+    def forward(self, theta: Tensor) -> Tensor:
+        """Logits (k, m) of coordinates and intercepts (k, m + 1)."""
+        return (self._root @ theta[:, :-1, None])[:, :, 0].add_(theta[:, -1:])
+
+    def backward(self, scores: Tensor) -> Tensor:
+        """Sums of rows (k, m + 1) weighted by scores (k, m)."""
+        return torch.cat([(self._root.mT @ scores[:, :, None])[:, :, 0], scores.sum(1, keepdim=True)], dim=1)
+
+    def take(self, labels: Tensor) -> RowBasis:
+        """Those of some of the labels."""
+        part = RowBasis.__new__(RowBasis)
+        part._center, part.usable = self._center, self.usable
+        for name in ("_rows", "gram", "root", "_root"):
+            setattr(part, name, getattr(self, name)[labels])
+        return part
+
+    def to_features(self, theta: Tensor) -> Tensor:
+        """Parameters (k, d + 1) for the features as passed."""
+        share = torch.linalg.solve_triangular(self.root.mT, theta[:, :-1, None].double(), upper=True)
+        weights = (share.mT.to(theta.dtype) @ self._rows)[:, 0].double()
+        intercept = theta[:, -1].double() - weights @ self._center
+        return torch.cat([weights, intercept[:, None]], dim=1).to(theta.dtype)
+
+    def from_features(self, theta: Tensor) -> Tensor:
+        """Coordinates (k, m + 1) with the same scores as parameters (k, d + 1) for the features as passed."""
+        scores = _products(self._rows.unbind(), theta[:, :-1]).double()[:, :, None]
+        inside = torch.linalg.solve_triangular(self.root, scores, upper=False)[:, :, 0]
+        return torch.cat([inside, self._intercept(theta)], dim=1).to(theta.dtype)
+
+    def scores(self, theta: Tensor) -> Tensor:
+        """Logits (k, m) under parameters (k, d + 1) for the features as passed."""
+        return _products(self._rows.unbind(), theta[:, :-1]).double().add_(self._intercept(theta)).to(theta.dtype)
+
+    def _intercept(self, theta: Tensor) -> Tensor:
+        return theta[:, -1:].double() + theta[:, :-1].double() @ self._center[:, None]

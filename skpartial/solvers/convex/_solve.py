@@ -1,0 +1,245 @@
+"""One convex round: all labels to their optimum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from skpartial.features._base import Features
+from skpartial.features._matrix import ResidentFeatures
+from skpartial.features._scaled import Bfloat16Columns
+from skpartial.solvers.convex._cholesky import CholeskySolver, DualCholeskySolver, Matrix
+from skpartial.solvers.convex._conjugate_gradients import ConjugateGradientSolver
+from skpartial.solvers.convex._logistic import LogisticProblem
+from skpartial.solvers.convex._newton import Design, NewtonSolver
+from skpartial.solvers.convex._prepared import PreparedFeatures, scaled_by_penalty
+from skpartial.solvers.convex._rows import GatheredColumns, RowBasis, cheapest_rows, gathered_rows
+
+__all__ = ["Outcome", "Report", "solve_round"]
+
+# Cholesky up to this many features, and up to this many products for all labels: they take milliseconds then.
+_CHOLESKY_FEATURES, _CHOLESKY_PRODUCTS = 64, 1 << 27
+# Directions of the sketch at most, and rows that a label needs for each: of few rows it sees few of the directions.
+_MAX_RANK, _ROWS_A_DIRECTION = 256, 5
+
+# Told of the objectives and relative gaps of all labels, and of how to get their parameters; True asks to stop.
+Report = Callable[[Tensor, Tensor, Callable[[], Tensor]], bool]
+# From parameters (k, d + 1) for the features as passed to logits.
+Scores = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Outcome:
+    """What a round came to.
+
+    Parameters
+    ----------
+    theta : Tensor of shape (L, d + 1)
+        Weights, and intercepts in the last column.
+    gap : Tensor of float64, shape (L,)
+        Estimated relative gaps.
+    unconverged : Tensor of bool, shape (L,)
+        Labels whose gap is above the tolerance, or whose objective rounding has changed.
+    imprecise : Tensor of bool, shape (L,)
+        Those among them that more steps would not help.
+    """
+
+    theta: Tensor
+    gap: Tensor
+    unconverged: Tensor
+    imprecise: Tensor
+
+    def of(self, labels: slice) -> Outcome:
+        """The outcome of some of the labels."""
+        return Outcome(self.theta[labels], self.gap[labels], self.unconverged[labels], self.imprecise[labels])
+
+
+class _Round:
+    """All labels of a round, and how far each has come.
+
+    Parameters
+    ----------
+    theta : Tensor of shape (L, d + 1)
+        Where to start, for the features as passed; overwritten.
+    tol : float
+        Estimated relative gap at which a label has converged.
+    max_iter : int
+        Newton steps at most.
+    report : callable
+        Called after every step.
+    """
+
+    def __init__(self, theta: Tensor, *, tol: float, max_iter: int, report: Report) -> None:
+        self.theta, self.max_iter, self.report = theta, max_iter, report
+        #: In float32 smaller gaps cannot be told.
+        self.enough = max(tol, 20 * torch.finfo(theta.dtype).eps)
+        self.gap = torch.zeros(len(theta), dtype=torch.float64, device=theta.device)
+        self.objective = torch.zeros_like(self.gap)
+        self.imprecise = torch.zeros(len(theta), dtype=torch.bool, device=theta.device)
+        self.stopped = False
+
+    def solve(self, solver: NewtonSolver, labels: Tensor) -> None:
+        """Solve for some of the labels."""
+
+        def current() -> Tensor:
+            theta = self.theta.clone()
+            theta[labels[solver.active]] = solver.design.to_features(solver.theta)
+            return theta
+
+        def report(solver: NewtonSolver) -> bool:
+            active = labels[solver.active]
+            self.objective[active], self.gap[active] = solver.value, solver.gap
+            self.imprecise[active] = solver.stuck & (solver.gap > self.enough)
+            if bool(solver.finished.any()):
+                self.theta = current()
+            self.stopped = self.report(self.objective, self.gap, current)
+            return self.stopped
+
+        solver.solve(self.max_iter, report)
+        self.theta = current()
+
+    def begin(self, problem: LogisticProblem, features: Features, labels: Tensor) -> None:
+        """Let labels whose turn is yet to come be reported from where they start."""
+        new = labels[~torch.isinf(self.gap[labels])]
+        self.objective[new], self.gap[new] = self._objectives(problem.take(new), features.scores, new), float("inf")
+
+    def _objectives(self, problem: LogisticProblem, logits: Scores, labels: Tensor) -> Tensor:
+        """Objectives of some labels at their present parameters, in float64."""
+        theta = self.theta[labels]
+        values, found = 0.5 * problem.alpha * theta[:, :-1].double().square().sum(1), logits(theta)
+        for part in problem.blocks():
+            values[part] += problem.data_term(part, found[part])
+        return values
+
+    def check(self, problem: LogisticProblem, logits: Scores, labels: Tensor) -> Tensor:
+        """Compare what the solver believes with the objective of the parameters that are returned.
+
+        They are rounded to the type of the features, and features far from zero magnify that. Returns which labels have
+        another one.
+        """
+        reached = self._objectives(problem, logits, labels)
+        error = (reached - self.objective[labels]).abs() / self.objective[labels].abs().clamp(min=1e-300)
+        wrong = error > 4 * self.enough
+        self.gap[labels] = torch.where(wrong, torch.maximum(error, self.gap[labels]), self.gap[labels])
+        self.imprecise[labels] |= wrong
+        return wrong
+
+    def outcome(self) -> Outcome:
+        """What all labels came to."""
+        return Outcome(self.theta, self.gap, (self.gap > self.enough) | self.imprecise, self.imprecise)
+
+
+def solve_round(
+    prepared: PreparedFeatures, problem: LogisticProblem, theta: Tensor, *, tol: float, max_iter: int, report: Report
+) -> Outcome:
+    """Solve one round.
+
+    Parameters
+    ----------
+    prepared : PreparedFeatures
+        Of the features X, shape (n, d).
+    problem : LogisticProblem
+        The data terms.
+    theta : Tensor of shape (L, d + 1)
+        Where to start: weights, and intercepts in the last column. Labels that cannot be fitted keep it.
+    tol : float
+        Estimated relative gap at which a label has converged.
+    max_iter : int
+        Newton steps at most, for each group of labels that are solved together.
+    report : callable
+        Called after every step.
+
+    Returns
+    -------
+    Outcome
+        Parameters, and which labels converged.
+    """
+    state = _Round(theta.clone(), tol=tol, max_iter=max_iter, report=report)
+    features, labels = prepared.features, torch.nonzero(~problem.unfitted).squeeze(1)
+    if not len(labels):
+        return state.outcome()
+    n_rows, d = features.n_rows, features.n_features
+    rows = torch.empty(0)
+    if 2 * int(problem.count[labels].max()) < n_rows:
+        rows = torch.nonzero((problem.s[labels] > 0).any(0)).squeeze(1)
+        n_rows = len(rows)
+    exact = d <= _CHOLESKY_FEATURES and n_rows * (d + 1) ** 2 * len(labels) <= _CHOLESKY_PRODUCTS
+    if isinstance(features, ResidentFeatures) and not exact and bool((problem.alpha[labels] > 0).all()):
+        basis, _ = cheapest_rows(problem.count[labels], n_rows, d)
+        if bool(basis.any()):
+            state.begin(problem, features, labels)
+            left = _solve_in_basis(state, features, problem, labels[basis])
+            labels = torch.cat([labels[~basis], left]).sort().values
+    if not len(labels) or state.stopped:
+        return state.outcome()
+    # Rows that no label weighs are left out where they are half of all.
+    if 2 * n_rows <= features.n_rows and (taken := prepared.take(rows)) is not prepared:
+        prepared, problem = taken, problem.take_rows(rows)
+    if exact:
+        _solve_by_factors(state, prepared.features, problem, labels)
+    else:
+        _solve_by_products(state, prepared, problem, labels)
+    return state.outcome()
+
+
+def _solve_in_basis(state: _Round, features: ResidentFeatures, problem: LogisticProblem, labels: Tensor) -> Tensor:
+    """Solve for labels in a basis of the rows of each; returns those that lack the digits for that."""
+    left = []
+    for group, rows, gathered in gathered_rows(problem, features, labels):
+        part, before = problem.take_own_rows(group, rows), state.theta[group]
+        basis = RowBasis(gathered, part.s > 0)
+        if not basis.usable:
+            left.append(group)
+            continue
+        solver = DualCholeskySolver(part, basis, basis.from_features(before), state.enough)
+        state.solve(solver, group)
+        wrong = state.check(part, basis.scores, group)
+        if state.stopped:
+            break
+        # A column much larger than the others takes their digits from products of rows, but not from those with columns
+        # that have been scaled.
+        state.theta[group[wrong]] = before[wrong]
+        left.append(group[wrong])
+    state.begin(problem, features, torch.cat(left))
+    return torch.cat(left)
+
+
+def _solve_by_factors(state: _Round, features: Features, problem: LogisticProblem, labels: Tensor) -> None:
+    """Solve by factors of the Hessians, in float64 and to the limit of it."""
+    columns = scaled_by_penalty(features, problem)
+    start, part = columns.from_features(state.theta[labels]), problem.take(labels, torch.float64)
+    state.solve(CholeskySolver(part, Matrix(columns), start, columns.penalty, 0.0), labels)
+    state.check(problem.take(labels), features.scores, labels)
+
+
+def _solve_by_products(state: _Round, prepared: PreparedFeatures, problem: LogisticProblem, labels: Tensor) -> None:
+    """Solve by conjugate gradients: labels that weigh in a small part of the rows by these, the others together."""
+    prepared.scale(problem)
+    features, columns = prepared.features, prepared.columns
+    rows_of_a_label = float(problem.count[labels].double().mean())
+    sketch = prepared.sketch(max(1, min(int(rows_of_a_label / _ROWS_A_DIRECTION), _MAX_RANK)))
+    # The estimate of the gap is a little too low now and then.
+    goal = max(state.enough / 2, 20 * torch.finfo(features.dtype).eps)
+
+    def solve(
+        labels: Tensor, part: LogisticProblem, design: Design, fast: Bfloat16Columns | None, scores: Scores
+    ) -> None:
+        start = columns.from_features(state.theta[labels]).to(features.dtype)
+        state.solve(ConjugateGradientSolver(part, design, start, columns.penalty, goal, sketch, fast), labels)
+        state.check(part, scores, labels)
+
+    if isinstance(features, ResidentFeatures):
+        _, own = cheapest_rows(problem.count[labels], features.n_rows, features.n_features)
+        if bool(own.any()):
+            state.begin(problem, features, labels)
+        for group, rows, gathered in gathered_rows(problem, features, labels[own]):
+            design = GatheredColumns(columns, gathered.unbind())
+            solve(group, problem.take_own_rows(group, rows), design, None, design.scores)
+            if state.stopped:
+                return
+        labels = labels[~own]
+    if len(labels):
+        solve(labels, problem.take(labels), columns, prepared.bfloat16, features.scores)
