@@ -100,7 +100,7 @@ class InnerSystems:
     @property
     def left(self) -> Tensor:
         """About how far the models are above their minima, shape (k,); infinite where too few steps were made."""
-        return corrected(0.5 * self._size, self.ratio)
+        return torch.where(self.ratio > 0, self.ratio * 0.5 * self._size, float("inf"))
 
     def keep(self, kept: Tensor, hessian: Callable[[Tensor], Tensor], inverse: Callable[[Tensor], Tensor]) -> None:
         """Drop all but some of the labels, given as indices, which have these Hessians and inverses."""
@@ -175,17 +175,15 @@ class ConjugateGradientSolver(NewtonSolver):
                 inner.keep(kept, self._hessian(labels), self._inverse(labels))
 
     def estimate_gap(self) -> Tensor:
-        inverse = self.sketch.inverse(self.total_curvature, self.problem.alpha)
-        return torch.maximum(self.left, corrected(0.5 * _dots(self.gradient, inverse(self.gradient)), self.ratio))
+        inverse = self._inverse(torch.arange(len(self.theta), device=self.theta.device))
+        above = self.ratio.clamp(min=1) * 0.5 * _dots(self.gradient, inverse(self.gradient))
+        # Where promises have not been compared with steps nothing has converged.
+        least = torch.where(self.ratio > 0, self.left, 4 * self.goal * self.value.abs())
+        return torch.maximum(above, least)
 
     def keep(self, labels: Tensor) -> None:
         super().keep(labels)
         self.left, self.ratio = self.left[labels], self.ratio[labels]
-
-
-def corrected(promise: Tensor, ratio: Tensor) -> Tensor:
-    """What can be gained, given what the preconditioner promises and by how much that is too low."""
-    return torch.where(ratio > 0, ratio * promise, float("inf"))
 
 
 def _bound(residual: Tensor, penalty: Tensor) -> Tensor:
