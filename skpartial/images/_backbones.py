@@ -415,7 +415,7 @@ def _from_timm(name: str, weights: str | os.PathLike[str] | None) -> _Body:
         ) from error
     if weights is not None and not pretrained:
         load_weights(model, Path(os.fspath(weights)), name)
-    config = model.pretrained_cfg
+    config: Any = model.pretrained_cfg  # a dictionary; timm's types do not say so
     return _Body(model, config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]))
 
 
