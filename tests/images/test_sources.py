@@ -84,6 +84,18 @@ def test_pixels_of_every_kind(images, kind):
     np.testing.assert_array_equal(found, chw(images))
 
 
+def test_pixels_of_a_file(images, tmp_path):
+    """Data sets of HDF5 take rows in increasing order only, each of them once."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "images.h5", "w") as file:
+        X = file.create_dataset("images", data=images)
+        assert holds_images(X)
+        source = as_source(X, SIZE)
+        np.testing.assert_array_equal(everything(source), chw(images))
+        rows = np.array([4, 1, 4, 0])
+        np.testing.assert_array_equal(source.read_rows(rows).numpy(), chw(images)[rows])
+
+
 @pytest.mark.parametrize("kind", ["list", "tuple", "strings", "object array", "string array", "Series", "DataFrame"])
 def test_paths_of_every_kind(images, paths, kind):
     strings = [str(path) for path in paths]

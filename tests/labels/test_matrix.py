@@ -114,6 +114,18 @@ def test_polars():
     np.testing.assert_array_equal(matrix.values, GIVEN)
 
 
+def test_frames_of_arrow():
+    """As pandas.read_parquet gives them when it is asked to."""
+    pytest.importorskip("pyarrow")
+    for dtype in ("int8[pyarrow]", "double[pyarrow]"):
+        frame = pd.DataFrame(GIVEN, columns=list("abcd")).astype(dtype)
+        matrix = LabelMatrix.encode(frame)
+        assert matrix.names.tolist() == list("abcd")
+        np.testing.assert_array_equal(matrix.values, GIVEN)
+        with pytest.raises(ValueError, match=r"NaN or infinity.*from_nan"):
+            LabelMatrix.encode(frame.mask(frame == 0))
+
+
 def test_encoded_labels_are_returned_as_they_are():
     matrix = LabelMatrix.encode(GIVEN)
     assert LabelMatrix.encode(matrix) is matrix

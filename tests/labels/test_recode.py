@@ -70,6 +70,14 @@ def test_from_nan_of_polars():
     np.testing.assert_array_equal(answer.to_numpy(), [[1, -1], [0, 1], [-1, 0]])
 
 
+def test_from_nan_of_arrow():
+    pytest.importorskip("pyarrow")
+    for dtype in ("int8[pyarrow]", "bool[pyarrow]", "double[pyarrow]"):
+        frame = pd.DataFrame({"cat": [1, None, 0], "dog": [0, 1, None]}, index=[5, 6, 7], dtype=dtype)
+        expected = pd.DataFrame({"cat": [1, 0, -1], "dog": [-1, 1, 0]}, index=[5, 6, 7], dtype=np.int8)
+        pd.testing.assert_frame_equal(from_nan(frame), expected)
+
+
 def test_from_nan_of_a_tensor():
     np.testing.assert_array_equal(from_nan(torch.tensor([[1.0, 0.0, float("nan")]])), [[1, -1, 0]])
 

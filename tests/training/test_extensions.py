@@ -337,7 +337,10 @@ def test_rounds_ask_a_rule_about_all_rows_at_once(partial_data, monkeypatch):
 @pytest.fixture
 def _by_value():
     """Let worker processes, which cannot import this file, unpickle the classes defined in it."""
-    cloudpickle = pytest.importorskip("cloudpickle")  # what joblib pickles with
+    try:
+        from joblib.externals import cloudpickle  # what joblib pickles with, up to 1.5
+    except ImportError:
+        import cloudpickle
     module = sys.modules[RowBias.__module__]
     cloudpickle.register_pickle_by_value(module)
     yield
