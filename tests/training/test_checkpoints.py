@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -228,6 +229,7 @@ def test_refusals(partial_data, tmp_path):
 
 
 SCRIPT = """
+import os
 import sys
 import numpy as np
 import torch
@@ -239,55 +241,72 @@ from skpartial.labels import keep_single_positive
 from skpartial.losses import ROLE
 from skpartial.solvers import Minibatch
 
-torch.set_num_threads(1)
-folder, out = sys.argv[1:]
-scenes = make_digit_scenes(200, random_state=0)
-Y = np.asarray(keep_single_positive(scenes.target, random_state=0))
-torch.manual_seed(0)
-network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.MaxPool2d(4))
-clf = SinglePositiveClassifier(
-    ROLE(2.4),
-    backbone=Backbone(network, image_size=32, augment="crop"),
-    solver=Minibatch(learning_rate=1e-3, max_epochs=24, batch_size=8),
-    random_state=0,
-    checkpoint_dir=folder or None,
-)
+
+def fit(folder, out):
+    torch.set_num_threads(1)
+    scenes = make_digit_scenes(100, random_state=0)
+    Y = np.asarray(keep_single_positive(scenes.target, random_state=0))
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.MaxPool2d(4))
+    clf = SinglePositiveClassifier(
+        ROLE(2.4),
+        backbone=Backbone(network, image_size=32, augment="crop"),
+        solver=Minibatch(learning_rate=1e-3, max_epochs=48, batch_size=8),
+        random_state=0,
+        checkpoint_dir=folder or None,
+    )
+    clf.fit(scenes.images, Y)
+    np.savez(out, logits=clf.decision_function(scenes.images), estimates=clf.label_estimates_)
+
+
 print("ready", flush=True)
-clf.fit(scenes.images, Y)
-np.savez(out, logits=clf.decision_function(scenes.images), estimates=clf.label_estimates_)
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        fit(*line.rstrip("\\n").split("\\t"))
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked")
 def test_killed_five_times(tmp_path):
     """SIGKILL at random moments, wherever in an epoch that is: equal weights in the end, and nothing lost."""
     script = tmp_path / "fit.py"
     script.write_text(SCRIPT)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
-    def start(folder, out):
-        command = [sys.executable, str(script), str(folder), str(out)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        with process.stdout as output:
-            assert output.readline() == "ready\n"
-        return process
+    @contextlib.contextmanager
+    def interpreter():
+        """A function that fits in a process of its own; imports, which take seconds, are made once for all of them."""
+        command, environment = [sys.executable, str(script)], {**os.environ, "OMP_NUM_THREADS": "1"}
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment
+        ) as parent:
+            assert parent.stdout.readline() == "ready\n"
 
-    whole = start("", tmp_path / "whole.npz")
-    begun = time.perf_counter()
-    assert whole.wait(300) == 0
-    seconds = time.perf_counter() - begun
-    rng, folder, n_killed, epochs = np.random.default_rng(0), tmp_path / "checkpoints", 0, []
-    while n_killed < 5:
-        process = start(folder, tmp_path / "killed.npz")
-        try:
-            process.wait(seconds * rng.uniform(0.03, 0.12))  # a third in all, should the machine be quicker now
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-        assert process.wait(60) == -signal.SIGKILL
-        n_killed += 1
-        saved = sorted(Path(folder).glob("*/all.pt"))
-        epochs.append(torch.load(saved[0], weights_only=True)["epoch"] if saved else 0)
+            def run(folder, out, seconds=None):
+                parent.stdin.write(f"{folder}\t{out}\n")
+                child = int(parent.stdout.readline())
+                if seconds is not None:
+                    time.sleep(seconds)
+                    os.kill(child, signal.SIGKILL)
+                return int(parent.stdout.readline())
+
+            yield run
+
+    rng, folder, epochs = np.random.default_rng(0), tmp_path / "checkpoints", []
+    with interpreter() as run:
+        begun = time.perf_counter()
+        assert run("", tmp_path / "whole.npz") == 0
+        seconds = time.perf_counter() - begun
+        for _ in range(5):  # a third in all, should the machine be quicker now
+            assert run(folder, tmp_path / "killed.npz", seconds * rng.uniform(0.03, 0.12)) == -signal.SIGKILL
+            saved = sorted(Path(folder).glob("*/all.pt"))
+            epochs.append(torch.load(saved[0], weights_only=True)["epoch"] if saved else 0)
     assert epochs == sorted(epochs)
-    assert start(folder, tmp_path / "killed.npz").wait(300) == 0
+    with interpreter() as run:  # another day
+        assert run(folder, tmp_path / "killed.npz") == 0
     with np.load(tmp_path / "whole.npz") as expected, np.load(tmp_path / "killed.npz") as found:
         for name in ("logits", "estimates"):
             np.testing.assert_array_equal(found[name], expected[name])
