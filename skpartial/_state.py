@@ -306,6 +306,7 @@ def labels_tensor(labels: LabelMatrix) -> Tensor:
     start, columns = (torch.from_numpy(part.astype(np.int64)) for part in (matrix.indptr, matrix.indices))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        # Older versions of PyTorch find the stride of an empty array, which is 0, invalid.
         return torch.sparse_csr_tensor(
-            start, columns, torch.from_numpy(matrix.data), size=matrix.shape, check_invariants=True
+            start, columns, torch.from_numpy(matrix.data), size=matrix.shape, check_invariants=matrix.nnz > 0
         )

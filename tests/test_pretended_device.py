@@ -139,7 +139,9 @@ def on_device(monkeypatch):
         with monkeypatch.context() as patch, PretendedDevice():
             patch.setattr(_linear_pass, "Recording", Recording)
             # Optimisers ask PyTorch itself what CUDA is doing.
-            patch.setattr(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda self: None)
+            accelerator = hasattr(torch.optim.Optimizer, "_accelerator_graph_capture_health_check")  # its name of late
+            name = f"_{'accelerator' if accelerator else 'cuda'}_graph_capture_health_check"
+            patch.setattr(torch.optim.Optimizer, name, lambda self: None)
             for name, value in {
                 "is_available": True,
                 "mem_get_info": (1 << 30, 1 << 30),

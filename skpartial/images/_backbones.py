@@ -156,7 +156,9 @@ class Backbone(BaseEstimator):
         Training images that fit into this many bytes once resized are decoded once and kept as uint8.
     compile : bool or str, default=False
         Whether training runs the network through :func:`torch.compile`, which takes a minute or more before the first
-        step and may pay with long fits on CUDA; a string names the backend. Predictions run the network as it is.
+        step and may pay with long fits on CUDA; a string names the backend. Predictions run the network as it is, and
+        so does training with older versions of PyTorch if its class is one of PyTorch's own, such as
+        :class:`torch.nn.Sequential`: wrap it in a module with a ``forward`` of its own there.
 
     Examples
     --------

@@ -305,6 +305,10 @@ def test_steps_on_cuda_neither_wait_nor_mix_devices(partial_data, make_problem, 
                 return super().build(context)
 
     with FakeTensorMode():
+        try:
+            torch.zeros(2, device=device)[:1]
+        except RuntimeError:
+            pytest.skip("this version of PyTorch asks CUDA itself about tensors without values")
         features = ResidentFeatures(torch.zeros(120, 6, device=device))
         problem = make_problem(features, Y, AssumeNegative(label_smoothing=0.1), head=OnDevice())
         plan = Minibatch(optimizer, 0.1, batch_size=8, max_epochs=3, clip_norm=clip_norm).plan(problem)
