@@ -21,8 +21,9 @@ __all__ = [
     "check_same_names",
     "column_names",
     "fitted_label_names",
-    "is_masked_matrix",
+    "has_masked_rows",
     "is_table",
+    "is_vector",
     "listed_names",
     "plain",
 ]
@@ -34,12 +35,30 @@ class RaggedRows(ValueError):
 
 def is_table(values: Any) -> bool:
     """Whether values have named columns: a data frame (of pandas or polars), or a table of pyarrow."""
-    return hasattr(values, "columns") and (hasattr(values, "to_numpy") or hasattr(values, "column_names"))
+    # The columns last: a LazyFrame warns when asked for them.
+    return (hasattr(values, "to_numpy") or hasattr(values, "column_names")) and hasattr(values, "columns")
 
 
-def is_masked_matrix(values: Any) -> bool:
-    """Whether values are a masked array of two dimensions, which says by its form that entries may be unknown."""
-    return isinstance(values, np.ma.MaskedArray) and values.ndim == 2
+def has_masked_rows(values: Any) -> bool:
+    """Whether values are a sequence with masked arrays in it, of which NumPy would leave the masks out."""
+    return isinstance(values, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in values)
+
+
+def is_vector(values: Any) -> bool:
+    """Whether values have the form of a vector: one dimension, or an array of one column, as scikit-learn reads it.
+
+    What they hold does not matter, so that no part of them is read otherwise than the whole. Tables, sparse matrices,
+    masked matrices and label matrices of one label are matrices.
+    """
+    if is_table(values) or sp.issparse(values) or has_masked_rows(values) or hasattr(values, "proportion_known"):
+        return False
+    if isinstance(values, torch.Tensor) and values.layout != torch.strided:
+        return False
+    try:
+        shape = values.shape if hasattr(values, "shape") else np.asarray(values).shape
+    except ValueError:  # rows of different lengths, for which others have a message
+        return False
+    return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1 and not isinstance(values, np.ma.MaskedArray))
 
 
 def column_names(values: Any) -> list[str] | None:
@@ -79,8 +98,8 @@ def plain(values: Any, name: str, *, masked: Any = None) -> Any:
         return _of_tensor(values, name)
     if hasattr(values, "collect") and hasattr(values, "lazy"):
         raise ValueError(f"{name} is a {type(values).__name__}, which holds no values yet: pass {name}.collect().")
-    if isinstance(values, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in values):
-        values = np.ma.array(values)  # NumPy itself would leave the masks of the rows out
+    if has_masked_rows(values):
+        values = np.ma.array(values)
     if isinstance(values, np.ma.MaskedArray):
         if masked is None:
             check_unmasked(name, values)
@@ -111,8 +130,8 @@ def _of_tensor(values: torch.Tensor, name: str) -> Any:
         return sp.coo_array((_on_host(entries._values()), tuple(_on_host(entries._indices()))), shape=values.shape)
     except (RuntimeError, TypeError, NotImplementedError):
         raise ValueError(
-            f"{name} is a {type(values).__name__} of type {values.dtype} and layout {values.layout}, which NumPy cannot "
-            "hold: pass a dense tensor, an array or a scipy.sparse matrix."
+            f"{name} is a {type(values).__name__} of type {values.dtype} and layout {values.layout}, which NumPy "
+            "cannot hold: pass a dense tensor, an array or a scipy.sparse matrix."
         ) from None
 
 
@@ -164,7 +183,7 @@ def check_label_names(expected: Any, given: Any, name: str) -> None:
     _check_names(expected, given, name, "fit", f"they were in fit: pass {name}[clf.label_names_]")
 
 
-def check_same_names(expected: Any, given: Any, name: str, reference: str) -> None:
+def check_same_names(expected: Any, given: Any, name: str, reference: str, cure: str = "") -> None:
     """Refuse a table whose columns are not those of another one, or in another order.
 
     Parameters
@@ -175,9 +194,12 @@ def check_same_names(expected: Any, given: Any, name: str, reference: str) -> No
         Names of what was passed; nothing is compared where one of both has none, or positions for names.
     name, reference : str
         What error messages call it and the other one.
+    cure : str, default=""
+        What to do about another order; by default the columns are to be taken in that of the other one.
     """
     if given is not None and not _are_positions(given):
-        _check_names(expected, given, name, reference, f"in {reference}: pass {name}[{reference}.columns]")
+        cure = cure or f"pass {name}[{reference}.columns]"
+        _check_names(expected, given, name, reference, f"in {reference}: {cure}")
 
 
 def _are_positions(names: Any) -> bool:

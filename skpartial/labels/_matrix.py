@@ -43,8 +43,8 @@ def _cure_of_nan(name: str, has_minus_one: bool) -> str:
             "skpartial.labels.from_nan is for 1, 0 and NaN only."
         )
     return (
-        "Where 0 means absent in it, convert {0, 1, NaN} with skpartial.labels.from_nan; where 0 means unknown already, "
-        f"fill NaN with 0: {name}.fillna(0) for a DataFrame."
+        "Where 0 means absent in it, convert {0, 1, NaN} with skpartial.labels.from_nan; where 0 means unknown "
+        f"already, fill NaN with 0: {name}.fillna(0) for a DataFrame."
     )
 
 
