@@ -17,10 +17,11 @@ from sklearn.utils import Tags, check_random_state
 
 from skpartial import heads
 from skpartial._fit import FitPlan
-from skpartial._inputs import EncodedTarget, check_label_names, encode_target
+from skpartial._inputs import EncodedTarget, encode_target
 from skpartial._predictions import Predictions
 from skpartial._sklearn_compat import has_callbacks
 from skpartial._task import Rows, check_input, hold_out, load_images, open_checkpoints, resolve_shorthand
+from skpartial.labels._forms import check_label_names, check_same_names, is_vector
 from skpartial.losses import Loss
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
@@ -204,6 +205,8 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             self, y, classes=self._classes_of_stream(y, classes, first), matrix=not first and not self._binary
         )
         rows = Rows.check(X, target, sample_weight)
+        names = None if classes is None or target.binary else np.asarray(classes, dtype=object)
+        check_same_names(target.labels.names, names, "classes", "y", "pass list(y.columns)")
         if not first:
             self._check_same_shape("partial_fit", target, self.n_features_in_)
         settings = self.solver.get_params() if isinstance(self.solver, Minibatch) else {}
@@ -227,7 +230,6 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             problem.optimizer_state = getattr(self, "_optimizer_state", None)
             problem.previous_states = dict(getattr(self, "_states", {}))
         solution = plan.solve(problem.monitor)
-        names = None if classes is None or target.binary else np.asarray(classes, dtype=object)
         plan.accept(solution, names=names, past=None if first else self.history_)
         return self
 
@@ -237,12 +239,19 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             expected = self.classes_ if self._binary else self.label_names_
             if classes is not None and set(np.asarray(classes).tolist()) != set(expected.tolist()):
                 raise ValueError(f"classes={classes!r} are not those of earlier calls: {expected.tolist()}.")
+            if classes is not None and not self._binary and np.asarray(classes).tolist() != expected.tolist():
+                raise ValueError(
+                    f"classes names the labels in another order than in earlier calls: {expected.tolist()}."
+                )
             return self.classes_ if self._binary else None
-        if classes is None or np.asarray(y).ndim != 1:
+        if classes is None or not is_vector(y):
             return None
         known = np.unique(classes)
         if len(known) != 2:
-            raise ValueError(f"classes holds {len(known)} values: Only binary classification is supported.")
+            raise ValueError(
+                f"classes holds {len(known)} values: Only binary classification is supported where y is 1-D or an "
+                "array of one column. For the names of labels pass y as a matrix, or one label as a DataFrame."
+            )
         return known
 
     @contextmanager

@@ -13,7 +13,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_choice", "check_flag", "check_least", "check_number", "check_whole", "listed", "wrong_value"]
+__all__ = [
+    "check_choice",
+    "check_flag",
+    "check_least",
+    "check_number",
+    "check_unmasked",
+    "check_whole",
+    "listed",
+    "wrong_value",
+]
 
 
 def wrong_value(owner: object, name: str, what: str, value: object) -> ValueError:
@@ -73,3 +82,13 @@ def check_flag(owner: object, name: str, value: Any) -> None:
     """Refuse what is neither True nor False."""
     if not isinstance(value, bool | np.bool_):
         raise wrong_value(owner, name, "True or False", value)
+
+
+def check_unmasked(name: str, value: Any) -> None:
+    """Refuse a masked array of which something is masked, which nearly all of NumPy would read past."""
+    rows = value if isinstance(value, list | tuple) else (value,)
+    if any(isinstance(row, np.ma.MaskedArray) and np.ma.is_masked(row) for row in rows):
+        raise ValueError(
+            f"{name} is a masked array, of which every entry is needed: fill what is masked, {name}.filled(...), or "
+            "leave these rows out."
+        )

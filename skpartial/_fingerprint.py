@@ -24,6 +24,8 @@ def identity(X: Any) -> str:
     """A key of what X holds: of files their paths, sizes and times, of numbers the numbers."""
     if isinstance(X, torch.Tensor):
         return _tensor_key(X)
+    if isinstance(X, np.ma.MaskedArray):
+        return f"{identity(np.ma.getdata(X))} masked {identity(np.ma.getmaskarray(X))}"
     if hasattr(X, "shape") and len(X.shape) > 1 and getattr(X, "dtype", None) != np.dtype(object):
         return str(joblib.hash(X))
     digest = hashlib.sha256()
@@ -38,6 +40,9 @@ def identity(X: Any) -> str:
 
 def _tensor_key(tensor: torch.Tensor) -> str:
     """A key of a tensor's numbers, wherever and in whatever type it is; pickles of equal tensors differ."""
+    if tensor.layout != torch.strided:
+        entries = tensor.detach().to_sparse_coo()
+        return f"{tuple(tensor.shape)} {_tensor_key(entries._indices())} {_tensor_key(entries._values())}"
     whole = tensor.detach().cpu().contiguous()
     content = whole.reshape(-1).view(torch.uint8).numpy().tobytes()
     return hashlib.sha256(f"{whole.dtype}{tuple(whole.shape)}".encode() + content).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any, Literal
 
 import numpy as np
@@ -11,22 +12,27 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import validate_data
 
 from skpartial import _sklearn_compat
+from skpartial._checks import check_unmasked
+from skpartial._warnings import warn
 from skpartial.labels import LabelMatrix
 from skpartial.labels._data import probabilities
+from skpartial.labels._forms import check_label_names, column_names, has_masked_rows, is_vector, listed_names, plain
+from skpartial.labels._frames import missing_entries
 
 __all__ = [
     "EncodedTarget",
     "check_class_weight",
     "check_features",
-    "check_label_names",
     "check_label_prior",
     "check_sample_weight",
     "encode_target",
+    "rows_of_labels",
 ]
 
 
@@ -52,8 +58,10 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, maps: bool 
     Raises
     ------
     ValueError
-        If X has another number of dimensions, is not numeric, not finite, empty, or has another number of features.
+        If X is masked in part, has another number of dimensions, is not numeric, not finite, empty, or has another
+        number of features.
     """
+    check_unmasked("X", X)
     shape = getattr(X, "shape", None) or np.shape(X) if maps else getattr(X, "shape", (0, 0))
     if maps and len(shape) != 4:
         raise ValueError(
@@ -153,32 +161,50 @@ def encode_target(
     """
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires {name} to be passed, but the target {name} is None.")
-    if not isinstance(y, LabelMatrix) and not sp.issparse(y) and not hasattr(y, "columns"):
-        if isinstance(y, torch.Tensor):
-            y = y.detach().cpu().numpy()
+    if is_vector(y):
         array = _as_array(y, name)
-        if array.ndim == 1 or (not matrix and _is_column_of_classes(array)):
-            vector = column_or_1d(y if array.dtype == object else array, warn=True)
-            return _encode_vector(vector, name, classes)
-        y = array
+        if array.ndim == 1 or not matrix:
+            vector = column_or_1d(y if array.dtype == object else array)
+            return _encode_vector(vector, name, classes, column=array.ndim == 2)
     labels = LabelMatrix.encode(y, name=name)
     return EncodedTarget(labels, np.tile([0, 1], (labels.n_labels, 1)), binary=False)
 
 
+def rows_of_labels(y: Any, name: str = "y") -> Any:
+    """Labels in a form of which scikit-learn takes rows, and which is read in each part as in the whole.
+
+    Parameters
+    ----------
+    y : array-like, table, sparse matrix, Tensor or LabelMatrix, shape (n,) or (n, L)
+        Labels.
+    name : str, default="y"
+        What error messages call it.
+
+    Returns
+    -------
+    ndarray, table or sparse matrix
+        What was passed where that is such a form.
+
+    Raises
+    ------
+    ValueError
+        If y is 1-D and masked in part, or an array of one column of which parts would be read as different classes.
+    """
+    if is_vector(y):
+        array = _as_array(y, name)
+        if array.ndim == 2:
+            _refuse_ambiguous(array, name, column=True)
+        return array if isinstance(y, torch.Tensor | np.ma.MaskedArray) else y
+    if isinstance(y, np.ma.MaskedArray | LabelMatrix) or has_masked_rows(y):
+        labels = LabelMatrix.encode(y, name=name)
+        return labels.values if labels.n_labels > 1 else sp.csr_array(labels.values)
+    return plain(y, name) if isinstance(y, torch.Tensor) else y
+
+
 def _as_array(y: Any, name: str) -> NDArray[Any]:
-    try:
-        array = np.asarray(y)
-    except ValueError:
-        raise ValueError(
-            f"{name} is a ragged sequence: pass a matrix of shape (n_rows, n_labels), or turn lists of names into one "
-            "with skpartial.labels.from_names."
-        ) from None
-    if (
-        array.ndim == 1
-        and array.dtype == object
-        and len(array)
-        and isinstance(array[0], list | tuple | set | np.ndarray)
-    ):
+    array: NDArray[Any] = plain(y, name)
+    first = array[0] if array.ndim == 1 and array.dtype == object and len(array) else None
+    if isinstance(first, list | tuple | set | np.ndarray):
         raise ValueError(
             f"{name} holds lists: turn lists of names into a label matrix with skpartial.labels.from_names."
         )
@@ -187,16 +213,23 @@ def _as_array(y: Any, name: str) -> NDArray[Any]:
     return array
 
 
-def _is_column_of_classes(array: NDArray[Any]) -> bool:
-    """Whether a matrix is a vector of two classes that lost its shape, as everywhere in scikit-learn.
+# A form that is no guess, whatever values a part of it holds.
+_ONE_LABEL = "For one label with unknown entries pass a DataFrame of one column, or scipy.sparse.csr_array({})"
 
-    With a -1 in it, or one value only, it is a label matrix of one label: in a fold without presences the unknown
-    entries of such a label must not turn into a class.
-    """
-    if array.ndim != 2 or array.shape[1] != 1:
-        return False
-    values = _values(array)
-    return len(values) == 2 and not (values == -1).any()
+
+def _refuse_ambiguous(y: NDArray[Any], name: str, *, column: bool) -> None:
+    """Refuse -1 and 0 in one vector, of which parts without one of them would mean something else."""
+    if y.dtype.kind not in "fiu":
+        return
+    found = set(np.unique(y).tolist())
+    if found == {-1, 0, 1} or (column and found == {-1, 0}):
+        matrix = name if column else f"{name}.reshape(-1, 1)"
+        what = f"{name} is an array of one column, which is read as two classes, but" if column else f"1-D {name}"
+        raise ValueError(
+            f"{what} holds {'-1, 0 and 1' if 1 in found else '-1 and 0'}, which is ambiguous: Only binary "
+            f"classification is supported. {_ONE_LABEL.format(matrix)}; for more classes use "
+            "skpartial.labels.from_classes."
+        )
 
 
 def _values(array: NDArray[Any]) -> NDArray[Any]:
@@ -206,17 +239,23 @@ def _values(array: NDArray[Any]) -> NDArray[Any]:
         return np.unique(array.astype(str))
 
 
-def _encode_vector(y: NDArray[Any], name: str, classes: NDArray[Any] | None) -> EncodedTarget:
+def _refuse_missing(y: NDArray[Any], name: str) -> None:
+    """Refuse rows without a class among strings or objects, which would become a class of their own."""
+    missing = missing_entries(y)
+    if missing.any():
+        raise ValueError(
+            f"Input {name} contains NaN: row {int(np.argmax(missing))} has no class, and every row of a 1-D {name} "
+            "needs one. Leave such rows out, or turn classes into a label matrix."
+        )
+
+
+def _encode_vector(y: NDArray[Any], name: str, classes: NDArray[Any] | None, *, column: bool) -> EncodedTarget:
     if y.dtype.kind == "f" or (y.dtype == object and all(isinstance(value, float | None) for value in y)):
         # One message for NaN, infinity and None, from scikit-learn.
         y = check_array(y, ensure_2d=False, dtype=np.float64 if y.dtype == object else None, input_name=name)
+    _refuse_missing(y, name)
+    _refuse_ambiguous(y, name, column=column)
     found = _values(y)
-    if y.dtype.kind in "fiu" and len(found) == 3 and set(found.tolist()) == {-1, 0, 1}:
-        raise ValueError(
-            f"1-D {name} holds -1, 0 and 1, which is ambiguous: Only binary classification is supported. For one label "
-            f"with unknown entries pass a matrix of shape (n_rows, 1), {name}.reshape(-1, 1); for three classes use "
-            "skpartial.labels.from_classes."
-        )
     kind = type_of_target(y, input_name=name, raise_unknown=True)
     if kind not in ("binary", "multiclass"):
         raise ValueError(
@@ -230,10 +269,20 @@ def _encode_vector(y: NDArray[Any], name: str, classes: NDArray[Any] | None) -> 
         )
     if classes is None:
         if len(found) < 2:
-            raise ValueError(f"1-D {name} holds one class only, {found[0]!r}: a classifier needs both.")
+            cure = f" {_ONE_LABEL.format(name)}." if column else ""
+            raise ValueError(f"1-D {name} holds one class only, {found[0]!r}: a classifier needs both.{cure}")
         classes = found
     elif not np.isin(found, classes).all():
         raise ValueError(f"1-D {name} holds classes {found.tolist()}, expected {np.asarray(classes).tolist()}.")
+    if column:
+        # scikit-learn's estimator checks want this reading, and the first words.
+        shown = " and ".join(map(repr, np.asarray(classes).tolist()))
+        warn(
+            f"A column-vector {name} was passed when a 1d array was expected: an array of one column is read as two "
+            f"classes, {shown}, as everywhere in scikit-learn. {_ONE_LABEL.format(name)}; for two classes "
+            f"{name}.ravel().",
+            DataConversionWarning,
+        )
     present = np.asarray(y == classes[1])
     return EncodedTarget(
         LabelMatrix(np.where(present, 1, -1).astype(np.int8)[:, None]), np.asarray(classes), binary=True
@@ -265,10 +314,9 @@ def check_sample_weight(sample_weight: Any, X: Any, target: EncodedTarget) -> ND
     if sample_weight is None:
         return None
     n_rows, n_labels, binary = X.shape[0], target.labels.n_labels, target.binary
-    if target.labels.names is not None and getattr(sample_weight, "columns", None) is not None:
-        check_label_names(target.labels.names, np.asarray(sample_weight.columns, dtype=object), "sample_weight")
-    if isinstance(sample_weight, torch.Tensor):
-        sample_weight = sample_weight.detach().cpu().numpy()
+    check_label_names(target.labels.names, column_names(sample_weight), "sample_weight")
+    if not isinstance(sample_weight, Number):
+        sample_weight = plain(sample_weight, "sample_weight")
     weights: NDArray[Any]
     if np.asarray(sample_weight).ndim == 2:
         weights = check_array(sample_weight, dtype=np.float64, input_name="sample_weight")
@@ -307,10 +355,10 @@ def check_label_prior(label_prior: Any, target: EncodedTarget) -> NDArray[Any] |
     """
     if label_prior is None:
         return None
+    check_label_names(target.labels.names, column_names(label_prior), "label_prior")
+    label_prior = plain(label_prior, "label_prior")
     if sp.issparse(label_prior):
         raise ValueError("label_prior is sparse, but NaN, not 0, says that nothing is expected: pass a dense matrix.")
-    if target.labels.names is not None and getattr(label_prior, "columns", None) is not None:
-        check_label_names(target.labels.names, np.asarray(label_prior.columns, dtype=object), "label_prior")
     if target.binary and np.ndim(label_prior) == 1:
         label_prior = np.asarray(label_prior)[:, None]
     return probabilities(label_prior, target.labels.shape, "label_prior")
@@ -362,15 +410,16 @@ def check_class_weight(
         strange = [key for key in by_name if key not in set(names)]
         if strange:
             what = "classes" if target.binary else "labels"
-            raise ValueError(f"class_weight names {strange[0]!r}, which is not among the {what} {_listed(names)}.")
+            raise ValueError(f"class_weight names {strange[0]!r}, which is not among the {what} {listed_names(names)}.")
         chosen = [by_name.get(value, 1.0) for value in names]
         if target.binary:
             weights[0] = chosen
         else:
             weights[:, 1] = chosen
     else:
+        check_unmasked("class_weight", class_weight)
         try:
-            given = np.asarray(class_weight, dtype=np.float64)
+            given = np.asarray(plain(class_weight, "class_weight"), dtype=np.float64)
         except (TypeError, ValueError):
             given = np.empty(0)
         if given.shape == (n_labels,):
@@ -386,37 +435,6 @@ def check_class_weight(
         raise ValueError("class_weight must hold finite weights of at least 0, and not only zeros.")
     middle = weights[:, 0] if unknown == "absent" else np.ones(n_labels)
     return np.column_stack([weights[:, 0], middle, weights[:, 1]])
-
-
-def _listed(names: list[Any]) -> str:
-    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
-
-
-def check_label_names(expected: NDArray[Any], given: NDArray[Any] | None, name: str) -> None:
-    """Refuse labels whose names are not those of the fit, or in another order.
-
-    Parameters
-    ----------
-    expected : ndarray of str
-        Names of the fit, or positions as strings where it had none.
-    given : ndarray of str or None
-        Names of what was passed now; None is not checked.
-    name : str
-        What error messages call it.
-    """
-    unnamed = all(str(value) == str(position) for position, value in enumerate(expected))
-    if given is None or unnamed or list(given) == list(expected):
-        return
-    if set(given) == set(expected):
-        raise ValueError(
-            f"The labels of {name} must be in the same order as they were in fit: pass {name}[clf.label_names_]."
-        )
-    strange = [value for value in given if value not in set(expected)]
-    missing = [value for value in expected if value not in set(given)]
-    raise ValueError(
-        f"The labels of {name} must be those of fit: unexpected {_listed(strange) or 'none'}, missing "
-        f"{_listed(missing) or 'none'}."
-    )
 
 
 def _balanced(labels: LabelMatrix, unknown: str, sample_weight: NDArray[Any] | None) -> NDArray[np.float64]:

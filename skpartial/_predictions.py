@@ -14,12 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from skpartial import heads
 from skpartial._devices import choose_device
-from skpartial._inputs import check_features, check_label_names
+from skpartial._inputs import check_features
 from skpartial._task import predict_images
 from skpartial.features._base import compute_dtype
 from skpartial.features._choice import as_features
 from skpartial.heads._module import rebuild_head
 from skpartial.labels import LabelMatrix
+from skpartial.labels._forms import check_label_names, plain
 from skpartial.metrics import mean_average_precision
 from skpartial.training._predict import predict_logits
 
@@ -41,8 +42,9 @@ class Predictions:
     _head_context: heads.HeadContext
     _fitted_shape: tuple[int, int]
 
-    #: How validation and `score` read unknown entries of labels that hold no known absence.
-    _positive_only_reading: ClassVar[Literal["ignore", "absent"]] = "ignore"
+    #: How validation and `score` read unknown entries, whatever else the labels hold: a part of them must not be read
+    #: otherwise than the whole.
+    _unknown_in_scores: ClassVar[Literal["ignore", "absent"]] = "ignore"
 
     def decision_function(self, X: Any) -> NDArray[Any]:
         """Logits: above 0 a label is predicted to be present.
@@ -114,7 +116,9 @@ class Predictions:
         return present.astype(np.int64)
 
     def score(self, X: Any, y: Any) -> float:
-        """Mean average precision over known entries; accuracy for 1-D y.
+        """Mean average precision; accuracy for 1-D y.
+
+        `PartialLabelClassifier` scores over known entries, `SinglePositiveClassifier` reads unknown ones as absent.
 
         It takes no `sample_weight`, so that searches which train with one can score: average precision here is
         unweighted.
@@ -124,7 +128,7 @@ class Predictions:
         X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d)
             Features.
         y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
-            Labels in {-1, 0, 1}. A label without both a known presence and a known absence is left out.
+            Labels in {-1, 0, 1}. A label without both a presence and an absence that count is left out.
 
         Returns
         -------
@@ -143,7 +147,8 @@ class Predictions:
         """What `score` is for logits (n, L); one for each of K candidates with the same classes for (K, n, L)."""
         if self._binary:
             predicted = self.classes_[(logits[..., 0] > 0).astype(np.int64)]
-            scores = [accuracy_score(y, candidate) for candidate in predicted.reshape(-1, predicted.shape[-1])]
+            truth = plain(y, "y")
+            scores = [accuracy_score(truth, candidate) for candidate in predicted.reshape(-1, predicted.shape[-1])]
             return scores[0] if logits.ndim == 2 else np.array(scores)
         labels = LabelMatrix.encode(y)
         check_label_names(self.label_names_, labels.names, "y")
@@ -151,7 +156,7 @@ class Predictions:
 
     def _scorer(self, labels: LabelMatrix) -> Callable[[NDArray[Any]], Any]:
         """From logits to their mean average precision on these labels; one for each of K candidates for (K, n, L)."""
-        reading = "ignore" if labels.has_absent else self._positive_only_reading
+        reading = self._unknown_in_scores
         if reading == "ignore" and not labels.has_absent:
             raise ValueError(
                 "Labels without any known absence (-1) cannot be scored over known entries: every ranking of them is "

@@ -31,8 +31,8 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
     present. Take ``loss="wan"``, ``class_weight="balanced"`` or
     :class:`~skpartial.model_selection.TunedThresholdsCV` where predictions matter and not only rankings.
 
-    `score` and validation read unknown entries as absent where y holds no -1: over known entries alone every ranking of
-    positive-only labels is perfect.
+    `score` and validation always read unknown entries as absent, whether or not y holds a -1: over known entries alone
+    every ranking of positive-only labels is perfect, and a part of y must not be read otherwise than the whole.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
     (4, 2)
     """
 
-    _positive_only_reading: ClassVar[Literal["ignore", "absent"]] = "absent"
+    _unknown_in_scores: ClassVar[Literal["ignore", "absent"]] = "absent"
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from sklearn.base import _fit_context as fit_context
 from sklearn.metrics._scorer import _BaseScorer as BaseScorer
 from sklearn.metrics._scorer import _MultimetricScorer as MultimetricScorer
 from sklearn.metrics._scorer import _PassthroughScorer as PassthroughScorer
+from sklearn.metrics._scorer import _Scorer as Scorer
 
 # Numbers of rows from `test_size` and `train_size`. What iterative-stratification itself is built on, so that the two
 # can only go together.
@@ -42,6 +43,7 @@ __all__ = [
     "BaseScorer",
     "MultimetricScorer",
     "PassthroughScorer",
+    "Scorer",
     "check_method_params",
     "check_sample_weight",
     "fit_and_score",

@@ -21,7 +21,6 @@ from skpartial._inputs import (
     EncodedTarget,
     check_class_weight,
     check_features,
-    check_label_names,
     check_label_prior,
     check_sample_weight,
     encode_target,
@@ -31,6 +30,7 @@ from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.features._base import Features, compute_dtype
 from skpartial.features._choice import as_features
 from skpartial.labels._data import TrainingData
+from skpartial.labels._forms import check_label_names
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
 from skpartial.solvers import FullBatch, Minibatch, Solver
@@ -353,8 +353,7 @@ def hold_out(
     check_consistent_length(held_X, labels)
     if labels.n_labels != target.labels.n_labels:
         raise ValueError(f"y_val has {labels.n_labels} labels, but y has {target.labels.n_labels}.")
-    if target.labels.names is not None:
-        check_label_names(target.labels.names, labels.names, "y_val")
+    check_label_names(target.labels.names, labels.names, "y_val")
     return None, (held_X, estimator._scorer(labels))
 
 
@@ -375,7 +374,7 @@ def warn_if_ambiguous(estimator: Any, problem: Problem) -> bool:
     """Warn of a matrix without -1 where 0 would be read otherwise than its author may have meant."""
     ambiguous = problem.loss.traits().unknown == "ignore" and not problem.labels.has_absent
     if ambiguous:
-        assumes = estimator._positive_only_reading == "absent"
+        assumes = estimator._unknown_in_scores == "absent"
         cure = "a loss that assumes absences, such as 'an'" if assumes else "SinglePositiveClassifier or loss='an'"
         warn(
             f"y holds no -1, so {type(estimator).__name__}(loss={estimator.loss!r}) knows of no absence and every "

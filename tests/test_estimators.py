@@ -221,18 +221,31 @@ def test_probabilities_stay_inside_the_open_interval(partial_data):
         assert np.isfinite(clf.predict_log_proba(1e4 * X.astype(dtype))).all()
 
 
-@pytest.mark.parametrize("values", [(-1, 0), (-1, 1), (-1,), (0,), (-1, 0, 1)])
-def test_a_column_of_labels_is_a_label_matrix(values):
-    """In folds of a single label, unknown entries must not turn into a class."""
-    Y = np.resize(values, (12, 1))
+@pytest.mark.parametrize("form", [pd.DataFrame, sp.csr_array, np.ma.array, LabelMatrix.encode], ids=str)
+@pytest.mark.parametrize("values", [(-1, 0), (0, 1), (-1, 1), (-1,), (0,), (1,), (-1, 0, 1)])
+def test_a_column_of_labels_is_a_label_matrix(values, form):
+    """In folds of a single label, unknown entries must not turn into a class, whatever a fold holds."""
+    Y = form(np.resize(values, (12, 1)))
     X = np.random.default_rng(0).normal(size=(12, 2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnfittableLabelsWarning)
         warnings.simplefilter("ignore", AmbiguousLabelsWarning)
         clf = PartialLabelClassifier().fit(X, Y)
     assert clf.predict_proba(X).shape == (12, 1)
-    with pytest.warns(DataConversionWarning):
-        assert PartialLabelClassifier().fit(X, np.resize([0, 1], (12, 1))).predict_proba(X).shape == (12, 2)
+
+
+@pytest.mark.parametrize("form", [np.asarray, np.ndarray.tolist, torch.tensor], ids=["array", "list", "tensor"])
+def test_an_array_of_one_column_is_two_classes(form):
+    """As scikit-learn's checks want it: by its form, so that no fold is read otherwise than the whole."""
+    X = np.random.default_rng(0).normal(size=(12, 2))
+    for values in ((0, 1), (-1, 1), (3, 7)):
+        told = rf"read as two classes, {values[0]} and {values[1]}.*DataFrame of one column, or scipy.sparse"
+        with pytest.warns(DataConversionWarning, match=told):
+            clf = PartialLabelClassifier().fit(X, form(np.resize(values, (12, 1))))
+        np.testing.assert_array_equal(clf.coef_, PartialLabelClassifier().fit(X, np.resize(values, 12)).coef_)
+    for values in ((-1, 0, 1), (-1, 0), (-1,), (0,), (1,)):
+        with pytest.raises(ValueError, match="DataFrame of one column, or scipy.sparse"):
+            PartialLabelClassifier().fit(X, form(np.resize(values, (12, 1))))
 
 
 def test_full_batch_does_not_depend_on_the_random_state(partial_data):
@@ -765,7 +778,8 @@ def test_a_column_stays_a_label_matrix_once_it_was_one(partial_data):
     X, Y = partial_data
     y = Y[:, [0]]
     seen = np.where(y == 1, 1, 0)
-    clf = SinglePositiveClassifier(solver=Minibatch(max_epochs=2), random_state=0).fit(X, y, X_val=X, y_val=seen)
+    clf = SinglePositiveClassifier(solver=Minibatch(max_epochs=2), random_state=0)
+    clf.fit(X, sp.csr_array(y), X_val=X, y_val=seen)
     assert clf.predict_proba(X).shape == (len(X), 1)
     clf.partial_fit(X, seen)
     assert clf.predict_proba(X).shape == (len(X), 1)

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
+from skpartial._checks import check_unmasked
 from skpartial.exceptions import ImageReadError
 from skpartial.images._decode import as_pixels, read_image, rgb, same_type
 
@@ -183,6 +184,7 @@ def as_source(X: Any, size: tuple[int, int]) -> ImageSource:
     ValueError
         If X is none of these.
     """
+    check_unmasked("X", X)
     X = _unframed(X)
     if isinstance(X, str | bytes | os.PathLike):
         raise ValueError(f"X is a single path, {os.fspath(X)!r}: pass a list of paths.")

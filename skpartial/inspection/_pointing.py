@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from skpartial._checks import check_choice
 from skpartial.labels import LabelMatrix
+from skpartial.labels._forms import plain
 from skpartial.metrics._ranking import Empty, _mean
 
 __all__ = ["PointingGame", "pointing_game"]
@@ -131,7 +132,7 @@ def pointing_game(maps: Any, boxes: Any, y: Any = None, *, empty: Empty = "skip"
     array([1., 0.])
     """
     check_choice(None, "empty", empty, ("skip", "zero", "nan"))
-    maps = maps.detach().cpu().numpy() if hasattr(maps, "detach") else np.asarray(maps)
+    maps = plain(maps, "maps")
     if maps.ndim != 4 or maps.dtype.kind not in "biuf" or 0 in maps.shape:
         raise ValueError(
             f"maps must be numbers of shape (n, L, h, w), got an array of {maps.dtype} of shape {maps.shape}."

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skpartial.labels._frames import as_list, assemble, check_ids, check_names, check_output, is_frame
+from skpartial._checks import check_unmasked
+from skpartial.labels._forms import is_table
+from skpartial.labels._frames import as_list, assemble, check_ids, check_names, check_output
 from skpartial.labels._recode import described, make_coding, recoded_values
 
 __all__ = ["from_annotations"]
@@ -23,8 +25,9 @@ def _fields(annotations: Any, columns: Sequence[Any]) -> tuple[list[Any], list[A
     if len(columns) != 3 or len(set(columns)) != 3:
         raise ValueError(f"columns must name the columns of rows, labels and values, three of them; got {columns!r}.")
     cure = "; say which hold rows, labels and values by columns=(..., ..., ...)"
-    if is_frame(annotations):
-        given = list(annotations.columns)
+    check_unmasked("annotations", annotations)
+    if is_table(annotations):
+        given = list(getattr(annotations, "column_names", annotations.columns))
         absent = next((column for column in columns if column not in given), None)
         if absent is not None:
             raise ValueError(f"annotations has no column {absent!r}; its columns are {given}{cure}.")

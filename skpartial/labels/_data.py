@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from skpartial.labels._forms import check_same_names, column_names, plain
 from skpartial.labels._matrix import LabelMatrix
 
 __all__ = ["TrainingData"]
@@ -79,7 +80,11 @@ class TrainingData:
         ValueError
             If shapes do not fit each other, or values are out of range.
         """
-        matrix = labels if isinstance(labels, LabelMatrix) else LabelMatrix.encode(_host(labels), name=name)
+        matrix = labels if isinstance(labels, LabelMatrix) else LabelMatrix.encode(labels, name=name)
+        for what, part in (("targets", targets), ("weights", weights), ("prior", prior)):
+            check_same_names(
+                matrix.names, column_names(part), f"the {what} of {name}", name, "put their columns in that order"
+            )
         found = cls(
             matrix,
             probabilities(targets, matrix.shape, f"the targets of {name}"),
@@ -129,14 +134,11 @@ class TrainingData:
         return LabelMatrix(np.where(soft, signs, self.labels.toarray()).astype(np.int8), self.labels.names)
 
 
-def _host(values: Any) -> Any:
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
-
-
 def _as_floats(values: Any, name: str) -> NDArray[Any]:
-    values = _host(values)
+    array = plain(values, name)
+    if sp.issparse(array):
+        raise ValueError(f"{name} must be a dense array: what a sparse one leaves out has no meaning here.")
     try:
-        array = np.asarray(values)
         return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of numbers ({error}).") from None

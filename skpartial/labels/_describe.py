@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skpartial.labels._forms import check_same_names
 from skpartial.labels._matrix import LabelMatrix
 
 __all__ = ["LabelDescription", "describe"]
@@ -232,7 +233,7 @@ def describe(Y: Any, label_names: Any = None) -> LabelDescription:
     Raises
     ------
     ValueError
-        If Y is not a label matrix, or there are not as many names as labels.
+        If Y is not a label matrix, there are not as many names as labels, or these are its own in another order.
 
     Examples
     --------
@@ -261,6 +262,8 @@ def describe(Y: Any, label_names: Any = None) -> LabelDescription:
     names = matrix.names if label_names is None else label_names
     if names is not None and len(names) != matrix.n_labels:
         raise ValueError(f"label_names holds {len(names)} names, but Y has {matrix.n_labels} labels.")
+    if matrix.names is not None and names is not None and set(names) == set(matrix.names):
+        check_same_names(matrix.names, names, "label_names", "Y", "pass list(Y.columns), or None")
     return LabelDescription(
         n_rows=matrix.n_rows,
         n_labels=matrix.n_labels,

@@ -15,11 +15,6 @@ from skpartial._checks import check_choice
 OUTPUTS = ("dense", "sparse", "pandas")
 
 
-def is_frame(Y: Any) -> bool:
-    """Whether Y is a data frame (of pandas or polars)."""
-    return hasattr(Y, "columns") and hasattr(Y, "to_numpy")
-
-
 def is_missing(value: Any) -> bool:
     """Whether a single value is None, NaN, NaT or pandas.NA."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
@@ -40,9 +35,11 @@ def missing_entries(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def frame_like(frame: Any, values: NDArray[np.int8]) -> Any:
-    """A data frame of other values, with the columns and the index of a given one."""
+    """A data frame of other values, with the columns and the index of a given one; a pyarrow table for a table."""
     if hasattr(frame, "iloc"):
         return type(frame)(values, index=frame.index, columns=frame.columns)
+    if hasattr(frame, "column_names"):
+        return type(frame).from_arrays(list(values.T), names=frame.column_names)
     return type(frame)(values, schema=list(frame.columns))
 
 
@@ -82,7 +79,7 @@ def as_list(values: Any) -> list[Any]:
     if isinstance(values, np.ndarray) and values.dtype.kind not in "mM":
         listed: list[Any] = values.tolist()
         return listed
-    return list(values)
+    return list(values.to_pylist() if hasattr(values, "to_pylist") else values)  # of pyarrow
 
 
 def index_of(values: Any) -> Any:

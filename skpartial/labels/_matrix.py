@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from skpartial.labels._frames import is_frame, missing_entries
+from skpartial.labels._forms import RaggedRows, column_names, plain
 
 __all__ = ["LabelMatrix"]
 
@@ -16,10 +16,10 @@ __all__ = ["LabelMatrix"]
 _BLOCK_ENTRIES = 1 << 22
 
 
-def _frame_names(Y: Any, name: str) -> NDArray[Any] | None:
-    if not is_frame(Y):
+def _names(Y: Any, name: str) -> NDArray[Any] | None:
+    names = column_names(Y)
+    if names is None:
         return None
-    names = [str(column) for column in Y.columns]
     if len(set(names)) != len(names):
         twice = next(column for i, column in enumerate(names) if column in names[:i])
         raise ValueError(f"{name} has more than one column named {twice!r}; every label needs a name of its own.")
@@ -33,6 +33,21 @@ def _not_numbers(name: str, what: str) -> ValueError:
     )
 
 
+def _cure_of_nan(name: str, has_minus_one: bool) -> str:
+    """What to do about NaN, which depends on what the other values mean; nothing but their author can tell."""
+    if has_minus_one:
+        return (
+            "Beside NaN it holds -1, of which there are two codings. Where -1 is uncertain and 0 absent, as in the "
+            f"tables of CheXpert: skpartial.labels.recode({name}, present=1, absent=0, unknown=[-1, np.nan]). Where -1 "
+            f"is absent and 0 unknown already, fill NaN with 0: {name}.fillna(0) for a DataFrame. "
+            "skpartial.labels.from_nan is for 1, 0 and NaN only."
+        )
+    return (
+        "Where 0 means absent in it, convert {0, 1, NaN} with skpartial.labels.from_nan; where 0 means unknown "
+        f"already, fill NaN with 0: {name}.fillna(0) for a DataFrame."
+    )
+
+
 def _check_values(values: NDArray[Any], name: str) -> None:
     if values.dtype == bool or values.size == 0:
         return
@@ -40,13 +55,13 @@ def _check_values(values: NDArray[Any], name: str) -> None:
         raise _not_numbers(name, f"has dtype {values.dtype}")
     # Comparisons make temporaries as large as what they compare, hence the blocks.
     step = max(1, _BLOCK_ENTRIES * len(values) // values.size)
-    for start in range(0, len(values), step):
-        block = values[start : start + step]
+    blocks = [slice(start, start + step) for start in range(0, len(values), step)]
+    for rows in blocks:
+        block = values[rows]
         if block.dtype.kind == "f" and not np.isfinite(block).all():
             raise ValueError(
-                f"Input {name} contains NaN or infinity; a label matrix marks an unknown label with 0. Where 0 means "
-                "absent in it, convert {0, 1, NaN} with skpartial.labels.from_nan; where 0 means unknown already, fill "
-                f"NaN with 0: {name}.fillna(0) for a DataFrame."
+                f"Input {name} contains NaN or infinity; a label matrix marks an unknown label with 0. "
+                + _cure_of_nan(name, any((values[rows] == -1).any() for rows in blocks))
             )
         if block.min() < -1 or block.max() > 1 or (block.dtype.kind == "f" and (block != np.rint(block)).any()):
             odd = np.unique(block[(block != -1) & (block != 0) & (block != 1)])[:3]
@@ -59,19 +74,13 @@ def _check_values(values: NDArray[Any], name: str) -> None:
             )
 
 
-def _dense_values(Y: Any, name: str) -> NDArray[Any]:
-    """Y as an array of numbers."""
-    try:
-        array = np.asarray(Y)
-    except ValueError:  # rows of different lengths
-        raise _not_numbers(name, "has rows of different lengths") from None
+def _numbers(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """An array of objects as one of numbers; any other one as it is."""
     if array.dtype != object:
         return array
     if any(isinstance(value, (str, bytes)) for value in array.flat):
         # NumPy would read the string "1" as the number 1.
         raise _not_numbers(name, "holds values that are not numbers")
-    if is_frame(Y):
-        array = np.where(missing_entries(array), np.nan, array)
     try:
         return array.astype(np.float64)
     except (TypeError, ValueError):
@@ -138,14 +147,15 @@ class LabelMatrix:
 
     @classmethod
     def encode(cls, Y: Any, *, name: str = "y") -> LabelMatrix:
-        """Make a label matrix from a dense matrix, a DataFrame or a sparse matrix.
+        """Make a label matrix from whatever holds one.
 
         Parameters
         ----------
-        Y : array-like, DataFrame or sparse matrix, shape (n, L)
+        Y : array-like, DataFrame, pyarrow table, sparse matrix or Tensor, shape (n, L)
             Values in {-1, 0, 1} of any integer, float or bool dtype (True is present, False unknown). Of a sparse
-            matrix, the stored 1 and -1 are known and everything else is unknown; masked entries of a masked array are
-            unknown. A LabelMatrix is returned as it is.
+            matrix or tensor, the stored 1 and -1 are known and everything else is unknown; masked entries of a masked
+            array are unknown. The columns of a DataFrame (pandas, polars) or pyarrow table give the names. A
+            LabelMatrix is returned as it is.
         name : str, default="y"
             What error messages call the argument.
 
@@ -162,16 +172,16 @@ class LabelMatrix:
         """
         if isinstance(Y, LabelMatrix):
             return Y
-        names = _frame_names(Y, name)
-        if sp.issparse(Y):
-            values = _sparse_values(Y, name)
+        names = _names(Y, name)
+        try:
+            array = plain(Y, name, masked=0)  # what is masked is not known
+        except RaggedRows:
+            raise _not_numbers(name, "has rows of different lengths") from None
+        if sp.issparse(array):
+            values = _sparse_values(array, name)
             cls._check_shape(values.shape, name)
             return cls(values, names)
-        if isinstance(Y, np.ma.MaskedArray):
-            Y = Y.filled(0)  # what is masked is not known
-        if hasattr(Y, "detach"):  # a torch tensor, on whichever device
-            Y = Y.detach().cpu().numpy()
-        array = _dense_values(Y, name)
+        array = _numbers(array, name)
         if array.ndim != 2:
             raise ValueError(f"{name} must be a matrix of shape (n_rows, n_labels), got shape {array.shape}.")
         cls._check_shape(array.shape, name)

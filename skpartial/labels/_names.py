@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from skpartial.labels._forms import plain
 from skpartial.labels._frames import assemble, check_names, check_output, index_of, missing_entries
 
 __all__ = ["from_classes", "from_names"]
@@ -140,10 +141,8 @@ def from_classes(
            [0, 1]], dtype=int8)
     """
     check_output(output)
-    if hasattr(y, "detach"):  # a torch tensor
-        y = y.detach().cpu().numpy()
     index = index_of(y)
-    labels = np.asarray(y)
+    labels = plain(y, "y")
     if labels.ndim != 1:
         raise ValueError(f"y must be of shape (n_rows,), one class a row; got shape {labels.shape}.")
     missing = missing_entries(labels)

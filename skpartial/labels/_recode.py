@@ -8,14 +8,16 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from skpartial.labels._frames import frame_like, is_frame, is_missing, missing_entries
+from skpartial.labels._forms import is_table, plain
+from skpartial.labels._frames import frame_like, is_missing, missing_entries
 
 __all__ = ["from_nan", "recode"]
 
 _HINT = "say what it means by the arguments of skpartial.labels.recode."
 _HINT_NAN = (
-    "where -1 is absent and 0 unknown already, fill NaN with 0 instead, Y.fillna(0) for a DataFrame. Other codes are "
-    "for skpartial.labels.recode."
+    "where -1 is absent and 0 unknown already, fill NaN with 0 instead, Y.fillna(0) for a DataFrame; where -1 is "
+    "uncertain and 0 absent, as in the tables of CheXpert, call skpartial.labels.recode(Y, present=1, absent=0, "
+    "unknown=[-1, np.nan]). Other codes are for recode as well."
 )
 _MEANING = {"present": 1, "absent": -1, "unknown": 0}
 
@@ -79,7 +81,8 @@ def recode(Y: Any, *, present: Any, absent: Any = None, unknown: Any = None) -> 
     Parameters
     ----------
     Y : array-like, DataFrame or sparse matrix, shape (n, L)
-        Labels in any encoding: numbers, strings, booleans, with or without missing values.
+        Labels in any encoding: numbers, strings, booleans, with or without missing values. Masked entries of a masked
+        array are unknown.
     present : scalar or list
         The code or codes of a present label. ``np.nan`` stands for every missing value (NaN, None, pandas.NA).
     absent : scalar, list or None, default=None
@@ -118,21 +121,22 @@ def recode(Y: Any, *, present: Any, absent: Any = None, unknown: Any = None) -> 
 
 def _recode(Y: Any, coding: dict[str, list[Any]], hint: str) -> Any:
     """Recode; errors about values without a code end with the hint."""
-    if sp.issparse(Y):
-        return _recode_sparse(Y, coding, hint)
-    if hasattr(Y, "detach"):  # a torch tensor
-        Y = Y.detach().cpu().numpy()
-    values = np.asarray(Y)
+    hidden = np.ma.getmaskarray(Y) if isinstance(Y, np.ma.MaskedArray) else None
+    values = plain(np.ma.getdata(Y) if hidden is not None else Y, "Y")
+    if sp.issparse(values):
+        return _recode_sparse(values, coding, hint)
     if values.ndim != 2:
         raise ValueError(f"Y must be a matrix of shape (n_rows, n_labels), got shape {values.shape}.")
     result, coded = recoded_values(values, coding)
+    if hidden is not None:  # what is masked is not known, whatever lies behind
+        result[hidden], coded[hidden] = 0, True
     if not coded.all():
         row, label = (int(index[0]) for index in np.nonzero(~coded))
         raise ValueError(
             f"Y holds {values[row, label]!s} at row {row}, label {label}, which none of {described(coding)} covers; "
             f"{hint}"
         )
-    return frame_like(Y, result) if is_frame(Y) else result
+    return frame_like(Y, result) if is_table(Y) else result
 
 
 def _recode_sparse(Y: Any, coding: dict[str, list[Any]], hint: str) -> sp.csr_array:

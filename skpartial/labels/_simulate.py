@@ -13,7 +13,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.random import sample_without_replacement
 
 from skpartial._checks import check_choice, check_number, check_whole
-from skpartial.labels._frames import frame_like, is_frame
+from skpartial.labels._forms import is_table
+from skpartial.labels._frames import frame_like
 from skpartial.labels._matrix import _BLOCK_ENTRIES, LabelMatrix
 
 __all__ = ["drop_labels", "flip_labels", "keep_dense_rows", "keep_single_positive"]
@@ -76,7 +77,7 @@ class _Known:
         values = self._values(blocks)
         if isinstance(self.given, LabelMatrix):
             return LabelMatrix(values, self.given.names)
-        return frame_like(self.given, values) if is_frame(self.given) else values
+        return frame_like(self.given, values) if is_table(self.given) else values
 
     def _values(self, blocks: Iterator[_Block]) -> Any:
         if not self.matrix.is_sparse:

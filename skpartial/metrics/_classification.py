@@ -48,7 +48,7 @@ def precision_recall_f1(
     Raises
     ------
     ValueError
-        If the shapes do not fit, `y_pred` holds something else than labels, or `unknown` is "ignore" and nothing in
+        If shapes or names differ, `y_pred` holds something else than labels, or `unknown` is "ignore" and nothing in
         `y_true` is known to be absent.
 
     See Also
@@ -68,7 +68,7 @@ def precision_recall_f1(
     check_choice(None, "average", average, ("macro", "micro", "samples", None))
     check_zero_division(zero_division)
     truth = Truth(y_true, unknown)
-    predicted = as_predictions(y_pred, truth.shape)
+    predicted = as_predictions(y_pred, truth.shape, names=truth.labels.names)
     values = averaged_rates(truth, lambda rows: predicted.rows(rows) == 1, average, zero_division)
     if average is None:
         return values[0], values[1], values[2]
@@ -182,7 +182,7 @@ def f1(
 
 def _count_by_row(y_true: Any, y_pred: Any, unknown: Unknown) -> Counts:
     truth = Truth(y_true, unknown)
-    predicted = as_predictions(y_pred, truth.shape)
+    predicted = as_predictions(y_pred, truth.shape, names=truth.labels.names)
     return count(truth, lambda rows: predicted.rows(rows) == 1, axis=1)
 
 
@@ -208,7 +208,7 @@ def exact_match(y_true: Any, y_pred: Any, unknown: Unknown = "ignore") -> float:
     Raises
     ------
     ValueError
-        If the shapes do not fit, `y_pred` holds something else than labels, or `unknown` is "ignore" and nothing in
+        If shapes or names differ, `y_pred` holds something else than labels, or `unknown` is "ignore" and nothing in
         `y_true` is known to be absent.
 
     Examples
@@ -242,7 +242,7 @@ def hamming_loss(y_true: Any, y_pred: Any, unknown: Unknown = "ignore") -> float
     Raises
     ------
     ValueError
-        If the shapes do not fit, `y_pred` holds something else than labels, or `unknown` is "ignore" and nothing in
+        If shapes or names differ, `y_pred` holds something else than labels, or `unknown` is "ignore" and nothing in
         `y_true` is known to be absent.
 
     Examples

@@ -11,8 +11,9 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from skpartial._checks import check_choice
+from skpartial._checks import check_choice, check_unmasked
 from skpartial.labels import LabelMatrix
+from skpartial.labels._forms import check_same_names, column_names, plain
 
 Unknown = Literal["ignore", "absent"]
 T = TypeVar("T")
@@ -107,30 +108,31 @@ class Truth:
         return self._masks(np.ascontiguousarray(self._by_label[:, labels].toarray().T))
 
 
-def as_predictions(y_pred: Any, shape: tuple[int, int]) -> LabelMatrix:
-    """Check predicted labels; whatever is not 1 in the answer is predicted absent."""
+def as_predictions(y_pred: Any, shape: tuple[int, int], *, names: Any = None) -> LabelMatrix:
+    """Check predicted labels; whatever is not 1 in the answer is predicted absent. `names` are those of the truth."""
+    check_unmasked("y_pred", y_pred)
     try:
         predicted = LabelMatrix.encode(y_pred, name="y_pred")
     except ValueError as error:
         raise ValueError(f"{error} Predictions are 1 (present) and 0 (absent); threshold scores first.") from None
     if predicted.shape != shape:
         raise ValueError(f"y_pred has shape {predicted.shape}, but y_true has shape {shape}.")
+    check_same_names(names, predicted.names, "y_pred", "y_true")
     return predicted
 
 
-def as_scores(scores: Any, shape: tuple[int, int], *, stacked: bool = False) -> NDArray[Any]:
-    """Check scores: an array of real numbers with the shape of the labels, or K such arrays where `stacked`."""
+def as_scores(scores: Any, shape: tuple[int, int], *, stacked: bool = False, names: Any = None) -> NDArray[Any]:
+    """Check scores: an array of real numbers with the shape of the labels, or K such arrays where `stacked`.
+
+    `names` are those of the true labels, which columns with other names must not be compared with.
+    """
+    given, scores = column_names(scores), plain(scores, "scores")
     if sp.issparse(scores):
         raise TypeError("scores is a sparse matrix; every entry needs a score, pass scores.toarray().")
-    if hasattr(scores, "detach"):
-        scores = scores.detach().cpu()
-        if str(scores.dtype) == "torch.bfloat16":
-            scores = scores.float()
-        scores = scores.numpy()
-    scores = np.asarray(scores)
     if scores.dtype.kind not in "biuf":
         raise ValueError(f"scores must hold real numbers, got an array of dtype {scores.dtype}.")
     if scores.shape != shape and not (stacked and scores.ndim == 3 and scores.shape[1:] == shape):
         expected = f"{shape} or (K, {shape[0]}, {shape[1]})" if stacked else f"{shape}"
         raise ValueError(f"scores must have the shape of y_true, {expected}, got {scores.shape}.")
+    check_same_names(names, given, "scores", "y_true")
     return scores

@@ -28,7 +28,7 @@ def _per_label(
     y_true: Any, scores: Any, unknown: Unknown, measure: Callable[[Ranking], NDArray[np.float64]]
 ) -> NDArray[np.float64]:
     truth = Truth(y_true, unknown)
-    scores = as_scores(scores, truth.shape, stacked=True)
+    scores = as_scores(scores, truth.shape, stacked=True, names=truth.labels.names)
     candidates = scores if scores.ndim == 3 else scores[None]
     values = np.empty((len(candidates), truth.shape[1]))
 
@@ -91,7 +91,7 @@ def average_precision_per_label(
     Raises
     ------
     ValueError
-        If the shapes do not fit, a score that counts is not finite, or `unknown` is "ignore" and nothing in `y_true`
+        If shapes or names differ, a score that counts is not finite, or `unknown` is "ignore" and nothing in `y_true`
         is known to be absent: over its known entries alone, every ranking of positive-only labels is perfect.
 
     References
@@ -206,7 +206,7 @@ def roc_auc_per_label(y_true: Any, scores: Any, unknown: Unknown = "ignore") -> 
     Raises
     ------
     ValueError
-        If the shapes do not fit, a score that counts is not finite, or `unknown` is "ignore" and nothing in `y_true`
+        If shapes or names differ, a score that counts is not finite, or `unknown` is "ignore" and nothing in `y_true`
         is known to be absent.
 
     Examples
@@ -292,7 +292,7 @@ def label_ranking_loss(
     Raises
     ------
     ValueError
-        If the shapes do not fit, a score that counts is not finite, `unknown` is "ignore" and nothing in `y_true` is
+        If shapes or names differ, a score that counts is not finite, `unknown` is "ignore" and nothing in `y_true` is
         known to be absent, or `empty` is "skip" and no row has a pair.
 
     Examples
@@ -303,7 +303,7 @@ def label_ranking_loss(
     """
     check_choice(None, "empty", empty, ("zero", "skip"))
     truth = Truth(y_true, unknown)
-    scores = as_scores(scores, truth.shape)
+    scores = as_scores(scores, truth.shape, names=truth.labels.names)
 
     def score(rows: slice) -> tuple[float, int]:
         ranking = Ranking(scores[rows], *truth.of_rows(rows))

@@ -1,15 +1,42 @@
 """The metrics as scorers, for the `scoring` argument of scikit-learn's model selection.
 
 Each is there twice: over known entries, and with unknown entries read as absent, for labels of which only presences are
-known.
+known. They refuse labels that are named in another order than those that the estimator was fitted with, as `score` of
+the classifiers does: a metric by itself sees predictions without names.
 """
 
 from __future__ import annotations
 
-from sklearn.metrics import make_scorer
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from typing_extensions import override
+
+from skpartial._sklearn_compat import Scorer
+from skpartial.labels._forms import check_label_names, column_names, fitted_label_names
 from skpartial.metrics._classification import exact_match, f1, hamming_loss, precision, recall
 from skpartial.metrics._ranking import label_ranking_loss, mean_average_precision, mean_roc_auc
+
+
+class LabelScorer(Scorer):
+    """A scorer that compares the names of labels, where both y and the fitted estimator have some."""
+
+    @override
+    def _score(self, method_caller: Callable[..., Any], estimator: Any, X: Any, y_true: Any, **kwargs: Any) -> Any:
+        check_label_names(fitted_label_names(estimator), column_names(y_true), "y")
+        return super()._score(method_caller, estimator, X, y_true, **kwargs)
+
+
+def make_scorer(
+    metric: Callable[..., Any],
+    *,
+    response_method: str | Sequence[str] = "predict",
+    greater_is_better: bool = True,
+    **options: Any,
+) -> LabelScorer:
+    """As scikit-learn's function of that name."""
+    return LabelScorer(metric, 1 if greater_is_better else -1, options, response_method)
+
 
 _SCORES = ("decision_function", "predict_proba")
 

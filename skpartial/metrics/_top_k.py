@@ -30,10 +30,10 @@ def _check_k(k: Any, n_labels: int) -> None:
         raise wrong_value(None, "k", what, k)
 
 
-def _top_k(scores: Any, shape: tuple[int, int], k: int) -> Callable[[slice], NDArray[np.bool_]]:
+def _top_k(scores: Any, truth: Truth, k: int) -> Callable[[slice], NDArray[np.bool_]]:
     """Return a function from a slice of rows to which of their entries are among the k highest of their row."""
-    scores = as_scores(scores, shape)
-    n_labels = shape[1]
+    scores = as_scores(scores, truth.shape, names=truth.labels.names)
+    n_labels = truth.shape[1]
     _check_k(k, n_labels)
 
     def predict(rows: slice) -> NDArray[np.bool_]:
@@ -100,7 +100,7 @@ def top_k_scores(
     Raises
     ------
     ValueError
-        If the shapes do not fit, a score is not finite, `k` is not from 1 to L, or `unknown` is "ignore" and nothing
+        If shapes or names differ, a score is not finite, `k` is not from 1 to L, or `unknown` is "ignore" and nothing
         in `y_true` is known to be absent.
 
     References
@@ -122,7 +122,7 @@ def top_k_scores(
     check_choice(None, "average", average, ("macro", "samples"))
     check_zero_division(zero_division)
     truth = Truth(y_true, unknown)
-    predict = _top_k(scores, truth.shape, k)
+    predict = _top_k(scores, truth, k)
     counts = count(truth, predict, axis=0 if average == "macro" else 1)
     overall = rates(counts.overall(), zero_division)[:, 0]
     mean_precision, mean_recall, mean_f1 = mean_known(rates(counts, zero_division)).tolist()
@@ -169,7 +169,7 @@ def precision_at_k(
     """
     check_zero_division(zero_division)
     truth = Truth(y_true, unknown)
-    return float(averaged_rates(truth, _top_k(scores, truth.shape, k), "samples", zero_division)[0])
+    return float(averaged_rates(truth, _top_k(scores, truth, k), "samples", zero_division)[0])
 
 
 def recall_at_k(
@@ -208,4 +208,4 @@ def recall_at_k(
     """
     check_zero_division(zero_division)
     truth = Truth(y_true, unknown)
-    return float(averaged_rates(truth, _top_k(scores, truth.shape, k), "samples", zero_division)[1])
+    return float(averaged_rates(truth, _top_k(scores, truth, k), "samples", zero_division)[1])

@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, indexable
 from sklearn.utils.parallel import Parallel, delayed
 
+from skpartial._inputs import rows_of_labels
 from skpartial._sklearn_compat import (
     MultimetricScorer,
     check_method_params,
@@ -148,6 +149,8 @@ class BatchedGridSearchCV(GridSearchCV):
         self
             The fitted search.
         """
+        if y is not None:
+            y = rows_of_labels(y)
         candidates: list[dict[str, Any]] = list(ParameterGrid(self.param_grid))
         groups = self._groups(candidates, {key: value for key, value in params.items() if key != "groups"})
         if not groups:

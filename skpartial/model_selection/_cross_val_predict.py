@@ -15,6 +15,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 
+from skpartial._inputs import rows_of_labels
 from skpartial.model_selection._folds import is_vector, over_folds
 
 __all__ = ["cross_val_predict"]
@@ -74,7 +75,8 @@ def cross_val_predict(
     Raises
     ------
     ValueError
-        If the test parts do not hold every row once, or the answers of the folds do not fit together.
+        If y is masked where a class is needed, the test parts do not hold every row once, or the answers of the folds
+        do not fit together.
 
     Examples
     --------
@@ -90,6 +92,8 @@ def cross_val_predict(
            [1, 0],
            [1, 1]])
     """
+    if y is not None:
+        y = rows_of_labels(y)
     if y is None or is_vector(y):
         return model_selection.cross_val_predict(
             estimator,

@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from skpartial._checks import check_flag, check_whole
 from skpartial._sklearn_compat import num_samples, validate_shuffle_split
 from skpartial.labels import LabelMatrix
+from skpartial.labels._forms import plain
 from skpartial.model_selection._folds import is_vector
 
 __all__ = ["PartialLabelKFold", "PartialLabelShuffleSplit"]
@@ -147,7 +148,7 @@ class PartialLabelKFold(BaseCrossValidator):
         n_rows = num_samples(X)
         if is_vector(y):
             by_class = StratifiedKFold(self.n_splits, shuffle=self.shuffle, random_state=self.random_state)
-            for _, test in by_class.split(np.empty((n_rows, 0)), y):
+            for _, test in by_class.split(np.empty((n_rows, 0)), plain(y, "y")):
                 mask = np.zeros(n_rows, dtype=bool)
                 mask[test] = True
                 yield mask
@@ -256,7 +257,7 @@ class PartialLabelShuffleSplit(BaseShuffleSplit):
             by_class = StratifiedShuffleSplit(
                 self.n_splits, test_size=self.test_size, train_size=self.train_size, random_state=self.random_state
             )
-            yield from by_class.split(np.empty((n_rows, 0)), y)
+            yield from by_class.split(np.empty((n_rows, 0)), plain(y, "y"))
             return
         n_train, n_test = validate_shuffle_split(
             n_rows, self.test_size, self.train_size, default_test_size=self._default_test_size

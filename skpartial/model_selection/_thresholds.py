@@ -19,10 +19,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skpartial._checks import check_choice
-from skpartial._inputs import EncodedTarget, check_label_names, encode_target
+from skpartial._inputs import EncodedTarget, encode_target, rows_of_labels
 from skpartial._sklearn_compat import BaseScorer
 from skpartial.labels import LabelMatrix
-from skpartial.model_selection._folds import Split, is_vector, over_folds
+from skpartial.labels._forms import check_label_names, column_names, fitted_label_names, plain
+from skpartial.model_selection._folds import Split, over_folds
 from skpartial.model_selection._split import PartialLabelKFold, PartialLabelShuffleSplit
 from skpartial.model_selection._threshold_search import OBJECTIVES, Objective, best_threshold
 
@@ -208,11 +209,7 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
                 "entries alone it is best to predict everything present. Pass unknown='absent' to count the entries "
                 "that are 0 as absent."
             )
-        if target.binary and not is_vector(y):
-            y = np.asarray(y).ravel()
-        elif target.labels.n_labels == 1 and not target.binary and not hasattr(y, "columns"):
-            # A fold that lacks one of the three values would pass for a vector of two classes; if sparse, it cannot.
-            y = sp.csr_array(target.labels.values)
+        y = np.ravel(plain(y, "y")) if target.binary else rows_of_labels(y)
         X, y = indexable(X, y)
         fit_params, split_params = self._route(params)
         splits = None if isinstance(self.cv, str) else self._splits(X, y, split_params)
@@ -407,7 +404,8 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         if self._binary:
-            return float(accuracy_score(y, self.predict(X)))
+            return float(accuracy_score(plain(y, "y"), self.predict(X)))
+        check_label_names(self.label_names_, column_names(y), "y")
         return float(self.estimator_.score(X, y))
 
     def __sklearn_tags__(self) -> Tags:
@@ -423,11 +421,8 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
 
 def _label_names(estimator: Any, labels: LabelMatrix) -> NDArray[Any]:
-    """Names of the labels: of a fitted estimator, the best of a search or a pipeline's last step, else those of y."""
-    estimator = getattr(estimator, "best_estimator_", estimator)
-    if getattr(estimator, "steps", None):
-        return _label_names(estimator.steps[-1][1], labels)
-    names: NDArray[Any] | None = getattr(estimator, "label_names_", None)
+    """Names of the labels: those of the fitted estimator, else those of y."""
+    names = fitted_label_names(estimator)
     if names is None:
         return np.arange(labels.n_labels).astype(str).astype(object) if labels.names is None else labels.names
     check_label_names(names, labels.names, "y")

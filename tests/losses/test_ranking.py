@@ -516,7 +516,7 @@ def test_ranks_are_among_the_labels_that_count():
 @pytest.mark.parametrize("loss", [PairwiseRanking(), WARP(), RampWARP()], ids=repr)
 def test_one_label_has_no_ranks(loss):
     X, y = np.arange(6.0)[:, None], np.array([[-1], [1], [-1], [1], [1], [-1]])
-    for labels in (y, y[:, 0]):
+    for labels in (sp.csr_array(y), y[:, 0]):
         with pytest.raises(ValueError, match="ranks the labels of a row, but y has one label only"):
             PartialLabelClassifier(loss).fit(X, labels)
 

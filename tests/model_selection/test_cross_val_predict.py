@@ -135,7 +135,9 @@ def test_scikit_learn_turns_unknown_into_present_and_this_does_not():
 def test_fit_sees_every_entry_as_it_is(Y, method):
     n = len(Y)
     X = 2.0 ** np.arange(n)[:, None]  # sums of these name their terms
-    found = cross_val_predict(Recorder(), X, Y, cv=KFold(4), method=method)
+    # An array of one column is a vector of classes; a sparse one is a label matrix whatever it holds.
+    form = Y if Y.shape[1] > 1 else sp.csr_array(Y)
+    found = cross_val_predict(Recorder(), X, form, cv=KFold(4), method=method)
     for train, test in KFold(4).split(X):
         expected = np.concatenate([X[train, 0] @ (Y[train] == value) for value in (1, -1, 0)])
         assert_array_equal(found[test], np.tile(expected, (len(test), 1)))

@@ -240,7 +240,7 @@ def test_labels_that_cannot_be_tuned_keep_the_default():
     assert_array_equal(by_decision.thresholds_[1:], 0.0)
     constant = np.ones((8, 1))
     y = np.array([[1], [-1], [0], [1]] * 2)
-    model = TunedThresholdsCV(Given().fit(constant, y), cv="prefit", refit=False).fit(constant, y)
+    model = TunedThresholdsCV(Given().fit(constant, y), cv="prefit", refit=False).fit(constant, pd.DataFrame(y))
     assert_array_equal(model.tuned_, [False])
     assert_array_equal(model.thresholds_, [0.0])
 
@@ -274,9 +274,12 @@ def test_every_form_of_y(convert):
 @pytest.mark.filterwarnings("ignore::skpartial.exceptions.UnfittableLabelsWarning")
 @pytest.mark.parametrize("response_method", ["predict_proba", "decision_function"])
 def test_one_label_of_which_a_fold_holds_absences_only(response_method):
-    # A column of -1 and 0 passes for two classes; here it must not, or 0 would be learned as present.
+    # A column of -1 and 0 could pass for two classes; here it must not, or 0 would be learned as present.
     y = np.repeat([[-1], [0], [1]], [20, 60, 1], axis=0)
-    found = TunedThresholdsCV(plain(), cv=3, response_method=response_method, random_state=0).fit(X[:81], y)
+    tuned = TunedThresholdsCV(plain(), cv=3, response_method=response_method, random_state=0)
+    with pytest.raises(ValueError, match="y is an array of one column.*pass a DataFrame of one column"):
+        tuned.fit(X[:81], y)
+    found = tuned.fit(X[:81], sp.csr_array(y))
     frame = TunedThresholdsCV(plain(), cv=3, response_method=response_method, random_state=0).fit(
         X[:81], pd.DataFrame(y)
     )

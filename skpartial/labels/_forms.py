@@ -1,0 +1,224 @@
+"""The forms in which users pass matrices and vectors, each read in one place.
+
+None of the libraries that forms come from is imported, but PyTorch, which is there anyway.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+
+from skpartial._checks import check_unmasked
+from skpartial.labels._frames import missing_entries
+
+__all__ = [
+    "RaggedRows",
+    "check_label_names",
+    "check_same_names",
+    "column_names",
+    "fitted_label_names",
+    "has_masked_rows",
+    "is_table",
+    "is_vector",
+    "listed_names",
+    "plain",
+]
+
+
+class RaggedRows(ValueError):
+    """Nested sequences of different lengths, of which NumPy makes no array."""
+
+
+def is_table(values: Any) -> bool:
+    """Whether values have named columns: a data frame (of pandas or polars), or a table of pyarrow."""
+    # The columns last: a LazyFrame warns when asked for them.
+    return (hasattr(values, "to_numpy") or hasattr(values, "column_names")) and hasattr(values, "columns")
+
+
+def has_masked_rows(values: Any) -> bool:
+    """Whether values are a sequence with masked arrays in it, of which NumPy would leave the masks out."""
+    return isinstance(values, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in values)
+
+
+def is_vector(values: Any) -> bool:
+    """Whether values have the form of a vector: one dimension, or an array of one column, as scikit-learn reads it.
+
+    What they hold does not matter, so that no part of them is read otherwise than the whole. Tables, sparse matrices,
+    masked matrices and label matrices of one label are matrices.
+    """
+    if is_table(values) or sp.issparse(values) or has_masked_rows(values) or hasattr(values, "proportion_known"):
+        return False
+    if isinstance(values, torch.Tensor) and values.layout != torch.strided:
+        return False
+    try:
+        shape = values.shape if hasattr(values, "shape") else np.asarray(values).shape
+    except ValueError:  # rows of different lengths, for which others have a message
+        return False
+    return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1 and not isinstance(values, np.ma.MaskedArray))
+
+
+def column_names(values: Any) -> list[str] | None:
+    """The names of the columns of a table; None for what has none."""
+    if not is_table(values):
+        return None
+    # The columns of a pyarrow table are what it holds, not what they are called.
+    return [str(name) for name in getattr(values, "column_names", values.columns)]
+
+
+def plain(values: Any, name: str, *, masked: Any = None) -> Any:
+    """Values of any form as an array, or as a SciPy sparse matrix where they are sparse.
+
+    Parameters
+    ----------
+    values : array-like, masked array, data frame, pyarrow table, Tensor or sparse matrix
+        Of any shape. What a table lacks (NaN, None, pandas.NA, nulls) becomes NaN.
+    name : str
+        What error messages call it.
+    masked : scalar or None, default=None
+        What stands for masked entries; None refuses them.
+
+    Returns
+    -------
+    ndarray or sparse matrix
+        Possibly what was passed, or a view of it: do not write to it.
+
+    Raises
+    ------
+    ValueError
+        If there are masked entries where there must not be any, or values have a form that is read nowhere, such as a
+        structured array. RaggedRows, which is one, for rows of different lengths.
+    """
+    if sp.issparse(values):
+        return values
+    if isinstance(values, torch.Tensor):
+        return _of_tensor(values, name)
+    if hasattr(values, "collect") and hasattr(values, "lazy"):
+        raise ValueError(f"{name} is a {type(values).__name__}, which holds no values yet: pass {name}.collect().")
+    if has_masked_rows(values):
+        values = np.ma.array(values)
+    if isinstance(values, np.ma.MaskedArray):
+        if masked is None:
+            check_unmasked(name, values)
+        values = np.ma.getdata(values if masked is None or not np.ma.is_masked(values) else values.filled(masked))
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise RaggedRows(f"{name} has rows of different lengths: pass a rectangular array.") from None
+    except TypeError as error:  # arrays on another device, for instance
+        raise ValueError(f"{name} is a {type(values).__name__} that NumPy cannot read: {error}") from None
+    if array.dtype.names is not None:
+        raise ValueError(
+            f"{name} is a structured array with the fields {', '.join(array.dtype.names)}: pass "
+            f"pandas.DataFrame({name}), which has named columns, or a matrix."
+        )
+    return _numbers_if_any(array) if is_table(values) and array.dtype == object else array
+
+
+def _of_tensor(values: torch.Tensor, name: str) -> Any:
+    values = values.detach()
+    try:
+        if values.layout == torch.strided:
+            return _on_host(values)
+        # Without coalescing, which would add up what is stored twice.
+        entries = values.to_sparse_coo()
+        if entries.dense_dim():
+            raise ValueError(f"{name} is a sparse tensor of dense parts: pass {name}.to_dense().")
+        return sp.coo_array((_on_host(entries._values()), tuple(_on_host(entries._indices()))), shape=values.shape)
+    except (RuntimeError, TypeError, NotImplementedError):
+        raise ValueError(
+            f"{name} is a {type(values).__name__} of type {values.dtype} and layout {values.layout}, which NumPy "
+            "cannot hold: pass a dense tensor, an array or a scipy.sparse matrix."
+        ) from None
+
+
+def _on_host(tensor: torch.Tensor) -> NDArray[Any]:
+    if tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
+        tensor = tensor.float()  # bfloat16 and its like, which NumPy lacks
+    array: NDArray[Any] = tensor.numpy(force=True)
+    return array
+
+
+def _numbers_if_any(array: NDArray[Any]) -> NDArray[Any]:
+    """Objects of a table as numbers, where all that is there are numbers."""
+    array = np.where(missing_entries(array), np.nan, array)
+    if any(isinstance(value, str | bytes) for value in array.flat):
+        return array  # NumPy would read the string "1" as the number 1
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError):
+        return array
+
+
+# -------------------------------------------------------------------------------------------------- names of labels
+
+
+def fitted_label_names(estimator: Any) -> NDArray[Any] | None:
+    """Names of the labels of a fitted estimator, of a search's best or of a pipeline's last step; None without any."""
+    names: NDArray[Any] | None = getattr(estimator, "label_names_", None)
+    if names is not None:
+        return names
+    for inner in ("best_estimator_", "estimator_"):
+        if hasattr(estimator, inner):
+            return fitted_label_names(getattr(estimator, inner))
+    steps = getattr(estimator, "steps", None)
+    return fitted_label_names(steps[-1][1]) if steps else None
+
+
+def check_label_names(expected: Any, given: Any, name: str) -> None:
+    """Refuse labels whose names are not those of the fit, or in another order.
+
+    Parameters
+    ----------
+    expected : sequence of str or None
+        Names of the fit, or positions as strings where it had none.
+    given : sequence of str or None
+        Names of what was passed now; None is not checked.
+    name : str
+        What error messages call it.
+    """
+    _check_names(expected, given, name, "fit", f"they were in fit: pass {name}[clf.label_names_]")
+
+
+def check_same_names(expected: Any, given: Any, name: str, reference: str, cure: str = "") -> None:
+    """Refuse a table whose columns are not those of another one, or in another order.
+
+    Parameters
+    ----------
+    expected : sequence of str or None
+        Names of the columns of the other one.
+    given : sequence of str or None
+        Names of what was passed; nothing is compared where one of both has none, or positions for names.
+    name, reference : str
+        What error messages call it and the other one.
+    cure : str, default=""
+        What to do about another order; by default the columns are to be taken in that of the other one.
+    """
+    if given is not None and not _are_positions(given):
+        cure = cure or f"pass {name}[{reference}.columns]"
+        _check_names(expected, given, name, reference, f"in {reference}: {cure}")
+
+
+def _are_positions(names: Any) -> bool:
+    return all(str(value) == str(position) for position, value in enumerate(names))
+
+
+def _check_names(expected: Any, given: Any, name: str, reference: str, order: str) -> None:
+    if given is None or expected is None or _are_positions(expected) or list(given) == list(expected):
+        return
+    if set(given) == set(expected):
+        raise ValueError(f"The labels of {name} must be in the same order as {order}.")
+    strange = [value for value in given if value not in set(expected)]
+    missing = [value for value in expected if value not in set(given)]
+    raise ValueError(
+        f"The labels of {name} must be those of {reference}: unexpected {listed_names(strange) or 'none'}, missing "
+        f"{listed_names(missing) or 'none'}."
+    )
+
+
+def listed_names(names: list[Any]) -> str:
+    """The first names, to show."""
+    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
