@@ -276,9 +276,9 @@ class FitPlan:
             found |= {"_states": solution.states, "_state_rows": rows_key(self.rows.X)}
         if problem.incremental:
             found["_optimizer_state"] = solution.optimizer_state
-        for name in (*_OF_ONE_FIT, *getattr(estimator, "_results", ())):
-            estimator.__dict__.pop(name, None)
-        estimator.__dict__.update(found)
+        gone = {*_OF_ONE_FIT, *getattr(estimator, "_results", ())}
+        kept = {name: value for name, value in vars(estimator).items() if name not in gone}
+        estimator.__dict__ = kept | found
         if past is None and not problem.incremental and solution.unfitted.any() and not self.ambiguous:
             warn_unfitted(estimator.label_names_[solution.unfitted], len(solution.unfitted))
 

@@ -69,6 +69,9 @@ class Learner(ABC):
         previous = problem.previous_states.get(name)
         if previous is not None and not set(spec) <= set(previous):
             previous = None  # of another one
+        if previous is not None:
+            # A copy, which may be changed in place: a fit that fails must leave what it went on from.
+            previous = {key: tensor.to(problem.device, copy=True) for key, tensor in previous.items()}
         context = TrainingContext(
             given=problem.data,
             current=problem.data,
