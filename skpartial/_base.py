@@ -284,9 +284,13 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         check_label_names(self.label_names_, target.labels.names, "y")
 
     def __getstate__(self) -> dict[str, Any]:
-        """State without what only a running `partial_fit` needs."""
+        """State without what only a running `partial_fit` needs, and for machines without the device of the fit."""
         state: dict[str, Any] = super().__getstate__()
-        return {key: value for key, value in state.items() if key not in ("_optimizer_state", "_states", "_state_rows")}
+        state = {key: value for key, value in state.items() if key != "_optimizer_state"}
+        if "_states" in state:
+            states = state["_states"].items()
+            state["_states"] = {name: {key: t.cpu() for key, t in tensors.items()} for name, tensors in states}
+        return state
 
     # ------------------------------------------------------------------------------------------------ parameters
 
