@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, Self
 
@@ -21,6 +20,7 @@ from skpartial._inputs import EncodedTarget, encode_target
 from skpartial._predictions import Predictions
 from skpartial._sklearn_compat import has_callbacks
 from skpartial._task import Rows, check_input, hold_out, load_images, open_checkpoints, resolve_shorthand
+from skpartial._unchanged import estimators_in, unchanged_on_failure
 from skpartial.labels._forms import check_label_names, check_same_names, is_vector
 from skpartial.losses import Loss
 from skpartial.regularizers import Regularizer
@@ -81,7 +81,6 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
 
     # --------------------------------------------------------------------------------------------------- training
 
-    @with_callbacks
     def fit(
         self,
         X: Any,
@@ -129,9 +128,11 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         ConvergenceWarning
             If the solver stops before `tol` is reached.
         """
-        with self._unchanged_on_failure():
+        # Around the callbacks, which are told of a failure before all is as it was.
+        with unchanged_on_failure(self):
             return self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val, label_prior=label_prior)
 
+    @with_callbacks
     def _fit(self, X: Any, y: Any, sample_weight: Any, *, X_val: Any, y_val: Any, label_prior: Any) -> Self:
         goes_on = self.warm_start and hasattr(self, "n_iter_")
         seed = self._draw_seed()
@@ -191,7 +192,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             As in `fit`; also if the labels do not match those of earlier calls, if the loss keeps a state for every
             row, which later batches could not find, or if it follows a schedule of epochs, which a call is not.
         """
-        with self._unchanged_on_failure():
+        with unchanged_on_failure(self):
             return self._partial_fit(X, y, classes, sample_weight)
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
@@ -254,17 +255,6 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             )
         return known
 
-    @contextmanager
-    def _unchanged_on_failure(self) -> Iterator[None]:
-        """Leave the estimator as it was where a fit fails or is interrupted."""
-        before = dict(self.__dict__)
-        try:
-            yield
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-
     def _draw_seed(self) -> int:
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
@@ -303,9 +293,13 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         check_label_names(self.label_names_, target.labels.names, "y")
 
     def __getstate__(self) -> dict[str, Any]:
-        """State without what only a running `partial_fit` needs."""
+        """State without what only a running `partial_fit` needs, and for machines without the device of the fit."""
         state: dict[str, Any] = super().__getstate__()
-        return {key: value for key, value in state.items() if key not in ("_optimizer_state", "_states", "_state_rows")}
+        state = {key: value for key, value in state.items() if key != "_optimizer_state"}
+        if "_states" in state:
+            states = state["_states"].items()
+            state["_states"] = {name: {key: t.cpu() for key, t in tensors.items()} for name, tensors in states}
+        return state
 
     # ------------------------------------------------------------------------------------------------ parameters
 
@@ -326,15 +320,16 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         Raises
         ------
         ValueError
-            If there is no such parameter.
+            If there is no such parameter; then none is set.
         """
-        for name in ("loss", "head", "solver"):
-            nested = [key.removeprefix(f"{name}__") for key in params if key.startswith(f"{name}__")]
-            value = params.get(name, getattr(self, name))
-            if nested and isinstance(value, str):
-                params[name] = resolve_shorthand(name, value, nested)
-        result: Self = super().set_params(**params)
-        return result
+        with unchanged_on_failure(*estimators_in(self, *params.values())):
+            for name in ("loss", "head", "solver"):
+                nested = [key.removeprefix(f"{name}__") for key in params if key.startswith(f"{name}__")]
+                value = params.get(name, getattr(self, name))
+                if nested and isinstance(value, str):
+                    params[name] = resolve_shorthand(name, value, nested)
+            result: Self = super().set_params(**params)
+            return result
 
     def __sklearn_tags__(self) -> Tags:
         """Tags: multi-label and binary, dense and sparse features."""

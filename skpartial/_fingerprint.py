@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import joblib
 import numpy as np
+import scipy.sparse as sp
 import torch
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import nn
 
-__all__ = ["fit_fingerprint", "identity", "module_key", "rows_key"]
+__all__ = ["fit_fingerprint", "identity", "module_key", "numbers_key", "rows_key"]
 
-# Rows by which a training set is known again.
-_KEY_ROWS = 256
+# Bytes of rows that are brought together at a time.
+_BLOCK_BYTES = 16 << 20
 # Parameters of an estimator that do not change what is trained.
 _NEUTRAL = ("checkpoint_dir", "n_jobs", "verbose", "random_state")
 
@@ -26,6 +29,13 @@ def identity(X: Any) -> str:
         return _tensor_key(X)
     if isinstance(X, np.ma.MaskedArray):
         return f"{identity(np.ma.getdata(X))} masked {identity(np.ma.getmaskarray(X))}"
+    if (
+        hasattr(X, "iloc")
+        and len(X.shape) == 2
+        and X.shape[1] == 1
+        and X.iloc[:, 0].to_numpy().dtype.kind not in "biufc"
+    ):
+        X = X.iloc[:, 0]  # which may hold paths
     if hasattr(X, "shape") and len(X.shape) > 1 and getattr(X, "dtype", None) != np.dtype(object):
         return str(joblib.hash(X))
     digest = hashlib.sha256()
@@ -49,12 +59,60 @@ def _tensor_key(tensor: torch.Tensor) -> str:
 
 
 def rows_key(X: Any) -> str:
-    """A key of which rows these are, in which order: of some hundred of them, evenly spaced."""
-    n_rows = X.shape[0]
-    rows = np.unique(np.linspace(0, n_rows - 1, min(n_rows, _KEY_ROWS)).astype(np.int64))
-    if hasattr(X, "read_rows"):  # images
-        return f"{n_rows} {_tensor_key(X.read_rows(rows[:: max(1, len(rows) // 16)]))}"
-    return f"{n_rows} {identity(X[rows])}"
+    """A key of which rows these are, in which order: of all numbers, and of files by paths, sizes and times.
+
+    The memory layout plays no part, nor whether numbers are in an array or a tensor.
+    """
+    return str(X.identity()) if hasattr(X, "identity") else numbers_key(X)
+
+
+def numbers_key(X: Any, rows: NDArray[np.int64] | None = None) -> str:
+    """A key of rows of numbers: of anything with `shape` that gives slices of rows; by default of all in order.
+
+    Parameters
+    ----------
+    X : ndarray, memory map, csr_array, Tensor, or a lazy array of shape (n, ...)
+        Never brought to memory as a whole.
+    rows : ndarray of int64, or None, default=None
+        Which of them, in which order.
+
+    Returns
+    -------
+    str
+        Hexadecimal digits.
+    """
+    n_rows = X.shape[0] if rows is None else len(rows)
+    digest = hashlib.sha256(f"{n_rows} {tuple(X.shape[1:])}".encode())
+    for block in _blocks(X, rows):
+        if sp.issparse(block):
+            block = sp.csr_array(block, copy=True)
+            block.sum_duplicates()
+            parts: tuple[Any, ...] = block.indptr.astype(np.int64), block.indices.astype(np.int64), block.data
+        else:
+            parts = (block,)
+        for part in parts:
+            if isinstance(part, torch.Tensor):
+                dtype = str(part.dtype).removeprefix("torch.")
+                content = part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            else:
+                native = np.ascontiguousarray(part, dtype=np.asarray(part).dtype.newbyteorder("="))
+                dtype, content = str(native.dtype), native.reshape(-1).view(np.uint8)
+            digest.update(dtype.encode())
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def _blocks(X: Any, rows: NDArray[np.int64] | None) -> Iterable[Any]:
+    """Rows of numbers, some at a time; the same whatever holds them."""
+    n_rows = X.shape[0] if rows is None else len(rows)
+    n = max(1, _BLOCK_BYTES // (8 * max(1, int(np.prod(X.shape[1:], dtype=np.int64)))))
+    for start in range(0, n_rows, n):
+        if rows is None:
+            yield X[start : start + n]
+        elif isinstance(X, np.ndarray | torch.Tensor) or sp.issparse(X):
+            yield X[rows[start : start + n]]
+        else:  # a lazy array, which may give slices alone
+            yield np.concatenate([np.asarray(X[row : row + 1]) for row in rows[start : start + n].tolist()])
 
 
 def module_key(module: nn.Module) -> str:
@@ -70,7 +128,10 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, nn.Module):
         return type(value).__qualname__, module_key(value)
     if isinstance(value, BaseEstimator):
-        return type(value).__qualname__, _canonical(value.get_params(deep=False))
+        # What only says how long training goes on makes no other fit of it: see `Solver.length_parameters`.
+        lengths = value.length_parameters() if hasattr(value, "length_parameters") else ()
+        parameters = {name: part for name, part in value.get_params(deep=False).items() if name not in lengths}
+        return type(value).__qualname__, _canonical(parameters)
     if isinstance(value, dict):
         return [(str(key), _canonical(item)) for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))]
     if isinstance(value, list | tuple):
@@ -82,7 +143,7 @@ def _canonical(value: Any) -> Any:
     return value
 
 
-def fit_fingerprint(estimator: Any, random_state: int | None, *data: Any) -> str:
+def fit_fingerprint(estimator: Any, random_state: int | None, *data: Any, **replaced: Any) -> str:
     """Name of a fit: the same for the same parameters, seed and data.
 
     Parameters
@@ -93,6 +154,8 @@ def fit_fingerprint(estimator: Any, random_state: int | None, *data: Any) -> str
         The seed, where the user gave one.
     *data : array, sparse matrix, sequence of paths, or None
         What `fit` was called with.
+    **replaced
+        What stands for parameters in place of their shorthands.
 
     Returns
     -------
@@ -105,11 +168,14 @@ def fit_fingerprint(estimator: Any, random_state: int | None, *data: Any) -> str
         If a parameter cannot be hashed, such as a lambda.
     """
     parameters = {name: value for name, value in estimator.get_params(deep=False).items() if name not in _NEUTRAL}
-    fitted = estimator._parameters() if estimator.warm_start and hasattr(estimator, "n_iter_") else None
+    fitted = None
+    if estimator.warm_start and hasattr(estimator, "n_iter_"):
+        more = ("network_", "_states", "_state_rows")
+        fitted = {"parameters": estimator._parameters()} | {name: getattr(estimator, name, None) for name in more}
     known = [None if part is None else identity(part) for part in data]
     try:
         digest = joblib.hash(
-            (type(estimator).__name__, _canonical(parameters), random_state, _canonical(fitted), known)
+            (type(estimator).__name__, _canonical(parameters | replaced), random_state, _canonical(fitted), known)
         )
     except Exception as error:
         # Whatever pickling a user's object may raise.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import nn
 
 from skpartial import heads
 from skpartial._fingerprint import rows_key
-from skpartial._state import TrainingContext
+from skpartial._state import Stateful, TrainingContext
 from skpartial._task import Rows, make_problem, resolve_solver, warn_if_ambiguous
 from skpartial._warnings import warn
 from skpartial.exceptions import UnfittableLabelsWarning
@@ -149,12 +150,15 @@ class FitPlan:
         else:
             problem.start = _arrays_of(estimator.network_)
         known = getattr(estimator, "_states", {})
-        same_rows = getattr(estimator, "_state_rows", None) == rows_key(self.rows.X)
         for name, state in known.items():
             part = problem.parts.get(name)
-            of_rows = part is not None and any(spec.per_row for spec in part.state_spec().values())
-            if same_rows or not of_rows:
+            if part is not None and not (_is_of_rows(part) and self._rows_key != estimator._state_rows):
                 problem.previous_states[name] = state
+
+    @cached_property
+    def _rows_key(self) -> str:
+        """What tells the rows of this fit from others."""
+        return rows_key(self.rows.X)
 
     @property
     def max_steps(self) -> int:
@@ -273,12 +277,16 @@ class FitPlan:
         results = self._results(problem, solution)
         found |= results | {"_results": tuple(results)}
         if estimator.warm_start or past is not None or problem.incremental:
-            found |= {"_states": solution.states, "_state_rows": rows_key(self.rows.X)}
+            of_rows = {name for name in solution.states if _is_of_rows(problem.parts[name])}
+            if estimator.store_state is False:
+                # All the same whether the estimator is pickled in between or not.
+                solution.states = {name: state for name, state in solution.states.items() if name not in of_rows}
+            found |= {"_states": solution.states, "_state_rows": self._rows_key if of_rows else None}
         if problem.incremental:
             found["_optimizer_state"] = solution.optimizer_state
-        for name in (*_OF_ONE_FIT, *getattr(estimator, "_results", ())):
-            estimator.__dict__.pop(name, None)
-        estimator.__dict__.update(found)
+        gone = {*_OF_ONE_FIT, *getattr(estimator, "_results", ())}
+        kept = {name: value for name, value in vars(estimator).items() if name not in gone}
+        estimator.__dict__ = kept | found
         if past is None and not problem.incremental and solution.unfitted.any() and not self.ambiguous:
             warn_unfitted(estimator.label_names_[solution.unfitted], len(solution.unfitted))
 
@@ -303,6 +311,11 @@ class FitPlan:
         for name, part in problem.parts.items():
             results |= part.fitted_attributes(solution.states.get(name), context)
         return results
+
+
+def _is_of_rows(part: Stateful) -> bool:
+    """Whether something remembers rows of the training set."""
+    return any(spec.per_row for spec in part.state_spec().values())
 
 
 def warn_unfitted(names: NDArray[Any], n_labels: int) -> None:

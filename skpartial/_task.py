@@ -79,12 +79,24 @@ def open_checkpoints(estimator: Any, seed: int, *data: Any) -> CheckpointFolder 
     directory = estimator.checkpoint_dir
     if directory is None:
         return None
-    if not isinstance(directory, str | os.PathLike):
+    path = os.fspath(directory) if isinstance(directory, str | os.PathLike) else None
+    if not isinstance(path, str) or not path or "\0" in path:
         raise wrong_value(estimator, "checkpoint_dir", "None or the path of a folder", directory)
+    seeded = estimator.random_state is not None
     # Without a seed of the user's the fit is known by its data and parameters alone, and the seed is noted.
-    return CheckpointFolder(
-        directory, fit_fingerprint(estimator, None if estimator.random_state is None else seed, *data)
-    )
+    fingerprint = fit_fingerprint(estimator, seed if seeded else None, *data, **_shorthands(estimator))
+    try:
+        return CheckpointFolder(directory, fingerprint, seeded=seeded)
+    except RuntimeError as error:
+        raise wrong_value(estimator, "checkpoint_dir", "a folder of a user who has a home", directory) from error
+
+
+def _shorthands(estimator: Any) -> dict[str, Any]:
+    """What strings among the parameters stand for, as far as that does not depend on the data."""
+    objects = {"loss": losses.get(estimator.loss), "head": heads.get(estimator.head)}
+    if isinstance(estimator.solver, str) and estimator.solver != "auto":
+        objects["solver"] = solvers.get(estimator.solver)
+    return objects
 
 
 def load_images(estimator: Any, seed: int) -> ImageTask | None:

@@ -17,6 +17,7 @@ from torch import nn
 from skpartial._checks import check_choice, check_whole
 from skpartial._devices import autocast_dtype, choose_device
 from skpartial._fingerprint import identity, module_key
+from skpartial._unchanged import unchanged_on_failure
 from skpartial._warnings import warn
 from skpartial.images._backbones import Backbone, Network, get
 from skpartial.images._batches import ImageBatches, some_readable_rows
@@ -120,10 +121,12 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         with torch.random.fork_rng(devices=[]):
             # Without weights the network is random, but the same one every time.
             torch.manual_seed(0)
-            self._loaded = backbone.load()
-        as_source(X, self._loaded.image_size)
-        self.n_features_out_ = self._loaded.n_features(False, backbone.name)
-        self._prefix = backbone.name.replace("/", "_").lower()
+            loaded = backbone.load()
+        as_source(X, loaded.image_size)
+        n_features = loaded.n_features(False, backbone.name)
+        with unchanged_on_failure(self):
+            self._loaded, self.n_features_out_ = loaded, n_features
+            self._prefix = backbone.name.replace("/", "_").lower()
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from skpartial._checks import check_unmasked
+from skpartial._fingerprint import identity, numbers_key
 from skpartial.exceptions import ImageReadError
 from skpartial.images._decode import as_pixels, read_image, rgb, same_type
 
@@ -51,6 +52,10 @@ class ImageSource(ABC):
     def read(self, row: int) -> Tensor:
         """One image, uint8 in [0, 255] or float32 in [0, 1], shape (3, height, width)."""
 
+    @abstractmethod
+    def identity(self, rows: NDArray[np.int64] | None = None) -> str:
+        """A key of what some rows hold, or all: of files by their paths, sizes and times."""
+
     def read_rows(self, rows: NDArray[np.int64]) -> Tensor:
         """Several images, shape (b, 3, height, width)."""
         return torch.stack(same_type([self.read(int(row)) for row in rows]))
@@ -72,6 +77,10 @@ class _Rows(ImageSource):
         return self.source.read(int(self.rows[row]))
 
     @override
+    def identity(self, rows: NDArray[np.int64] | None = None) -> str:
+        return self.source.identity(self.rows if rows is None else self.rows[rows])
+
+    @override
     def read_rows(self, rows: NDArray[np.int64]) -> Tensor:
         return self.source.read_rows(self.rows[rows])
 
@@ -88,6 +97,10 @@ class ArraySource(ImageSource):
     @override
     def read(self, row: int) -> Tensor:
         return self._prepare(self.X[row : row + 1], f"X[{row}]")[0]
+
+    @override
+    def identity(self, rows: NDArray[np.int64] | None = None) -> str:
+        return numbers_key(self.X, rows)
 
     @override
     def read_rows(self, rows: NDArray[np.int64]) -> Tensor:
@@ -110,6 +123,10 @@ class ItemSource(ImageSource):
     def __init__(self, items: Any, size: tuple[int, int]) -> None:
         super().__init__(len(items), size)
         self.items = items
+
+    @override
+    def identity(self, rows: NDArray[np.int64] | None = None) -> str:
+        return identity([self.items[row] for row in (range(self.n_rows) if rows is None else rows.tolist())])
 
     @override
     def read(self, row: int) -> Tensor:

@@ -24,6 +24,7 @@ from skpartial._sklearn_compat import (
     scorers_of,
     warn_or_raise_about_fit_failures,
 )
+from skpartial._unchanged import unchanged_on_failure
 from skpartial._warnings import warn
 from skpartial.model_selection._together import Evaluation, configured, last_step, reason_against
 
@@ -130,7 +131,6 @@ class BatchedGridSearchCV(GridSearchCV):
     (6,)
     """
 
-    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Fit and score all candidates on every fold, and the best one on all rows.
 
@@ -149,6 +149,11 @@ class BatchedGridSearchCV(GridSearchCV):
         self
             The fitted search.
         """
+        with unchanged_on_failure(self):
+            return self._fit(X, y, params)
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
         if y is not None:
             y = rows_of_labels(y)
         candidates: list[dict[str, Any]] = list(ParameterGrid(self.param_grid))

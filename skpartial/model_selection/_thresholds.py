@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from skpartial._checks import check_choice
 from skpartial._inputs import EncodedTarget, encode_target, rows_of_labels
 from skpartial._sklearn_compat import BaseScorer
+from skpartial._unchanged import unchanged_on_failure
 from skpartial.labels import LabelMatrix
 from skpartial.labels._forms import check_label_names, column_names, fitted_label_names, plain
 from skpartial.model_selection._folds import Split, over_folds
@@ -201,6 +202,10 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         NotFittedError
             If cv is "prefit" and the estimator is not fitted.
         """
+        with unchanged_on_failure(self):
+            return self._fit(X, y, params)
+
+    def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
         self._check_parameters()
         target = encode_target(self, y)
         if self.unknown == "ignore" and not target.labels.has_absent:

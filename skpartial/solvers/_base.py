@@ -70,6 +70,16 @@ class Solver(BaseEstimator, ABC):
             Epochs or iterations.
         """
 
+    def length_parameters(self) -> tuple[str, ...]:
+        """Parameters that say only how long training goes on, and change nothing of the passes before.
+
+        Returns
+        -------
+        tuple of str
+            Names of parameters: a checkpoint serves fits that differ in these. By default there are none.
+        """
+        return ()
+
     def group(self, problem: Problem) -> Hashable | None:
         """What a problem has in common with others that this kind of solver can solve in shared products.
 

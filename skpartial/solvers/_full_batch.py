@@ -96,6 +96,10 @@ class FullBatch(Solver):
         return self.rounds if self._looks_at_logits(problem) else 1
 
     @override
+    def length_parameters(self) -> tuple[str, ...]:
+        return ("rounds",)
+
+    @override
     def max_steps(self, problem: Problem) -> int:
         return self.max_iter * self._rounds(problem)
 
@@ -185,14 +189,15 @@ class FullBatch(Solver):
         for problem in problems:
             self.check(problem)
         learners = [ConvexRounds(problem, float(self.tol), int(self.max_iter), prepared) for problem in problems]
-        trainings = [Training(problem, learner) for problem, learner in zip(problems, learners)]
+        n_rounds = self._rounds(problems[0])
+        trainings = [Training(problem, learner, n_rounds) for problem, learner in zip(problems, learners)]
 
         def run(going: Sequence[Training], epoch: int) -> list[None]:
             chosen = [learner for learner, training in zip(learners, trainings) if training in going]
             solve_rounds(chosen, epoch, [training.log.report for training in going])
             return [None] * len(going)
 
-        solutions = train_together(trainings, self._rounds(problems[0]), run)
+        solutions = train_together(trainings, run)
         for problem, learner, solution in zip(problems, learners, solutions):
             if not solution.stopped and learner.outcome is not None:
                 self._warn_unconverged(learner.outcome, problem)

@@ -114,6 +114,11 @@ class Minibatch(Solver):
         self.max_resident_bytes = max_resident_bytes
 
     @override
+    def length_parameters(self) -> tuple[str, ...]:
+        # Schedules are laid out over all epochs.
+        return ("max_epochs",) if self.schedule == "constant" and self.warm_up == 0 else ()
+
+    @override
     def max_steps(self, problem: Problem) -> int:
         if self.max_epochs is None:
             return 25 if problem.network is None else 10

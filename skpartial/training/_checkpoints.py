@@ -2,68 +2,199 @@
 
 from __future__ import annotations
 
-import json
+import errno
+import hashlib
 import os
+import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
+from skpartial._warnings import warn
+
 __all__ = ["Checkpoint", "CheckpointFolder"]
 
-_SETTINGS = "fit.json"
+# Bytes that are read at a time.
+_BLOCK = 1 << 20
+# What the digest of a file is made by, and how long it is, written out.
+_DIGEST, _DIGITS = hashlib.sha256, 64
+_LARGEST = 2**31 - 1
+# How often a file is written anew whose folder another process, with the same fit, has just tidied up.
+_ATTEMPTS = 20
 
 
-def _replace(path: Path, write: Any) -> None:
-    """Write a file so that at any moment there is the old one or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+class _Damaged(ValueError):
+    """Something else in a file than what was saved."""
+
+
+class _Digested:
+    """A file that notes the digest of what is written to it, and why that failed, which PyTorch does not pass on."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.digest = file, _DIGEST()
+        self.error: OSError | None = None
+
+    def write(self, block: Any) -> int:
+        """Write a block."""
+        try:
+            self._file.write(block)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+        self.digest.update(block)
+        return len(block)
+
+    def flush(self) -> None:
+        """Leave it to the file, which is flushed in the end."""
 
 
 class Checkpoint:
     """The state of one stage of training, in a file that holds tensors, numbers and words only.
 
+    The file is an archive of PyTorch's and a line after it, which says of which fit, stage and epoch it is and ends in
+    a digest of everything before.
+
     Parameters
     ----------
-    path : Path
-        The file.
-    seed : int
-        Of the fit, noted beside it.
+    folder : CheckpointFolder
+        Of the fit.
+    stage : str
+        Its name.
     """
 
-    def __init__(self, path: Path, seed: int) -> None:
-        self.path, self.seed = path, seed
+    def __init__(self, folder: CheckpointFolder, stage: str) -> None:
+        self._folder = folder
+        self._line = f"\nskpartial checkpoint 1, fit {folder.path.name}, stage {stage}, epoch "
+        self._path = folder.path / f"{stage}.pt"
+        self._last = _LARGEST
+
+    @property
+    def _shorter(self) -> Path:
+        return self._path.with_name(f"{self._path.stem}-{self._last}.pt")
+
+    @property
+    def path(self) -> Path:
+        """The file: one of its own where a fit for more epochs, which is the same so far, has gone further."""
+        with suppress(OSError, _Damaged), open(self._path, "rb") as file:
+            if self._read_line(file)[1] > self._last:
+                return self._shorter
+        return self._path
 
     def save(self, content: dict[str, Any]) -> None:
         """Replace the file, whole or not at all."""
-        settings = self.path.parent / _SETTINGS
-        if not settings.exists():
-            _replace(settings, lambda file: file.write(json.dumps({"seed": self.seed}).encode()))
-        _replace(self.path, lambda file: torch.save(content, file))
+        with self._folder.told():
+            path = self.path
+            for _ in range(_ATTEMPTS - 1):
+                # The same fit may end in another process and remove the folder, while it is made here or written to.
+                with suppress(FileNotFoundError, FileExistsError):
+                    self._replace(path, content)
+                    return
+            self._replace(path, content)
 
-    def load(self) -> dict[str, Any] | None:
-        """What was saved, on the CPU; None if nothing was. Nothing in the file is executed."""
-        if not self.path.exists():
-            return None
+    def _replace(self, path: Path, content: dict[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".part")
         try:
-            content: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            # What a damaged archive raises depends on where it is damaged.
-            raise ValueError(
-                f"The checkpoint {str(self.path)!r} is damaged ({type(error).__name__}): delete it to start this fit "
-                "afresh."
-            ) from error
-        return content
+            with os.fdopen(handle, "wb") as file:
+                digested = _Digested(file)
+                try:
+                    torch.save(content, digested)  # type: ignore[arg-type]
+                    digested.write(f"{self._line}{content['epoch']:010d}, ".encode())
+                except Exception as error:
+                    raise digested.error or error from None
+                file.write(digested.digest.hexdigest().encode())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name)
+            raise
+
+    def load(self, last: int) -> dict[str, Any] | None:
+        """What was saved, on the CPU; None if nothing was. Nothing in the file is executed.
+
+        Parameters
+        ----------
+        last : int
+            The last epoch of this fit: what has gone further is no use to it, and left to a fit for as many.
+
+        Returns
+        -------
+        dict or None
+            The content.
+
+        Raises
+        ------
+        ValueError
+            If the file holds anything else than what was saved.
+        """
+        self._last = last
+        found = [self._read(path) for path in (self._path, self._shorter)]
+        return max((each for each in found if each[0] <= last), key=lambda each: each[0], default=(0, None))[1]
+
+    def _read(self, path: Path) -> tuple[int, dict[str, Any] | None]:
+        """The epoch of a file that is checked to be whole, and what it holds unless it has gone too far."""
+        with self._folder.told():
+            try:
+                file = open(path, "rb")  # noqa: SIM115
+            except FileNotFoundError:
+                return 0, None
+            with file:
+                try:
+                    return self._content(file)
+                except (OSError, MemoryError):
+                    raise
+                except Exception as error:
+                    # What a damaged archive raises depends on where it is damaged.
+                    raise self.damaged(error, path) from error
+
+    def _content(self, file: IO[bytes]) -> tuple[int, dict[str, Any] | None]:
+        size, epoch, digest = self._read_line(file)
+        file.seek(0)
+        found = _DIGEST()
+        while size > 0:
+            block = file.read(min(size, _BLOCK))
+            found.update(block)
+            size -= len(block)
+        if found.hexdigest().encode() != digest:
+            raise _Damaged("its digest is another")
+        if epoch > self._last:
+            return epoch, None
+        file.seek(0)
+        content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        if content["epoch"] != epoch:
+            raise _Damaged("it is of two epochs")
+        return epoch, content
+
+    def _read_line(self, file: IO[bytes]) -> tuple[int, int, bytes]:
+        """The length of what a file has a digest of, its epoch and its digest, from its last line."""
+        line = self._line.encode()
+        length = len(line) + len("0000000000, ") + _DIGITS
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - length))
+        noted = file.read(length)
+        found = re.fullmatch(rb"(\d{10}), ([0-9a-f]{%d})" % _DIGITS, noted.removeprefix(line))
+        if not noted.startswith(line) or found is None:
+            raise _Damaged("it is not whole, or of another fit")
+        return size - _DIGITS, int(found[1]), found[2]
+
+    def damaged(self, error: Exception, path: Path | None = None) -> ValueError:
+        """What is said of a file that cannot be used, and why."""
+        reason = str(error) if isinstance(error, _Damaged) else type(error).__name__
+        return ValueError(
+            f"The checkpoint {str(path or self.path)!r} is damaged ({reason}): delete it to start this fit afresh."
+        )
+
+    def remove(self) -> None:
+        """Remove the file, and what is left of writing it."""
+        for path in {self.path, self._shorter}:
+            for own in (path, *path.parent.glob(f"{path.name}.????????.part")):
+                own.unlink(missing_ok=True)
 
 
 class CheckpointFolder:
@@ -72,36 +203,66 @@ class CheckpointFolder:
     Parameters
     ----------
     directory : str or path-like
-        The user's.
+        The user's; "~" is the home directory.
     fingerprint : str
-        Of the parameters and the data of the fit.
+        Of the parameters and the data of the fit, and of its seed where the user gave one.
+    seeded : bool
+        Whether the user gave a seed; else the folder's name has it, too.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], fingerprint: str) -> None:
-        self.path = Path(directory) / fingerprint
-        self._seed = 0
+    def __init__(self, directory: str | os.PathLike[str], fingerprint: str, *, seeded: bool) -> None:
+        self._directory, self._fingerprint, self._seeded = directory, fingerprint, seeded
+        self._parent = Path(directory).expanduser()
+        self._stages: list[Checkpoint] = []
+        self.path = self._parent / fingerprint
 
     def seed(self, proposed: int) -> int:
         """The seed that the fit began with, or the proposed one if it begins now."""
-        path = self.path / _SETTINGS
-        if path.exists():
-            try:
-                proposed = int(json.loads(path.read_text(encoding="utf-8"))["seed"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"The checkpoint {str(path)!r} is damaged ({type(error).__name__}): delete its folder to start "
-                    "this fit afresh."
-                ) from error
-        self._seed = proposed
+        if not self._seeded:
+            proposed = self._left_seed(proposed)
+            self.path = self._parent / f"{self._fingerprint}-{proposed}"
         return proposed
+
+    def _left_seed(self, proposed: int) -> int:
+        """The seed of the fit that was killed last, if one was."""
+        left: list[tuple[float, int]] = []
+        with self.told():
+            for file in self._parent.glob(f"{self._fingerprint}-*/*.pt"):
+                seed = file.parent.name.removeprefix(f"{self._fingerprint}-")
+                if re.fullmatch("0|[1-9][0-9]{0,9}", seed) and int(seed) <= _LARGEST:
+                    with suppress(FileNotFoundError):  # which has just ended
+                        left.append((file.stat().st_mtime, int(seed)))
+        return max(left)[1] if left else proposed
 
     def stage(self, name: str) -> Checkpoint:
         """The checkpoint of a stage."""
-        return Checkpoint(self.path / f"{name}.pt", self._seed)
+        self._stages.append(Checkpoint(self, name))
+        return self._stages[-1]
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Name the parameter where the disk refuses something."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"checkpoint_dir={os.fspath(self._directory)!r} cannot be used ({error.strerror or error}): make room "
+                "there or permit reading and writing, or choose another folder, or None to save nothing."
+            ) from error
 
     def remove(self) -> None:
-        """Remove the folder of a fit that has ended."""
-        if self.path.exists():
-            for file in self.path.iterdir():
-                file.unlink(missing_ok=True)
+        """Remove what a fit that has ended has saved, and the folder unless there is more in it."""
+        try:
+            if self.path.is_symlink():
+                raise OSError("it is a link, which is not followed")
+            for checkpoint in self._stages:
+                checkpoint.remove()
             self.path.rmdir()
+        except FileNotFoundError:
+            pass  # Nothing was saved, or the same fit has ended in another process as well.
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                warn(
+                    f"The fit has ended, but its checkpoints in {str(self.path)!r} could not be removed "
+                    f"({error.strerror or error}): delete them."
+                )

@@ -69,6 +69,9 @@ class Learner(ABC):
         previous = problem.previous_states.get(name)
         if previous is not None and not set(spec) <= set(previous):
             previous = None  # of another one
+        if previous is not None:
+            # A copy, which may be changed in place: a fit that fails must leave what it went on from.
+            previous = {key: tensor.to(problem.device, copy=True) for key, tensor in previous.items()}
         context = TrainingContext(
             given=problem.data,
             current=problem.data,
@@ -92,6 +95,9 @@ class Learner(ABC):
     @torch.no_grad()
     def load_states(self, saved: dict[str, State]) -> None:
         """Go on from what `saved_states` gave."""
+        form = {name: {key: tensor.shape for key, tensor in state.items()} for name, state in self.states.items()}
+        if form != {name: {key: tensor.shape for key, tensor in state.items()} for name, state in saved.items()}:
+            raise ValueError("The states are those of another training.")
         for name, state in saved.items():
             for key, tensor in state.items():
                 self.states[name][key].copy_(tensor)
@@ -216,11 +222,13 @@ class Training:
         The training task.
     learner : Learner
         What passes move.
-    patience, tol
+    n_epochs, patience, tol
         As of `train`.
     """
 
-    def __init__(self, problem: Problem, learner: Learner, *, patience: int | None = None, tol: float = 0.0) -> None:
+    def __init__(
+        self, problem: Problem, learner: Learner, n_epochs: int, *, patience: int | None = None, tol: float = 0.0
+    ) -> None:
         self.problem, self.learner = problem, learner
         self.patience, self.tol = patience, tol
         self.log = _Log(problem.monitor)
@@ -230,9 +238,18 @@ class Training:
         self._kept: dict[str, Any] | None = None
         #: The first pass that is left to do.
         self.first = problem.first_epoch
-        saved = None if problem.checkpoint is None else problem.checkpoint.load()
-        if saved is not None:
-            self._load(saved)
+        #: The last pass, unless training stops before.
+        self.last = problem.first_epoch + n_epochs - 1
+        checkpoint = problem.checkpoint
+        saved = None if checkpoint is None else checkpoint.load(self.last)
+        if checkpoint is not None and saved is not None:
+            try:
+                self._load(saved)
+            except (MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:
+                # Whatever comes of content of another form.
+                raise checkpoint.damaged(error) from error
 
     def _load(self, saved: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
@@ -370,12 +387,11 @@ def train(
     def run(trainings: Sequence[Training], epoch: int) -> list[dict[str, Any] | None]:
         return [learner.run(epoch, trainings[0].log.report)]
 
-    return train_together([Training(problem, learner, patience=patience, tol=tol)], n_epochs, run)[0]
+    return train_together([Training(problem, learner, n_epochs, patience=patience, tol=tol)], run)[0]
 
 
 def train_together(
     trainings: Sequence[Training],
-    n_epochs: int,
     run: Callable[[Sequence[Training], int], Sequence[dict[str, Any] | None]],
 ) -> list[Solution]:
     """Make passes of several problems side by side, until each has made its last.
@@ -383,9 +399,7 @@ def train_together(
     Parameters
     ----------
     trainings : sequence of Training
-        One a problem; all begin with the same pass.
-    n_epochs : int
-        Passes at most.
+        One a problem; all begin and end with the same pass.
     run : callable
         Takes the trainings that go on and the number of the pass, which it makes with all of their learners; returns
         for each what `Learner.run` returns.
@@ -395,8 +409,7 @@ def train_together(
     list of Solution
         One a problem.
     """
-    last = trainings[0].problem.first_epoch + n_epochs
-    for epoch in range(trainings[0].first, last):
+    for epoch in range(trainings[0].first, trainings[0].last + 1):
         going = [training for training in trainings if not training.log.stopped]
         if not going:
             break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from torch import nn
 
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier
 from skpartial.datasets import make_digit_scenes
+from skpartial.heads import Linear
 from skpartial.images import Backbone
 from skpartial.labels import keep_single_positive
 from skpartial.losses import ROLE, EntropyMaximization, LargeLoss
@@ -171,7 +173,14 @@ def test_each_fit_has_its_own(partial_data, killed, tmp_path):
     assert interrupted(random_state=1) == 6
     assert interrupted(X=X + 1e-9) == 7
     assert interrupted(Y=np.roll(Y, 1, axis=0)) == 8
-    assert interrupted(solver=Minibatch(max_epochs=4)) == 9
+    # How long training goes on makes no other fit, unless what is done in an epoch depends on it.
+    assert interrupted(solver=Minibatch(max_epochs=4)) == 8
+    assert interrupted(solver=Minibatch(max_epochs=3, schedule="cosine")) == 9
+    assert interrupted(solver=Minibatch(max_epochs=4, schedule="cosine")) == 10
+    assert interrupted(solver=Minibatch(max_epochs=3, warm_up=0.1)) == 11
+    assert interrupted(solver=Minibatch(max_epochs=4, warm_up=0.1)) == 12
+    # Nor does the name that an object has.
+    assert interrupted(loss="partial_bce", head=Linear()) == 12
 
 
 def test_grid_search(partial_data, tmp_path):
@@ -183,7 +192,7 @@ def test_grid_search(partial_data, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "malicious", "settings"])
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "malicious", "forged"])
 def test_a_damaged_checkpoint_is_refused(partial_data, killed, tmp_path, damage):
     X, Y = partial_data
     clf = PartialLabelClassifier(solver=Minibatch(max_epochs=3), random_state=0, checkpoint_dir=tmp_path)
@@ -191,9 +200,9 @@ def test_a_damaged_checkpoint_is_refused(partial_data, killed, tmp_path, damage)
     with pytest.raises(KeyboardInterrupt):
         clf.fit(X, Y)
     (folder,) = tmp_path.iterdir()
-    file = folder / ("fit.json" if damage == "settings" else "head.pt")
+    file = folder / "head.pt"
     whole = file.read_bytes()
-    if damage == "malicious":
+    if damage in ("malicious", "forged"):
         import pickle
 
         class Evil:
@@ -201,6 +210,10 @@ def test_a_damaged_checkpoint_is_refused(partial_data, killed, tmp_path, damage)
                 return os.mkdir, (str(tmp_path / "executed"),)
 
         torch.save({"epoch": Evil()}, file, pickle_module=pickle)
+        if damage == "forged":
+            line = whole[whole.rindex(b"\nskpartial") : -64]
+            begun = file.read_bytes() + line
+            file.write_bytes(begun + hashlib.sha256(begun).hexdigest().encode())
     else:
         file.write_bytes({"truncated": whole[: len(whole) // 2], "empty": b""}.get(damage, b"no checkpoint"))
     with pytest.raises(ValueError, match=rf"The checkpoint '.*{file.name}' is damaged .*: delete"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -188,7 +189,8 @@ class GradientSteps(Learner):
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self._row_steps = _row_steps(problem, plan, self.states)
         if problem.optimizer_state is not None:
-            self.optimizer.load_state_dict(problem.optimizer_state["optimizer"])
+            # A copy, as PyTorch would go on in the very tensors, which are the estimator's if this fit fails.
+            self.optimizer.load_state_dict(copy.deepcopy(problem.optimizer_state["optimizer"]))
         self._generator = torch.Generator().manual_seed(problem.seed)
         self._randomness = _Randomness(problem.device)
         self._pieces, self._n_steps = plan.accumulate, 0

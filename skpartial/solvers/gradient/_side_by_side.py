@@ -77,7 +77,7 @@ def train_side_by_side(problems: Sequence[Problem], plans: Sequence[Plan]) -> li
 
 def _train_block(learners: Sequence[LinearSteps]) -> list[Solution]:
     together = LinearPass(learners)
-    trainings = [Training(learner.problem, learner) for learner in learners]
+    trainings = [Training(learner.problem, learner, learner.plan.max_epochs) for learner in learners]
 
     def run(going: Sequence[Training], epoch: int) -> list[dict[str, Any]]:
         # A candidate that was stopped no longer moves.
@@ -86,7 +86,7 @@ def _train_block(learners: Sequence[LinearSteps]) -> list[Solution]:
         told = zip(learners, totals, chosen)
         return [{"loss": learner.mean_loss(total, epoch)} for learner, total, moves in told if moves]
 
-    solutions = train_together(trainings, learners[0].plan.max_epochs, run)
+    solutions = train_together(trainings, run)
     for learner, solution in zip(learners, solutions):
         # Gradients of all candidates lie side by side, and would be kept by any of them.
         for parameter in learner.head.parameters():
