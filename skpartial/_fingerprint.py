@@ -98,7 +98,7 @@ def numbers_key(X: Any, rows: NDArray[np.int64] | None = None) -> str:
                 native = np.ascontiguousarray(part, dtype=np.asarray(part).dtype.newbyteorder("="))
                 dtype, content = str(native.dtype), native.reshape(-1).view(np.uint8)
             digest.update(dtype.encode())
-            digest.update(content)
+            digest.update(content.tobytes())
     return digest.hexdigest()
 
 
