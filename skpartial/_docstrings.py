@@ -72,8 +72,8 @@ checkpoint_dir : str, path or None, default=None
     parameters; "~" is the home directory. A fit that was killed goes on from there when it is called again, also for
     more epochs, and ends as one that was not; one that ends removes its files.
 store_state : bool or "auto", default="auto"
-    Whether results of the size of y are kept after `fit`; "auto" keeps them below 100 MB. What ``warm_start=True`` needs
-    of each row is kept, of whatever size, unless this is False: then rows begin anew in every fit.
+    Whether results of the size of y are kept after `fit`; "auto" keeps them below 100 MB. What ``warm_start=True``
+    needs of each row is kept, of whatever size, unless this is False: then rows begin anew in every fit.
 random_state : int, RandomState instance or None, default=None
     Seed of all random numbers.
 verbose : int, default=0
