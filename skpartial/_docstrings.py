@@ -58,7 +58,8 @@ validation_fraction : float or None, default=None
     convex loss under the full-batch solver has one round: its score is in `history_`, and nothing is chosen.
 warm_start : bool, default=False
     Whether `fit` goes on from the coefficients of the last one and, for the same rows in the same order, from what
-    loss, regulariser and relabelling have learned of them.
+    loss, regulariser and relabelling have learned of them, which pickles keep. All numbers of X are compared, or of
+    images on disk paths, sizes and times of change; other rows begin anew.
 device : {"auto", "cpu", "cuda", "cuda:N"} or torch.device, default="auto"
     Where to compute; "auto" is CUDA where there is one.
 precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"
@@ -68,10 +69,11 @@ n_jobs : int or None, default=None
     Threads that read images, None is one; features in memory need none.
 checkpoint_dir : str, path or None, default=None
     Folder where the state is saved after every epoch, in a subfolder of each fit's own, known by its data and
-    parameters. A fit that was killed goes on from there when it is called again, and ends as one that was not; one
-    that ends removes its subfolder.
+    parameters; "~" is the home directory. A fit that was killed goes on from there when it is called again, also for
+    more epochs, and ends as one that was not; one that ends removes its files.
 store_state : bool or "auto", default="auto"
-    Whether results of the size of y are kept after `fit`; "auto" keeps them below 100 MB.
+    Whether results of the size of y are kept after `fit`; "auto" keeps them below 100 MB. What ``warm_start=True``
+    needs of each row is kept, of whatever size, unless this is False: then rows begin anew in every fit.
 random_state : int, RandomState instance or None, default=None
     Seed of all random numbers.
 verbose : int, default=0

@@ -91,6 +91,7 @@ def numbers_key(X: Any, rows: NDArray[np.int64] | None = None) -> str:
         else:
             parts = (block,)
         for part in parts:
+            content: Any
             if isinstance(part, torch.Tensor):
                 dtype = str(part.dtype).removeprefix("torch.")
                 content = part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

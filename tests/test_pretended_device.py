@@ -236,6 +236,26 @@ def test_validation_and_partial_fit(partial_data, on_device):
     assert_equal(clf, expected, X, on_device)
 
 
+@pytest.mark.parametrize("loss", [ROLE(2.0), LargeLoss("correct_permanently", delta=0.1)], ids=str)
+def test_states_are_pickled_for_machines_without_the_device(partial_data, on_device, loss):
+    X, Y = partial_data
+    clf, expected = (
+        PartialLabelClassifier(loss, solver=Minibatch(max_epochs=2), warm_start=True, random_state=0) for _ in range(2)
+    )
+    on_device(clf.fit, X, Y)
+    expected.fit(X, Y)
+    assert all(isinstance(tensor, OnDevice) for tensor in clf._states["loss"].values())
+    state = on_device(clf.__getstate__)
+    assert all(type(tensor) is torch.Tensor for tensor in state["_states"]["loss"].values())
+    elsewhere = PartialLabelClassifier()
+    elsewhere.__setstate__(state)
+    expected.fit(X, Y)
+    np.testing.assert_allclose(elsewhere.fit(X, Y).coef_, expected.coef_, rtol=1e-9)
+    # And back again.
+    clf.__setstate__(state)
+    assert_equal(on_device(clf.fit, X, Y), expected, X, on_device)
+
+
 @pytest.mark.parametrize("head", [AveragePooling(), WeldonPooling(2, 1)], ids=str)
 def test_heads_on_maps(on_device, head):
     rng = np.random.default_rng(0)

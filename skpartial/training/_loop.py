@@ -71,7 +71,7 @@ class Learner(ABC):
             previous = None  # of another one
         if previous is not None:
             # A copy, which may be changed in place: a fit that fails must leave what it went on from.
-            previous = {key: tensor.to(problem.device, copy=True) for key, tensor in previous.items()}
+            previous = {key: tensor.clone().to(problem.device) for key, tensor in previous.items()}
         context = TrainingContext(
             given=problem.data,
             current=problem.data,
