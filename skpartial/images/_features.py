@@ -121,7 +121,7 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             # Without weights the network is random, but the same one every time.
             torch.manual_seed(0)
             self._loaded = backbone.load()
-        as_source(X, self._loaded.image_size)
+        as_source(X, self._loaded.image_size, self._loaded.channels)
         self.n_features_out_ = self._loaded.n_features(False, backbone.name)
         self._prefix = backbone.name.replace("/", "_").lower()
         return self
@@ -132,8 +132,8 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array of images or sequence of paths, n of them
-            Arrays of shape (n, H, W, C), (n, C, H, W) or (n, H, W), uint8 or floating in [0, 1], memory maps, tensors,
-            or paths of files.
+            Arrays of shape (n, H, W, C), (n, C, H, W) or (n, H, W), uint8, uint16 or floating in [0, 1], memory maps,
+            tensors, or paths of files.
 
         Returns
         -------
@@ -169,7 +169,7 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def _compute(self, X: Any) -> tuple[NDArray[np.float32], list[tuple[int, str]]]:
         backbone = get(self.backbone)
         device = choose_device(self.device, None)
-        source: ImageSource = as_source(X, self._loaded.image_size)
+        source: ImageSource = as_source(X, self._loaded.image_size, self._loaded.channels)
         n_rows, n_workers = source.n_rows, int(joblib.effective_n_jobs(self.n_jobs))
         failures: dict[int, str] = {}
         if backbone.on_error == "skip":

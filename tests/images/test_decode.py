@@ -10,7 +10,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 
 from skpartial.exceptions import ImageReadError
-from skpartial.images._decode import as_pixels, read_image, rgb, same_type
+from skpartial.images._decode import as_pixels, converted, read_image, same_type
 
 
 def smooth(height=40, width=56):
@@ -192,7 +192,7 @@ def test_pillow_images_are_left_alone():
     image = Image.fromarray(smooth()).quantize(32)
     image.info["transparency"] = bytes(range(32))
     before = image.tobytes()
-    converted = rgb(image, "it")
+    converted = converted(image, "it")
     assert converted.mode == "RGB"
     assert (image.mode, image.tobytes(), image.info["transparency"]) == ("P", before, bytes(range(32)))
 
