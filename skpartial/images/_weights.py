@@ -25,6 +25,25 @@ _COUNTER = "num_batches_tracked"
 _LISTED = 3
 
 
+class _Ignored:
+    """Stands for what training scripts save beside tensors, which is not needed: made of anything, and empty."""
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+# Options of a script, and NumPy's numbers, such as the best score.
+_BESIDE = (
+    "argparse.Namespace",
+    "numpy.dtype",
+    "numpy.ndarray",
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+)
+
+
 def load_weights(module: nn.Module, path: Path, name: str) -> None:
     """Load a file of weights into a network; those of a classifier, which it lacks, are left out.
 
@@ -78,7 +97,9 @@ def _read(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        stand_ins: list[Any] = [(_Ignored, known) for known in _BESIDE]
+        with torch.serialization.safe_globals(stand_ins):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except ImportError:
         raise ValueError(f"Backbone: {str(path)!r} needs safetensors to be read: pip install safetensors.") from None
     except pickle.UnpicklingError as error:

@@ -18,7 +18,6 @@ from torch import nn
 
 from skpartial import PartialLabelClassifier, images
 from skpartial.images import Backbone
-from skpartial.images._weights import load_weights
 from skpartial.solvers import Minibatch
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -377,14 +376,6 @@ def test_safetensors_may_be_missing(tmp_path, monkeypatch):
         ValueError, match=r"weights\.safetensors' needs safetensors to be read: pip install safetensors"
     ):
         Backbone("resnet18", tmp_path / "weights.safetensors").load()
-
-
-def test_load_weights_copies(tmp_path):
-    source, target = nn.Linear(3, 2), nn.Linear(3, 2)
-    torch.save(source.state_dict(), tmp_path / "linear.pth")
-    load_weights(target, tmp_path / "linear.pth", "linear")
-    assert torch.equal(target.weight, source.weight)
-    assert torch.equal(target.bias, source.bias)
 
 
 # ------------------------------------------------------------------------------------------------ modules of the user
