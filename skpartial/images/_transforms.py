@@ -70,7 +70,7 @@ class Augment(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The batch, changed; draws from PyTorch's own generator."""
         if not isinstance(self.kind, str):
-            return torch.stack([self._changed(image) for image in images])
+            return self._changed(images)
         n, device = len(images), images.device
         mirrored = torch.rand(n, device=device) < 0.5
         if self.kind == "flip":
@@ -87,22 +87,27 @@ class Augment(nn.Module):
         grid = F.affine_grid(theta, list(images.shape), align_corners=False).to(images.dtype)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
-    def _changed(self, image: Tensor) -> Tensor:
-        """What a callable makes of one image, if that is an image like it."""
+    def _changed(self, images: Tensor) -> Tensor:
+        """What a callable makes of each image, if those are images like them."""
         assert callable(self.kind)
-        changed: Any = self.kind(image)
-        if not isinstance(changed, Tensor) or changed.shape != image.shape:
-            what = f"shape {tuple(changed.shape)}" if isinstance(changed, Tensor) else f"a {type(changed).__name__}"
+        pixels = "an image in [0, 1] or of uint8"
+        changed = []
+        for image in images:
+            answer: Any = self.kind(image)
+            if not isinstance(answer, Tensor) or answer.shape != image.shape:
+                what = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
+                shape = tuple(image.shape)
+                raise ValueError(
+                    f"Backbone: augment must answer with a tensor of the shape of the image, {shape}, got {what}."
+                )
+            if answer.dtype != torch.uint8 and not answer.is_floating_point():
+                raise ValueError(f"Backbone: augment must answer with {pixels}, got {answer.dtype}.")
+            changed.append(unit_range(answer, image.dtype))
+        together = torch.stack(changed)
+        low, high = (float(bound) for bound in together.detach().aminmax())
+        if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
             raise ValueError(
-                f"Backbone: augment must answer with a tensor of the shape of the image, {tuple(image.shape)}, got "
-                f"{what}."
+                f"Backbone: augment must answer with {pixels}, got numbers from {low:.4g} to {high:.4g}: leave "
+                "normalising to mean and std, and clamp what interpolates beyond."
             )
-        if changed.dtype == torch.uint8:
-            return unit_range(changed, image.dtype)
-        low, high = (float(bound) for bound in changed.detach().aminmax())
-        if not changed.is_floating_point() or not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
-            raise ValueError(
-                f"Backbone: augment must answer with an image in [0, 1] or of uint8, got {changed.dtype} from "
-                f"{low:.4g} to {high:.4g}: leave normalising to mean and std, and clamp what interpolates beyond."
-            )
-        return changed.to(image.dtype)
+        return together
