@@ -27,6 +27,9 @@ def identity(X: Any) -> str:
     """A key of what X holds: of files their paths, sizes and times, of numbers the numbers."""
     if isinstance(X, torch.Tensor):
         return _tensor_key(X)
+    if (location := _hdf5_location(X)) is not None:
+        path, *rest = location
+        return str(joblib.hash((_file_key(path), *rest)))
     if isinstance(X, np.ma.MaskedArray):
         return f"{identity(np.ma.getdata(X))} masked {identity(np.ma.getmaskarray(X))}"
     if (
@@ -41,11 +44,25 @@ def identity(X: Any) -> str:
     digest = hashlib.sha256()
     for item in X:
         if isinstance(item, str | os.PathLike):
-            path = os.path.abspath(item)
-            status = os.stat(path) if os.path.exists(path) else None
-            item = (path, None if status is None else (status.st_size, status.st_mtime_ns))
+            item = _file_key(item)
         digest.update((_tensor_key(item) if isinstance(item, torch.Tensor) else str(joblib.hash(item))).encode())
     return digest.hexdigest()
+
+
+def _file_key(file: str | os.PathLike[str]) -> tuple[str, tuple[int, int] | None]:
+    path = os.path.abspath(file)
+    status = os.stat(path) if os.path.exists(path) else None
+    return path, None if status is None else (status.st_size, status.st_mtime_ns)
+
+
+def _hdf5_location(X: Any) -> tuple[Any, ...] | None:
+    """File, data set and rows of images in HDF5, which are known again as files are; None of anything else."""
+    if hasattr(type(X), "hdf5_location"):  # HDF5Images
+        location: tuple[Any, ...] = X.hdf5_location()
+        return location
+    if type(X).__module__.partition(".")[0] == "h5py":  # whose objects cannot be pickled
+        return X.file.filename, X.name, None
+    return None
 
 
 def _tensor_key(tensor: torch.Tensor) -> str:

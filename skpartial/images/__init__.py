@@ -2,5 +2,6 @@
 
 from skpartial.images._backbones import Backbone, get
 from skpartial.images._features import ImageFeatures
+from skpartial.images._hdf5 import HDF5Images
 
-__all__ = ["Backbone", "ImageFeatures", "get"]
+__all__ = ["Backbone", "HDF5Images", "ImageFeatures", "get"]

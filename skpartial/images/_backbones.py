@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,25 +17,23 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skpartial._checks import check_choice, check_number, wrong_value
+from skpartial.images._expects import Statistics, check_statistics, count_channels, says, statistics
 from skpartial.images._transforms import AUGMENTATIONS, Augment, Normalize, unit_range
+from skpartial.images._weights import load_weights
 
 __all__ = ["Backbone", "LoadedBackbone", "Network", "get"]
 
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _FINETUNE = ("all", "head", "linear_init")
 _ON_ERROR = ("raise", "skip")
-# Names of layers in torchvision's files of densenets, such as "norm.1", which are "norm1" in the network.
-_OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 @dataclass
 class _Body:
-    """A network without its classifier, and how images are to be prepared for it."""
+    """A network without its classifier, and what is known of the images that it takes."""
 
     module: nn.Module
     image_size: int | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    known: Statistics | None
 
 
 class _Maps(nn.Module):
@@ -64,11 +61,13 @@ class Network(nn.Module):
     Parameters
     ----------
     body : torch.nn.Module
-        From images (b, 3, H, W) to features (b, d), or to maps (b, C, h, w).
+        From images (b, channels, H, W) to features (b, d), or to maps (b, C, h, w).
     head : torch.nn.Module or None
         From those to logits; None leaves features, averaged over the regions of maps.
-    normalize, augment : torch.nn.Module or None
-        What comes before.
+    normalize : Normalize
+        What comes before, while training after `augment`.
+    augment : torch.nn.Module or None
+        Random changes.
     takes_maps : bool
         Whether the head pools maps itself.
     frozen_norms : bool
@@ -82,7 +81,7 @@ class Network(nn.Module):
         body: nn.Module,
         head: nn.Module | None,
         *,
-        normalize: nn.Module,
+        normalize: Normalize,
         augment: nn.Module | None = None,
         takes_maps: bool = False,
         frozen_norms: bool = False,
@@ -102,6 +101,11 @@ class Network(nn.Module):
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         return self
+
+    @property
+    def channels(self) -> int:
+        """How many channels of images it takes."""
+        return self.normalize.channels
 
     def features(self, images: Tensor) -> Tensor:
         """Features (b, d) of images, or maps where the head pools them."""
@@ -131,11 +135,14 @@ class Backbone(BaseEstimator):
     ----------
     model : str or torch.nn.Module, default="resnet50"
         A classification network of torchvision by name, "timm/NAME" if timm is installed, or a module from images
-        (b, 3, H, W) to features (b, d) or maps (b, C, h, w). A module is never changed: training works on a copy.
+        (b, channels, H, W), normalised by `mean` and `std`, to features (b, d) or maps (b, C, h, w). A module is never
+        changed: training works on a copy. How many channels it takes is what its first layer says, or the length of
+        `mean` or `std`, or else three.
     weights : str, path or None, default="DEFAULT"
         Pretrained weights: "DEFAULT" or another name of torchvision's, which are downloaded once; the path of a file
-        of weights (.pth, .pt or .safetensors), for machines without a network; None for a random start. Not used with
-        a module, which brings its own.
+        of weights (.pth, .pt or .safetensors), for machines without a network, in which they may stand under other
+        keys and names that begin alike, such as "state_dict" and "module."; None for a random start. Not used with a
+        module, which brings its own.
     finetune : {"all", "head", "linear_init"}, default="all"
         What `fit` trains. "all": everything, the network included. "head": the head alone, on features that are
         computed once, without augmentation. "linear_init": first the head like that, then everything, from the best
@@ -145,8 +152,15 @@ class Backbone(BaseEstimator):
         were trained with, else 224. The papers use 448.
     augment : {"flip", "crop"}, callable or None, default="flip"
         Random changes while everything is trained, drawn for each image: mirroring, as published, or mirroring and
-        cropping. A callable is applied to one image (3, H, W) in [0, 1] at a time, such as one of
-        torchvision.transforms.v2.
+        cropping. A callable is applied to one image (channels, H, W) in [0, 1] at a time, such as one of
+        torchvision.transforms.v2, and answers with an image of that shape in [0, 1] or of uint8: it does not normalise,
+        which comes after it, in predictions too.
+    mean, std : float, sequence of float or None, default=None
+        Mean and standard deviation, of pixels in [0, 1], by which the channels are normalised before the network sees
+        them: ``(pixels - mean) / std``. None takes what the weights were trained with, also of a module that says so
+        (`pretrained_cfg` of timm's); for other modules that is ImageNet's, (0.485, 0.456, 0.406) and
+        (0.229, 0.224, 0.225), if they take three channels, and 0 and 1, pixels as they are, if they take others or
+        have a Normalize of torchvision's within. Networks that want pixels in [-1, 1] have ``mean=0.5, std=0.5``.
     batch_norm : {"train", "frozen"}, default="train"
         Whether statistics of batch norms go on adapting in fine-tuning.
     on_error : {"raise", "skip"}, default="raise"
@@ -175,6 +189,8 @@ class Backbone(BaseEstimator):
         image_size: int | tuple[int, int] | None = None,
         augment: str | Callable[[Tensor], Tensor] | None = "flip",
         *,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
         batch_norm: Literal["train", "frozen"] = "train",
         on_error: Literal["raise", "skip"] = "raise",
         cache_bytes: float = 2e9,
@@ -185,6 +201,8 @@ class Backbone(BaseEstimator):
         self.finetune = finetune
         self.image_size = image_size
         self.augment = augment
+        self.mean = mean
+        self.std = std
         self.batch_norm = batch_norm
         self.on_error = on_error
         self.cache_bytes = cache_bytes
@@ -211,6 +229,7 @@ class Backbone(BaseEstimator):
                 raise wrong_value(self, "image_size", "a whole number above 0, or a pair of them", self.image_size)
         if self.weights is not None and not isinstance(self.weights, str | os.PathLike):
             raise wrong_value(self, "weights", "a name, the path of a file, or None", self.weights)
+        check_statistics(self)
         check_number(self, "cache_bytes", self.cache_bytes, "[0, inf]", "a number of at least 0")
         if not isinstance(self.compile, bool):
             backends = torch.compiler.list_backends(exclude_tags=())
@@ -243,14 +262,18 @@ class Backbone(BaseEstimator):
         """
         self.check()
         if isinstance(self.model, nn.Module):
-            body = _Body(copy.deepcopy(self.model).float(), None, _IMAGENET_MEAN, _IMAGENET_STD)
+            module = copy.deepcopy(self.model).float()
+            known, trained_size = says(module)
+            body = _Body(module, trained_size, known)
         elif self.model.startswith("timm/"):
             body = _from_timm(self.model.removeprefix("timm/"), self.weights)
         else:
             body = _from_torchvision(self.model, self.weights)
         sides = body.image_size or 224 if self.image_size is None else self.image_size
         height, width = sides if isinstance(sides, tuple | list) else (sides, sides)
-        return LoadedBackbone(body.module, (int(height), int(width)), Normalize(body.mean, body.std))
+        pixels = int(height), int(width)
+        mean, std = statistics(self, count_channels(body.module, pixels), body.known)
+        return LoadedBackbone(body.module, pixels, Normalize(mean, std))
 
     def network(self, loaded: LoadedBackbone, head: nn.Module | None, *, takes_maps: bool = False) -> Network:
         """The whole network, for training and for predictions.
@@ -298,6 +321,11 @@ class LoadedBackbone:
     image_size: tuple[int, int]
     normalize: Normalize
 
+    @property
+    def channels(self) -> int:
+        """How many channels of images it takes."""
+        return self.normalize.channels
+
     def body(self, maps: bool, name: str) -> nn.Module:
         """The module from images to features, or to maps; refused where the network has none."""
         if not maps or self._output(self.module, name).ndim == 4:
@@ -326,14 +354,15 @@ class LoadedBackbone:
         module.eval()
         with torch.no_grad():
             parameter = next(module.parameters(), torch.zeros(()))
-            image = torch.zeros(1, 3, *self.image_size, dtype=parameter.dtype, device=parameter.device)
+            image = torch.zeros(1, self.channels, *self.image_size, dtype=parameter.dtype, device=parameter.device)
             try:
                 found = module(image)
             except Exception as error:
                 # Whatever a network says to images that are too small for it, or of a size that it is not made for.
                 height, width = self.image_size
                 raise ValueError(
-                    f"Backbone {name!r} cannot take images of {height} x {width} pixels ({error}): choose image_size."
+                    f"Backbone {name!r} cannot take images of {height} x {width} pixels ({error}): choose image_size, "
+                    f"or, if it takes other than {self.channels} channels, mean and std with a number for each."
                 ) from error
         module.train(training)
         if not isinstance(found, Tensor):
@@ -392,7 +421,7 @@ def _from_torchvision(name: str, weights: str | os.PathLike[str] | None) -> _Bod
     if path is not None:
         load_weights(model, path, name)
     size = None if choice is None else preset.crop_size[0]
-    return _Body(model, size, tuple(preset.mean), tuple(preset.std))
+    return _Body(model, size, (tuple(preset.mean), tuple(preset.std)))
 
 
 def _from_timm(name: str, weights: str | os.PathLike[str] | None) -> _Body:
@@ -412,57 +441,7 @@ def _from_timm(name: str, weights: str | os.PathLike[str] | None) -> _Body:
     if weights is not None and not pretrained:
         load_weights(model, Path(os.fspath(weights)), name)
     config: Any = model.pretrained_cfg  # a dictionary; timm's types do not say so
-    return _Body(model, config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]))
-
-
-def load_weights(module: nn.Module, path: Path, name: str) -> None:
-    """Load a file of weights into a network; those of a classifier, which it lacks, are left out.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Written to.
-    path : Path
-        A state dict saved by PyTorch, of which only numbers are read, or a safetensors file.
-    name : str
-        What error messages call the network.
-    """
-    if not path.exists():
-        raise ValueError(f"Backbone: the file of weights {str(path)!r} does not exist.")
-    state: Any
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except ImportError:
-        raise ValueError(f"Backbone: {str(path)!r} needs safetensors to be read: pip install safetensors.") from None
-    except Exception as error:
-        # A damaged file fails in many ways; one that holds more than numbers is refused by weights_only.
-        raise ValueError(f"Backbone: {str(path)!r} is no readable file of weights ({error}).") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"Backbone: {str(path)!r} holds no dictionary of tensors.")
-    state = {_OLD_NAME.sub(r"\1\2", key): value for key, value in state.items()}
-    own = module.state_dict()
-    missing = sorted(set(own) - set(state))
-    # Counters of batches are not in every file, and nothing depends on them.
-    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
-    if missing:
-        raise ValueError(
-            f"Backbone: {str(path)!r} lacks {len(missing)} of the {len(own)} tensors of {name!r}, {missing[0]!r} "
-            "first: it belongs to another network."
-        )
-    wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
-    if wrong:
-        raise ValueError(
-            f"Backbone: {str(path)!r} does not fit {name!r}: {wrong[0]!r} has shape {tuple(state[wrong[0]].shape)}, "
-            f"not {tuple(own[wrong[0]].shape)}."
-        )
-    own.update({key: state[key] for key in own if key in state})  # which keeps the versions of its layers
-    module.load_state_dict(own)
+    return _Body(model, config["input_size"][-1], (tuple(config["mean"]), tuple(config["std"])))
 
 
 def get(backbone: str | nn.Module | Backbone) -> Backbone:

@@ -58,16 +58,16 @@ class ImageBatches(Features):
     ) -> None:
         super().__init__((source.n_rows, n_features), dtype, device)
         self.source, self.n_workers = source, n_workers
-        pixels = 3 * source.size[0] * source.size[1]
+        pixels = source.channels * source.size[0] * source.size[1]
         self._kept: Tensor | None = None
         if not source.is_cheap and source.n_rows * pixels <= cache_bytes:
-            self._kept = torch.empty(source.n_rows, 3, *source.size, dtype=torch.uint8)
+            self._kept = torch.empty(source.n_rows, source.channels, *source.size, dtype=torch.uint8)
         self._has: NDArray[np.bool_] = np.zeros(source.n_rows, dtype=bool)
 
     @property
     def row_bytes(self) -> int:
         """Size of a row in a batch, as floating numbers."""
-        return 3 * self.source.size[0] * self.source.size[1] * self.dtype.itemsize
+        return self.source.channels * self.source.size[0] * self.source.size[1] * self.dtype.itemsize
 
     def forward(self, weights: Tensor) -> Tensor:
         """Not defined: images have no products."""
@@ -87,7 +87,7 @@ class ImageBatches(Features):
         return ImageBatches(source, self.n_features, self.dtype, self.device, n_workers=self.n_workers)
 
     def batch(self, rows: Tensor) -> Tensor:
-        """Images (b, 3, H, W): uint8 in [0, 255], or float32 in [0, 1]."""
+        """Images (b, C, H, W): uint8 in [0, 255], or float32 in [0, 1]."""
         return next(self.batches([rows]))
 
     def batches(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:

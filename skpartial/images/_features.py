@@ -122,7 +122,7 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             # Without weights the network is random, but the same one every time.
             torch.manual_seed(0)
             loaded = backbone.load()
-        as_source(X, loaded.image_size)
+        as_source(X, loaded.image_size, loaded.channels)
         n_features = loaded.n_features(False, backbone.name)
         with unchanged_on_failure(self):
             self._loaded, self.n_features_out_ = loaded, n_features
@@ -135,8 +135,8 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array of images or sequence of paths, n of them
-            Arrays of shape (n, H, W, C), (n, C, H, W) or (n, H, W), uint8 or floating in [0, 1], memory maps, tensors,
-            or paths of files.
+            Arrays of shape (n, H, W, C), (n, C, H, W) or (n, H, W), uint8, uint16 or floating in [0, 1], memory maps,
+            tensors, or paths of files.
 
         Returns
         -------
@@ -172,7 +172,7 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def _compute(self, X: Any) -> tuple[NDArray[np.float32], list[tuple[int, str]]]:
         backbone = get(self.backbone)
         device = choose_device(self.device, None)
-        source: ImageSource = as_source(X, self._loaded.image_size)
+        source: ImageSource = as_source(X, self._loaded.image_size, self._loaded.channels)
         n_rows, n_workers = source.n_rows, int(joblib.effective_n_jobs(self.n_jobs))
         failures: dict[int, str] = {}
         if backbone.on_error == "skip":

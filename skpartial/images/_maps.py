@@ -47,7 +47,7 @@ def feature_maps(network: Network, images: Tensor) -> Tensor:
     ----------
     network : Network
         In evaluation mode; it is left as it is.
-    images : Tensor of shape (b, 3, H, W)
+    images : Tensor of shape (b, channels, H, W)
         Pixels.
 
     Returns
@@ -99,7 +99,9 @@ def visit_maps(
     n_workers : int
         Threads that read images.
     """
-    batches = ImageBatches(as_source(X, network.image_size), 0, torch.float32, device, n_workers=n_workers)
+    batches = ImageBatches(
+        as_source(X, network.image_size, network.channels), 0, torch.float32, device, n_workers=n_workers
+    )
     parts = torch.arange(batches.n_rows).split(_BATCH)
     try:
         network.to(device).eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,15 @@ import torchvision.transforms.v2.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import Dataset
 from typing_extensions import override
 
 from skpartial._checks import check_unmasked
 from skpartial._fingerprint import identity, numbers_key
 from skpartial.exceptions import ImageReadError
-from skpartial.images._decode import as_pixels, read_image, rgb, same_type
+from skpartial.images._decode import as_pixels, converted, if_transparent, read_image, same_type, takes, to_tensor
 
 __all__ = ["ImageSource", "as_source", "holds_images"]
-
-_CHANNELS = (1, 3, 4)
 
 
 class ImageSource(ABC):
@@ -33,10 +33,12 @@ class ImageSource(ABC):
         How many there are.
     size : (height, width)
         What they are resized to, without regard to their aspect ratio.
+    channels : int, default=3
+        How many the network takes.
     """
 
-    def __init__(self, n_rows: int, size: tuple[int, int]) -> None:
-        self.n_rows, self.size = n_rows, size
+    def __init__(self, n_rows: int, size: tuple[int, int], channels: int = 3) -> None:
+        self.n_rows, self.size, self.channels = n_rows, size, channels
         self.shape = (n_rows,)
 
     def __len__(self) -> int:
@@ -50,14 +52,14 @@ class ImageSource(ABC):
 
     @abstractmethod
     def read(self, row: int) -> Tensor:
-        """One image, uint8 in [0, 255] or float32 in [0, 1], shape (3, height, width)."""
+        """One image, uint8 in [0, 255] or float32 in [0, 1], shape (channels, height, width)."""
 
     @abstractmethod
     def identity(self, rows: NDArray[np.int64] | None = None) -> str:
         """A key of what some rows hold, or all: of files by their paths, sizes and times."""
 
     def read_rows(self, rows: NDArray[np.int64]) -> Tensor:
-        """Several images, shape (b, 3, height, width)."""
+        """Several images, shape (b, channels, height, width)."""
         return torch.stack(same_type([self.read(int(row)) for row in rows]))
 
     def _resize(self, images: Tensor) -> Tensor:
@@ -68,7 +70,7 @@ class ImageSource(ABC):
 
 class _Rows(ImageSource):
     def __init__(self, source: ImageSource, rows: NDArray[np.int64]) -> None:
-        super().__init__(len(rows), source.size)
+        super().__init__(len(rows), source.size, source.channels)
         self.source, self.rows = source, rows
         self.is_cheap = source.is_cheap
 
@@ -88,8 +90,8 @@ class _Rows(ImageSource):
 class ArraySource(ImageSource):
     """Pixels in one array, memory map or tensor of shape (n, H, W, C), (n, C, H, W) or (n, H, W)."""
 
-    def __init__(self, X: Any, size: tuple[int, int], *, channels_last: bool) -> None:
-        super().__init__(X.shape[0], size)
+    def __init__(self, X: Any, size: tuple[int, int], channels: int, *, channels_last: bool) -> None:
+        super().__init__(X.shape[0], size, channels)
         self.X, self.channels_last = X, channels_last
         sides = X.shape[1:3] if channels_last or len(X.shape) == 3 else X.shape[2:4]
         self.is_cheap = tuple(sides) == size and isinstance(X, np.ndarray | Tensor)
@@ -114,14 +116,14 @@ class ArraySource(ImageSource):
             images = images[:, None]
         elif self.channels_last:
             images = images.permute(0, 3, 1, 2)
-        return self._resize(as_pixels(images, what).contiguous())
+        return self._resize(as_pixels(images, what, self.channels).contiguous())
 
 
 class ItemSource(ImageSource):
     """A sequence whose items are paths, arrays or Pillow images."""
 
-    def __init__(self, items: Any, size: tuple[int, int]) -> None:
-        super().__init__(len(items), size)
+    def __init__(self, items: Any, size: tuple[int, int], channels: int) -> None:
+        super().__init__(len(items), size, channels)
         self.items = items
 
     @override
@@ -131,21 +133,40 @@ class ItemSource(ImageSource):
     @override
     def read(self, row: int) -> Tensor:
         item = self.items[row]
+        what = f"X[{row}]"
         if isinstance(item, str | os.PathLike):
-            return self._resize(read_image(item, self.size))
+            return self._resize(read_image(item, self.size, self.channels))
+        if isinstance(item, Image.Image):
+            return self._resize(to_tensor(converted(item, what, self.channels), self.channels).contiguous())
         if isinstance(item, bytes):
-            raise ImageReadError(f"X[{row}] is a bytes object: pass the path of a file, or an array.")
-        image = _tensor(rgb(item, f"X[{row}]") if isinstance(item, Image.Image) else item, f"X[{row}]")
+            raise ImageReadError(f"{what} is a bytes object: pass the path of a file, or an array.")
+        if isinstance(item, Mapping) or _is_record(item):
+            raise ImageReadError(
+                f"{what} is a {type(item).__name__} of an image and more, as data sets of torch give them with "
+                "targets: X takes images alone, such as [item[0] for item in X], and the labels are y."
+            )
+        image = _tensor(item, what)
         if image.ndim == 2:
             image = image[None]
-        elif image.ndim == 3 and image.shape[2] in _CHANNELS:
+        elif image.ndim == 3 and _channels_last(tuple(image.shape), self.channels):
             image = image.permute(2, 0, 1)
-        if image.ndim != 3 or image.shape[0] not in _CHANNELS or not image.numel():
+        if image.ndim != 3 or not takes(self.channels, image.shape[0]) or not image.numel():
+            given = min(image.shape[0], image.shape[2]) if image.ndim == 3 else 1
             raise ImageReadError(
-                f"X[{row}] is no image: it has shape {tuple(image.shape)}, not (H, W), (H, W, C) or (C, H, W) with 1, "
-                "3 or 4 channels."
+                f"{what} is no image: it has shape {tuple(image.shape)}, not (H, W), (H, W, C) or (C, H, W) with "
+                f"{_wanted(self.channels)}{if_transparent(self.channels, given)}."
             )
-        return self._resize(as_pixels(image, f"X[{row}]").contiguous())
+        return self._resize(as_pixels(image, what, self.channels).contiguous())
+
+
+def _is_record(item: Any) -> bool:
+    """Whether an item is an image or its path with something else, and not the numbers of an image, row by row."""
+    if not isinstance(item, list | tuple) or not len(item):
+        return False
+    if isinstance(item[0], str | os.PathLike | Image.Image):
+        return True
+    shapes = [getattr(part, "shape", None) for part in item]
+    return len(shapes[0] or ()) >= 2 and any(shape != shapes[0] for shape in shapes)
 
 
 def _tensor(numbers: Any, what: str) -> Tensor:
@@ -162,6 +183,19 @@ def _elongation(height: int, width: int) -> float:
     return max(height, width) / min(height, width)
 
 
+def _channels_last(shape: tuple[int, ...], channels: int) -> bool | None:
+    """Whether an image of three axes has its channels last; None if they are neither last nor first."""
+    last, first = takes(channels, shape[2]), takes(channels, shape[0])
+    if last and first:
+        # Both readings are possible where a side is that short: of the two images the squarer one.
+        return 0 in shape or _elongation(shape[0], shape[1]) <= _elongation(shape[1], shape[2])
+    return last if last or first else None
+
+
+def _wanted(channels: int) -> str:
+    return f"{channels} channels, as the network takes{', or 1' if channels == 3 else ''}"
+
+
 def _unframed(X: Any) -> Any:
     """An array of a Series, or of a DataFrame of one column; anything else as it is."""
     if not hasattr(X, "iloc"):
@@ -176,20 +210,28 @@ def holds_images(X: Any) -> bool:
     shape = getattr(X, "shape", None)
     if shape is not None and len(shape) != 1:
         return len(shape) >= 3
-    first: Any = next(iter(X), None) if isinstance(X, list | tuple) or shape is not None else None
-    return isinstance(first, str | os.PathLike) or np.ndim(first) >= 2
+    first: Any = next(iter(X), None) if isinstance(X, list | tuple | Dataset) or shape is not None else None
+    if isinstance(first, str | os.PathLike) or _is_record(first):
+        return True
+    try:
+        return np.ndim(first) >= 2
+    except (TypeError, ValueError):  # a list of anything
+        return False
 
 
-def as_source(X: Any, size: tuple[int, int]) -> ImageSource:
+def as_source(X: Any, size: tuple[int, int], channels: int = 3) -> ImageSource:
     """Take images as a user passes them.
 
     Parameters
     ----------
     X : array, memory map, tensor, or sequence of paths, arrays or Pillow images
-        Numbers of shape (n, H, W, C), (n, C, H, W) or (n, H, W), with 1, 3 or 4 channels: uint8, or floating in
-        [0, 1]. A lazy array needs `shape` and `__getitem__` only.
+        Numbers of shape (n, H, W, C), (n, C, H, W) or (n, H, W): uint8 in [0, 255], uint16 in [0, 65535], or floating
+        in [0, 1]. A lazy array needs `shape` and `__getitem__` only.
     size : (height, width)
         What they are resized to.
+    channels : int, default=3
+        How many the network takes. Images of one channel are repeated for three; others have as many. Files and
+        Pillow images are converted to 3, RGB, or to 1, grey.
 
     Returns
     -------
@@ -209,15 +251,15 @@ def as_source(X: Any, size: tuple[int, int]) -> ImageSource:
     if len(shape) in (3, 4) and getattr(X, "dtype", None) != np.dtype(object):
         if 0 in shape:
             raise ValueError(f"X has shape {shape}: at least one image of at least one pixel is needed.")
-        if len(shape) == 3:
-            return ArraySource(X, size, channels_last=False)
-        last, first = shape[3] in _CHANNELS, shape[1] in _CHANNELS
-        if not (last or first):
-            raise ValueError(f"X has shape {shape}: images are (n, H, W, C) or (n, C, H, W) with 1, 3 or 4 channels.")
-        if last and first:
-            # Both readings are possible where a side is that short: of the two images the squarer one.
-            last = _elongation(shape[1], shape[2]) <= _elongation(shape[2], shape[3])
-        return ArraySource(X, size, channels_last=last)
+        grey = False if takes(channels, 1) else None
+        last = _channels_last(shape[1:], channels) if len(shape) == 4 else grey
+        if last is None:
+            given = 1 if len(shape) == 3 else min(shape[1], shape[3])
+            raise ValueError(
+                f"X has shape {shape}: images are (n, H, W, C) or (n, C, H, W) with {_wanted(channels)}"
+                f"{if_transparent(channels, given)}."
+            )
+        return ArraySource(X, size, channels, channels_last=last)
     if len(shape) > 1:
         raise ValueError(
             f"X has shape {shape}, but a backbone takes images: an array of shape (n, H, W, C) or (n, C, H, W), or a "
@@ -227,4 +269,4 @@ def as_source(X: Any, size: tuple[int, int]) -> ImageSource:
         raise ValueError(f"X is a {type(X).__name__}: pass an array of images, or a list of paths.")
     if not len(X):
         raise ValueError("X holds no image.")
-    return ItemSource(X, size)
+    return ItemSource(X, size, channels)

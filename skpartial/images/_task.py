@@ -58,7 +58,7 @@ class ImageTask:
 
     def source(self, X: Any) -> ImageSource:
         """Images as passed by the user."""
-        return as_source(X, self.loaded.image_size)
+        return as_source(X, self.loaded.image_size, self.loaded.channels)
 
     def readable(self, source: ImageSource) -> tuple[NDArray[np.int64] | None, list[tuple[int, str]]]:
         """Rows to train on, None for all, and those to skip with what is wrong with them."""
@@ -124,12 +124,17 @@ def load_task(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         loaded = backbone.load()
+    if backbone.finetune != "head" and next(loaded.module.parameters(), None) is None:
+        raise ValueError(
+            f"Backbone {backbone.name!r} has no parameters to train, as finetune={backbone.finetune!r} would: choose "
+            "finetune='head', or another model."
+        )
     return ImageTask(backbone, loaded, head.takes_maps, device, autocast, n_workers)
 
 
 def predict(network: Network, X: Any, device: torch.device, n_workers: int) -> NDArray[np.float32]:
     """Logits (n, L) of images under a fitted network, which stays on the CPU."""
-    source = as_source(X, network.image_size)
+    source = as_source(X, network.image_size, network.channels)
     batches = ImageBatches(source, 0, torch.float32, device, n_workers=n_workers)
     parts = torch.arange(batches.n_rows).split(_BATCH)
     try:

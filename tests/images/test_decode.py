@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 
 from skpartial.exceptions import ImageReadError
-from skpartial.images._decode import as_pixels, read_image, rgb, same_type
+from skpartial.images._decode import as_pixels, converted, read_image, same_type
 
 
 def smooth(height=40, width=56):
@@ -67,19 +70,82 @@ def test_alpha_does_not_change_colours(tmp_path):
     np.testing.assert_array_equal(hwc(read_image(tmp_path / "image.png")), smooth())
 
 
-@pytest.mark.parametrize(
-    ("array", "mode"),
-    [
-        (np.full((5, 6), 40000, dtype=np.uint16), "I;16"),
-        (np.full((5, 6), 70000, dtype=np.int32), "I"),
-        (np.full((5, 6), 0.5, dtype=np.float32), "F"),
-    ],
-    ids=["16bit", "32bit", "float"],
-)
-def test_more_than_8_bits_are_refused(tmp_path, array, mode):
-    Image.fromarray(array).save(tmp_path / "deep.tiff")
-    with pytest.raises(ImageReadError, match=rf"deep\.tiff' has mode '{mode}', which 8 bits .* convert it to RGB"):
+DEEP = np.linspace(0, 65535, 42).reshape(6, 7).astype(np.uint16)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("suffix", ["png", "tiff", "ppm", "jp2"])
+def test_files_of_16_bits_keep_them(tmp_path, suffix, channels):
+    """Of 0 to 65535, whatever mode Pillow opens them in; resized as floating numbers."""
+    Image.fromarray(DEEP).save(tmp_path / f"deep.{suffix}")
+    found = read_image(tmp_path / f"deep.{suffix}", channels=channels)
+    assert found.dtype == torch.float32
+    expected = np.broadcast_to(DEEP / 65535, (channels, 6, 7))
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+    resized = read_image(tmp_path / f"deep.{suffix}", (3, 7), channels)
+    assert resized.shape == (channels, 3, 7)
+    plain = Image.fromarray((DEEP / 65535).astype(np.float32)).resize((7, 3), Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(resized[0].numpy(), np.asarray(plain), atol=1e-6)
+
+
+def test_files_of_floating_numbers(tmp_path):
+    values = np.random.default_rng(0).random((6, 7)).astype(np.float32)
+    Image.fromarray(values).save(tmp_path / "float.tiff")
+    np.testing.assert_array_equal(read_image(tmp_path / "float.tiff", channels=1)[0].numpy(), values)
+    Image.fromarray(4000 * values).save(tmp_path / "raw.tiff")
+    with pytest.raises(ImageReadError, match=r"raw\.tiff' holds numbers from .*: floating images lie in \[0, 1\], div"):
+        read_image(tmp_path / "raw.tiff")
+
+
+def test_32_bits_have_no_range(tmp_path):
+    """Converting to RGB, as the advice once was, would make all of it white."""
+    Image.fromarray(np.full((5, 6), 70000, dtype=np.int32)).save(tmp_path / "deep.tiff")
+    with pytest.raises(ImageReadError, match=r"deep\.tiff' has mode 'I', whose range is not known: pass an array") as e:
         read_image(tmp_path / "deep.tiff", (4, 4))
+    assert "RGB" not in str(e.value)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+def test_grey_for_networks_of_one_channel(tmp_path, mode):
+    Image.fromarray(smooth()).convert(mode).save(
+        tmp_path / "image.tiff" if mode in ("CMYK", "YCbCr") else tmp_path / "image.png"
+    )
+    path = next(tmp_path.iterdir())
+    with Image.open(path) as image:
+        expected = np.asarray(image.convert("RGB").convert("L"))
+    found = read_image(path, channels=1)
+    assert found.shape == (1, 40, 56)
+    assert np.abs(found[0].numpy().astype(int) - expected).max() <= (0 if mode not in ("1", "L", "LA") else 1)
+
+
+def test_four_channels_of_a_file_are_those_of_rgba(tmp_path):
+    alpha = np.arange(40 * 56, dtype=np.uint32).reshape(40, 56, 1) % 256
+    rgba = np.concatenate([smooth(), alpha.astype(np.uint8)], axis=2)
+    Image.fromarray(rgba).save(tmp_path / "image.png")
+    np.testing.assert_array_equal(hwc(read_image(tmp_path / "image.png", channels=4)), rgba)
+    Image.fromarray(smooth()).save(tmp_path / "rgb.png")
+    Image.fromarray(DEEP).save(tmp_path / "deep.png")
+    for name, channels in (("rgb", 4), ("image", 12), ("rgb", 2), ("deep", 4)):
+        with pytest.raises(ImageReadError, match=rf"{name}\.png' has mode .* takes images of {channels} channels"):
+            read_image(tmp_path / f"{name}.png", channels=channels)
+
+
+def waiting_paths(folder):
+    """Paths at which a reader would wait for ever, or read for ever."""
+    os.mkfifo(folder / "pipe.png")
+    (folder / "link.png").symlink_to(folder / "pipe.png")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "socket.png"))
+    return {"pipe.png": "a named pipe", "link.png": "a named pipe", "socket.png": "a socket", "/dev/zero": "a device"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
+def test_paths_that_are_no_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # paths of sockets must be short
+    kinds = waiting_paths(Path())
+    for path, what in kinds.items():
+        with pytest.raises(ImageReadError, match=rf"{path}' cannot be decoded: it is {what}, not a file"):
+            read_image(path)
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.6, 0.95])
@@ -192,8 +258,8 @@ def test_pillow_images_are_left_alone():
     image = Image.fromarray(smooth()).quantize(32)
     image.info["transparency"] = bytes(range(32))
     before = image.tobytes()
-    converted = rgb(image, "it")
-    assert converted.mode == "RGB"
+    found = converted(image, "it")
+    assert found.mode == "RGB"
     assert (image.mode, image.tobytes(), image.info["transparency"]) == ("P", before, bytes(range(32)))
 
 
@@ -215,16 +281,36 @@ def test_numbers_of_every_type():
     np.testing.assert_array_equal(found.numpy(), values > 0.5)
 
 
-def test_channels():
-    values = np.random.default_rng(0).random((2, 4, 4, 5)).astype(np.float32)
-    np.testing.assert_array_equal(as_pixels(values, "X").numpy(), values[:, :3])
-    np.testing.assert_array_equal(as_pixels(values[:, :1], "X").numpy(), values[:, [0, 0, 0]])
-    np.testing.assert_array_equal(as_pixels(values[0, :1], "X").numpy(), values[0, [0, 0, 0]])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 12])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_channels_are_those_of_the_network(channels, dtype):
+    values = np.random.default_rng(0).random((2, channels, 4, 5))
+    numbers = values.astype(dtype) if dtype == np.float32 else (np.iinfo(dtype).max * values).astype(dtype)
+    found = as_pixels(numbers, "X", channels)
+    assert found.shape == (2, channels, 4, 5)
+    scale = 1 if dtype in (np.uint8, np.float32) else 65535
+    np.testing.assert_allclose(found.numpy(), numbers / scale, rtol=1e-6)
+    for other in {1, 3, 4, 5} - {channels} - ({3} if channels == 1 else set()):
+        with pytest.raises(ImageReadError, match=rf"X has {channels} channels, but .* takes images of {other}"):
+            as_pixels(numbers, "X", other)
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.uint16, np.complex64])
+def test_one_channel_is_repeated_for_three():
+    values = np.random.default_rng(0).random((2, 1, 4, 5)).astype(np.float32)
+    np.testing.assert_array_equal(as_pixels(values, "X").numpy(), values[:, [0, 0, 0]])
+    np.testing.assert_array_equal(as_pixels(values[0], "X").numpy(), values[0, [0, 0, 0]])
+
+
+def test_a_fourth_channel_is_not_dropped():
+    message = r"takes images of 3: if the fourth is transparency, leave it out, X\[:, :3\] or X\[\.\.\., :3\]"
+    with pytest.raises(ImageReadError, match=message):
+        as_pixels(np.zeros((2, 4, 5, 5), dtype=np.uint8), "X")
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.int16, np.uint32, np.complex64])
 def test_other_types_are_refused(dtype):
-    with pytest.raises(ImageReadError, match=r"here holds torch\.\w+: pass uint8, or floating numbers in \[0, 1\]"):
+    message = r"here holds torch\.\w+: pass uint8, or floating numbers in \[0, 1\], divided by .*; uint16 is read as"
+    with pytest.raises(ImageReadError, match=message):
         as_pixels(np.zeros((3, 4, 4), dtype=dtype), "here")
 
 

@@ -71,7 +71,7 @@ KINDS = {
     "list of arrays": list,
     "tuple of tensors": lambda images: tuple(torch.tensor(chw(images))),
     "list of Pillow images": lambda images: [Image.fromarray(image) for image in images],
-    "transparent": lambda images: np.concatenate([images, images[..., :1]], axis=3),
+    "transparent Pillow images": lambda images: [Image.fromarray(image).convert("RGBA") for image in images],
 }
 
 
@@ -152,6 +152,64 @@ def test_ambiguous_shapes_are_read_as_the_squarer_image():
         np.testing.assert_array_equal(everything(source), np.broadcast_to(expected, (2, 3, *expected.shape[2:]))[:, :3])
 
 
+@pytest.mark.parametrize("channels", [1, 2, 4, 12])
+def test_as_many_channels_as_the_network_takes(channels):
+    """In every kind of X, last or first, of every type."""
+    rng = np.random.default_rng(0)
+    last = rng.integers(256, size=(5, 16, 20, channels), dtype=np.uint8)
+    first = last.transpose(0, 3, 1, 2)
+    kinds = [last, first, torch.tensor(last), Lazy(last), Lazy(np.ascontiguousarray(first)), list(last), list(first)]
+    if channels == 1:
+        kinds += [last[..., 0], list(last[..., 0]), [Image.fromarray(image) for image in last[..., 0]]]
+    for X in kinds:
+        source = as_source(X, (16, 20), channels)
+        assert source.channels == source[np.array([1, 0])].channels == channels
+        found = source.read_rows(np.arange(5))
+        assert torch.equal(found, torch.stack([source.read(row) for row in range(5)]))
+        np.testing.assert_array_equal(found.numpy(), first)
+    deep = (257 * last.astype(np.uint16)).astype(np.uint16)
+    for X in (deep, torch.tensor(deep), deep.astype(">u2"), Lazy(deep), list(deep)):
+        found = as_source(X, (16, 20), channels).read_rows(np.array([3, 1]))
+        assert found.dtype == torch.float32
+        np.testing.assert_allclose(found.numpy(), first[[3, 1]] / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"), [((2, 8, 8), 4), ((2, 8, 8), 12), ((2, 8, 8, 3), 1), ((2, 3, 8, 8), 4), ((2, 8, 8, 1), 2)]
+)
+def test_other_channels_than_the_network_takes(shape, channels):
+    with pytest.raises(ValueError, match=rf"X has shape .* with {channels} channels, as the network takes"):
+        as_source(np.zeros(shape), (8, 8), channels)
+    with pytest.raises(ImageReadError, match=rf"X\[0\] is no image: .* with {channels} channels, as the network takes"):
+        as_source(list(np.zeros(shape)), (8, 8), channels).read(0)
+
+
+class Pairs(torch.utils.data.Dataset):
+    """As data sets of torch are: a picture and its class."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, row):
+        if row >= len(self):
+            raise IndexError
+        return torch.zeros(3, 8, 8), row
+
+
+def test_data_sets_of_torch():
+    X = Pairs()
+    for pairs in (
+        X,
+        torch.utils.data.Subset(X, [2, 0]),
+        torch.utils.data.TensorDataset(torch.zeros(3, 3, 8, 8), torch.ones(3)),
+    ):
+        assert holds_images(pairs)
+        with pytest.raises(ImageReadError, match=r"X\[0\] is a tuple of an image and more, as data sets of torch"):
+            as_source(pairs, SIZE).read(0)
+    images = [image for image, _ in X]
+    assert as_source(images, (8, 8)).read(2).shape == (3, 8, 8)
+
+
 # ---------------------------------------------------------------------------------------------------------- resizing
 
 
@@ -167,10 +225,10 @@ def test_resizing_is_pillows(images, paths):
 
 def test_images_of_different_sizes_come_to_one():
     rng = np.random.default_rng(0)
-    shapes = [(9, 14, 3), (3, 9, 14), (20, 5), (6, 6, 1), (7, 8, 4)]
+    shapes = [(9, 14, 3), (3, 9, 14), (20, 5), (6, 6, 1), (7, 8, 3)]
     items = [rng.integers(256, size=shape, dtype=np.uint8) for shape in shapes]
     found = everything(as_source(items, (8, 10)))
-    by_hand = [items[0], items[1].transpose(1, 2, 0), items[2], items[3][..., 0], items[4][..., :3]]
+    by_hand = [items[0], items[1].transpose(1, 2, 0), items[2], items[3][..., 0], items[4]]
     for image, array in zip(found, by_hand):
         expected = Image.fromarray(array).resize((10, 8), Image.Resampling.BILINEAR).convert("RGB")
         assert np.abs(image.transpose(1, 2, 0).astype(int) - np.asarray(expected)).max() <= 1
@@ -284,8 +342,10 @@ def test_a_single_path_is_no_list(path):
         (pd.Series([], dtype=object), "X holds no image"),
         (np.zeros((0, 8, 8, 3)), r"shape \(0, 8, 8, 3\): at least one image of at least one pixel"),
         (np.zeros((2, 8, 0, 3)), "at least one image of at least one pixel"),
-        (np.zeros((2, 8, 8, 2)), r"shape \(2, 8, 8, 2\): images are .* with 1, 3 or 4 channels"),
-        (np.zeros((2, 5, 8, 8)), "with 1, 3 or 4 channels"),
+        (np.zeros((2, 8, 8, 2)), r"shape \(2, 8, 8, 2\): images are .* with 3 channels, as the network takes, or 1"),
+        (np.zeros((2, 5, 8, 8)), "with 3 channels, as the network takes, or 1"),
+        (np.zeros((2, 4, 8, 8)), r"or 1: if the fourth is transparency, leave it out, X\[:, :3\] or X\[\.\.\., :3\]"),
+        (np.zeros((2, 8, 8, 4), dtype=np.uint8), "or 1: if the fourth is transparency"),
         (np.zeros((5, 7)), r"shape \(5, 7\), but a backbone takes images: .* For rows of features leave backbone=None"),
         (torch.zeros(5, 7), "a backbone takes images"),
         (pd.DataFrame(np.zeros((5, 7))), "a backbone takes images"),
@@ -312,12 +372,22 @@ def test_what_is_refused_at_once(X, message):
         (np.nan, r"X\[1\] is no image: it has shape \(\)"),
         (None, r"X\[1\] is no image, nor the path of one"),
         ([[1.0], [2.0, 3.0]], r"X\[1\] is no image, nor the path of one: .*inhomogeneous"),
-        (np.zeros((8, 8, 2)), r"X\[1\] is no image: it has shape \(8, 8, 2\), not .* 1, 3 or 4 channels"),
+        (np.zeros((8, 8, 2)), r"X\[1\] is no image: it has shape \(8, 8, 2\), not .* with 3 channels, as the net"),
+        (np.zeros((8, 8, 4)), r"X\[1\] is no image: it has shape \(8, 8, 4\), .* if the fourth is transparency"),
+        (
+            (torch.zeros(3, 8, 8), 1),
+            r"X\[1\] is a tuple of an image and more, as data sets .*: X takes images alone",
+        ),
+        ([np.zeros((8, 8)), np.zeros(4)], r"X\[1\] is a list of an image and more"),
+        (("a.jpg", 1), r"X\[1\] is a tuple of an image and more"),
+        ((Image.new("L", (8, 8)), "cat"), r"X\[1\] is a tuple of an image and more"),
+        ({"image": np.zeros((8, 8)), "label": 1}, r"X\[1\] is a dict of an image and more"),
         (np.zeros((0, 8, 3), dtype=np.uint8), r"X\[1\] is no image"),
         (np.zeros((8, 8), dtype=np.int64), r"X\[1\] holds torch\.int64: pass uint8"),
         (np.full((8, 8), 255.0), r"X\[1\] holds numbers from 255 to 255"),
         (b"\xff\xd8\xff", r"X\[1\] is a bytes object: pass the path of a file"),
-        (Image.new("F", (8, 8)), r"X\[1\] has mode 'F'"),
+        (Image.new("I", (8, 8)), r"X\[1\] has mode 'I', whose range is not known: pass an array of its numbers"),
+        (Image.new("F", (8, 8), 7.0), r"X\[1\] holds numbers from 7 to 7"),
         ("nowhere.jpg", r"'nowhere\.jpg' does not exist"),
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else type(value).__name__,

@@ -136,11 +136,62 @@ def test_callables_see_one_image_at_a_time(images):
 
     def record(image):
         seen.append(tuple(image.shape))
-        return image + len(seen)
+        return image / len(seen)
 
     found = Augment(record)(images)
     assert seen == [(3, 10, 12)] * 4
-    torch.testing.assert_close(found, images + torch.arange(1, 5.0)[:, None, None, None])
+    torch.testing.assert_close(found, images / torch.arange(1, 5.0)[:, None, None, None])
+
+
+class TestAnswersOfCallables:
+    """Predictions see no augmentation: what training sees must be images as those are."""
+
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            v2.Normalize(MEAN, STD),
+            v2.Normalize([0.5] * 3, [0.5] * 3),
+            v2.Compose([v2.RandomHorizontalFlip(), v2.Normalize(MEAN, STD)]),
+            nn.Sequential(nn.Identity(), v2.Normalize(MEAN, STD)),
+            lambda image: 255 * image,
+            lambda image: image - image.mean(),
+            lambda image: image * torch.nan,
+            lambda image: (3 * image).long(),
+        ],
+        ids=["imagenet", "half", "composed", "module", "bytes as floats", "centred", "nan", "integers"],
+    )
+    def test_numbers_that_are_no_pixels(self, images, kind):
+        with pytest.raises(
+            ValueError, match=r"augment must answer .* in \[0, 1\] or of uint8, got (numbers from .*: leave|torch)"
+        ):
+            Augment(kind)(images)
+
+    @pytest.mark.parametrize(
+        ("kind", "what"),
+        [
+            (lambda image: image[:, :5], r"shape \(3, 5, 12\)"),
+            (lambda image: image[:1], r"shape \(1, 10, 12\)"),
+            (lambda image: image[None], r"shape \(1, 3, 10, 12\)"),
+            (lambda image: image.numpy(), "a ndarray"),
+            (lambda image: (image, 1), "a tuple"),
+            (lambda image: None, "a NoneType"),
+        ],
+        ids=["smaller", "grey", "batch", "array", "pair", "nothing"],
+    )
+    def test_what_is_no_image_like_the_one_given(self, images, kind, what):
+        with pytest.raises(ValueError, match=rf"augment must answer with .* of the image, \(3, 10, 12\), got {what}"):
+            Augment(kind)(images)
+
+    def test_bytes_are_scaled(self, images):
+        pixels = (255 * images).round().to(torch.uint8)
+        found = Augment(v2.ToDtype(torch.uint8, scale=True))(pixels / 255)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, pixels / 255, atol=1.01 / 255, rtol=0)
+
+    def test_other_floating_types(self, images):
+        found = Augment(lambda image: image.double())(images)
+        assert found.dtype == images.dtype
+        assert torch.equal(found, images)
 
 
 def test_torchvision_transforms(images):
