@@ -90,7 +90,7 @@ print(f"{'present in truth':30} {'':6} {'':9} {(test.target == 1).sum(axis=1).me
 # Choosing without complete labels
 # --------------------------------
 # Over known entries alone every ranking of positive-only labels is perfect. The classifier's ``score`` therefore reads
-# unknown as absent where y holds no -1 (metrics do so by ``unknown="absent"``). It asks which label of an image gets
+# unknown as absent (metrics do so by ``unknown="absent"``). It asks which label of an image gets
 # recorded, rather than which are present: compare models that make the same assumption by it, such as several values
 # of ``alpha``, not assumptions. Here it puts the weak form last, which complete labels put first. A small set of
 # completely annotated images is the better guide.

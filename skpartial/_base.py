@@ -101,8 +101,9 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             on CUDA, are used where they are; float64 (and integers that float32 cannot hold) are computed in float64,
             everything else in float32.
         y : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, L) or (n,)
-            Labels: 1 present, -1 absent, 0 unknown. Of a sparse matrix the stored 1 and -1 are known. 1-D y with two
-            classes is plain binary classification.
+            Labels: 1 present, -1 absent, 0 unknown. Of a sparse matrix the stored 1 and -1 are known, of a masked array
+            what is masked is unknown. 1-D y, and an array of one column, is plain binary classification with two
+            classes; one label with unknown entries is a DataFrame of one column or a sparse matrix.
         sample_weight : array-like of shape (n,) or (n, L), or None, default=None
             Non-negative weights of rows or of entries; weighted means divide by their sum.
         X_val, y_val : like X and y, default=None

@@ -22,7 +22,15 @@ from skpartial._checks import check_unmasked
 from skpartial._warnings import warn
 from skpartial.labels import LabelMatrix
 from skpartial.labels._data import probabilities
-from skpartial.labels._forms import check_label_names, column_names, has_masked_rows, is_vector, listed_names, plain
+from skpartial.labels._forms import (
+    check_label_names,
+    column_names,
+    has_masked_rows,
+    is_table,
+    is_vector,
+    listed_names,
+    plain,
+)
 from skpartial.labels._frames import missing_entries
 
 __all__ = [
@@ -198,7 +206,10 @@ def rows_of_labels(y: Any, name: str = "y") -> Any:
     if isinstance(y, np.ma.MaskedArray | LabelMatrix) or has_masked_rows(y):
         labels = LabelMatrix.encode(y, name=name)
         return labels.values if labels.n_labels > 1 else sp.csr_array(labels.values)
-    return plain(y, name) if isinstance(y, torch.Tensor) else y
+    if is_table(y) or sp.issparse(y):
+        return y
+    read = plain(y, name)
+    return read if isinstance(y, torch.Tensor) else y
 
 
 def _as_array(y: Any, name: str) -> NDArray[Any]:

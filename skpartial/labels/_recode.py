@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from skpartial.labels._forms import is_table, plain
+from skpartial.labels._forms import has_masked_rows, is_table, plain
 from skpartial.labels._frames import frame_like, is_missing, missing_entries
 
 __all__ = ["from_nan", "recode"]
@@ -121,6 +121,8 @@ def recode(Y: Any, *, present: Any, absent: Any = None, unknown: Any = None) -> 
 
 def _recode(Y: Any, coding: dict[str, list[Any]], hint: str) -> Any:
     """Recode; errors about values without a code end with the hint."""
+    if has_masked_rows(Y):
+        Y = np.ma.array(Y)
     hidden = np.ma.getmaskarray(Y) if isinstance(Y, np.ma.MaskedArray) else None
     values = plain(np.ma.getdata(Y) if hidden is not None else Y, "Y")
     if sp.issparse(values):

@@ -277,7 +277,7 @@ def test_one_label_of_which_a_fold_holds_absences_only(response_method):
     # A column of -1 and 0 could pass for two classes; here it must not, or 0 would be learned as present.
     y = np.repeat([[-1], [0], [1]], [20, 60, 1], axis=0)
     tuned = TunedThresholdsCV(plain(), cv=3, response_method=response_method, random_state=0)
-    with pytest.raises(ValueError, match="y is an array of one column.*pass a DataFrame of one column"):
+    with pytest.raises(ValueError, match=r"y is an array of one column.*pass a DataFrame of one column"):
         tuned.fit(X[:81], y)
     found = tuned.fit(X[:81], sp.csr_array(y))
     frame = TunedThresholdsCV(plain(), cv=3, response_method=response_method, random_state=0).fit(
