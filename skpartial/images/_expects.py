@@ -109,12 +109,17 @@ class _FoundError(Exception):
 
 
 def _width(layer: nn.Module) -> int | None:
-    """How many channels or features a layer takes; None if it takes any, or does not know yet."""
-    for name in ("in_channels", "num_features", "num_channels", "in_features"):
-        width = getattr(layer, name, None)
-        if isinstance(width, int):
-            return width or None
-    return None
+    """How many channels or features a layer takes; None if it takes any, does not know yet, or is no single layer."""
+    width: int | None = None
+    if isinstance(layer, nn.modules.conv._ConvNd):
+        width = layer.in_channels
+    elif isinstance(layer, nn.modules.batchnorm._NormBase):
+        width = layer.num_features
+    elif isinstance(layer, nn.GroupNorm):
+        width = layer.num_channels
+    elif isinstance(layer, nn.Linear):
+        width = layer.in_features
+    return width or None
 
 
 @contextmanager

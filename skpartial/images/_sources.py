@@ -265,7 +265,7 @@ def as_source(X: Any, size: tuple[int, int], channels: int = 3) -> ImageSource:
             f"X has shape {shape}, but a backbone takes images: an array of shape (n, H, W, C) or (n, C, H, W), or a "
             "list of paths. For rows of features leave backbone=None."
         )
-    if not hasattr(X, "__len__") or not hasattr(X, "__getitem__"):
+    if not hasattr(X, "__len__") or not hasattr(X, "__getitem__") or isinstance(X, Mapping):
         raise ValueError(f"X is a {type(X).__name__}: pass an array of images, or a list of paths.")
     if not len(X):
         raise ValueError("X holds no image.")

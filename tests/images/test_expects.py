@@ -51,6 +51,19 @@ class Repeats(nn.Module):
         return self.first(images.repeat(1, 3, 1, 1))
 
 
+class Whole(nn.Module):
+    """Has the attributes of a layer, as timm's networks have, and is none."""
+
+    in_channels, num_features, in_features = 7, 512, 512
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(2, 2, 1)
+
+    def forward(self, images):
+        return self.first(images)
+
+
 class Strict(nn.Module):
     """Refuses what it was not made for before any layer sees it."""
 
@@ -97,6 +110,7 @@ def resnet_of(channels):
         (nn.Sequential(nn.Flatten(), nn.Linear(2 * 64, 3)), 2),
         (nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4 * 16, 3)), 4),
         (grouped(), 8),
+        (Whole(), 2),
         (Repeats(), 1),
         (Strict(9), 9),
         (Backwards(), 5),
@@ -182,6 +196,17 @@ def test_the_advice_about_channels():
     message = r"cannot take images of 8 x 8 pixels \(.*\): choose image_size, or, if it takes other than 3"
     with pytest.raises(ValueError, match=message):
         Backbone(nn.Linear(5, 2), image_size=8).load().n_features(False, "Linear")
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224", "convnext_atto", "mixer_s32_224"])
+@pytest.mark.parametrize("channels", [3, 12])
+def test_networks_of_timm(name, channels):
+    timm = pytest.importorskip("timm")
+    module = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels)
+    assert Backbone(module).load().channels == channels
+    assert expected_by(Backbone(module))[0] == pytest.approx(
+        list(module.pretrained_cfg["mean"]) if channels == 3 else [0] * 12
+    )
 
 
 # ------------------------------------------------------------------------------------------------- mean and deviation

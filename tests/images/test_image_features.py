@@ -259,7 +259,7 @@ def test_where_and_how_is_asked_when_computing(pixels, settings, message):
         (np.zeros((5, 7)), "a backbone takes images: .* For rows of features leave backbone=None"),
         ("image.jpg", "X is a single path"),
         ([], "X holds no image"),
-        (np.zeros((5, 8, 8, 2)), "with 1, 3 or 4 channels"),
+        (np.zeros((5, 8, 8, 2)), "with 3 channels, as the network takes, or 1"),
     ],
     ids=["features", "path", "nothing", "channels"],
 )

@@ -11,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from skpartial import PartialLabelClassifier
 from skpartial.datasets import make_digit_scenes
 from skpartial.exceptions import ImageReadError
+from skpartial.images import Backbone
 from skpartial.images._sources import ArraySource, ItemSource, as_source, holds_images
 
 SIZE = (32, 32)
@@ -206,6 +208,12 @@ def test_data_sets_of_torch():
         assert holds_images(pairs)
         with pytest.raises(ImageReadError, match=r"X\[0\] is a tuple of an image and more, as data sets of torch"):
             as_source(pairs, SIZE).read(0)
+    Y = np.array([[1, -1], [-1, 1], [1, 1]])
+    with pytest.raises(ValueError, match="X looks like images or their paths, but backbone=None takes features"):
+        PartialLabelClassifier().fit(X, Y)
+    clf = PartialLabelClassifier(backbone=Backbone(torch.nn.Flatten(), finetune="head", image_size=8))
+    with pytest.raises(ImageReadError, match=r"X takes images alone, such as .*, and the labels are y"):
+        clf.fit(X, Y)
     images = [image for image, _ in X]
     assert as_source(images, (8, 8)).read(2).shape == (3, 8, 8)
 
@@ -355,6 +363,7 @@ def test_a_single_path_is_no_list(path):
         (Image.new("RGB", (8, 8)), "X is a Image: pass an array of images"),
         (None, "X is a NoneType"),
         ({"a.jpg"}, "X is a set"),
+        ({"image": np.zeros((2, 8, 8))}, "X is a dict: pass an array of images"),
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else type(value).__name__,
 )
