@@ -11,11 +11,18 @@ import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_consistent_length
 
 from skpartial import heads, losses, solvers
-from skpartial._checks import check_choice, check_least, check_number, listed, wrong_value
-from skpartial._devices import choose_device
+from skpartial._checks import (
+    check_flag,
+    check_least,
+    check_n_jobs,
+    check_number,
+    check_whole,
+    listed,
+    wrong_value,
+)
+from skpartial._devices import choose_device, parse_device
 from skpartial._fingerprint import fit_fingerprint
 from skpartial._inputs import (
     EncodedTarget,
@@ -30,6 +37,7 @@ from skpartial._warnings import warn
 from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.features._base import Features, compute_dtype
 from skpartial.features._choice import as_features
+from skpartial.labels import LabelMatrix
 from skpartial.labels._data import TrainingData
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
@@ -64,10 +72,18 @@ def check_parameters(estimator: Any) -> None:
     """Refuse hyperparameters of the estimator itself that have no meaning."""
     check_least(estimator, alpha=0.0)
     precisions = ("auto", "float32", "float64") if estimator.backbone is None else ("auto", "float32", "bfloat16")
-    if estimator.precision not in precisions:
+    if not isinstance(estimator.precision, str) or estimator.precision not in precisions:
         where = "on features" if estimator.backbone is None else "with a backbone"
         raise wrong_value(estimator, "precision", f"{listed(precisions)} {where}", estimator.precision)
-    check_choice(estimator, "store_state", estimator.store_state, (True, False, "auto"))
+    if not (isinstance(estimator.store_state, str) and estimator.store_state == "auto"):
+        check_flag(estimator, "store_state", estimator.store_state, "True, False or 'auto'")
+    check_flag(estimator, "warm_start", estimator.warm_start)
+    if not isinstance(estimator.verbose, bool | np.bool_):
+        check_whole(estimator, "verbose", estimator.verbose, 0, "a bool or a whole number of at least 0")
+    check_n_jobs(estimator, estimator.n_jobs)
+    parse_device(estimator.device)
+    if estimator.validation_fraction is not None:
+        _check_validation_fraction(estimator.validation_fraction)
     for name, kind in (("relabeling", Relabeling), ("regularizer", Regularizer)):
         value = getattr(estimator, name)
         if value is not None and not isinstance(value, kind):
@@ -95,7 +111,6 @@ def load_images(estimator: Any, seed: int) -> ImageTask | None:
     from skpartial import images
     from skpartial.images._task import load_task
 
-    check_parameters(estimator)
     backbone = images.get(estimator.backbone)
     device, n_workers = choose_device(estimator.device, None), int(joblib.effective_n_jobs(estimator.n_jobs))
     return load_task(backbone, heads.get(estimator.head), device, estimator.precision, n_workers, seed)
@@ -126,6 +141,14 @@ def predict_images(estimator: Any, X: Any) -> NDArray[Any]:
     return predict(estimator.network_, X, device, int(joblib.effective_n_jobs(estimator.n_jobs)))
 
 
+def check_same_length(X: Any, labels: LabelMatrix, name: str, name_of_labels: str) -> None:
+    """Refuse labels of more or fewer rows than there are."""
+    if X.shape[0] != labels.n_rows:
+        raise ValueError(
+            f"{name} has {X.shape[0]} rows, but {name_of_labels} has {labels.n_rows}: pass the labels of every row."
+        )
+
+
 @dataclass(frozen=True)
 class Rows:
     """Validated rows.
@@ -150,7 +173,7 @@ class Rows:
     @classmethod
     def check(cls, X: Any, target: EncodedTarget, sample_weight: Any, label_prior: Any = None) -> Rows:
         """Put together what was validated by itself: as many rows everywhere."""
-        check_consistent_length(X, target.labels)
+        check_same_length(X, target.labels, "X", "y")
         return cls(X, target, check_sample_weight(sample_weight, X, target), check_label_prior(label_prior, target))
 
     def take(self, rows: NDArray[np.int64] | None) -> Rows:
@@ -234,7 +257,9 @@ def make_problem(
                 "The held-out rows (y_val, or those of validation_fraction) cannot be scored, as no label has both a "
                 "known presence and a known absence there: hold out more rows, or others."
             ) from error
-    class_weight = check_class_weight(estimator.class_weight, target, loss.traits().unknown, rows.weights)
+    class_weight = check_class_weight(
+        estimator.class_weight, target, loss.traits().unknown, rows.weights, options["dtype"]
+    )
     return Problem(
         features=hold(X),
         data=TrainingData(target.labels, prior=rows.prior),
@@ -350,7 +375,7 @@ def hold_out(
     classes = target.classes if target.binary else None
     labels = encode_target(estimator, y_val, name="y_val", classes=classes, matrix=not target.binary).labels
     held_X = check(X_val)
-    check_consistent_length(held_X, labels)
+    check_same_length(held_X, labels, "X_val", "y_val")
     if labels.n_labels != target.labels.n_labels:
         raise ValueError(f"y_val has {labels.n_labels} labels, but y has {target.labels.n_labels}.")
     if target.labels.names is not None:
@@ -358,9 +383,13 @@ def hold_out(
     return None, (held_X, estimator._scorer(labels))
 
 
+def _check_validation_fraction(fraction: Any) -> float:
+    return check_number(None, "validation_fraction", fraction, "(0, 1)", "None or a number in (0, 1)")
+
+
 def split_rows(n_rows: int, fraction: Any, rng: np.random.RandomState) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Training and held-out rows, both in order."""
-    share = check_number(None, "validation_fraction", fraction, "(0, 1)", "None or a number in (0, 1)")
+    share = _check_validation_fraction(fraction)
     n_held = round(share * n_rows)
     if not 0 < n_held < n_rows:
         raise ValueError(

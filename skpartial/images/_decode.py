@@ -13,6 +13,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from skpartial.exceptions import ImageReadError
+from skpartial.features._base import as_tensor
 
 __all__ = ["as_pixels", "read_image", "rgb", "same_type"]
 
@@ -129,7 +130,7 @@ def as_pixels(array: NDArray[Any] | Tensor, what: str) -> Tensor:
     Tensor of uint8 or float32, shape (..., 3, H, W)
         Of one channel three are made; a fourth one, transparency, is dropped.
     """
-    tensor = array if isinstance(array, Tensor) else torch.from_numpy(np.ascontiguousarray(array))
+    tensor = array if isinstance(array, Tensor) else as_tensor(np.ascontiguousarray(array))
     if tensor.dtype == torch.bool:
         tensor = tensor.float()
     if tensor.dtype != torch.uint8:

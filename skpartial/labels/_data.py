@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from skpartial._tensors import array_of
 from skpartial.labels._matrix import LabelMatrix
 
 __all__ = ["TrainingData"]
@@ -79,7 +80,7 @@ class TrainingData:
         ValueError
             If shapes do not fit each other, or values are out of range.
         """
-        matrix = labels if isinstance(labels, LabelMatrix) else LabelMatrix.encode(_host(labels), name=name)
+        matrix = labels if isinstance(labels, LabelMatrix) else LabelMatrix.encode(labels, name=name)
         found = cls(
             matrix,
             probabilities(targets, matrix.shape, f"the targets of {name}"),
@@ -129,12 +130,8 @@ class TrainingData:
         return LabelMatrix(np.where(soft, signs, self.labels.toarray()).astype(np.int8), self.labels.names)
 
 
-def _host(values: Any) -> Any:
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
-
-
 def _as_floats(values: Any, name: str) -> NDArray[Any]:
-    values = _host(values)
+    values = array_of(values, name) if isinstance(values, torch.Tensor) else values
     try:
         array = np.asarray(values)
         return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)

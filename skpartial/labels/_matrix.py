@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from skpartial._tensors import array_of
 from skpartial.labels._frames import is_frame, missing_entries
 
 __all__ = ["LabelMatrix"]
@@ -170,7 +171,7 @@ class LabelMatrix:
         if isinstance(Y, np.ma.MaskedArray):
             Y = Y.filled(0)  # what is masked is not known
         if hasattr(Y, "detach"):  # a torch tensor, on whichever device
-            Y = Y.detach().cpu().numpy()
+            Y = array_of(Y, name)
         array = _dense_values(Y, name)
         if array.ndim != 2:
             raise ValueError(f"{name} must be a matrix of shape (n_rows, n_labels), got shape {array.shape}.")

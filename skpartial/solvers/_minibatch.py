@@ -10,7 +10,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from typing_extensions import override
 
-from skpartial._checks import check_choice, check_least, check_number
+from skpartial._checks import check_choice, check_flag, check_least, check_number
 from skpartial._warnings import warn
 from skpartial.solvers._base import Solver
 from skpartial.solvers.gradient._gradient_steps import GradientSteps
@@ -127,6 +127,7 @@ class Minibatch(Solver):
         check_least(self, max_epochs=1, batch_size=1, accumulate=1, patience=1, tol=0.0)
         for name in ("momentum", "warm_up"):
             check_number(self, name, getattr(self, name), "[0, 1)")
+        check_flag(self, "shuffle", self.shuffle)
 
     def plan(self, problem: Problem) -> Plan:
         """Settle what the parameters leave open.
@@ -166,7 +167,7 @@ class Minibatch(Solver):
             clip_norm=None if self.clip_norm is None else float(self.clip_norm),
             accumulate=int(self.accumulate),
             max_epochs=self.max_steps(problem),
-            batch_size=int(batch_size),
+            batch_size=min(int(batch_size), problem.features.n_rows),
             shuffle=bool(self.shuffle),
             patience=self.patience,
             tol=float(self.tol),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from skpartial.training._data import DataSource, LabeledRows
 from skpartial.training._loop import Learner, Report
 from skpartial.training._predict import HeadPredictor
 from skpartial.training._problem import Problem
-from skpartial.training._targets import FoldedTargets, prior_intercepts, starting_rule, target_masses
+from skpartial.training._targets import prior_intercepts, starting_masses
 
 __all__ = ["GradientSteps"]
 
@@ -40,16 +40,15 @@ class _Labels:
     def __init__(self, problem: Problem, data: TrainingData, state: State | None) -> None:
         self.source = DataSource(data, problem.weights, problem.device, problem.dtype)
         self.mean_weight = self.source.total_weight() / (data.n_rows * data.n_labels)
-        rule = starting_rule(problem.loss)
-        if rule is None:
+        masses = starting_masses(problem, self.source, state, problem.first_epoch)
+        if masses is None:
             # Of what nothing is known nothing is learned, whatever a loss makes of unknown entries.
             known = torch.as_tensor(np.asarray(data.nearest_labels().count(axis=0)), device=problem.device)
             self.unfitted = known == 0
             assumed = data.n_rows if problem.loss.traits().unknown == "absent" else 0
             self.prior = torch.where(self.unfitted, -math.log(2 * assumed + 1), 0.0)
         else:
-            targets = FoldedTargets(problem, rule, self.source, state=state, epoch=problem.first_epoch)
-            self.unfitted, self.prior = prior_intercepts(*target_masses(targets))
+            self.unfitted, self.prior = prior_intercepts(*masses)
 
 
 def _build(
@@ -142,6 +141,15 @@ def _row_steps(problem: Problem, plan: Plan, states: dict[str, State]) -> dict[t
     return steps
 
 
+def _pieces_of(features: Tensor, n_pieces: int) -> Sequence[Tensor]:
+    """Parts of a batch of about the same size."""
+    if not features.is_sparse:
+        return features.tensor_split(n_pieces)
+    # PyTorch takes no slices of sparse rows.
+    rows = torch.arange(len(features), device=features.device).tensor_split(n_pieces)
+    return [features.index_select(0, part).coalesce() for part in rows]
+
+
 class _Randomness:
     """PyTorch's own generators, to draw the same numbers again."""
 
@@ -225,12 +233,18 @@ class GradientSteps(Learner):
         return {"loss": self.mean_loss(float(total), epoch)}
 
     def mean_loss(self, total: float, epoch: int) -> float:
-        """The mean over rows of what a pass returned; refuses a loss that is no longer finite."""
+        """The mean over rows of what a pass returned; refuses a loss or parameters that are no longer finite."""
         value = total / self.problem.features.n_rows
         if not np.isfinite(value):
             raise ValueError(
                 f"The training loss became {value} in epoch {epoch}: lower solver__learning_rate (now "
-                f"{self.plan.learning_rate:g}), or look for extreme values in X."
+                f"{self.plan.learning_rate:g}) or alpha (now {self.problem.alpha:g}), or look for extreme values in X."
+            )
+        # The loss of a batch is that before its step, which may have been one step too many.
+        if not all(bool(parameter.isfinite().all()) for parameter in self.module.parameters()):
+            raise ValueError(
+                f"Parameters are no longer finite after epoch {epoch}: lower solver__learning_rate (now "
+                f"{self.plan.learning_rate:g}) or alpha (now {self.problem.alpha:g}), or look for extreme values in X."
             )
         return value
 
@@ -380,7 +394,7 @@ class GradientSteps(Learner):
                 f"The regularizer {self.problem.regularizer!r} needs whole batches: use Minibatch(accumulate=1), and a "
                 "smaller batch_size if memory runs out."
             )
-        parts = features.tensor_split(min(self._pieces, len(features)))
+        parts = _pieces_of(features, min(self._pieces, len(features)))
         drawn = self._randomness.state()
         buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
         with torch.no_grad():
