@@ -70,6 +70,8 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, maps: bool 
             f"X has 4 dimensions, but head={estimator.head!r} takes features of shape (n, d): average feature maps "
             "over their regions first, or use a head that pools them, such as skpartial.heads.AveragePooling()."
         )
+    if hasattr(X, "columns") and len(shape) == 2 and shape[1] == 0:
+        raise ValueError(f"X is a DataFrame of shape {tuple(shape)}: it needs at least one column.")
     if not isinstance(X, torch.Tensor):
         # The check for NaN adds values up, and large finite ones overflow on the way.
         with np.errstate(over="ignore", invalid="ignore"):

@@ -33,6 +33,7 @@ from skpartial._inputs import (
     check_sample_weight,
     encode_target,
 )
+from skpartial._tensors import check_tensor
 from skpartial._warnings import warn
 from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.features._base import Features, compute_dtype
@@ -118,6 +119,8 @@ def load_images(estimator: Any, seed: int) -> ImageTask | None:
 
 def check_input(estimator: Any, images: ImageTask | None, X: Any, *, reset: bool = False) -> Any:
     """Validate X: features, feature maps or images, as the estimator's parameters have it."""
+    if isinstance(X, torch.Tensor):
+        X = check_tensor(X, "X")
     if images is not None:
         return images.source(X)
     try:
@@ -145,7 +148,8 @@ def check_same_length(X: Any, labels: LabelMatrix, name: str, name_of_labels: st
     """Refuse labels of more or fewer rows than there are."""
     if X.shape[0] != labels.n_rows:
         raise ValueError(
-            f"{name} has {X.shape[0]} rows, but {name_of_labels} has {labels.n_rows}: pass the labels of every row."
+            f"Found input variables with inconsistent numbers of samples: {name} has {X.shape[0]} rows, but "
+            f"{name_of_labels} has {labels.n_rows}."
         )
 
 

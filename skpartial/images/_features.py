@@ -14,7 +14,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skpartial._checks import check_choice, check_whole
+from skpartial._checks import check_choice, check_n_jobs, check_whole
 from skpartial._devices import autocast_dtype, choose_device
 from skpartial._fingerprint import identity, module_key
 from skpartial._warnings import warn
@@ -115,6 +115,7 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             The fitted transformer.
         """
         check_whole(self, "batch_size", self.batch_size, 1)
+        check_n_jobs(self, self.n_jobs)
         check_choice(self, "precision", self.precision, ("auto", "float32", "bfloat16"))
         backbone = get(self.backbone)
         with torch.random.fork_rng(devices=[]):

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
+from skpartial._tensors import check_tensor
 from skpartial.exceptions import ImageReadError
 from skpartial.images._decode import as_pixels, read_image, rgb, same_type
 
@@ -132,7 +133,7 @@ class ItemSource(ImageSource):
 
 def _tensor(numbers: Any, what: str) -> Tensor:
     if isinstance(numbers, Tensor):
-        return numbers.detach()
+        return check_tensor(numbers, what)
     try:
         array = np.array(numbers)  # a copy of a few images: memory maps may be read-only
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
@@ -183,7 +184,7 @@ def as_source(X: Any, size: tuple[int, int]) -> ImageSource:
     ValueError
         If X is none of these.
     """
-    X = _unframed(X)
+    X = check_tensor(X, "X") if isinstance(X, Tensor) else _unframed(X)
     if isinstance(X, str | bytes | os.PathLike):
         raise ValueError(f"X is a single path, {os.fspath(X)!r}: pass a list of paths.")
     shape = tuple(getattr(X, "shape", ()))
