@@ -38,6 +38,7 @@ from skpartial._warnings import warn
 from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.features._base import Features, compute_dtype
 from skpartial.features._choice import as_features
+from skpartial.features._rows import take_rows
 from skpartial.labels import LabelMatrix
 from skpartial.labels._data import TrainingData
 from skpartial.regularizers import Regularizer
@@ -186,7 +187,7 @@ class Rows:
             return self
         target = EncodedTarget(self.target.labels.take(rows), self.target.classes, self.target.binary)
         parts = (None if part is None else part[rows] for part in (self.weights, self.prior))
-        return Rows(self.X[rows], target, *parts)
+        return Rows(take_rows(self.X, rows), target, *parts)
 
     def rescaled(self) -> Rows:
         """The same with weights of mean 1: only ratios count, and in float32 tiny or huge ones would not survive."""
@@ -373,7 +374,7 @@ def hold_out(
         if estimator.validation_fraction is None:
             return None, None
         rows, held_rows = split_rows(X.shape[0], estimator.validation_fraction, rng)
-        return rows, (X[held_rows], estimator._scorer(target.labels.take(held_rows)))
+        return rows, (take_rows(X, held_rows), estimator._scorer(target.labels.take(held_rows)))
     if estimator.validation_fraction is not None:
         raise ValueError("Pass either X_val and y_val or validation_fraction, not both.")
     classes = target.classes if target.binary else None

@@ -17,6 +17,7 @@ from torch import nn
 from skpartial._checks import check_choice, check_n_jobs, check_whole
 from skpartial._devices import autocast_dtype, choose_device
 from skpartial._fingerprint import identity, module_key
+from skpartial._seeding import seeded
 from skpartial._warnings import warn
 from skpartial.images._backbones import Backbone, Network, get
 from skpartial.images._batches import ImageBatches, some_readable_rows
@@ -118,9 +119,8 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         check_n_jobs(self, self.n_jobs)
         check_choice(self, "precision", self.precision, ("auto", "float32", "bfloat16"))
         backbone = get(self.backbone)
-        with torch.random.fork_rng(devices=[]):
-            # Without weights the network is random, but the same one every time.
-            torch.manual_seed(0)
+        # Without weights the network is random, but the same one every time.
+        with seeded(0):
             self._loaded = backbone.load()
         as_source(X, self._loaded.image_size)
         self.n_features_out_ = self._loaded.n_features(False, backbone.name)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from contextlib import nullcontext
 from typing import Literal
 
 import numpy as np
-import torch
 from sklearn.exceptions import ConvergenceWarning
 from typing_extensions import override
 
 from skpartial._checks import check_choice, check_flag, check_least, check_number
+from skpartial._seeding import seeded
 from skpartial._warnings import warn
 from skpartial.solvers._base import Solver
 from skpartial.solvers.gradient._gradient_steps import GradientSteps
@@ -177,10 +178,7 @@ class Minibatch(Solver):
     def solve(self, problem: Problem) -> Solution:
         self.check(problem)
         plan = self.plan(problem)
-        cuda = [problem.device] if problem.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda):
-            # Heads may draw from PyTorch's own generator, as dropout does.
-            torch.manual_seed(problem.seed)
+        with seeded(problem.seed, problem.device) if problem.draws else nullcontext():
             learner = (LinearSteps if is_linear(problem, plan) else GradientSteps)(problem, plan)
             solution = train(problem, learner, plan.max_epochs, patience=plan.patience, tol=plan.tol)
         solution.optimizer_state = learner.optimizer_state()

@@ -151,18 +151,22 @@ def _pieces_of(features: Tensor, n_pieces: int) -> Sequence[Tensor]:
 
 
 class _Randomness:
-    """PyTorch's own generators, to draw the same numbers again."""
+    """PyTorch's own generators, to draw the same numbers again; left alone where nothing draws from them."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, used: bool) -> None:
+        self.device, self.used = device, used
 
     def state(self) -> dict[str, Tensor]:
+        if not self.used:
+            return {}
         found = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             found["cuda"] = torch.cuda.get_rng_state(self.device)
         return found
 
     def restore(self, state: dict[str, Tensor]) -> None:
+        if not (self.used and state):
+            return
         torch.set_rng_state(state["cpu"])
         if self.device.type == "cuda" and "cuda" in state:
             torch.cuda.set_rng_state(state["cuda"], self.device)
@@ -198,7 +202,7 @@ class GradientSteps(Learner):
         if problem.optimizer_state is not None:
             self.optimizer.load_state_dict(problem.optimizer_state["optimizer"])
         self._generator = torch.Generator().manual_seed(problem.seed)
-        self._randomness = _Randomness(problem.device)
+        self._randomness = _Randomness(problem.device, problem.draws)
         self._pieces, self._n_steps = plan.accumulate, 0
         # Tensors of the states that a step of the optimiser moves as a whole.
         self._projections = [
