@@ -80,7 +80,7 @@ class ImageTask:
         network = self.backbone.network(self.loaded, head, takes_maps=self.takes_maps)
         network.autocast = self.autocast
         if self.device.type == "cuda":
-            network.to(memory_format=torch.channels_last)
+            network.use_channels_last()
         return network
 
     def network_to_train(self, head: nn.Module) -> Network:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skpartial._state import State, StateTensor
-from skpartial._warnings import warn
+from skpartial._warnings import warn, warn_slower
 from skpartial.features._base import Features
 from skpartial.features._moments import unit_scale
 from skpartial.heads import HeadContext, ParameterGroup
@@ -20,6 +20,7 @@ from skpartial.heads._module import HeadModule, build_head
 from skpartial.labels._data import TrainingData
 from skpartial.losses import Step
 from skpartial.regularizers import BatchContext
+from skpartial.solvers.gradient._attempts import attempt
 from skpartial.solvers.gradient._plan import Plan
 from skpartial.solvers.gradient._row_steps import RowAdam, RowSGD, RowSteps
 from skpartial.training._data import DataSource, LabeledRows
@@ -96,7 +97,12 @@ def _optimizer(
         return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=plan.momentum)
     kind = torch.optim.AdamW if plan.optimizer == "adamw" else torch.optim.Adam
     fused = problem.device.type in ("cpu", "cuda")
-    return kind(groups, lr=plan.learning_rate, weight_decay=0.0, fused=fused)
+    try:
+        return kind(groups, lr=plan.learning_rate, weight_decay=0.0, fused=fused)
+    except RuntimeError as error:
+        optimizer = kind(groups, lr=plan.learning_rate, weight_decay=0.0)
+        warn_slower(f"{kind.__name__}(fused=True)", error)
+        return optimizer
 
 
 def _head_groups(problem: Problem, head: HeadModule) -> list[ParameterGroup]:
@@ -203,7 +209,7 @@ class GradientSteps(Learner):
             self.optimizer.load_state_dict(problem.optimizer_state["optimizer"])
         self._generator = torch.Generator().manual_seed(problem.seed)
         self._randomness = _Randomness(problem.device, problem.draws)
-        self._pieces, self._n_steps = plan.accumulate, 0
+        self._pieces, self._n_steps, self._has_moved = plan.accumulate, 0, False
         # Tensors of the states that a step of the optimiser moves as a whole.
         self._projections = [
             (name, key, spec.project)
@@ -350,6 +356,16 @@ class GradientSteps(Learner):
                 self.states[name][key].copy_(project(self.states[name][key]))
 
     def _move_by_gradients(self) -> None:
+        if self._has_moved or not any(group.get("fused") for group in self.optimizer.param_groups):
+            self.optimizer.step()
+        else:
+            what = f"{type(self.optimizer).__name__}(fused=True)"
+            attempt(self.optimizer, self.optimizer.step, self._unfused_step, what)
+        self._has_moved = True
+
+    def _unfused_step(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["fused"] = False
         self.optimizer.step()
 
     def _backward(
