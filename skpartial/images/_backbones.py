@@ -99,7 +99,7 @@ class Network(nn.Module):
 
     def use_channels_last(self) -> None:
         """Let maps lie with their channels last from here on, as long as the device can do with that."""
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
         self.channels_last = True
 
     def _through_body(self, images: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class Network(nn.Module):
         except RuntimeError as error:
             if not self.channels_last:
                 raise
-            self.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            self.to(memory_format=torch.contiguous_format)
             self.channels_last = False
             found = self.body(images.contiguous())
             warn_slower("The layout of maps with their channels last", error)
