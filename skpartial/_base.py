@@ -15,11 +15,20 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Tags, check_random_state
 
 from skpartial import heads
+from skpartial._checks import wrong_value
 from skpartial._fit import FitPlan
 from skpartial._inputs import EncodedTarget, encode_target
 from skpartial._predictions import Predictions
 from skpartial._sklearn_compat import has_callbacks
-from skpartial._task import Rows, check_input, hold_out, load_images, open_checkpoints, resolve_shorthand
+from skpartial._task import (
+    Rows,
+    check_input,
+    check_parameters,
+    hold_out,
+    load_images,
+    open_checkpoints,
+    resolve_shorthand,
+)
 from skpartial._unchanged import estimators_in, unchanged_on_failure
 from skpartial.labels._forms import check_label_names, check_same_names, is_vector
 from skpartial.losses import Loss
@@ -135,6 +144,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
 
     @with_callbacks
     def _fit(self, X: Any, y: Any, sample_weight: Any, *, X_val: Any, y_val: Any, label_prior: Any) -> Self:
+        check_parameters(self)
         goes_on = self.warm_start and hasattr(self, "n_iter_")
         seed = self._draw_seed()
         folder = open_checkpoints(self, seed, X, y, sample_weight, X_val, y_val, label_prior)
@@ -197,6 +207,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             return self._partial_fit(X, y, classes, sample_weight)
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
+        check_parameters(self)
         if self.backbone is not None:
             raise ValueError("partial_fit trains heads on features: with a backbone use fit and warm_start=True.")
         if self.relabeling is not None:
@@ -206,7 +217,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         target = encode_target(
             self, y, classes=self._classes_of_stream(y, classes, first), matrix=not first and not self._binary
         )
-        rows = Rows.check(X, target, sample_weight)
+        rows = Rows.check(X, target, sample_weight).rescaled()
         names = None if classes is None or target.binary else np.asarray(classes, dtype=object)
         check_same_names(target.labels.names, names, "classes", "y", "pass list(y.columns)")
         if not first:
@@ -237,6 +248,11 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
 
     def _classes_of_stream(self, y: Any, classes: Any, first: bool) -> NDArray[Any] | None:
         """The two classes of 1-D y in a stream, where they are known; refuses others than those of earlier calls."""
+        if classes is not None and np.ndim(classes) != 1:
+            raise ValueError(
+                "classes must be None or a list of the classes or label names, got "
+                + (f"an array of shape {np.shape(classes)}." if np.ndim(classes) else f"{classes!r}.")
+            )
         if not first:
             expected = self.classes_ if self._binary else self.label_names_
             if classes is not None and set(np.asarray(classes).tolist()) != set(expected.tolist()):
@@ -248,7 +264,10 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             return self.classes_ if self._binary else None
         if classes is None or not is_vector(y):
             return None
-        known = np.unique(classes)
+        try:
+            known = np.unique(classes)
+        except TypeError:
+            raise ValueError(f"classes must be values of one type that can be sorted, got {classes!r}.") from None
         if len(known) != 2:
             raise ValueError(
                 f"classes holds {len(known)} values: Only binary classification is supported where y is 1-D or an "
@@ -257,7 +276,12 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         return known
 
     def _draw_seed(self) -> int:
-        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        try:
+            rng = check_random_state(self.random_state)
+        except (ValueError, TypeError):
+            what = "None, a whole number in [0, 2**32 - 1] or a numpy.random.RandomState"
+            raise wrong_value(self, "random_state", what, self.random_state) from None
+        return int(rng.randint(np.iinfo(np.int32).max))
 
     def _monitor(self, plan: FitPlan, context: Any, X: Any, y: Any, metadata: Any) -> Monitor:
         """Report every epoch to scikit-learn's callbacks, and in words if `verbose`."""

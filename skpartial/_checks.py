@@ -17,6 +17,7 @@ __all__ = [
     "check_choice",
     "check_flag",
     "check_least",
+    "check_n_jobs",
     "check_number",
     "check_unmasked",
     "check_whole",
@@ -74,14 +75,18 @@ def check_least(owner: object, **least: float) -> None:
 
 def check_choice(owner: object, name: str, value: Any, choices: Sequence[Hashable]) -> None:
     """Refuse what is none of the choices."""
-    if not isinstance(value, Hashable) or value not in choices:
+    try:
+        known = isinstance(value, Hashable) and value in choices
+    except TypeError:  # pandas' NA is equal to nothing that could be told
+        known = False
+    if not known:
         raise wrong_value(owner, name, listed(choices), value)
 
 
-def check_flag(owner: object, name: str, value: Any) -> None:
-    """Refuse what is neither True nor False."""
+def check_flag(owner: object, name: str, value: Any, what: str = "True or False") -> None:
+    """Refuse what is neither True nor False; `what` as for numbers."""
     if not isinstance(value, bool | np.bool_):
-        raise wrong_value(owner, name, "True or False", value)
+        raise wrong_value(owner, name, what, value)
 
 
 def check_unmasked(name: str, value: Any) -> None:
@@ -92,3 +97,9 @@ def check_unmasked(name: str, value: Any) -> None:
             f"{name} is a masked array, of which every entry is needed: fill what is masked, {name}.filled(...), or "
             "leave these rows out."
         )
+
+
+def check_n_jobs(owner: object, value: Any) -> None:
+    """Refuse a number of jobs that joblib has no meaning for."""
+    if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value == 0):
+        raise wrong_value(owner, "n_jobs", "None or a whole number other than 0", value)

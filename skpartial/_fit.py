@@ -293,7 +293,7 @@ class FitPlan:
     def _results(self, problem: Problem, solution: Solution) -> dict[str, Any]:
         """What loss, regulariser and relabelling show, unless it is too large to be kept."""
         store, large = self.estimator.store_state, problem.labels.n_rows * problem.labels.n_labels * 8 > _STORE_BYTES
-        if not (store is True or (store == "auto" and not large)):
+        if not (not large if isinstance(store, str) else store):
             return {}
         context = TrainingContext(
             given=problem.data,

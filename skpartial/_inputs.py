@@ -19,6 +19,7 @@ from sklearn.utils.validation import validate_data
 
 from skpartial import _sklearn_compat
 from skpartial._checks import check_unmasked
+from skpartial._tensors import check_tensor
 from skpartial._warnings import warn
 from skpartial.labels import LabelMatrix
 from skpartial.labels._data import probabilities
@@ -70,6 +71,8 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, maps: bool 
         number of features.
     """
     check_unmasked("X", X)
+    if isinstance(X, torch.Tensor):
+        X = check_tensor(X, "X")
     shape = getattr(X, "shape", None) or np.shape(X) if maps else getattr(X, "shape", (0, 0))
     if maps and len(shape) != 4:
         raise ValueError(
@@ -83,12 +86,16 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, maps: bool 
             f"X has 4 dimensions, but head={estimator.head!r} takes features of shape (n, d): average feature maps "
             "over their regions first, or use a head that pools them, such as skpartial.heads.AveragePooling()."
         )
+    if hasattr(X, "columns") and len(shape) == 2 and shape[1] == 0:
+        raise ValueError(f"X is a DataFrame of shape {tuple(shape)}: it needs at least one column.")
     if not isinstance(X, torch.Tensor):
         # The check for NaN adds values up, and large finite ones overflow on the way.
         with np.errstate(over="ignore", invalid="ignore"):
             X = validate_data(
                 estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", order=None, allow_nd=maps
             )
+        if X.dtype.kind not in "biuf":
+            raise ValueError(f"X must hold numbers, got {X.dtype}.")
         if X.dtype.kind == "b":
             X = X.astype(np.uint8)
         if X.dtype.kind == "f" and X.dtype.itemsize > 8:
@@ -100,8 +107,6 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, maps: bool 
         )
     if X.is_complex():
         raise ValueError("Complex data not supported: X must hold real numbers.")
-    if X.layout != torch.strided:
-        raise ValueError(f"X is a tensor with layout {X.layout}: pass a dense tensor or a scipy.sparse matrix.")
     if X.is_floating_point() and not bool(torch.isfinite(X).all()):
         raise ValueError("Input X contains NaN or infinity.")
     if reset:
@@ -112,7 +117,7 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, maps: bool 
             f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting {estimator.n_features_in_} "
             "features as input."
         )
-    return X.detach()
+    return X
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,8 @@ def encode_target(
         raise ValueError(f"{type(estimator).__name__} requires {name} to be passed, but the target {name} is None.")
     if is_vector(y):
         array = _as_array(y, name)
+        if array.size == 0:
+            raise ValueError(f"{name} has shape {array.shape}: it needs at least one row and one label.")
         if array.ndim == 1 or not matrix:
             vector = column_or_1d(y if array.dtype == object else array)
             return _encode_vector(vector, name, classes, column=array.ndim == 2)
@@ -325,14 +332,25 @@ def check_sample_weight(sample_weight: Any, X: Any, target: EncodedTarget) -> ND
     if sample_weight is None:
         return None
     n_rows, n_labels, binary = X.shape[0], target.labels.n_labels, target.binary
+    expected = f"({n_rows},)" if binary else f"({n_rows},) or ({n_rows}, {n_labels})"
     check_label_names(target.labels.names, column_names(sample_weight), "sample_weight")
     if not isinstance(sample_weight, Number):
         sample_weight = plain(sample_weight, "sample_weight")
     weights: NDArray[Any]
-    if np.asarray(sample_weight).ndim == 2:
+    try:
+        given = np.asarray(sample_weight)
+        given = given if np.iscomplexobj(given) else given.astype(np.float64)
+    except (TypeError, ValueError):
+        given = np.empty(0, dtype=np.complex128)
+    if np.iscomplexobj(given):
+        raise ValueError(f"sample_weight must hold real numbers and be of shape {expected}, got {sample_weight!r}.")
+    if given.ndim == 0:
+        sample_weight = float(given)
+    elif given.size == 0 or given.ndim > 2:
+        raise ValueError(f"sample_weight.shape == {given.shape}, expected {expected}.")
+    if given.ndim == 2:
         weights = check_array(sample_weight, dtype=np.float64, input_name="sample_weight")
         if binary or weights.shape != (n_rows, n_labels):
-            expected = f"({n_rows},)" if binary else f"({n_rows},) or ({n_rows}, {n_labels})"
             raise ValueError(f"sample_weight.shape == {weights.shape}, expected {expected}.")
         if (weights < 0).any():
             raise ValueError("Negative values in data passed to `sample_weight`: weights must not be below 0.")
@@ -380,6 +398,7 @@ def check_class_weight(
     target: EncodedTarget,
     unknown: Literal["ignore", "absent", "estimate"],
     sample_weight: NDArray[Any] | None,
+    dtype: torch.dtype = torch.float64,
 ) -> NDArray[np.float64] | None:
     """Weights of absent, unknown and present entries of every label.
 
@@ -393,16 +412,18 @@ def check_class_weight(
         How the loss reads unknown entries: read as absent, they weigh as absent ones.
     sample_weight : ndarray or None
         Counted by "balanced".
+    dtype : torch.dtype, default=torch.float64
+        In which they will be computed with.
 
     Returns
     -------
     ndarray of float64, shape (L, 3), or None
-        Columns for -1, 0 and 1.
+        Columns for -1, 0 and 1, up to a factor.
 
     Raises
     ------
     ValueError
-        If it has another form, or a weight is negative or not finite.
+        If it has another form, a weight is negative or not finite, or ratios leave the range of the type.
     """
     if class_weight is None:
         return None
@@ -445,7 +466,24 @@ def check_class_weight(
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
         raise ValueError("class_weight must hold finite weights of at least 0, and not only zeros.")
     middle = weights[:, 0] if unknown == "absent" else np.ones(n_labels)
-    return np.column_stack([weights[:, 0], middle, weights[:, 1]])
+    return _of_ordinary_size(np.column_stack([weights[:, 0], middle, weights[:, 1]]), dtype)
+
+
+def _of_ordinary_size(weights: NDArray[np.float64], dtype: torch.dtype) -> NDArray[np.float64]:
+    """Class weights below 1, as only their ratios count; refused where the type of the computation cannot hold these.
+
+    They are divided by a power of two, which changes no digit.
+    """
+    scaled = np.ldexp(weights, -np.frexp(weights.max())[1])
+    positive = weights[weights > 0]
+    # A weight that fell to zero would leave labels without known entries, and these be blamed.
+    if (scaled[weights > 0] < torch.finfo(dtype).tiny).any():
+        raise ValueError(
+            f"class_weight holds weights between {positive.min():.3g} and {positive.max():.3g} (1 where it names "
+            f"none), whose ratio {str(dtype).removeprefix('torch.')} cannot hold: pass weights that are closer to each "
+            "other" + (", or X in float64." if dtype == torch.float32 else ".")
+        )
+    return scaled
 
 
 def _balanced(labels: LabelMatrix, unknown: str, sample_weight: NDArray[Any] | None) -> NDArray[np.float64]:

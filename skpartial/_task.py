@@ -11,11 +11,18 @@ import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_consistent_length
 
 from skpartial import heads, losses, solvers
-from skpartial._checks import check_choice, check_least, check_number, listed, wrong_value
-from skpartial._devices import choose_device
+from skpartial._checks import (
+    check_flag,
+    check_least,
+    check_n_jobs,
+    check_number,
+    check_whole,
+    listed,
+    wrong_value,
+)
+from skpartial._devices import choose_device, parse_device
 from skpartial._fingerprint import fit_fingerprint
 from skpartial._inputs import (
     EncodedTarget,
@@ -25,10 +32,13 @@ from skpartial._inputs import (
     check_sample_weight,
     encode_target,
 )
+from skpartial._tensors import check_tensor
 from skpartial._warnings import warn
 from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.features._base import Features, compute_dtype
 from skpartial.features._choice import as_features
+from skpartial.features._rows import take_rows
+from skpartial.labels import LabelMatrix
 from skpartial.labels._data import TrainingData
 from skpartial.labels._forms import check_label_names
 from skpartial.regularizers import Regularizer
@@ -64,10 +74,18 @@ def check_parameters(estimator: Any) -> None:
     """Refuse hyperparameters of the estimator itself that have no meaning."""
     check_least(estimator, alpha=0.0)
     precisions = ("auto", "float32", "float64") if estimator.backbone is None else ("auto", "float32", "bfloat16")
-    if estimator.precision not in precisions:
+    if not isinstance(estimator.precision, str) or estimator.precision not in precisions:
         where = "on features" if estimator.backbone is None else "with a backbone"
         raise wrong_value(estimator, "precision", f"{listed(precisions)} {where}", estimator.precision)
-    check_choice(estimator, "store_state", estimator.store_state, (True, False, "auto"))
+    if not (isinstance(estimator.store_state, str) and estimator.store_state == "auto"):
+        check_flag(estimator, "store_state", estimator.store_state, "True, False or 'auto'")
+    check_flag(estimator, "warm_start", estimator.warm_start)
+    if not isinstance(estimator.verbose, bool | np.bool_):
+        check_whole(estimator, "verbose", estimator.verbose, 0, "a bool or a whole number of at least 0")
+    check_n_jobs(estimator, estimator.n_jobs)
+    parse_device(estimator.device)
+    if estimator.validation_fraction is not None:
+        _check_validation_fraction(estimator.validation_fraction)
     for name, kind in (("relabeling", Relabeling), ("regularizer", Regularizer)):
         value = getattr(estimator, name)
         if value is not None and not isinstance(value, kind):
@@ -107,7 +125,6 @@ def load_images(estimator: Any, seed: int) -> ImageTask | None:
     from skpartial import images
     from skpartial.images._task import load_task
 
-    check_parameters(estimator)
     backbone = images.get(estimator.backbone)
     device, n_workers = choose_device(estimator.device, None), int(joblib.effective_n_jobs(estimator.n_jobs))
     return load_task(backbone, heads.get(estimator.head), device, estimator.precision, n_workers, seed)
@@ -115,6 +132,8 @@ def load_images(estimator: Any, seed: int) -> ImageTask | None:
 
 def check_input(estimator: Any, images: ImageTask | None, X: Any, *, reset: bool = False) -> Any:
     """Validate X: features, feature maps or images, as the estimator's parameters have it."""
+    if isinstance(X, torch.Tensor):
+        X = check_tensor(X, "X")
     if images is not None:
         return images.source(X)
     try:
@@ -136,6 +155,15 @@ def predict_images(estimator: Any, X: Any) -> NDArray[Any]:
 
     device = choose_device(estimator.device, None, predicting=True)
     return predict(estimator.network_, X, device, int(joblib.effective_n_jobs(estimator.n_jobs)))
+
+
+def check_same_length(X: Any, labels: LabelMatrix, name: str, name_of_labels: str) -> None:
+    """Refuse labels of more or fewer rows than there are."""
+    if X.shape[0] != labels.n_rows:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: {name} has {X.shape[0]} rows, but "
+            f"{name_of_labels} has {labels.n_rows}."
+        )
 
 
 @dataclass(frozen=True)
@@ -162,7 +190,7 @@ class Rows:
     @classmethod
     def check(cls, X: Any, target: EncodedTarget, sample_weight: Any, label_prior: Any = None) -> Rows:
         """Put together what was validated by itself: as many rows everywhere."""
-        check_consistent_length(X, target.labels)
+        check_same_length(X, target.labels, "X", "y")
         return cls(X, target, check_sample_weight(sample_weight, X, target), check_label_prior(label_prior, target))
 
     def take(self, rows: NDArray[np.int64] | None) -> Rows:
@@ -171,7 +199,7 @@ class Rows:
             return self
         target = EncodedTarget(self.target.labels.take(rows), self.target.classes, self.target.binary)
         parts = (None if part is None else part[rows] for part in (self.weights, self.prior))
-        return Rows(self.X[rows], target, *parts)
+        return Rows(take_rows(self.X, rows), target, *parts)
 
     def rescaled(self) -> Rows:
         """The same with weights of mean 1: only ratios count, and in float32 tiny or huge ones would not survive."""
@@ -246,7 +274,9 @@ def make_problem(
                 "The held-out rows (y_val, or those of validation_fraction) cannot be scored, as no label has both a "
                 "known presence and a known absence there: hold out more rows, or others."
             ) from error
-    class_weight = check_class_weight(estimator.class_weight, target, loss.traits().unknown, rows.weights)
+    class_weight = check_class_weight(
+        estimator.class_weight, target, loss.traits().unknown, rows.weights, options["dtype"]
+    )
     return Problem(
         features=hold(X),
         data=TrainingData(target.labels, prior=rows.prior),
@@ -356,22 +386,26 @@ def hold_out(
         if estimator.validation_fraction is None:
             return None, None
         rows, held_rows = split_rows(X.shape[0], estimator.validation_fraction, rng)
-        return rows, (X[held_rows], estimator._scorer(target.labels.take(held_rows)))
+        return rows, (take_rows(X, held_rows), estimator._scorer(target.labels.take(held_rows)))
     if estimator.validation_fraction is not None:
         raise ValueError("Pass either X_val and y_val or validation_fraction, not both.")
     classes = target.classes if target.binary else None
     labels = encode_target(estimator, y_val, name="y_val", classes=classes, matrix=not target.binary).labels
     held_X = check(X_val)
-    check_consistent_length(held_X, labels)
+    check_same_length(held_X, labels, "X_val", "y_val")
     if labels.n_labels != target.labels.n_labels:
         raise ValueError(f"y_val has {labels.n_labels} labels, but y has {target.labels.n_labels}.")
     check_label_names(target.labels.names, labels.names, "y_val")
     return None, (held_X, estimator._scorer(labels))
 
 
+def _check_validation_fraction(fraction: Any) -> float:
+    return check_number(None, "validation_fraction", fraction, "(0, 1)", "None or a number in (0, 1)")
+
+
 def split_rows(n_rows: int, fraction: Any, rng: np.random.RandomState) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Training and held-out rows, both in order."""
-    share = check_number(None, "validation_fraction", fraction, "(0, 1)", "None or a number in (0, 1)")
+    share = _check_validation_fraction(fraction)
     n_held = round(share * n_rows)
     if not 0 < n_held < n_rows:
         raise ValueError(

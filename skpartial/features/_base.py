@@ -22,8 +22,9 @@ def as_tensor(array: NDArray[Any]) -> Tensor:
     """View an array as a tensor, read-only ones too: nothing in the package writes to features or labels."""
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    if any(stride < 0 for stride in array.strides):
-        array = np.ascontiguousarray(array)
+    if any(stride < 0 or stride % array.itemsize for stride in array.strides):
+        # Not np.ascontiguousarray: of an axis of length 1 it leaves the stride as it is, however odd.
+        array = array.copy()
     if array.flags.writeable:
         return torch.from_numpy(array)
     with warnings.catch_warnings():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 from skpartial.features._base import Features, as_tensor
 from skpartial.features._maps import MapFeatures
 from skpartial.features._matrix import ResidentFeatures, SparseFeatures, StreamedFeatures
+from skpartial.features._rows import MappedRows, is_mapped
 
 __all__ = ["as_features"]
 
@@ -58,6 +58,6 @@ def as_features(
             return StreamedFeatures(X.detach(), dtype, device)
         return ResidentFeatures(X.detach().to(device=device, dtype=dtype))
     converts = X.dtype != torch.empty(0, dtype=dtype).numpy().dtype
-    if too_large or (converts and isinstance(X, np.memmap)):
+    if too_large or isinstance(X, MappedRows) or (converts and is_mapped(X)):
         return StreamedFeatures(X, dtype, device)
     return ResidentFeatures(as_tensor(X).to(device=device, dtype=dtype))

@@ -94,6 +94,8 @@ class Linear(Head):
     15
     """
 
+    draws = False
+
     @override
     def build(self, context: HeadContext) -> nn.Module:
         return LinearModule(context.n_features, context.n_labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skpartial._seeding import seeded
 from skpartial.heads._base import Head, HeadContext, check_signature
 
 __all__ = ["HeadModule", "WrappedHead", "build_head", "rebuild_head"]
@@ -180,7 +182,7 @@ def rebuild_head(head: Head, context: HeadContext, arrays: dict[str, NDArray[Any
     HeadModule
         On the CPU.
     """
-    with torch.random.fork_rng(devices=[]):
+    with seeded(context.seed) if head.draws else nullcontext():
         module = build_head(head, context)
     # load_state_dict would not take the type over.
     dtype = next((torch.as_tensor(a).dtype for a in arrays.values() if np.asarray(a).dtype.kind == "f"), torch.float32)

@@ -89,6 +89,7 @@ class AveragePooling(Head):
     """
 
     takes_maps = True
+    draws = False
 
     def __init__(self, boost: float = 1.0) -> None:
         self.boost = boost

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skpartial._checks import check_choice, check_number, wrong_value
+from skpartial._warnings import warn_slower
 from skpartial.images._expects import Statistics, check_statistics, count_channels, says, statistics
 from skpartial.images._transforms import AUGMENTATIONS, Augment, Normalize, unit_range
 from skpartial.images._weights import load_weights
@@ -92,6 +93,27 @@ class Network(nn.Module):
         self.takes_maps, self.frozen_norms, self.image_size = takes_maps, frozen_norms, image_size
         #: Type that autocast computes in, or None.
         self.autocast: torch.dtype | None = None
+        #: Whether maps lie with their channels last, which tensor cores prefer.
+        self.channels_last = False
+
+    def use_channels_last(self) -> None:
+        """Let maps lie with their channels last from here on, as long as the device can do with that."""
+        self.to(memory_format=torch.channels_last)
+        self.channels_last = True
+
+    def _through_body(self, images: Tensor) -> Tensor:
+        try:
+            found: Tensor = self.body(images)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if not self.channels_last:
+                raise
+            self.to(memory_format=torch.contiguous_format)
+            self.channels_last = False
+            found = self.body(images.contiguous())
+            warn_slower("The layout of maps with their channels last", error)
+        return found
 
     def train(self, mode: bool = True) -> Network:
         """Training mode, in which batch norms stay as they are if they are frozen."""
@@ -113,7 +135,7 @@ class Network(nn.Module):
             images = self.augment(unit_range(images, torch.float32))
         prepared = self.normalize(images)
         with torch.autocast(images.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
-            found: Tensor = self.body(prepared)
+            found = self._through_body(prepared)
         found = found.to(prepared.dtype)
         if found.ndim == 4 and not self.takes_maps:
             found = found.mean((2, 3))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
+from skpartial._warnings import warn_slower
 from skpartial.exceptions import ImageReadError
 from skpartial.features._base import Features
 from skpartial.images._decode import same_type
@@ -62,6 +63,7 @@ class ImageBatches(Features):
         self._kept: Tensor | None = None
         if not source.is_cheap and source.n_rows * pixels <= cache_bytes:
             self._kept = torch.empty(source.n_rows, source.channels, *source.size, dtype=torch.uint8)
+        self._pins = True
         self._has: NDArray[np.bool_] = np.zeros(source.n_rows, dtype=bool)
 
     @property
@@ -131,8 +133,14 @@ class ImageBatches(Features):
         return kept[torch.from_numpy(rows)]
 
     def _send(self, images: Tensor) -> Tensor:
-        if self.device.type == "cuda" and not images.is_cuda:
-            return images.pin_memory().to(self.device, non_blocking=True)
+        if self.device.type == "cuda" and not images.is_cuda and self._pins:
+            try:
+                return images.pin_memory().to(self.device, non_blocking=True)
+            except RuntimeError as error:
+                self._pins = False
+                sent = images.to(self.device)
+                warn_slower("Pinned memory", error)
+                return sent
         return images.to(self.device)
 
 

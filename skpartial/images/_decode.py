@@ -14,6 +14,7 @@ from torch import Tensor
 
 from skpartial._files import what_is_no_file
 from skpartial.exceptions import ImageReadError
+from skpartial.features._base import as_tensor
 
 __all__ = ["as_pixels", "converted", "if_transparent", "read_image", "same_type", "takes", "to_tensor"]
 
@@ -202,7 +203,7 @@ def as_pixels(array: NDArray[Any] | Tensor, what: str, channels: int = 3) -> Ten
     Tensor of uint8 or float32, shape (..., channels, H, W)
         Floating numbers lie in [0, 1].
     """
-    tensor = array if isinstance(array, Tensor) else torch.from_numpy(np.ascontiguousarray(array))
+    tensor = array if isinstance(array, Tensor) else as_tensor(np.ascontiguousarray(array))
     given = tensor.shape[-3]
     if not takes(channels, given):
         raise ImageReadError(

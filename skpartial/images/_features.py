@@ -14,9 +14,10 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skpartial._checks import check_choice, check_whole
+from skpartial._checks import check_choice, check_n_jobs, check_whole
 from skpartial._devices import autocast_dtype, choose_device
 from skpartial._fingerprint import identity, module_key
+from skpartial._seeding import seeded
 from skpartial._unchanged import unchanged_on_failure
 from skpartial._warnings import warn
 from skpartial.images._backbones import Backbone, Network, get
@@ -116,11 +117,11 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             The fitted transformer.
         """
         check_whole(self, "batch_size", self.batch_size, 1)
+        check_n_jobs(self, self.n_jobs)
         check_choice(self, "precision", self.precision, ("auto", "float32", "bfloat16"))
         backbone = get(self.backbone)
-        with torch.random.fork_rng(devices=[]):
-            # Without weights the network is random, but the same one every time.
-            torch.manual_seed(0)
+        # Without weights the network is random, but the same one every time.
+        with seeded(0):
             loaded = backbone.load()
         as_source(X, loaded.image_size, loaded.channels)
         n_features = loaded.n_features(False, backbone.name)

@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from skpartial._checks import check_unmasked
 from skpartial._fingerprint import identity, numbers_key
+from skpartial._tensors import check_tensor
 from skpartial.exceptions import ImageReadError
 from skpartial.images._decode import as_pixels, converted, if_transparent, read_image, same_type, takes, to_tensor
 
@@ -171,7 +172,7 @@ def _is_record(item: Any) -> bool:
 
 def _tensor(numbers: Any, what: str) -> Tensor:
     if isinstance(numbers, Tensor):
-        return numbers.detach()
+        return check_tensor(numbers, what)
     try:
         array = np.array(numbers)  # a copy of a few images: memory maps may be read-only
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
@@ -244,7 +245,7 @@ def as_source(X: Any, size: tuple[int, int], channels: int = 3) -> ImageSource:
         If X is none of these.
     """
     check_unmasked("X", X)
-    X = _unframed(X)
+    X = check_tensor(X, "X") if isinstance(X, Tensor) else _unframed(X)
     if isinstance(X, str | bytes | os.PathLike):
         raise ValueError(f"X is a single path, {os.fspath(X)!r}: pass a list of paths.")
     shape = tuple(getattr(X, "shape", ()))

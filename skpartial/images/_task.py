@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from skpartial._devices import autocast_dtype
+from skpartial._seeding import seeded
 from skpartial._warnings import warn
 from skpartial.heads import Head, HeadContext
 from skpartial.heads._module import build_head
@@ -78,7 +80,7 @@ class ImageTask:
         network = self.backbone.network(self.loaded, head, takes_maps=self.takes_maps)
         network.autocast = self.autocast
         if self.device.type == "cuda":
-            network.to(memory_format=torch.channels_last)
+            network.use_channels_last()
         return network
 
     def network_to_train(self, head: nn.Module) -> Network:
@@ -107,7 +109,7 @@ class ImageTask:
 
     def fitted(self, head: Head, context: HeadContext, parameters: dict[str, NDArray[Any]]) -> Network:
         """A network of its own with the parameters that training found, on the CPU."""
-        with torch.random.fork_rng(devices=[]):
+        with seeded(context.seed) if head.draws else nullcontext():
             module = build_head(head, context)
         network = copy.deepcopy(self.network(module)).cpu()
         network.augment = None  # which predictions have no use for, and which may not pickle
@@ -121,8 +123,7 @@ def load_task(
 ) -> ImageTask:
     """Load the network, whose random parts are drawn from the seed."""
     autocast = autocast_dtype(precision, device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         loaded = backbone.load()
     if backbone.finetune != "head" and next(loaded.module.parameters(), None) is None:
         raise ValueError(

@@ -13,7 +13,11 @@ from typing_extensions import override
 from skpartial._state import State
 from skpartial.losses._base import ClosedFormLoss, Step, mean_weight
 
-__all__ = ["Block", "Entries", "EntrywiseLoss"]
+__all__ = ["Block", "Entries", "EntrywiseLoss", "LogitsNeeded"]
+
+
+class LogitsNeeded(ValueError):
+    """A rule that looks at the logits was asked before there are any."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Block:
     def needed_logits(self) -> Tensor:
         """The logits, for a rule that looks at them; refuses a block without."""
         if self.logits is None:
-            raise ValueError("This loss looks at logits: pass them as well, Block(labels, logits).")
+            raise LogitsNeeded("This loss looks at logits: pass them as well, Block(labels, logits).")
         return self.logits
 
     @property

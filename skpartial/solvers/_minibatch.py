@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from contextlib import nullcontext
 from typing import Literal
 
 import numpy as np
-import torch
 from sklearn.exceptions import ConvergenceWarning
 from typing_extensions import override
 
-from skpartial._checks import check_choice, check_least, check_number
+from skpartial._checks import check_choice, check_flag, check_least, check_number
+from skpartial._seeding import seeded
 from skpartial._warnings import warn
 from skpartial.solvers._base import Solver
 from skpartial.solvers.gradient._gradient_steps import GradientSteps
@@ -132,6 +133,7 @@ class Minibatch(Solver):
         check_least(self, max_epochs=1, batch_size=1, accumulate=1, patience=1, tol=0.0)
         for name in ("momentum", "warm_up"):
             check_number(self, name, getattr(self, name), "[0, 1)")
+        check_flag(self, "shuffle", self.shuffle)
 
     def plan(self, problem: Problem) -> Plan:
         """Settle what the parameters leave open.
@@ -171,7 +173,7 @@ class Minibatch(Solver):
             clip_norm=None if self.clip_norm is None else float(self.clip_norm),
             accumulate=int(self.accumulate),
             max_epochs=self.max_steps(problem),
-            batch_size=int(batch_size),
+            batch_size=min(int(batch_size), problem.features.n_rows),
             shuffle=bool(self.shuffle),
             patience=self.patience,
             tol=float(self.tol),
@@ -181,10 +183,7 @@ class Minibatch(Solver):
     def solve(self, problem: Problem) -> Solution:
         self.check(problem)
         plan = self.plan(problem)
-        cuda = [problem.device] if problem.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda):
-            # Heads may draw from PyTorch's own generator, as dropout does.
-            torch.manual_seed(problem.seed)
+        with seeded(problem.seed, problem.device) if problem.draws else nullcontext():
             learner = (LinearSteps if is_linear(problem, plan) else GradientSteps)(problem, plan)
             solution = train(problem, learner, plan.max_epochs, patience=plan.patience, tol=plan.tol)
         solution.optimizer_state = learner.optimizer_state()

@@ -107,7 +107,7 @@ class DataSource:
     """
 
     def __init__(self, data: TrainingData, weights: EntryWeights, device: torch.device, dtype: torch.dtype) -> None:
-        self.data, self.weights, self.device = data, weights, device
+        self.data, self.weights, self.device, self._dtype = data, weights, device, dtype
         self.labels = LabelSource(data.labels, device)
         self._targets, self._own_weights = (
             None if part is None else as_tensor(part).to(device=device, dtype=dtype)
@@ -139,7 +139,7 @@ class DataSource:
         return weights.sample is not None or weights.by_class is not None or self._own_weights is not None
 
     def total_weight(self) -> float:
-        """Sum of the weights over all entries: what the loss divides by."""
+        """Sum of the weights over all entries: what the loss divides by; refused where that is zero."""
         n_rows, n_labels = self.shape
         if not self.has_weights:
             return float(n_rows * n_labels)
@@ -148,4 +148,9 @@ class DataSource:
             block = self.rows(slice(start, start + step)).weights
             assert block is not None
             total += float(block.sum(dtype=torch.float64)) * (n_labels if block.ndim == 1 else 1)
+        if not 0 < total < float("inf"):
+            raise ValueError(
+                "sample_weight, class_weight and the weights of a relabelling together leave no entry that weighs "
+                f"anything in {str(self._dtype).removeprefix('torch.')}: nothing is left to train on."
+            )
         return total

@@ -306,7 +306,13 @@ class Training:
         for name, part in problem.parts.items():
             part.end_epoch(learner.states.get(name), epoch, self._context(TrainingContext, epoch))
         if validation is not None:
-            score = validation.score(learner.predictor(validation.features).logits(None).cpu().numpy())
+            logits = learner.predictor(validation.features).logits(None)
+            if not bool(logits.isfinite().all()):
+                raise ValueError(
+                    f"Predictions for the held-out rows are no longer finite in epoch {epoch}: training diverges, or "
+                    "X_val holds values far beyond those of X. Lower solver__learning_rate, or scale X_val as X was."
+                )
+            score = validation.score(logits.cpu().numpy())
             if log.records:
                 log.records[-1]["validation_score"] = score
             if self._best.update(score, epoch):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +28,22 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
             yield
     finally:
         module.train(was_training)
+
+
+def _drop(module: Any, inputs: Any, output: Tensor, *, generator: torch.Generator) -> Tensor:
+    """What a dropout in evaluation mode, which passes on its input, would answer in training, drawn by a generator."""
+    kind, p = type(module).__name__, float(module.p)
+    shape = list(output.shape)
+    if kind[-1] == "d" or kind == "FeatureAlphaDropout":  # Dropout1d and the like: channels as a whole
+        channel = output.ndim - 1 - int(kind[-2]) if kind[-1] == "d" else 1
+        shape[channel + 1 :] = [1] * (output.ndim - channel - 1)
+    kept = torch.rand(shape, generator=generator, device=output.device) >= p
+    if "Alpha" not in kind:
+        return output * kept / (1 - p) if p < 1 else torch.zeros_like(output)
+    # Self-normalising: dropped units get the limit of SELU, and mean and variance are put back.
+    low = -1.7580993408473766
+    scale = ((1 - p) * (1 + p * low * low)) ** -0.5 if p < 1 else 0.0
+    return scale * torch.where(kept, output, low) - scale * low * p
 
 
 def _batches(features: Features, rows: Tensor | None) -> Iterator[Tensor]:
@@ -85,11 +102,11 @@ class HeadPredictor:
             raise ValueError(
                 "Predictions with dropout need a head that has some, and this one has none: choose a head with dropout."
             )
-        weight = next(self._head.parameters())
-        with torch.random.fork_rng(devices=[weight.device] if weight.is_cuda else []):
-            torch.manual_seed(seed)
-            with _evaluating(self._network or self._head):
-                for module in dropouts:
-                    module.train()
-                parts = [torch.stack([self._head(x) for _ in range(n_samples)]) for x in self._seen(rows)]
+        generator = torch.Generator(next(self._head.parameters()).device).manual_seed(seed)
+        with ExitStack() as stack:
+            stack.enter_context(_evaluating(self._network or self._head))
+            for module in dropouts:
+                handle = module.register_forward_hook(partial(_drop, generator=generator))
+                stack.callback(handle.remove)
+            parts = [torch.stack([self._head(x) for _ in range(n_samples)]) for x in self._seen(rows)]
         return torch.cat(parts, dim=1)

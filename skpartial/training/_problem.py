@@ -131,6 +131,11 @@ class Problem:
         )
 
     @property
+    def draws(self) -> bool:
+        """Whether training draws from PyTorch's own generator, which then has to be seeded."""
+        return self.network is not None or self.head.draws
+
+    @property
     def device(self) -> torch.device:
         """Where to compute."""
         return self.features.device

@@ -10,13 +10,16 @@ from torch import Tensor
 from skpartial._state import State
 from skpartial.features._base import row_sums
 from skpartial.losses import AssumeNegative, Block, IgnoreUnknown, Loss, PointwiseLoss
+from skpartial.losses._entrywise import LogitsNeeded
 from skpartial.training._data import DataSource
 from skpartial.training._problem import Problem
 
 # Entries that a rule is asked about at a time.
 _BLOCK_ENTRIES = 1 << 20
+# What an unknown entry means before there are logits that a loss could look at.
+_SIMPLE_RULES: dict[str, type[PointwiseLoss]] = {"ignore": IgnoreUnknown, "absent": AssumeNegative}
 
-__all__ = ["FoldedTargets", "add_masses", "prior_intercepts", "starting_rule", "target_masses"]
+__all__ = ["FoldedTargets", "add_masses", "prior_intercepts", "starting_masses", "starting_rule", "target_masses"]
 
 
 class FoldedTargets:
@@ -91,7 +94,40 @@ def starting_rule(loss: Loss) -> PointwiseLoss | None:
     traits = loss.traits()
     if not traits.iterative:
         return loss
-    return {"ignore": IgnoreUnknown(), "absent": AssumeNegative()}.get(traits.unknown)
+    simple = _SIMPLE_RULES.get(traits.unknown)
+    return None if simple is None else simple()
+
+
+def starting_masses(
+    problem: Problem, source: DataSource, state: State | None, epoch: int
+) -> tuple[Tensor, Tensor] | None:
+    """Weights of the absences and of the presences of every label before training; None for what is no cross-entropy.
+
+    Parameters
+    ----------
+    problem : Problem
+        Gives the loss.
+    source : DataSource
+        The training data of this pass.
+    state : dict of str to Tensor, or None
+        The loss's.
+    epoch : int
+        The pass.
+
+    Returns
+    -------
+    tuple of two Tensors of shape (L,), or None
+        As of `target_masses`.
+    """
+    rule = starting_rule(problem.loss)
+    if rule is None:
+        return None
+    try:
+        return target_masses(FoldedTargets(problem, rule, source, state=state, epoch=epoch))
+    except LogitsNeeded:
+        # A rule may look at them without being convex once its targets are fixed: it starts as an iterative one does.
+        simple = _SIMPLE_RULES.get(problem.loss.traits().unknown)
+        return None if simple is None else target_masses(FoldedTargets(problem, simple(), source, epoch=epoch))
 
 
 def target_masses(targets: FoldedTargets) -> tuple[Tensor, Tensor]:

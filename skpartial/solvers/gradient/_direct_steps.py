@@ -14,7 +14,7 @@ _Kernel = Callable[[dict[str, Any], list[Tensor], list[Tensor], list[list[Tensor
 
 
 def _sgd(group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor], moments: list[list[Tensor]]) -> None:
-    torch._fused_sgd_(
+    getattr(torch, "_fused_sgd_")(  # noqa: B009 - private, so that it may be gone
         parameters,
         gradients,
         moments[0] if group["momentum"] else [],
@@ -28,7 +28,7 @@ def _sgd(group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor
     )
 
 
-def _adam_like(kernel: Callable[..., Any]) -> _Kernel:
+def _adam_like(name: str) -> _Kernel:
     def step(
         group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor], moments: list[list[Tensor]]
     ) -> None:
@@ -36,7 +36,7 @@ def _adam_like(kernel: Callable[..., Any]) -> _Kernel:
         for count in counts:
             count.add_(1)
         beta1, beta2 = group["betas"]
-        kernel(
+        getattr(torch, name)(
             parameters,
             gradients,
             first,
@@ -58,8 +58,8 @@ def _adam_like(kernel: Callable[..., Any]) -> _Kernel:
 # By optimiser: what it keeps of every parameter, and what moves the parameters of a group.
 _KERNELS: dict[type[torch.optim.Optimizer], tuple[tuple[str, ...], _Kernel]] = {
     torch.optim.SGD: (("momentum_buffer",), _sgd),
-    torch.optim.Adam: (("step", "exp_avg", "exp_avg_sq"), _adam_like(torch._fused_adam_)),
-    torch.optim.AdamW: (("step", "exp_avg", "exp_avg_sq"), _adam_like(torch._fused_adamw_)),
+    torch.optim.Adam: (("step", "exp_avg", "exp_avg_sq"), _adam_like("_fused_adam_")),
+    torch.optim.AdamW: (("step", "exp_avg", "exp_avg_sq"), _adam_like("_fused_adamw_")),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skpartial._state import State, StateTensor
-from skpartial._warnings import warn
+from skpartial._warnings import warn, warn_slower
 from skpartial.features._base import Features
 from skpartial.features._moments import unit_scale
 from skpartial.heads import HeadContext, ParameterGroup
@@ -21,13 +21,14 @@ from skpartial.heads._module import HeadModule, build_head
 from skpartial.labels._data import TrainingData
 from skpartial.losses import Step
 from skpartial.regularizers import BatchContext
+from skpartial.solvers.gradient._attempts import attempt
 from skpartial.solvers.gradient._plan import Plan
 from skpartial.solvers.gradient._row_steps import RowAdam, RowSGD, RowSteps
 from skpartial.training._data import DataSource, LabeledRows
 from skpartial.training._loop import Learner, Report
 from skpartial.training._predict import HeadPredictor
 from skpartial.training._problem import Problem
-from skpartial.training._targets import FoldedTargets, prior_intercepts, starting_rule, target_masses
+from skpartial.training._targets import prior_intercepts, starting_masses
 
 __all__ = ["GradientSteps"]
 
@@ -41,16 +42,15 @@ class _Labels:
     def __init__(self, problem: Problem, data: TrainingData, state: State | None) -> None:
         self.source = DataSource(data, problem.weights, problem.device, problem.dtype)
         self.mean_weight = self.source.total_weight() / (data.n_rows * data.n_labels)
-        rule = starting_rule(problem.loss)
-        if rule is None:
+        masses = starting_masses(problem, self.source, state, problem.first_epoch)
+        if masses is None:
             # Of what nothing is known nothing is learned, whatever a loss makes of unknown entries.
             known = torch.as_tensor(np.asarray(data.nearest_labels().count(axis=0)), device=problem.device)
             self.unfitted = known == 0
             assumed = data.n_rows if problem.loss.traits().unknown == "absent" else 0
             self.prior = torch.where(self.unfitted, -math.log(2 * assumed + 1), 0.0)
         else:
-            targets = FoldedTargets(problem, rule, self.source, state=state, epoch=problem.first_epoch)
-            self.unfitted, self.prior = prior_intercepts(*target_masses(targets))
+            self.unfitted, self.prior = prior_intercepts(*masses)
 
 
 def _build(
@@ -98,7 +98,12 @@ def _optimizer(
         return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=plan.momentum)
     kind = torch.optim.AdamW if plan.optimizer == "adamw" else torch.optim.Adam
     fused = problem.device.type in ("cpu", "cuda")
-    return kind(groups, lr=plan.learning_rate, weight_decay=0.0, fused=fused)
+    try:
+        return kind(groups, lr=plan.learning_rate, weight_decay=0.0, fused=fused)
+    except RuntimeError as error:
+        optimizer = kind(groups, lr=plan.learning_rate, weight_decay=0.0)
+        warn_slower(f"{kind.__name__}(fused=True)", error)
+        return optimizer
 
 
 def _head_groups(problem: Problem, head: HeadModule) -> list[ParameterGroup]:
@@ -143,19 +148,32 @@ def _row_steps(problem: Problem, plan: Plan, states: dict[str, State]) -> dict[t
     return steps
 
 
-class _Randomness:
-    """PyTorch's own generators, to draw the same numbers again."""
+def _pieces_of(features: Tensor, n_pieces: int) -> Sequence[Tensor]:
+    """Parts of a batch of about the same size."""
+    if not features.is_sparse:
+        return features.tensor_split(n_pieces)
+    # PyTorch takes no slices of sparse rows.
+    rows = torch.arange(len(features), device=features.device).tensor_split(n_pieces)
+    return [features.index_select(0, part).coalesce() for part in rows]
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+
+class _Randomness:
+    """PyTorch's own generators, to draw the same numbers again; left alone where nothing draws from them."""
+
+    def __init__(self, device: torch.device, used: bool) -> None:
+        self.device, self.used = device, used
 
     def state(self) -> dict[str, Tensor]:
+        if not self.used:
+            return {}
         found = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             found["cuda"] = torch.cuda.get_rng_state(self.device)
         return found
 
     def restore(self, state: dict[str, Tensor]) -> None:
+        if not (self.used and state):
+            return
         torch.set_rng_state(state["cpu"])
         if self.device.type == "cuda" and "cuda" in state:
             torch.cuda.set_rng_state(state["cuda"], self.device)
@@ -192,8 +210,8 @@ class GradientSteps(Learner):
             # A copy, as PyTorch would go on in the very tensors, which are the estimator's if this fit fails.
             self.optimizer.load_state_dict(copy.deepcopy(problem.optimizer_state["optimizer"]))
         self._generator = torch.Generator().manual_seed(problem.seed)
-        self._randomness = _Randomness(problem.device)
-        self._pieces, self._n_steps = plan.accumulate, 0
+        self._randomness = _Randomness(problem.device, problem.draws)
+        self._pieces, self._n_steps, self._has_moved = plan.accumulate, 0, False
         # Tensors of the states that a step of the optimiser moves as a whole.
         self._projections = [
             (name, key, spec.project)
@@ -227,12 +245,18 @@ class GradientSteps(Learner):
         return {"loss": self.mean_loss(float(total), epoch)}
 
     def mean_loss(self, total: float, epoch: int) -> float:
-        """The mean over rows of what a pass returned; refuses a loss that is no longer finite."""
+        """The mean over rows of what a pass returned; refuses a loss or parameters that are no longer finite."""
         value = total / self.problem.features.n_rows
         if not np.isfinite(value):
             raise ValueError(
                 f"The training loss became {value} in epoch {epoch}: lower solver__learning_rate (now "
-                f"{self.plan.learning_rate:g}), or look for extreme values in X."
+                f"{self.plan.learning_rate:g}) or alpha (now {self.problem.alpha:g}), or look for extreme values in X."
+            )
+        # The loss of a batch is that before its step, which may have been one step too many.
+        if not all(bool(parameter.isfinite().all()) for parameter in self.module.parameters()):
+            raise ValueError(
+                f"Parameters are no longer finite after epoch {epoch}: lower solver__learning_rate (now "
+                f"{self.plan.learning_rate:g}) or alpha (now {self.problem.alpha:g}), or look for extreme values in X."
             )
         return value
 
@@ -334,6 +358,16 @@ class GradientSteps(Learner):
                 self.states[name][key].copy_(project(self.states[name][key]))
 
     def _move_by_gradients(self) -> None:
+        if self._has_moved or not any(group.get("fused") for group in self.optimizer.param_groups):
+            self.optimizer.step()
+        else:
+            what = f"{type(self.optimizer).__name__}(fused=True)"
+            attempt(self.optimizer, self.optimizer.step, self._unfused_step, what)
+        self._has_moved = True
+
+    def _unfused_step(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["fused"] = False
         self.optimizer.step()
 
     def _backward(
@@ -382,7 +416,7 @@ class GradientSteps(Learner):
                 f"The regularizer {self.problem.regularizer!r} needs whole batches: use Minibatch(accumulate=1), and a "
                 "smaller batch_size if memory runs out."
             )
-        parts = features.tensor_split(min(self._pieces, len(features)))
+        parts = _pieces_of(features, min(self._pieces, len(features)))
         drawn = self._randomness.state()
         buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
         with torch.no_grad():

@@ -8,11 +8,12 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from skpartial._warnings import warn_slower
 from skpartial.heads._linear import LinearModule
 from skpartial.losses import Loss, PointwiseLoss
 from skpartial.losses._cross_entropy import cross_entropy
 from skpartial.solvers.gradient._plan import Plan
-from skpartial.solvers.gradient._recording import Recording, can_record
+from skpartial.solvers.gradient._recording import Recording, can_record, same_moves
 from skpartial.training._data import LabeledRows
 from skpartial.training._problem import Problem
 
@@ -53,6 +54,9 @@ class LinearLearner(Protocol):
 
     def move(self) -> None:
         """Move by the gradients."""
+
+    def moving(self) -> list[Tensor]:
+        """Everything that a step changes."""
 
 
 class _Terms(NamedTuple):
@@ -130,6 +134,7 @@ class LinearPass:
         self.bias, self.bias_gradient = _joined([head.bias for head in heads])
         self.fixed = all(has_fixed_targets(learner.problem.loss) for learner in learners)
         self._recorded: _Recorded | None = None
+        self._records = True
         self._has_run = False
 
     @torch.no_grad()
@@ -158,8 +163,8 @@ class LinearPass:
         together = n_recorded or max(1, _ENTRIES // (len(self.weight) * batch_size))
         for rows in order.split(together * batch_size):
             chunk, batches = first.known(rows), rows.split(batch_size)
-            if self._has_run and len(rows) == n_recorded * batch_size:
-                self._play(learners, chunk, [batch_size] * len(batches), epoch, total)
+            full = self._has_run and len(rows) == n_recorded * batch_size
+            if full and self._play(learners, chunk, [batch_size] * len(batches), epoch, total):
                 for learner in learners:
                     for _ in batches:
                         learner.set_rates(n_batches)
@@ -216,19 +221,54 @@ class LinearPass:
 
     def _play(
         self, learners: Sequence[LinearLearner], chunk: LabeledRows, sizes: Sequence[int], epoch: int, total: Tensor
-    ) -> None:
-        """Take the steps of batches of these sizes by playing them."""
-        if self._recorded is None or self._recorded.learners != learners:
-            self._recorded = None  # whose memory the next one may take
-            self._recorded = _Recorded(self, learners, sizes)
+    ) -> bool:
+        """Take the steps of batches of these sizes by playing them; False where they are still to be taken."""
+        if not self._records:
+            return False
         terms = self._fixed_terms(chunk, sizes, epoch)
-        logits = self._recorded.play(self.learners[0].problem.features.batch(chunk.rows), terms)
+        features = self.learners[0].problem.features.batch(chunk.rows)
+        first = self._recorded is None or self._recorded.learners != learners
+        moving = [tensor for learner in learners for tensor in learner.moving()] if first else []
+        before = [tensor.clone() for tensor in moving]
+        try:
+            if first:
+                self._recorded = None  # whose memory the next one may take
+                self._recorded = _Recorded(self, learners, sizes)
+            assert self._recorded is not None
+            logits = self._recorded.play(features, terms)
+        except Exception as error:
+            if not first:
+                raise  # what has moved before it failed is not known
+            self._give_up_recording(moving, before, error)
+            return False
+        if first:
+            # What is played is not looked at again: the first time it is compared with steps taken one by one.
+            played = [tensor.clone() for tensor in moving]
+            _put_back(moving, before)
+            logits, gradients = torch.empty_like(terms.target), torch.empty_like(terms.target)
+            steps = _Steps(features.split(sizes), terms.factor, terms.offset, logits, gradients)
+            for batch, gradient in self.fixed_gradients(steps, sizes):
+                self.move(learners, batch, gradient)
+            if not same_moves(before, played, moving):
+                self._give_up_recording([], [], "its first steps end elsewhere than steps taken one by one")
         self._add_loss(total, logits, terms)
+        return True
+
+    def _give_up_recording(self, moving: Sequence[Tensor], before: Sequence[Tensor], why: object) -> None:
+        """Take steps one by one from here on."""
+        _put_back(moving, before)
+        self._recorded, self._records = None, False
+        warn_slower("A CUDA graph of the steps of a linear head", why)
 
     def _n_recorded(self, n_rows: int) -> int:
         """Steps of a recording, of which a pass over these rows plays several; 0 where that does not pay."""
         problem, plan = self.learners[0].problem, self.learners[0].plan
-        if not (self.fixed and can_record(problem.device) and all(learner.plan.steady for learner in self.learners)):
+        if not (
+            self.fixed
+            and self._records
+            and can_record(problem.device)
+            and all(learner.plan.steady for learner in self.learners)
+        ):
             return 0
         row_bytes = problem.features.row_bytes + 4 * len(self.weight) * problem.dtype.itemsize
         full = n_rows // plan.batch_size
@@ -276,6 +316,11 @@ class LinearPass:
                 gradient.copy_(derivative.T)
                 total[k] += value * len(rows)
             yield features, gradients
+
+
+def _put_back(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, values):
+        tensor.copy_(value)
 
 
 def _joined(parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

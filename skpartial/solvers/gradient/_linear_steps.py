@@ -10,6 +10,7 @@ from torch import Tensor
 from skpartial.heads import Linear
 from skpartial.heads._linear import LinearModule
 from skpartial.losses import Block, PointwiseLoss
+from skpartial.solvers.gradient._attempts import attempt
 from skpartial.solvers.gradient._direct_steps import DirectSteps
 from skpartial.solvers.gradient._gradient_steps import GradientSteps
 from skpartial.solvers.gradient._linear_pass import LinearPass
@@ -47,6 +48,7 @@ class LinearSteps(GradientSteps):
         for parameter in self.head.parameters():
             parameter.grad = torch.zeros_like(parameter)
         self._direct: DirectSteps | None = None
+        self._goes_direct = True
         self._alone: LinearPass | None = None
 
     def _pass(self, order: Tensor, epoch: int) -> Tensor:
@@ -59,9 +61,23 @@ class LinearSteps(GradientSteps):
             raise
 
     def _move_by_gradients(self) -> None:
-        if self._direct is None:
-            self._direct = DirectSteps(self.optimizer)
-        self._direct.step()
+        if self._direct is not None:
+            self._direct.step()
+        elif self._goes_direct:
+            plain = super()._move_by_gradients
+            self._goes_direct = attempt(self.optimizer, self._first_direct_step, plain, "PyTorch's own fused kernel")
+        else:
+            super()._move_by_gradients()
+
+    def _first_direct_step(self) -> None:
+        direct = DirectSteps(self.optimizer)
+        direct.step()
+        self._direct = direct
+
+    def moving(self) -> list[Tensor]:
+        """Everything that a step changes: parameters, and what the optimiser keeps of them."""
+        kept = [value for state in self.optimizer.state.values() for value in state.values()]
+        return [*(p.detach() for p in self.head.parameters()), *(t for t in kept if isinstance(t, Tensor))]
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
-__all__ = ["Recording", "can_record"]
+__all__ = ["Recording", "can_record", "same_moves"]
 
 
 def can_record(device: torch.device) -> bool:
     """Whether work on this device can be recorded."""
     return device.type == "cuda"
+
+
+# Two ways to take the same steps differ by rounding, of which an optimiser makes much where gradients are nearly zero.
+_SHARE, _DIGITS = 1e-2, 1e-5
+
+
+def same_moves(before: Sequence[Tensor], found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    """Whether tensors moved from where they were to the same place, by one way and by another."""
+    for start, one, other in zip(before, found, expected):
+        moved, apart = (float((x.double() - other.double()).norm()) for x in (start, one))
+        # What is no longer finite is told by its loss.
+        if not apart <= _SHARE * moved + _DIGITS * float(other.double().norm()) and bool(other.isfinite().all()):
+            return False
+    return True
 
 
 class Recording:
