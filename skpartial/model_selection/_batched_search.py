@@ -24,6 +24,7 @@ from skpartial._sklearn_compat import (
     warn_or_raise_about_fit_failures,
 )
 from skpartial._warnings import warn
+from skpartial.model_selection._groups import check_splitter
 from skpartial.model_selection._together import Evaluation, configured, last_step, reason_against
 
 __all__ = ["BatchedGridSearchCV"]
@@ -141,13 +142,14 @@ class BatchedGridSearchCV(GridSearchCV):
             Labels: 1 present, -1 absent, 0 unknown. 1-D y with two classes is plain binary classification.
         **params : dict
             Further arguments of the estimator's `fit`, such as `sample_weight`; those of length n are split as X is.
-            `groups` goes to the splitter.
+            `groups` goes to the splitter, which must keep them whole, as :class:`PartialLabelGroupKFold` does.
 
         Returns
         -------
         self
             The fitted search.
         """
+        check_splitter(self.cv, X, y, params.get("groups"))
         candidates: list[dict[str, Any]] = list(ParameterGrid(self.param_grid))
         groups = self._groups(candidates, {key: value for key, value in params.items() if key != "groups"})
         if not groups:

@@ -23,6 +23,8 @@ from skpartial._inputs import EncodedTarget, check_label_names, encode_target
 from skpartial._sklearn_compat import BaseScorer
 from skpartial.labels import LabelMatrix
 from skpartial.model_selection._folds import Split, is_vector, over_folds
+from skpartial.model_selection._group_split import PartialLabelGroupKFold, PartialLabelGroupShuffleSplit
+from skpartial.model_selection._groups import check_apart
 from skpartial.model_selection._split import PartialLabelKFold, PartialLabelShuffleSplit
 from skpartial.model_selection._threshold_search import OBJECTIVES, Objective, best_threshold
 
@@ -96,7 +98,8 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         What is compared with the thresholds; "auto" takes probabilities where there are any.
     cv : int, float, splitter, iterable of (train, test), "prefit" or None, default=None
         How out-of-fold scores are made. None is 5 folds; an int is a :class:`PartialLabelKFold`; a float in (0, 1) is
-        the size of the test part of a single :class:`PartialLabelShuffleSplit`. "prefit" takes the estimator as fitted
+        the size of the test part of a single :class:`PartialLabelShuffleSplit`; both keep groups whole where `fit` is
+        passed some. "prefit" takes the estimator as fitted
         already, and needs ``refit=False``, as in scikit-learn; tune on rows that it was not fitted on.
     refit : bool, default=True
         Whether the final estimator is fitted on all rows. False needs a single split, or "prefit".
@@ -174,7 +177,7 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, **params: Any) -> Self:
+    def fit(self, X: Any, y: Any, *, groups: Any = None, **params: Any) -> Self:
         """Fit the estimator and tune a threshold for every label.
 
         Parameters
@@ -183,6 +186,9 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             Features.
         y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
             Labels: 1 present, -1 absent, 0 unknown. 1-D y with two classes is plain binary classification.
+        groups : array-like of shape (n,), default=None
+            Groups for the splitter, none of which may be on both sides of a split. Where `cv` is None, an int or a
+            float, they make it a :class:`PartialLabelGroupKFold` or a :class:`PartialLabelGroupShuffleSplit`.
         **params : dict
             Further arguments of the estimator's `fit`; those of length n are split as X is. With metadata routing also
             of the splitter. A `sample_weight` weighs the training, not the metric that is maximised.
@@ -196,11 +202,14 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         ------
         ValueError
             If an argument has another form than those above, the scores do not have the shape of y, y holds no known
-            absence where unknown entries are left out, or labels of y are not those of a prefitted estimator.
+            absence where unknown entries are left out, a split divides a group, or labels of y are not those of a
+            prefitted estimator.
         NotFittedError
             If cv is "prefit" and the estimator is not fitted.
         """
         self._check_parameters()
+        if groups is not None and isinstance(self.cv, str):
+            raise ValueError("groups are passed, but cv='prefit' splits nothing: leave them out.")
         target = encode_target(self, y)
         if self.unknown == "ignore" and not target.labels.has_absent:
             raise ValueError(
@@ -213,8 +222,8 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         elif target.labels.n_labels == 1 and not target.binary and not hasattr(y, "columns"):
             # A fold that lacks one of the three values would pass for a vector of two classes; if sparse, it cannot.
             y = sp.csr_array(target.labels.values)
-        X, y = indexable(X, y)
-        fit_params, split_params = self._route(params)
+        X, y, groups = indexable(X, y, groups)
+        fit_params, split_params = self._route(params, {} if groups is None else {"groups": groups})
         splits = None if isinstance(self.cv, str) else self._splits(X, y, split_params)
         if splits is None:
             check_is_fitted(self.estimator)
@@ -256,10 +265,10 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             if self.refit:
                 raise ValueError("cv='prefit' takes the estimator as it is, as in scikit-learn: set refit=False, too.")
 
-    def _route(self, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _route(self, params: dict[str, Any], groups: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         if not get_config()["enable_metadata_routing"]:
-            return params, {}
-        routed = process_routing(self, "fit", **params)
+            return params, groups
+        routed = process_routing(self, "fit", **params, **groups)
         return routed.estimator.fit, routed.splitter.split
 
     def get_metadata_routing(self) -> MetadataRouter:
@@ -272,7 +281,9 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         router = MetadataRouter(owner=self)
         router.add(estimator=self.estimator, method_mapping=MethodMapping().add(caller="fit", callee="fit"))
-        router.add(splitter=self.cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
+        # A number of folds stands for a splitter that takes groups where there are some.
+        splitter = PartialLabelGroupKFold() if self.cv is None or isinstance(self.cv, Real) else self.cv
+        router.add(splitter=splitter, method_mapping=MethodMapping().add(caller="fit", callee="split"))
         return router
 
     def _splits(self, X: Any, y: Any, params: dict[str, Any]) -> list[Split]:
@@ -281,11 +292,15 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             number = float(cv)
             if isinstance(cv, bool) or not (number >= 2 if isinstance(cv, Integral) else 0 < number < 1):
                 raise ValueError(f"cv must be a number of folds of at least 2 or a proportion in (0, 1), got {cv!r}.")
+            grouped = params.get("groups") is not None
             if isinstance(cv, Integral):
-                cv = PartialLabelKFold(int(cv), random_state=self.random_state)
+                folds = PartialLabelGroupKFold if grouped else PartialLabelKFold
+                cv = folds(int(cv), random_state=self.random_state)
             else:
-                cv = PartialLabelShuffleSplit(1, test_size=number, random_state=self.random_state)
+                once = PartialLabelGroupShuffleSplit if grouped else PartialLabelShuffleSplit
+                cv = once(1, test_size=number, random_state=self.random_state)
         splits: list[Split] = list(check_cv(cv).split(X, y, **params))
+        check_apart(splits, params.get("groups"), cv)
         if not self.refit and len(splits) != 1:
             raise ValueError(
                 f"refit=False keeps the estimator of a single split, but cv makes {len(splits)}: pass cv as the "
