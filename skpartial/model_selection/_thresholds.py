@@ -18,7 +18,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skpartial._checks import check_choice
+from skpartial._checks import check_choice, check_whole
 from skpartial._inputs import EncodedTarget, check_label_names, encode_target
 from skpartial._sklearn_compat import BaseScorer
 from skpartial.labels import LabelMatrix
@@ -80,8 +80,9 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     .. math::
         F_1(t) = \frac{2 \, TP(t)}{2 \, TP(t) + FP(t) + FN(t)}
 
-    The search is exact: every cut between two neighbouring scores is tried, and the threshold lies midway between them.
-    Scikit-learn's `TunedThresholdClassifierCV` is the same for two classes, on a grid; it refuses label matrices.
+    For metrics by name the search is exact: every cut between two neighbouring scores is tried, and the threshold lies
+    midway between them; functions are asked about some of the cuts. Scikit-learn's `TunedThresholdClassifierCV` is the
+    same for two classes, on a grid; it refuses label matrices.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         Classifier with `predict_proba` or `decision_function`, of shape (n, L).
     scoring : {"f1", "balanced_accuracy", "accuracy"} or callable, default="f1"
         What is maximised, label by label. A callable takes true and predicted labels of the entries that count, vectors
-        in {0, 1}, and returns a number, as `sklearn.metrics.f1_score` does; it is called for every distinct score.
+        in {0, 1}, and returns a number, as `sklearn.metrics.f1_score` does; `thresholds` says how often it is called.
         Scorers, which take an estimator, and their names serve for whole searches, not here.
     unknown : {"ignore", "absent"}, default="ignore"
         Whether unknown entries are left out, or count as absent in the metric, which is how labels of which only
@@ -101,6 +102,10 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         the size of the test part of a single :class:`PartialLabelShuffleSplit`; both keep groups whole where `fit` is
         passed some. "prefit" takes the estimator as fitted
         already, and needs ``refit=False``, as in scikit-learn; tune on rows that it was not fitted on.
+    thresholds : int or None, default=100
+        How many cuts a callable `scoring` is called for, for each label, at least 2: as in scikit-learn they are evenly
+        spaced between the lowest and the highest score. All cuts are tried where these are no more, or for None, which
+        takes hours for many scores. Metrics by name try all cuts in any case.
     refit : bool, default=True
         Whether the final estimator is fitted on all rows. False needs a single split, or "prefit".
     n_jobs : int or None, default=None
@@ -164,6 +169,7 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         unknown: Literal["ignore", "absent"] = "ignore",
         response_method: Literal["auto", "predict_proba", "decision_function"] = "auto",
         cv: Any = None,
+        thresholds: int | None = 100,
         refit: bool = True,
         n_jobs: int | None = None,
         random_state: Any = None,
@@ -173,6 +179,7 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.unknown = unknown
         self.response_method = response_method
         self.cv = cv
+        self.thresholds = thresholds
         self.refit = refit
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -259,6 +266,8 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             )
         check_choice(self, "unknown", self.unknown, ("ignore", "absent"))
         check_choice(self, "response_method", self.response_method, ("auto", *_DEFAULT_THRESHOLD))
+        if self.thresholds is not None:
+            check_whole(self, "thresholds", self.thresholds, 2, "a whole number of at least 2 or None")
         if isinstance(self.cv, str):
             if self.cv != "prefit":
                 raise ValueError(f"cv must be 'prefit' if it is a string, got {self.cv!r}.")
@@ -320,7 +329,13 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.best_scores_ = np.full(labels.n_labels, np.nan)
         for label, column in enumerate(_columns(labels)):
             counts = slice(None) if self.unknown == "absent" else np.flatnonzero(column)
-            found = best_threshold(scores[counts, label], column[counts] == 1, self.scoring, default=default)
+            found = best_threshold(
+                scores[counts, label],
+                column[counts] == 1,
+                self.scoring,
+                default=default,
+                n_candidates=self.thresholds,
+            )
             if found is not None:
                 self.thresholds_[label], self.best_scores_[label] = found
         self.tuned_ = ~np.isnan(self.best_scores_)

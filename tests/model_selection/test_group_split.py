@@ -233,6 +233,7 @@ def test_groups_reach_the_splitter(use, y):
     ],
     ids=["KFold", "PartialLabelKFold", "splits"],
 )
+@pytest.mark.filterwarnings("ignore:The groups parameter is ignored by KFold")  # scikit-learn's
 def test_what_divides_groups_is_refused(use, y, cv):
     if isinstance(cv, list):
         cv = [(np.flatnonzero(train), np.flatnonzero(test)) for train, test in cv]

@@ -343,6 +343,50 @@ def test_callable_scoring():
         assert tuned.best_scores_[label] == pytest.approx(best, abs=1e-12)
 
 
+def test_a_function_is_called_for_evenly_spaced_cuts():
+    rng = np.random.RandomState(0)
+    scores = rng.beta(0.3, 3, size=(20_000, 3)) * [1, 1, 10] - [0, 5, 0]
+    y = np.where(rng.uniform(size=scores.shape) < scores - scores.min(axis=0), 1, -1)
+    calls = []
+
+    def accuracy(y_true, y_pred):
+        calls.append(int(y_pred.sum()))
+        return np.mean(y_true == y_pred)
+
+    exact = TunedThresholdsCV(Given(), scoring="accuracy", cv="prefit", refit=False)
+    exact.set_params(estimator=Given().fit(scores, y)).fit(scores, y)
+    few = clone(exact).set_params(scoring=accuracy, estimator=exact.estimator).fit(scores, y)
+    assert len(calls) <= 3 * 100
+    # Everything present, nothing present, and between them the scores that exceed each of a grid.
+    grid = np.linspace(scores[:, 0].min(), scores[:, 0].max(), 99)
+    above = {20_000, 0, *((scores[:, 0] >= value).sum() for value in grid)}
+    assert set(calls[: len(above)]) == above
+    assert (few.best_scores_ <= exact.best_scores_).all()
+    assert (few.best_scores_ > exact.best_scores_ - 0.01).all()
+    for label in range(3):  # the threshold is midway between two scores, and what it predicts has that value
+        predicted = scores[:, label] > few.thresholds_[label]
+        assert np.mean((y[:, label] == 1) == predicted) == few.best_scores_[label]
+    calls.clear()
+    few.set_params(thresholds=7).fit(scores, y)
+    assert len(calls) <= 3 * 7
+    rows = slice(0, 90)  # no more cuts than that: the search is exact
+    few.set_params(thresholds=100).fit(scores[rows], y[rows])
+    assert_array_equal(few.thresholds_, exact.fit(scores[rows], y[rows]).thresholds_)
+    few.set_params(thresholds=None).fit(scores[:500], y[:500])
+    assert_array_equal(few.thresholds_, exact.fit(scores[:500], y[:500]).thresholds_)
+
+
+@pytest.mark.parametrize("n_candidates", [2, 3, 100])
+def test_few_cuts_of_any_scores(n_candidates):
+    # As wide as floats are, and as close; where two cuts are left, they are the outer ones.
+    wide = np.array([-1.7e308, -1.0, 0.0, np.nextafter(0.0, 1.0), 1.7e308])
+    for scores in (wide, np.repeat(wide, 40), 1.0 + np.arange(200) * np.finfo(float).eps):
+        present = np.arange(len(scores)) % 2 == 1
+        found = best_threshold(scores, present, accuracy_of, default=0.0, n_candidates=n_candidates)
+        assert np.isfinite(found.threshold)
+        assert found.value == accuracy_of(present, scores > found.threshold)
+
+
 def test_a_single_split():
     ((train, test),) = PartialLabelShuffleSplit(1, test_size=0.3, random_state=0).split(X, Y)
     part = plain().fit(X[train], Y[train])
@@ -429,6 +473,8 @@ def test_contract_of_scikit_learn(estimator, check):
         ({"cv": 1}, "cv must be a number of folds"),
         ({"cv": True}, "cv must be a number of folds"),
         ({"refit": False}, "cv makes 5"),
+        ({"thresholds": 1}, "thresholds must be a whole number of at least 2 or None, got 1"),
+        ({"thresholds": 10.0}, "thresholds must be a whole number of at least 2 or None, got 10.0"),
     ],
 )
 def test_errors(parameters, message):
