@@ -185,9 +185,9 @@ def from_annotations(
     Raises
     ------
     ValueError
-        If annotations contradict each other without `aggregate`, name an unknown row or label, or hold a value without a
-        meaning; if more than half of the positions up to the last one do not occur, as with identifiers, and no number
-        is given.
+        If annotations contradict each other without `aggregate`, name an unknown row or label, or hold a value without
+        a meaning; if more than half of the positions up to the last one do not occur, as with identifiers, and no
+        number is given.
 
     See Also
     --------

@@ -97,15 +97,12 @@ def make_codings(
     default = {"present": 1, "absent": absent_default, "unknown": ()}
     by_label = {meaning: codes for meaning, codes in given.items() if isinstance(codes, Mapping)}
     common = make_coding(**{meaning: default[meaning] if meaning in by_label else given[meaning] for meaning in given})
-    position = {label: j for j, label in enumerate(labels)} if by_label else {}
     own: dict[int, dict[str, list[Any]]] = {}
-    for meaning, codes in by_label.items():
-        for label in codes:
-            if label not in position:
-                shown = ", ".join(map(repr, list(position)[:3])) + (", ..." if len(position) > 3 else "")
-                raise ValueError(f"{meaning} has codes for the label {label!r}, which is none of {shown}.")
-            own[position[label]] = {}
-    for label, j in ((label, position[label]) for label in position if position[label] in own):
+    for label in dict.fromkeys(label for codes in by_label.values() for label in codes):
+        if label not in labels:
+            meaning = next(meaning for meaning, codes in by_label.items() if label in codes)
+            shown = ", ".join(map(repr, labels[:3])) + (", ..." if len(labels) > 3 else "")
+            raise ValueError(f"{meaning} has codes for the label {label!r}, which is none of {shown}.")
         specific = {meaning: _listed(codes[label]) for meaning, codes in by_label.items() if label in codes}
         claimed = [code for codes in specific.values() for code in codes]
         rest = {
@@ -115,7 +112,7 @@ def make_codings(
         }
         if "present" in rest and not rest["present"]:
             rest["present"] = common["present"]  # which is the contradiction that is told
-        own[j] = make_coding(**{meaning: (specific | rest)[meaning] for meaning in given})
+        own[labels.index(label)] = make_coding(**{meaning: (specific | rest)[meaning] for meaning in given})
     return Codings(common, own)
 
 
