@@ -17,8 +17,7 @@ from sklearn.metrics._scorer import _MultimetricScorer as MultimetricScorer
 from sklearn.metrics._scorer import _PassthroughScorer as PassthroughScorer
 from sklearn.metrics._scorer import _Scorer as Scorer
 
-# Numbers of rows from `test_size` and `train_size`. What iterative-stratification itself is built on, so that the two
-# can only go together.
+# Numbers of rows or groups from `test_size` and `train_size`.
 from sklearn.model_selection._split import _validate_shuffle_split as validate_shuffle_split
 
 # One candidate on one fold, its score alone, and what a search says of candidates that failed.

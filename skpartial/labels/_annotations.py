@@ -2,59 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skpartial._checks import check_unmasked
-from skpartial.labels._forms import is_table
-from skpartial.labels._frames import as_list, assemble, check_ids, check_names, check_output
-from skpartial.labels._recode import described, make_coding, recoded_values
+from skpartial._checks import check_choice
+from skpartial.labels._fields import annotation_fields
+from skpartial.labels._frames import assemble, check_ids, check_names, check_output
+from skpartial.labels._recode import Codings, check_shares, described, make_codings, recoded_values
+from skpartial.labels._shares import check_threshold, decided, shares_of
 
 __all__ = ["from_annotations"]
 
 _COLUMNS = ("row", "label", "value")
-
-
-def _fields(annotations: Any, columns: Sequence[Any]) -> tuple[list[Any], list[Any], NDArray[Any]]:
-    """Rows, labels and values."""
-    columns = (columns,) if isinstance(columns, str) else tuple(columns)
-    if len(columns) != 3 or len(set(columns)) != 3:
-        raise ValueError(f"columns must name the columns of rows, labels and values, three of them; got {columns!r}.")
-    cure = "; say which hold rows, labels and values by columns=(..., ..., ...)"
-    check_unmasked("annotations", annotations)
-    if is_table(annotations):
-        given = list(getattr(annotations, "column_names", annotations.columns))
-        absent = next((column for column in columns if column not in given), None)
-        if absent is not None:
-            raise ValueError(f"annotations has no column {absent!r}; its columns are {given}{cure}.")
-        rows, labels, values = (annotations[column] for column in columns)
-        return as_list(rows), as_list(labels), np.asarray(values)
-    if isinstance(annotations, Mapping):
-        raise ValueError("annotations is a dict; pass a list of triples (row, label, value), or a DataFrame.")
-    if isinstance(annotations, np.ndarray):
-        if annotations.ndim != 2 or annotations.shape[1] != 3:
-            raise ValueError(
-                f"annotations must be of shape (n_annotations, 3), with row, label and value; got {annotations.shape}."
-            )
-        return as_list(annotations[:, 0]), as_list(annotations[:, 1]), annotations[:, 2]
-    triples = list(annotations)
-    for i, triple in enumerate(triples):
-        if isinstance(triple, Mapping):
-            absent = next((column for column in columns if column not in triple), None)
-            if absent is not None:
-                raise ValueError(f"Annotation {i} has no {absent!r}; its keys are {list(triple)}{cure}.")
-            triples[i] = [triple[column] for column in columns]
-        elif isinstance(triple, str) or not hasattr(triple, "__len__") or len(triple) != 3:
-            raise ValueError(
-                f"annotations must hold triples (row, label, value) or dicts, got {triple!r} at position {i}."
-            )
-    rows, labels, values = ([triple[field] for triple in triples] for field in range(3))
-    # Of mixed types NumPy would make strings.
-    return rows, labels, np.fromiter(values, dtype=object, count=len(values))
 
 
 def _look_up(values: list[Any], names: Sequence[Any], what: str) -> NDArray[np.int64]:
@@ -107,20 +70,49 @@ def _size(positions: NDArray[np.int64], what: str) -> int:
     return size
 
 
-def _signs(values: NDArray[Any], coding: dict[str, list[Any]], *, false_is_absent: bool) -> NDArray[np.int8]:
-    """1, -1 and 0 for what the values mean."""
-    signs, coded = recoded_values(values, coding)
+def _signs(
+    values: NDArray[Any], labels: NDArray[np.int64], codings: Codings, *, false_is_absent: bool
+) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+    """1, -1 and 0 for what the values mean, and which of them have a meaning."""
+    signs, coded = recoded_values(values, codings.common)
     if false_is_absent and values.dtype.kind in "bO":
         false = np.fromiter((isinstance(v, (bool, np.bool_)) and not v for v in values), dtype=bool, count=len(values))
         signs[false], coded[false] = -1, True
-    if not coded.all():
-        first = int(np.argmin(coded))
-        value = values[first].item() if isinstance(values[first], np.generic) else values[first]
-        raise ValueError(
-            f"The value of annotation {first} is {value!r}, which none of {described(coding)} covers. Say what values "
-            "mean by the arguments present, absent and unknown: present=1, absent=0 where 0 means absent."
-        )
-    return signs
+    for label, coding in codings.own.items():
+        entries = labels == label
+        signs[entries], coded[entries] = recoded_values(values[entries], coding)
+    return signs, coded
+
+
+def _check_coded(values: NDArray[Any], labels: NDArray[np.int64], coded: NDArray[np.bool_], codings: Codings) -> None:
+    if coded.all():
+        return
+    first = int(np.argmin(coded))
+    value = values[first].item() if isinstance(values[first], np.generic) else values[first]
+    cure = "present, absent and unknown: present=1, absent=0 where 0 means absent"
+    if isinstance(value, float) and 0 < value < 1:
+        cure = "threshold, with present=1 and absent=0, where it is a share of annotators"
+    raise ValueError(
+        f"The value of annotation {first} is {value!r}, which none of {described(codings.of(int(labels[first])))} "
+        f"covers. Say what values mean by the arguments {cure}."
+    )
+
+
+def _mean_shares(key: NDArray[np.int64], shares: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The mean share of what is said about each entry."""
+    said = ~np.isnan(shares)
+    entries, where = np.unique(key[said], return_inverse=True)
+    return entries, np.bincount(where, weights=shares[said]) / np.bincount(where)
+
+
+def _contradicted(key: NDArray[np.int64], signs: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int8], int]:
+    """Entries without repetitions, in order, and one about which annotations disagree, or -1."""
+    order = np.argsort(key, kind="stable")
+    key, signs = key[order], signs[order]
+    repeated = key[1:] == key[:-1]
+    disagree = repeated & (signs[1:] != signs[:-1])
+    first = np.concatenate([np.ones(min(1, len(key)), dtype=bool), ~repeated])
+    return key[first], signs[first], int(key[1:][disagree][0]) if disagree.any() else -1
 
 
 def from_annotations(
@@ -133,7 +125,9 @@ def from_annotations(
     columns: Sequence[Any] = _COLUMNS,
     present: Any = 1,
     absent: Any = -1,
-    unknown: Any = None,
+    unknown: Any = (),
+    aggregate: str | None = None,
+    threshold: Any = None,
     output: str = "dense",
     return_names: bool = False,
 ) -> Any:
@@ -145,8 +139,9 @@ def from_annotations(
 
     Parameters
     ----------
-    annotations : DataFrame, iterable of triples or of dicts, or ndarray of shape (n_annotations, 3)
-        ``(row, label, value)`` each. An annotation may be repeated, but not contradicted.
+    annotations : DataFrame, iterable of tuples or of dicts, or ndarray of shape (n_annotations, 2 or 3)
+        ``(row, label, value)`` each, or ``(row, label)`` where all are presences, such as COCO's images and categories.
+        An annotation may be repeated, but not contradicted, unless `aggregate` says how to decide.
     n_rows : int or None, default=None
         Number of rows, where rows are positions. None ends after the last annotated row: give it where the last rows
         may have no annotation.
@@ -158,12 +153,22 @@ def from_annotations(
     row_names : sequence or None, default=None
         The names of the rows (file names, image ids) in the order of X: strings, numbers or anything hashable, such as
         ``X.index``.
-    columns : sequence of three str, default=("row", "label", "value")
-        Which columns of a DataFrame, or keys of dicts, hold rows, labels and values.
-    present, absent : scalar or list, default=1 and -1
-        The value or values that say present and absent. By default True and False are read so, too.
-    unknown : scalar, list or None, default=None
-        The value or values of annotations that say nothing, such as "?". ``np.nan`` stands for missing values.
+    columns : sequence of three or two, default=("row", "label", "value")
+        Which columns of a DataFrame, or keys of dicts, hold rows, labels and values; two of them for presences only.
+        Several in a list, ``[["patient", "study"], "label", "value"]``, are one composite key, looked up as a tuple.
+    present, absent : scalar, list or dict, default=1 and -1
+        The value or values that say present and absent, or a dict of such for single labels, as in :func:`recode`. By
+        default True and False are read so, too.
+    unknown : scalar, list, dict or None, default=()
+        The value or values of annotations that say nothing, such as "?". ``np.nan`` and None stand for missing values.
+    aggregate : {"mean"} or None, default=None
+        What to do where annotators disagree. "mean" is the share of those who say present among those who say
+        anything, by which `threshold` decides. None refuses contradictions.
+    threshold : float, (float, float) or None, default=None
+        A label is present from this share, in [0.5, 1], and absent where at least as large a share says so; between
+        them it is unknown, and at exactly one half. A pair holds the share up to which it is absent and that from which
+        it is present. None is 0.5, the majority, with `aggregate`. With ``present=1, absent=0`` values between are
+        shares themselves, with or without `aggregate`.
     output : {"dense", "sparse", "pandas"}, default="dense"
         An ndarray, a csr_array of the known entries, or a pandas DataFrame with the label names as columns, which an
         estimator keeps as ``label_names_``, and the row names as index.
@@ -180,8 +185,9 @@ def from_annotations(
     Raises
     ------
     ValueError
-        If annotations contradict each other, name an unknown row or label, or hold a value without a meaning; if more
-        than half of the positions up to the last one do not occur, as with identifiers, and no number is given.
+        If annotations contradict each other without `aggregate`, name an unknown row or label, or hold a value without
+        a meaning; if more than half of the positions up to the last one do not occur, as with identifiers, and no
+        number is given.
 
     See Also
     --------
@@ -209,13 +215,33 @@ def from_annotations(
     array([[-1],
            [ 1],
            [ 0]], dtype=int8)
+    >>> from_annotations([(0, "cat"), (2, "dog")], n_rows=3)
+    array([[1, 0],
+           [0, 0],
+           [0, 1]], dtype=int8)
+    >>> votes = [(0, "cat", 1), (0, "cat", 1), (0, "cat", 0), (0, "dog", 0.2), (1, "dog", 1), (1, "dog", 0)]
+    >>> from_annotations(votes, absent=0, aggregate="mean", threshold=0.6)
+    array([[ 1, -1],
+           [ 0,  0]], dtype=int8)
     """
     check_output(output)
-    coding = make_coding(present, absent, unknown)
-    row, label, value = _fields(annotations, columns)
-    # True equals 1 in any case; False equals 0, which by default has no meaning.
-    by_default = isinstance(present, int) and isinstance(absent, int) and (present, absent) == (1, -1)
-    signs = _signs(value, coding, false_is_absent=by_default)
+    if aggregate is not None:
+        check_choice(None, "aggregate", aggregate, ("mean",))
+    row, label, value = annotation_fields(annotations, columns)
+    if value is None:
+        for name, given, default in (
+            ("present", present, 1),
+            ("absent", absent, -1),
+            ("unknown", unknown, ()),
+            ("aggregate", aggregate, None),
+            ("threshold", threshold, None),
+        ):
+            if given is not default:
+                raise ValueError(
+                    f"annotations are pairs (row, label), which have no values, so that {name}={given!r} would have no "
+                    "effect: leave it out, or pass triples."
+                )
+        value = np.ones(len(row), dtype=np.int8)
     if row_names is not None:
         row_names = check_ids(row_names, "row_names")
         if n_rows is not None and n_rows != len(row_names):
@@ -245,18 +271,31 @@ def from_annotations(
     if not n_rows or not n_labels:
         raise ValueError("annotations is empty: give n_rows and label_names for a matrix of unknown labels.")
 
+    codings = make_codings(present, absent, unknown, range(n_labels) if ids is None else ids, absent_default=-1)
+    # True equals 1 in any case; False equals 0, which by default has no meaning.
+    by_default = isinstance(present, int) and isinstance(absent, int) and (present, absent) == (1, -1)
+    signs, coded = _signs(value, labels, codings, false_is_absent=by_default)
+    key = rows * n_labels + labels
+    if aggregate is not None or threshold is not None:
+        between = codings.common["present"] == [1] and codings.common["absent"] == [0] and not codings.own
+        if aggregate is None and not between:
+            check_shares(codings.common, threshold)
+        shares, coded = shares_of(value, signs, coded, between=between)
+        _check_coded(value, labels, coded, codings)
+        if aggregate is not None:
+            key, shares = _mean_shares(key, shares)
+        signs = decided(shares, check_threshold(0.5 if threshold is None else threshold))
+    else:
+        _check_coded(value, labels, coded, codings)
     known = signs != 0
-    key, signs = (rows * n_labels + labels)[known], signs[known]
-    order = np.argsort(key, kind="stable")
-    key, signs = key[order], signs[order]
-    repeated = key[1:] == key[:-1]
-    contradicted = repeated & (signs[1:] != signs[:-1])
-    if contradicted.any():
-        at_row, at_label = divmod(int(key[1:][contradicted][0]), n_labels)
+    key, signs, contradicted = _contradicted(key[known], signs[known])
+    if contradicted >= 0:
+        at_row, at_label = divmod(contradicted, n_labels)
         row_called = repr(row_names[at_row]) if row_names is not None else str(at_row)
         label_called = repr(names[at_label]) if names is not None else str(at_label)
-        raise ValueError(f"annotations say both present and absent for row {row_called}, label {label_called}.")
-    first = np.concatenate([np.ones(min(1, len(key)), dtype=bool), ~repeated])
-    key, signs = key[first], signs[first]
+        raise ValueError(
+            f"annotations say both present and absent for row {row_called}, label {label_called}: settle it, or pass "
+            "aggregate='mean' to decide by the share of those who say present."
+        )
     Y = assemble(key // n_labels, key % n_labels, signs, (n_rows, n_labels), output, label_names=names, index=row_names)
     return (Y, names) if return_names else Y

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from skpartial._checks import check_choice
+from skpartial.labels._memory import check_fits
 
 OUTPUTS = ("dense", "sparse", "pandas")
 
@@ -63,6 +64,7 @@ def assemble(
         matrix = sp.csr_array((values, (rows, columns)), shape=shape, dtype=np.int8)
         matrix.sort_indices()
         return matrix
+    check_fits(shape, "A label matrix", "take output='sparse'")
     dense = np.zeros(shape, dtype=np.int8)
     dense[rows, columns] = values
     if output == "dense":

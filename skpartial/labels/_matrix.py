@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from skpartial.labels._forms import RaggedRows, column_names, plain
+from skpartial.labels._memory import check_fits
 
 __all__ = ["LabelMatrix"]
 
@@ -112,6 +113,12 @@ def _sparse_values(Y: Any, name: str) -> sp.csr_array:
     values = values.astype(np.int8)
     values.eliminate_zeros()
     return values
+
+
+def _dense_copy(values: sp.csr_array) -> NDArray[np.int8]:
+    check_fits(values.shape, "A label matrix", "leave it sparse, or take fewer rows or labels at a time")
+    dense: NDArray[np.int8] = values.toarray()
+    return dense
 
 
 class LabelMatrix:
@@ -232,9 +239,14 @@ class LabelMatrix:
         -------
         ndarray of int8, shape (n_chosen, L)
             May be a view: do not write to it.
+
+        Raises
+        ------
+        ValueError
+            If the labels are sparse and these rows do not fit into memory as a dense matrix.
         """
         chosen = self.values[index]
-        return chosen.toarray() if sp.issparse(chosen) else chosen
+        return _dense_copy(chosen) if sp.issparse(chosen) else chosen
 
     def take(self, index: Any) -> LabelMatrix:
         """The label matrix of some rows.
@@ -258,8 +270,13 @@ class LabelMatrix:
         -------
         ndarray of int8, shape (n, L)
             A copy.
+
+        Raises
+        ------
+        ValueError
+            If the labels are sparse and do not fit into memory as a dense matrix.
         """
-        return self.values.toarray() if self.is_sparse else self.values.copy()
+        return _dense_copy(self.values) if self.is_sparse else self.values.copy()
 
     def count(self, sign: int | None = None, *, axis: int) -> NDArray[np.int64]:
         """How many entries are present, absent or known.
@@ -326,7 +343,13 @@ class LabelMatrix:
         -------
         ndarray of int64, shape (L, L)
             Symmetric; the diagonal counts the rows in which a label is present.
+
+        Raises
+        ------
+        ValueError
+            If there are so many labels that it does not fit into memory.
         """
+        check_fits((self.n_labels,) * 2, "The co-occurrence of labels", "take fewer labels", itemsize=8)
         if sp.issparse(self.values):
             present = self.values.astype(np.int64)
             present.data = (present.data == 1).astype(np.int64)

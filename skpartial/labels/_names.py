@@ -2,20 +2,61 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from skpartial.labels._forms import plain
-from skpartial.labels._frames import assemble, check_names, check_output, index_of, missing_entries
+from skpartial.labels._forms import is_table, plain
+from skpartial.labels._frames import (
+    as_list,
+    assemble,
+    check_ids,
+    check_names,
+    check_output,
+    index_of,
+    is_missing,
+    missing_entries,
+)
 
 __all__ = ["from_classes", "from_names"]
 
 
+def _names_of_row(i: int, names: Any) -> list[Any]:
+    """The names in a row of `from_names`."""
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        raise ValueError(f"Row {i} of present is {names!r}; a row is a list of names, [] for none.")
+    row = as_list(names)
+    try:
+        counts = Counter(row)
+    except TypeError:
+        raise ValueError(
+            f"Row {i} of present holds a name that is not hashable: take strings, numbers, tuples."
+        ) from None
+    for name, count in counts.items():
+        if is_missing(name):
+            raise ValueError(f"Row {i} of present holds {name!r}; leave missing names out, [] for none.")
+        if count > 1 and not isinstance(name, str):
+            raise ValueError(
+                f"Row {i} of present holds {name!r} {count} times; a row lists what is present, each once. A "
+                "matrix of 0 and 1 is for skpartial.labels.recode."
+            )
+    return row
+
+
+def _sorted_names(rows: list[list[Any]]) -> list[Any]:
+    """The names that occur, in order."""
+    occurring: set[Any] = set().union(*rows)
+    try:
+        return sorted(occurring)
+    except TypeError:
+        raise ValueError("present holds names of different types, which have no order; give label_names.") from None
+
+
 def from_names(
-    present: Iterable[Iterable[str]],
-    label_names: Sequence[str] | None = None,
+    present: Iterable[Iterable[Any]],
+    label_names: Sequence[Any] | None = None,
     *,
     output: str = "dense",
     return_names: bool = False,
@@ -24,10 +65,13 @@ def from_names(
 
     Parameters
     ----------
-    present : iterable of n lists or sets of str, or Series of such
+    present : iterable of n lists, tuples or sets of names, or Series of such
         The names of the labels known to be present in each row, in the order of X; an empty list for a row without any.
-    label_names : sequence of str or None, default=None
-        The names of all labels, in the order wanted. None takes the names that occur, sorted.
+        Names are strings, numbers, such as scikit-learn's `load_svmlight_file` has with ``multilabel=True``, or
+        anything hashable.
+    label_names : sequence or None, default=None
+        The names of all labels, in the order wanted. None takes the names that occur, sorted; give it where a label
+        may be present in no row.
     output : {"dense", "sparse", "pandas"}, default="dense"
         An ndarray, a csr_array of the known entries, or a pandas DataFrame with the label names as columns, which an
         estimator keeps as ``label_names_``, and the index of a Series.
@@ -39,12 +83,13 @@ def from_names(
     Y : ndarray, csr_array or DataFrame of int8, shape (n, L)
         1 present, 0 unknown.
     names : list of str
-        Only with ``return_names=True``: the names of the labels.
+        Only with ``return_names=True``: the names of the labels, as strings.
 
     Raises
     ------
     ValueError
-        If `present` is a dict, a row is no list of strings, or a name is not in `label_names`.
+        If `present` is a dict or a DataFrame, a row is no list of names, holds a number more than once, as rows of a
+        matrix of 0 and 1 would, or a name that is not in `label_names`.
 
     See Also
     --------
@@ -61,26 +106,27 @@ def from_names(
     array([[1, 0],
            [1, 1],
            [0, 0]], dtype=int8)
+    >>> from_names([(0.0, 2.0), (1.0,)], label_names=range(4))
+    array([[1, 0, 1, 0],
+           [0, 1, 0, 0]], dtype=int8)
     """
     check_output(output)
+    if is_table(present):
+        raise ValueError(
+            "present is a DataFrame: pass the column that holds the lists of names; columns of values are for "
+            "skpartial.labels.recode, one line for each pair of row and label for from_annotations."
+        )
     if isinstance(present, Mapping):
         raise ValueError(
             "present is a dict: pass list(present.values()), or, in the order of X, "
             "[present.get(row, []) for row in X.index]."
         )
-    rows = []
-    for i, names_of_row in enumerate(present):
-        if isinstance(names_of_row, (str, bytes)) or not isinstance(names_of_row, Iterable):
-            raise ValueError(f"Row {i} of present is {names_of_row!r}; a row is a list of names, [] for none.")
-        row = list(names_of_row)
-        odd = next((name for name in row if not isinstance(name, str)), None)
-        if odd is not None:
-            raise ValueError(f"Row {i} of present holds {odd!r}, which is not a string; labels are given by name.")
-        rows.append([str(name) for name in row])
-    names = sorted(set().union(*rows)) if label_names is None else check_names(label_names, "label_names")
-    if not rows or not names:
+    rows = [_names_of_row(i, names_of_row) for i, names_of_row in enumerate(present)]
+    ids = _sorted_names(rows) if label_names is None else check_ids(label_names, "label_names")
+    if not rows or not ids:
         raise ValueError("present names no label in any row: give at least one row, and label_names.")
-    position = {name: j for j, name in enumerate(names)}
+    names = check_names(map(str, ids), "label_names")
+    position = {name: j for j, name in enumerate(ids)}
     for i, row in enumerate(rows):
         unknown = next((name for name in row if name not in position), None)
         if unknown is not None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from skpartial.labels._forms import has_masked_rows, is_table, plain
+from skpartial.labels._forms import column_names, has_masked_rows, is_table, plain
 from skpartial.labels._frames import frame_like, is_missing, missing_entries
+from skpartial.labels._shares import check_threshold, decided, shares_of
 
 __all__ = ["from_nan", "recode"]
 
@@ -24,24 +26,30 @@ _MEANING = {"present": 1, "absent": -1, "unknown": 0}
 
 def _listed(codes: Any) -> list[Any]:
     """One code or several, as a list."""
-    if codes is None:
-        return []
     if isinstance(codes, (list, tuple, set, frozenset)) or (isinstance(codes, np.ndarray) and codes.ndim == 1):
         return list(codes)
     return [codes]
 
 
+def _same(code: Any, other: Any) -> bool:
+    missing = is_missing(code), is_missing(other)
+    return all(missing) if any(missing) else bool(code == other)
+
+
 def make_coding(present: Any, absent: Any, unknown: Any) -> dict[str, list[Any]]:
-    """Which codes mean what, as lists; each code has one meaning."""
-    coding = {"present": _listed(present), "absent": _listed(absent), "unknown": _listed(unknown)}
+    """Which codes mean what, as lists; each code has one meaning. None is no code, but of `unknown`: missing values."""
+    coding = {
+        "present": [] if present is None else _listed(present),
+        "absent": [] if absent is None else _listed(absent),
+        "unknown": _listed(unknown),
+    }
     if not coding["present"]:
         raise ValueError("present must be the code of a present label, or a list of codes; got none.")
     seen: list[tuple[Any, str]] = []
     for meaning, codes in coding.items():
         for code in codes:
             for other, earlier in seen:
-                missing = is_missing(code), is_missing(other)
-                if earlier != meaning and (all(missing) if any(missing) else code == other):
+                if earlier != meaning and _same(code, other):
                     raise ValueError(f"{code!r} is given as {earlier} and as {meaning}; a code has one meaning.")
             seen.append((code, meaning))
     return coding
@@ -52,6 +60,62 @@ def described(coding: dict[str, list[Any]]) -> str:
     return ", ".join(
         f"{meaning}={codes[0] if len(codes) == 1 else codes!r}" for meaning, codes in coding.items() if codes
     )
+
+
+class Codings(NamedTuple):
+    """Which codes mean what: of most labels, and of those that have codes of their own, by position."""
+
+    common: dict[str, list[Any]]
+    own: dict[int, dict[str, list[Any]]]
+
+    def of(self, label: int) -> dict[str, list[Any]]:
+        """The codes of a label."""
+        return self.own.get(label, self.common)
+
+
+def make_codings(
+    present: Any, absent: Any, unknown: Any, labels: Sequence[Hashable] | range, *, absent_default: Any = ()
+) -> Codings:
+    """Codes that are the same for all labels, or by label in a dict.
+
+    What a dict says of a label goes before what an argument says of all labels. Labels that it leaves out have the
+    codes that the argument has by default.
+
+    Parameters
+    ----------
+    present, absent, unknown : scalar, list or dict
+        Codes, or a dict of such by label.
+    labels : sequence
+        What the labels are called.
+    absent_default : scalar or list, default=()
+        The codes of an absent label that `absent` leaves out.
+
+    Returns
+    -------
+    Codings
+        By position of the label.
+    """
+    given = {"present": present, "absent": absent, "unknown": unknown}
+    default = {"present": 1, "absent": absent_default, "unknown": ()}
+    by_label = {meaning: codes for meaning, codes in given.items() if isinstance(codes, Mapping)}
+    common = make_coding(**{meaning: default[meaning] if meaning in by_label else given[meaning] for meaning in given})
+    own: dict[int, dict[str, list[Any]]] = {}
+    for label in dict.fromkeys(label for codes in by_label.values() for label in codes):
+        if label not in labels:
+            meaning = next(meaning for meaning, codes in by_label.items() if label in codes)
+            shown = ", ".join(map(repr, labels[:3])) + (", ..." if len(labels) > 3 else "")
+            raise ValueError(f"{meaning} has codes for the label {label!r}, which is none of {shown}.")
+        specific = {meaning: _listed(codes[label]) for meaning, codes in by_label.items() if label in codes}
+        claimed = [code for codes in specific.values() for code in codes]
+        rest = {
+            meaning: [code for code in codes if not any(_same(code, other) for other in claimed)]
+            for meaning, codes in common.items()
+            if meaning not in specific
+        }
+        if "present" in rest and not rest["present"]:
+            rest["present"] = common["present"]  # which is the contradiction that is told
+        own[labels.index(label)] = make_coding(**{meaning: (specific | rest)[meaning] for meaning in given})
+    return Codings(common, own)
 
 
 def recoded_values(values: NDArray[Any], coding: dict[str, list[Any]]) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
@@ -72,7 +136,7 @@ def recoded_values(values: NDArray[Any], coding: dict[str, list[Any]]) -> tuple[
     return result, coded
 
 
-def recode(Y: Any, *, present: Any, absent: Any = None, unknown: Any = None) -> Any:
+def recode(Y: Any, *, present: Any, absent: Any = None, unknown: Any = (), threshold: Any = None) -> Any:
     """Convert labels of another encoding to 1 (present), -1 (absent) and 0 (unknown).
 
     Which code means what is said, never guessed: the same numbers mean different things in different data sets, and
@@ -81,14 +145,21 @@ def recode(Y: Any, *, present: Any, absent: Any = None, unknown: Any = None) -> 
     Parameters
     ----------
     Y : array-like, DataFrame or sparse matrix, shape (n, L)
-        Labels in any encoding: numbers, strings, booleans, with or without missing values. Masked entries of a masked
-        array are unknown.
-    present : scalar or list
-        The code or codes of a present label. ``np.nan`` stands for every missing value (NaN, None, pandas.NA).
-    absent : scalar, list or None, default=None
-        The code or codes of an absent label; None if there is none.
-    unknown : scalar, list or None, default=None
-        The code or codes of an unknown label; None if there is none.
+        Labels in any encoding: numbers, strings, booleans, with or without missing values. Masked entries of a
+        masked array are unknown.
+    present : scalar, list or dict
+        The code or codes of a present label. ``np.nan`` stands for every missing value (NaN, None, pandas.NA). A dict
+        holds the codes of single labels, by column of a DataFrame or else by position, which go before what the other
+        arguments say of all labels; the code of labels that it leaves out is 1.
+    absent : scalar, list, dict or None, default=None
+        The code or codes of an absent label; None if there is none, as for labels that a dict leaves out.
+    unknown : scalar, list, dict or None, default=()
+        The code or codes of an unknown label; none by default, nor for labels that a dict leaves out. None are missing
+        values, which is what polars calls them.
+    threshold : float, (float, float) or None, default=None
+        For shares of annotators, with ``present=1, absent=0``: a label is present from this share, in [0.5, 1], and
+        absent where at least as large a share says so, at most ``1 - threshold``; between them it is unknown, and at
+        exactly one half. A pair holds the share up to which it is absent and that from which it is present.
 
     Returns
     -------
@@ -115,52 +186,103 @@ def recode(Y: Any, *, present: Any, absent: Any = None, unknown: Any = None) -> 
     >>> recode([["yes", "?"], ["no", "maybe"]], present="yes", absent="no", unknown=["?", "maybe"])
     array([[ 1,  0],
            [-1,  0]], dtype=int8)
+
+    What is not certain (-1) counts as present for one of two findings:
+
+    >>> import pandas as pd
+    >>> findings = pd.DataFrame({"Edema": [1, -1, 0], "Fracture": [-1, 0, 1]})
+    >>> recode(findings, present={"Edema": [1, -1]}, absent=0, unknown=-1)
+       Edema  Fracture
+    0      1         0
+    1      1        -1
+    2     -1         1
+
+    Two of three annotators decide:
+
+    >>> recode([[1.0, 0.67], [0.33, 0.5]], present=1, absent=0, threshold=0.67)
+    array([[ 1,  1],
+           [-1,  0]], dtype=int8)
     """
-    return _recode(Y, make_coding(present, absent, unknown), _HINT)
+    return _recode(Y, (present, absent, unknown), _HINT, threshold)
 
 
-def _recode(Y: Any, coding: dict[str, list[Any]], hint: str) -> Any:
+def check_shares(coding: dict[str, list[Any]], threshold: Any) -> tuple[float, float]:
+    """Thresholds, if the codes are those of shares."""
+    if coding["present"] != [1] or coding["absent"] != [0]:
+        raise ValueError(
+            f"threshold is for shares between absent=0 and present=1, but the codes are {described(coding)}."
+        )
+    return check_threshold(threshold)
+
+
+def _thresholded(
+    values: NDArray[Any], codings: Codings, threshold: Any, signs: NDArray[np.int8], coded: NDArray[np.bool_]
+) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+    """Signs of shares, where there is a threshold."""
+    if threshold is None:
+        return signs, coded
+    if codings.own:
+        raise ValueError("threshold is for shares, which mean the same for all labels: give no codes by label with it.")
+    limits = check_shares(codings.common, threshold)
+    shares, coded = shares_of(values, signs, coded, between=True)
+    return decided(shares, limits), coded
+
+
+def _recode(Y: Any, codes: tuple[Any, Any, Any], hint: str, threshold: Any = None) -> Any:
     """Recode; errors about values without a code end with the hint."""
     if has_masked_rows(Y):
         Y = np.ma.array(Y)
     hidden = np.ma.getmaskarray(Y) if isinstance(Y, np.ma.MaskedArray) else None
     values = plain(np.ma.getdata(Y) if hidden is not None else Y, "Y")
     if sp.issparse(values):
-        return _recode_sparse(values, coding, hint)
+        return _recode_sparse(values, codes, hint, threshold)
     if values.ndim != 2:
         raise ValueError(f"Y must be a matrix of shape (n_rows, n_labels), got shape {values.shape}.")
-    result, coded = recoded_values(values, coding)
+    names = column_names(Y)
+    codings = make_codings(*codes, list(Y.columns) if hasattr(Y, "iloc") else names or range(values.shape[1]))
+    result, coded = recoded_values(values, codings.common)
+    for label, coding in codings.own.items():
+        result[:, label], coded[:, label] = recoded_values(values[:, label], coding)
+    result, coded = _thresholded(values, codings, threshold, result, coded)
     if hidden is not None:  # what is masked is not known, whatever lies behind
         result[hidden], coded[hidden] = 0, True
     if not coded.all():
         row, label = (int(index[0]) for index in np.nonzero(~coded))
-        raise ValueError(
-            f"Y holds {values[row, label]!s} at row {row}, label {label}, which none of {described(coding)} covers; "
-            f"{hint}"
-        )
+        raise _without_code(values[row, label], row, label, codings, hint)
     return frame_like(Y, result) if is_table(Y) else result
 
 
-def _recode_sparse(Y: Any, coding: dict[str, list[Any]], hint: str) -> sp.csr_array:
+def _without_code(value: Any, row: int, label: int, codings: Codings, hint: str) -> ValueError:
+    if isinstance(value, float | np.floating) and 0 < value < 1:
+        hint = "where it is a share of annotators, pass threshold=, with present=1 and absent=0."
+    return ValueError(
+        f"Y holds {value!s} at row {row}, label {label}, which none of {described(codings.of(label))} covers; {hint}"
+    )
+
+
+def _recode_sparse(Y: Any, codes: tuple[Any, Any, Any], hint: str, threshold: Any) -> sp.csr_array:
     if Y.ndim != 2:
         raise ValueError(f"Y must be a matrix of shape (n_rows, n_labels), got shape {Y.shape}.")
     matrix = sp.csr_array(Y, copy=True)
     matrix.sum_duplicates()
-    zero, zero_coded = recoded_values(np.zeros(1), coding)
-    if matrix.nnz < matrix.shape[0] * matrix.shape[1] and (zero[0] != 0 or not zero_coded[0]):
-        meaning = {1: "present", -1: "absent", 0: "without a code"}[int(zero[0])]
-        raise ValueError(
-            f"The implicit zeros of a sparse Y are {meaning} in {described(coding)}, but only unknown entries can be "
-            "left out of a sparse label matrix; convert a dense one, Y.toarray(), or make 0 the code of unknown."
-        )
-    result, coded = recoded_values(matrix.data, coding)
+    codings = make_codings(*codes, range(matrix.shape[1]))
+    for coding in (codings.common, *codings.own.values()):
+        zero, zero_coded = recoded_values(np.zeros(1), coding)
+        if matrix.nnz < matrix.shape[0] * matrix.shape[1] and (zero[0] != 0 or not zero_coded[0]):
+            meaning = {1: "present", -1: "absent", 0: "without a code"}[int(zero[0])]
+            raise ValueError(
+                f"The implicit zeros of a sparse Y are {meaning} in {described(coding)}, but only unknown entries can "
+                "be left out of a sparse label matrix; convert a dense one, Y.toarray(), or make 0 the code of unknown."
+            )
+    result, coded = recoded_values(matrix.data, codings.common)
+    for label, coding in codings.own.items():
+        entries = matrix.indices == label
+        result[entries], coded[entries] = recoded_values(matrix.data[entries], coding)
+    result, coded = _thresholded(matrix.data, codings, threshold, result, coded)
     if not coded.all():
-        entries = matrix.tocoo()
+        stored = matrix.tocoo()
         first = int(np.argmin(coded))
-        raise ValueError(
-            f"Y holds {entries.data[first]!s} at row {entries.row[first]}, label {entries.col[first]}, which none of "
-            f"{described(coding)} covers; {hint}"
-        )
+        raise _without_code(stored.data[first], stored.row[first], stored.col[first], codings, hint)
     recoded = sp.csr_array((result, matrix.indices, matrix.indptr), shape=matrix.shape)
     recoded.eliminate_zeros()
     return recoded
@@ -199,4 +321,4 @@ def from_nan(Y: Any) -> Any:
     array([[ 1, -1,  0],
            [ 0,  1,  1]], dtype=int8)
     """
-    return _recode(Y, make_coding(1, 0, np.nan), _HINT_NAN)
+    return _recode(Y, (1, 0, np.nan), _HINT_NAN)

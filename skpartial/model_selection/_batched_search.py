@@ -26,6 +26,7 @@ from skpartial._sklearn_compat import (
 )
 from skpartial._unchanged import unchanged_on_failure
 from skpartial._warnings import warn
+from skpartial.model_selection._groups import check_splitter
 from skpartial.model_selection._together import Evaluation, configured, last_step, reason_against
 
 __all__ = ["BatchedGridSearchCV"]
@@ -142,7 +143,7 @@ class BatchedGridSearchCV(GridSearchCV):
             Labels: 1 present, -1 absent, 0 unknown. 1-D y with two classes is plain binary classification.
         **params : dict
             Further arguments of the estimator's `fit`, such as `sample_weight`; those of length n are split as X is.
-            `groups` goes to the splitter.
+            `groups` goes to the splitter, which must keep them whole, as :class:`PartialLabelGroupKFold` does.
 
         Returns
         -------
@@ -156,6 +157,7 @@ class BatchedGridSearchCV(GridSearchCV):
     def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
         if y is not None:
             y = rows_of_labels(y)
+        check_splitter(self.cv, X, y, params.get("groups"))
         candidates: list[dict[str, Any]] = list(ParameterGrid(self.param_grid))
         groups = self._groups(candidates, {key: value for key, value in params.items() if key != "groups"})
         if not groups:

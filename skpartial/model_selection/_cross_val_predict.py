@@ -17,6 +17,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 
 from skpartial._inputs import rows_of_labels
 from skpartial.model_selection._folds import is_vector, over_folds
+from skpartial.model_selection._groups import check_apart, check_groups_used, check_splitter
 
 __all__ = ["cross_val_predict"]
 
@@ -50,7 +51,8 @@ def cross_val_predict(
     y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
         Labels: 1 present, -1 absent, 0 unknown. 1-D y is left to scikit-learn's function, which is right there.
     groups : array-like of shape (n,), default=None
-        Groups for splitters that use them. With metadata routing pass them in `params`.
+        Groups for splitters that keep them whole, such as :class:`PartialLabelGroupKFold`. With metadata routing pass
+        them in `params`.
     cv : int, splitter, iterable of (train, test), or None, default=None
         How to split; every row must be in one test part. None is `KFold(5)` and an int `KFold` with as many folds (for
         1-D y of a classifier `StratifiedKFold`), as in scikit-learn; :class:`PartialLabelKFold` spreads rare labels
@@ -75,8 +77,8 @@ def cross_val_predict(
     Raises
     ------
     ValueError
-        If y is masked where a class is needed, the test parts do not hold every row once, or the answers of the folds
-        do not fit together.
+        If y is masked where a class is needed, the test parts do not hold every row once, groups are passed and divided
+        by a split, or the answers of the folds do not fit together.
 
     Examples
     --------
@@ -95,6 +97,7 @@ def cross_val_predict(
     if y is not None:
         y = rows_of_labels(y)
     if y is None or is_vector(y):
+        check_splitter(cv, X, y, groups)
         return model_selection.cross_val_predict(
             estimator,
             X,
@@ -111,6 +114,7 @@ def cross_val_predict(
     fit_params, split_params = _route(estimator, cv, groups, dict(params or {}))
     # Without y, because there is no class to stratify by, and what check_cv makes of y it cannot make of a sparse one.
     splits = list(check_cv(cv).split(X, y, **split_params))
+    check_apart(splits, split_params.get("groups"), cv)
     n_rows = y.shape[0] if hasattr(y, "shape") else len(y)
     rows = np.concatenate([test for _, test in splits])
     if len(rows) != n_rows or (np.bincount(rows, minlength=n_rows) != 1).any():
@@ -139,6 +143,7 @@ def _route(
     estimator: BaseEstimator, cv: Any, groups: Any, params: dict[str, Any]
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Arguments of the estimator's `fit` and of the splitter's `split`."""
+    check_groups_used(cv, params.get("groups") if groups is None else groups)
     if not get_config()["enable_metadata_routing"]:
         return params, {"groups": groups}
     if groups is not None:

@@ -6,55 +6,42 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from iterstrat.ml_stratifiers import IterativeStratification
 from numpy.typing import NDArray
 from sklearn.model_selection import BaseCrossValidator, BaseShuffleSplit, StratifiedKFold, StratifiedShuffleSplit
 from sklearn.utils import check_random_state
 
 from skpartial._checks import check_flag, check_whole
 from skpartial._sklearn_compat import num_samples, validate_shuffle_split
-from skpartial.labels import LabelMatrix
 from skpartial.labels._forms import plain
 from skpartial.model_selection._folds import is_vector
+from skpartial.model_selection._stratification import deal_out, indicators
 
 __all__ = ["PartialLabelKFold", "PartialLabelShuffleSplit"]
 
 
-def _signs(y: Any) -> NDArray[np.bool_]:
-    """Indicators of what is known: the present entries of every label, then the absent ones."""
-    values = LabelMatrix.encode(y).rows(slice(None))
-    signs = np.hstack([values == 1, values == -1])
-    # Labels of which one sign never occurs would only cost time.
-    return signs[:, signs.any(axis=0)]
-
-
-def _stratify(
-    signs: NDArray[np.bool_], sizes: NDArray[np.float64], rng: np.random.RandomState, *, n_required: int
-) -> NDArray[np.intp]:
-    """Part of every row, for parts of about the given proportions; the first `n_required` ones are never empty."""
-    parts: NDArray[np.intp] = IterativeStratification(signs, sizes, rng)
-    counts = np.bincount(parts, minlength=len(sizes))
-    for part in np.flatnonzero(counts[:n_required] == 0):
-        # A part of few rows may get none, because the labels are spread before the rows are counted.
-        moved = rng.choice(np.flatnonzero(parts == counts.argmax()))
-        counts[parts[moved]] -= 1
-        counts[part] += 1
-        parts[moved] = part
-    return parts
-
-
-def _check_y(y: Any, splitter: Any) -> None:
+def _check(splitter: Any, y: Any, groups: Any) -> None:
+    name = type(splitter).__name__
     if y is None:
-        raise ValueError(f"{type(splitter).__name__} splits by the labels: pass y.")
+        raise ValueError(f"{name} splits by the labels: pass y.")
+    if groups is not None:
+        raise ValueError(
+            f"{name} does not use groups and would put rows of one group on both sides of a split: take "
+            f"{name.replace('PartialLabel', 'PartialLabelGroup')}, or leave groups out."
+        )
 
 
 class PartialLabelKFold(BaseCrossValidator):
-    """K folds with about equally many known presences and known absences of every label in each.
+    r"""K folds with about equally many known presences and known absences of every label in each.
 
     What a fold can teach or test of a label is what is known of it there. With few labels known, folds drawn without
-    regard to them often leave a label without any known presence. Here the rows are dealt out by iterative
-    stratification [1]_ on the 2 L indicators "known to be present" and "known to be absent"; rows of which nothing is
-    known even out the sizes of the folds. Labels with fewer known entries than folds are spread as far as they go.
+    regard to them often leave a label without any known presence. Here rows are dealt out one after the other, those
+    with the rarest label first as in iterative stratification [1]_, each to the fold where it adds least to
+
+    .. math:: \sum_{c} \sum_{f} \Bigl(\frac{n_{cf}}{T_c} - \frac{1}{K}\Bigr)^2
+
+    over the K folds f and over the known presences c of each label, its known absences, and the rows, of which
+    :math:`n_{cf}` of :math:`T_c` are in the fold; in the end rows move for as long as that helps. Labels with fewer
+    known entries than folds are spread as far as they go.
 
     Parameters
     ----------
@@ -67,12 +54,13 @@ class PartialLabelKFold(BaseCrossValidator):
 
     See Also
     --------
+    PartialLabelGroupKFold : Where rows belong to groups that must stay whole.
     PartialLabelShuffleSplit : One or several random splits.
     sklearn.model_selection.StratifiedKFold : For classes, which is what 1-D y gets here.
 
     Notes
     -----
-    Sizes of folds differ slightly. Time grows with n_rows * n_labels ** 2: 80,000 rows of 80 labels take a second.
+    Sizes of folds differ slightly. Time and memory grow with the number of known entries; a sparse y stays sparse.
 
     References
     ----------
@@ -128,21 +116,22 @@ class PartialLabelKFold(BaseCrossValidator):
             Features; only their number is used.
         y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
             Labels in {-1, 0, 1}; 1-D y holds classes.
-        groups : object, default=None
-            Not used; there for compatibility.
+        groups : None
+            Refused, because it would be of no effect: :class:`PartialLabelGroupKFold` keeps groups whole.
 
-        Yields
-        ------
-        train, test : ndarray of int
+        Returns
+        -------
+        iterator of (train, test)
             Row indices, ascending.
 
         Raises
         ------
         ValueError
-            If y is missing or no label matrix, or there are fewer rows than folds.
+            If y is missing or no label matrix, groups are passed, or there are fewer rows than folds.
         """
-        _check_y(y, self)
-        yield from super().split(X, y, None)
+        _check(self, y, groups)
+        splits: Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]] = super().split(X, y)
+        return splits
 
     def _iter_test_masks(self, X: Any = None, y: Any = None, groups: Any = None) -> Iterator[NDArray[np.bool_]]:
         n_rows = num_samples(X)
@@ -155,13 +144,9 @@ class PartialLabelKFold(BaseCrossValidator):
             return
         if n_rows < self.n_splits:
             raise ValueError(f"Cannot split {n_rows} rows into n_splits={self.n_splits} folds: every fold needs a row.")
-        signs = _signs(y)
         # Ties are broken at random in any case; without shuffle always in the same way.
         rng = check_random_state(self.random_state if self.shuffle else 0)
-        order = rng.permutation(n_rows) if self.shuffle else np.arange(n_rows)
-        folds = np.empty(n_rows, dtype=np.intp)
-        sizes = np.full(self.n_splits, 1 / self.n_splits)
-        folds[order] = _stratify(signs[order], sizes, rng, n_required=self.n_splits)
+        folds = deal_out(indicators(y), np.full(self.n_splits, 1 / self.n_splits), rng, n_required=self.n_splits)
         for fold in range(self.n_splits):
             yield folds == fold
 
@@ -169,8 +154,8 @@ class PartialLabelKFold(BaseCrossValidator):
 class PartialLabelShuffleSplit(BaseShuffleSplit):
     """Random splits that divide the known presences and absences of every label in proportion.
 
-    The splits are drawn independently, each by iterative stratification as in :class:`PartialLabelKFold`. A split into
-    a training and a test part is the first one:
+    The splits are drawn independently, each by the rule of :class:`PartialLabelKFold`. A split into a training and a
+    test part is the first one:
     ``train, test = next(PartialLabelShuffleSplit(test_size=0.2, random_state=0).split(X, Y))``.
 
     Parameters
@@ -186,16 +171,13 @@ class PartialLabelShuffleSplit(BaseShuffleSplit):
 
     See Also
     --------
+    PartialLabelGroupShuffleSplit : Where rows belong to groups that must stay whole.
     PartialLabelKFold : Folds that hold every row once.
     sklearn.model_selection.StratifiedShuffleSplit : For classes, which is what 1-D y gets here.
 
     Notes
     -----
     The parts are as large as asked for only up to a few rows: dividing the labels in proportion goes first.
-
-    References
-    ----------
-    .. [1] K. Sechidis, G. Tsoumakas, I. Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011.
 
     Examples
     --------
@@ -233,21 +215,22 @@ class PartialLabelShuffleSplit(BaseShuffleSplit):
             Features; only their number is used.
         y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
             Labels in {-1, 0, 1}; 1-D y holds classes.
-        groups : object, default=None
-            Not used; there for compatibility.
+        groups : None
+            Refused, because it would be of no effect: :class:`PartialLabelGroupShuffleSplit` keeps groups whole.
 
-        Yields
-        ------
-        train, test : ndarray of int
+        Returns
+        -------
+        iterator of (train, test)
             Row indices; ascending for a label matrix.
 
         Raises
         ------
         ValueError
-            If y is missing or no label matrix, or the sizes do not fit the number of rows.
+            If y is missing or no label matrix, groups are passed, or the sizes do not fit the number of rows.
         """
-        _check_y(y, self)
-        yield from super().split(X, y, None)
+        _check(self, y, groups)
+        splits: Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]] = super().split(X, y)
+        return splits
 
     def _iter_indices(
         self, X: Any, y: Any = None, groups: Any = None
@@ -262,11 +245,9 @@ class PartialLabelShuffleSplit(BaseShuffleSplit):
         n_train, n_test = validate_shuffle_split(
             n_rows, self.test_size, self.train_size, default_test_size=self._default_test_size
         )
-        signs = _signs(y)
+        counts = indicators(y)
         rng = check_random_state(self.random_state)
         sizes = np.array([n_train, n_test, n_rows - n_train - n_test]) / n_rows
         for _ in range(self.n_splits):
-            order = rng.permutation(n_rows)
-            parts = np.empty(n_rows, dtype=np.intp)
-            parts[order] = _stratify(signs[order], sizes, rng, n_required=2)
+            parts = deal_out(counts, sizes[sizes > 0], rng, n_required=2)
             yield np.flatnonzero(parts == 0), np.flatnonzero(parts == 1)

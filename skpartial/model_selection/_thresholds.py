@@ -18,13 +18,15 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skpartial._checks import check_choice
+from skpartial._checks import check_choice, check_whole
 from skpartial._inputs import EncodedTarget, encode_target, rows_of_labels
 from skpartial._sklearn_compat import BaseScorer
 from skpartial._unchanged import unchanged_on_failure
 from skpartial.labels import LabelMatrix
 from skpartial.labels._forms import check_label_names, column_names, fitted_label_names, plain
 from skpartial.model_selection._folds import Split, over_folds
+from skpartial.model_selection._group_split import PartialLabelGroupKFold, PartialLabelGroupShuffleSplit
+from skpartial.model_selection._groups import check_apart
 from skpartial.model_selection._split import PartialLabelKFold, PartialLabelShuffleSplit
 from skpartial.model_selection._threshold_search import OBJECTIVES, Objective, best_threshold
 
@@ -80,8 +82,9 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     .. math::
         F_1(t) = \frac{2 \, TP(t)}{2 \, TP(t) + FP(t) + FN(t)}
 
-    The search is exact: every cut between two neighbouring scores is tried, and the threshold lies midway between them.
-    Scikit-learn's `TunedThresholdClassifierCV` is the same for two classes, on a grid; it refuses label matrices.
+    For metrics by name the search is exact: every cut between two neighbouring scores is tried, and the threshold lies
+    midway between them; functions are asked about some of the cuts. Scikit-learn's `TunedThresholdClassifierCV` is the
+    same for two classes, on a grid; it refuses label matrices.
 
     Parameters
     ----------
@@ -89,7 +92,7 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         Classifier with `predict_proba` or `decision_function`, of shape (n, L).
     scoring : {"f1", "balanced_accuracy", "accuracy"} or callable, default="f1"
         What is maximised, label by label. A callable takes true and predicted labels of the entries that count, vectors
-        in {0, 1}, and returns a number, as `sklearn.metrics.f1_score` does; it is called for every distinct score.
+        in {0, 1}, and returns a number, as `sklearn.metrics.f1_score` does; `thresholds` says how often it is called.
         Scorers, which take an estimator, and their names serve for whole searches, not here.
     unknown : {"ignore", "absent"}, default="ignore"
         Whether unknown entries are left out, or count as absent in the metric, which is how labels of which only
@@ -98,8 +101,13 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         What is compared with the thresholds; "auto" takes probabilities where there are any.
     cv : int, float, splitter, iterable of (train, test), "prefit" or None, default=None
         How out-of-fold scores are made. None is 5 folds; an int is a :class:`PartialLabelKFold`; a float in (0, 1) is
-        the size of the test part of a single :class:`PartialLabelShuffleSplit`. "prefit" takes the estimator as fitted
+        the size of the test part of a single :class:`PartialLabelShuffleSplit`; both keep groups whole where `fit` is
+        passed some. "prefit" takes the estimator as fitted
         already, and needs ``refit=False``, as in scikit-learn; tune on rows that it was not fitted on.
+    thresholds : int or None, default=100
+        How many cuts a callable `scoring` is called for, for each label, at least 2: as in scikit-learn they are evenly
+        spaced between the lowest and the highest score. All cuts are tried where these are no more, or for None, which
+        takes hours for many scores. Metrics by name try all cuts in any case.
     refit : bool, default=True
         Whether the final estimator is fitted on all rows. False needs a single split, or "prefit".
     n_jobs : int or None, default=None
@@ -150,7 +158,7 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     >>> plain = PartialLabelClassifier().fit(X, train)
     >>> tuned = TunedThresholdsCV(PartialLabelClassifier(), random_state=0).fit(X, train)
     >>> tuned.thresholds_.round(2)
-    array([0.36, 0.19])
+    array([0.3, 0.2])
     >>> bool(f1(Y, tuned.predict(X)) > f1(Y, plain.predict(X)))
     True
     """
@@ -163,6 +171,7 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         unknown: Literal["ignore", "absent"] = "ignore",
         response_method: Literal["auto", "predict_proba", "decision_function"] = "auto",
         cv: Any = None,
+        thresholds: int | None = 100,
         refit: bool = True,
         n_jobs: int | None = None,
         random_state: Any = None,
@@ -172,11 +181,12 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.unknown = unknown
         self.response_method = response_method
         self.cv = cv
+        self.thresholds = thresholds
         self.refit = refit
         self.n_jobs = n_jobs
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, **params: Any) -> Self:
+    def fit(self, X: Any, y: Any, *, groups: Any = None, **params: Any) -> Self:
         """Fit the estimator and tune a threshold for every label.
 
         Parameters
@@ -185,6 +195,9 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             Features.
         y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
             Labels: 1 present, -1 absent, 0 unknown. 1-D y with two classes is plain binary classification.
+        groups : array-like of shape (n,), default=None
+            Groups for the splitter, none of which may be on both sides of a split. Where `cv` is None, an int or a
+            float, they make it a :class:`PartialLabelGroupKFold` or a :class:`PartialLabelGroupShuffleSplit`.
         **params : dict
             Further arguments of the estimator's `fit`; those of length n are split as X is. With metadata routing also
             of the splitter. A `sample_weight` weighs the training, not the metric that is maximised.
@@ -198,15 +211,18 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         ------
         ValueError
             If an argument has another form than those above, the scores do not have the shape of y, y holds no known
-            absence where unknown entries are left out, or labels of y are not those of a prefitted estimator.
+            absence where unknown entries are left out, a split divides a group, or labels of y are not those of a
+            prefitted estimator.
         NotFittedError
             If cv is "prefit" and the estimator is not fitted.
         """
         with unchanged_on_failure(self):
-            return self._fit(X, y, params)
+            return self._fit(X, y, groups, params)
 
-    def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
+    def _fit(self, X: Any, y: Any, groups: Any, params: dict[str, Any]) -> Self:
         self._check_parameters()
+        if groups is not None and isinstance(self.cv, str):
+            raise ValueError("groups are passed, but cv='prefit' splits nothing: leave them out.")
         target = encode_target(self, y)
         if self.unknown == "ignore" and not target.labels.has_absent:
             raise ValueError(
@@ -215,8 +231,8 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
                 "that are 0 as absent."
             )
         y = np.ravel(plain(y, "y")) if target.binary else rows_of_labels(y)
-        X, y = indexable(X, y)
-        fit_params, split_params = self._route(params)
+        X, y, groups = indexable(X, y, groups)
+        fit_params, split_params = self._route(params, {} if groups is None else {"groups": groups})
         splits = None if isinstance(self.cv, str) else self._splits(X, y, split_params)
         if splits is None:
             check_is_fitted(self.estimator)
@@ -252,16 +268,18 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             )
         check_choice(self, "unknown", self.unknown, ("ignore", "absent"))
         check_choice(self, "response_method", self.response_method, ("auto", *_DEFAULT_THRESHOLD))
+        if self.thresholds is not None:
+            check_whole(self, "thresholds", self.thresholds, 2, "a whole number of at least 2 or None")
         if isinstance(self.cv, str):
             if self.cv != "prefit":
                 raise ValueError(f"cv must be 'prefit' if it is a string, got {self.cv!r}.")
             if self.refit:
                 raise ValueError("cv='prefit' takes the estimator as it is, as in scikit-learn: set refit=False, too.")
 
-    def _route(self, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _route(self, params: dict[str, Any], groups: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         if not get_config()["enable_metadata_routing"]:
-            return params, {}
-        routed = process_routing(self, "fit", **params)
+            return params, groups
+        routed = process_routing(self, "fit", **params, **groups)
         return routed.estimator.fit, routed.splitter.split
 
     def get_metadata_routing(self) -> MetadataRouter:
@@ -274,7 +292,9 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         router = MetadataRouter(owner=self)
         router.add(estimator=self.estimator, method_mapping=MethodMapping().add(caller="fit", callee="fit"))
-        router.add(splitter=self.cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
+        # A number of folds stands for a splitter that takes groups where there are some.
+        splitter = PartialLabelGroupKFold() if self.cv is None or isinstance(self.cv, Real) else self.cv
+        router.add(splitter=splitter, method_mapping=MethodMapping().add(caller="fit", callee="split"))
         return router
 
     def _splits(self, X: Any, y: Any, params: dict[str, Any]) -> list[Split]:
@@ -283,11 +303,15 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             number = float(cv)
             if isinstance(cv, bool) or not (number >= 2 if isinstance(cv, Integral) else 0 < number < 1):
                 raise ValueError(f"cv must be a number of folds of at least 2 or a proportion in (0, 1), got {cv!r}.")
+            grouped = params.get("groups") is not None
             if isinstance(cv, Integral):
-                cv = PartialLabelKFold(int(cv), random_state=self.random_state)
+                folds = PartialLabelGroupKFold if grouped else PartialLabelKFold
+                cv = folds(int(cv), random_state=self.random_state)
             else:
-                cv = PartialLabelShuffleSplit(1, test_size=number, random_state=self.random_state)
+                once = PartialLabelGroupShuffleSplit if grouped else PartialLabelShuffleSplit
+                cv = once(1, test_size=number, random_state=self.random_state)
         splits: list[Split] = list(check_cv(cv).split(X, y, **params))
+        check_apart(splits, params.get("groups"), cv)
         if not self.refit and len(splits) != 1:
             raise ValueError(
                 f"refit=False keeps the estimator of a single split, but cv makes {len(splits)}: pass cv as the "
@@ -307,7 +331,13 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.best_scores_ = np.full(labels.n_labels, np.nan)
         for label, column in enumerate(_columns(labels)):
             counts = slice(None) if self.unknown == "absent" else np.flatnonzero(column)
-            found = best_threshold(scores[counts, label], column[counts] == 1, self.scoring, default=default)
+            found = best_threshold(
+                scores[counts, label],
+                column[counts] == 1,
+                self.scoring,
+                default=default,
+                n_candidates=self.thresholds,
+            )
             if found is not None:
                 self.thresholds_[label], self.best_scores_[label] = found
         self.tuned_ = ~np.isnan(self.best_scores_)

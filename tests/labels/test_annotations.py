@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from sklearn.datasets import load_svmlight_file
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MultiLabelBinarizer, label_binarize
 
-from skpartial.labels import LabelMatrix, from_annotations, from_classes, from_names
+from skpartial.labels import LabelMatrix, from_annotations, from_classes, from_names, recode
 
 pd = pytest.importorskip("pandas")
 
@@ -228,7 +230,21 @@ def test_pandas_is_optional(make, monkeypatch):
         ([([7], "cat", 1)], {"row_names": [7]}, "rows of annotations must be hashable"),
         ([(0.5, 0, 1)], {}, "row of annotation 0 must be a position, or one of row_names; got 0.5"),
         ([(True, 0, 1)], {}, "row of annotation 0 must be a position, or one of row_names; got True"),
-        ([(0, "cat")], {}, r"triples \(row, label, value\) or dicts, got \(0, 'cat'\) at position 0"),
+        (
+            [(0,)],
+            {},
+            r"triples \(row, label, value\), pairs \(row, label\) of presences, or dicts, got \(0,\) at position 0",
+        ),
+        ([(0, "cat"), (0, "dog", 1)], {}, "throughout; there are 2 fields at position 0 and 3 at position 1"),
+        ([(0, "cat")], {"absent": 0}, "pairs .* no values, so that absent=0 would have no effect"),
+        ([(0, "cat")], {"unknown": "?"}, "so that unknown='\\?' would have no effect"),
+        ([(0, "cat")], {"aggregate": "mean"}, "so that aggregate='mean' would have no effect"),
+        ([(0, "cat", 0.67)], {"absent": 0}, "value of annotation 0 is 0.67, .*by the arguments threshold"),
+        ([(0, "cat", 0.67)], {"threshold": 0.67}, "threshold is for shares between absent=0 and present=1, but"),
+        ([(0, "cat", 1)], {"absent": 0, "threshold": 0.3}, r"threshold must be a number in \[0.5, 1\], or a pair"),
+        ([(0, "cat", 1)], {"absent": 0, "threshold": (0.6, 0.4)}, "in ascending order, got"),
+        ([(0, "cat", 1)], {"aggregate": "median"}, "aggregate must be 'mean', got 'median'"),
+        ([(0, "cat", 1)], {"present": {"cow": 1}}, "present has codes for the label 'cow', which is none of 'cat'"),
         (["cat"], {}, "got 'cat' at position 0"),
         ([3], {}, "got 3 at position 0"),
         ({"cat": [1, 0]}, {}, "annotations is a dict; pass a list of triples"),
@@ -237,9 +253,9 @@ def test_pandas_is_optional(make, monkeypatch):
             {},
             r"Annotation 0 has no 'value'; its keys are \['row', 'label'\].* by columns=",
         ),
-        ([(0, 0, 1)], {"columns": "photo"}, r"columns must name .*got \('photo',\)"),
+        ([(0, 0, 1)], {"columns": "photo"}, r"columns must name .*two for presences only; got 'photo'"),
         ([(0, 0, 1)], {"columns": ("a", "b", "a")}, "columns must name .*got"),
-        (np.zeros((3, 2)), {}, r"shape \(n_annotations, 3\)"),
+        (np.zeros((3, 4)), {}, r"shape \(n_annotations, 3\), .* or \(n_annotations, 2\)"),
         (
             pd.DataFrame({"image": [0], "label": [0]}),
             {},
@@ -277,6 +293,127 @@ def test_from_names_agrees_with_multilabel_binarizer(rows):
         np.testing.assert_array_equal(Y, expected[:, [names.index(name) for name in found]])
 
 
+@quick
+@given(Y=label_arrays, data=st.data())
+def test_names_of_any_type_are_taken(Y, data):
+    kinds = {
+        "numbers": list(range(9)),
+        "floats": [float(j) for j in range(9)],
+        "tuples": [("chest", j) for j in range(9)],
+        "dates": list(pd.date_range("2024-01-01", periods=9)),
+    }
+    names = kinds[data.draw(st.sampled_from(sorted(kinds)))][: Y.shape[1]]
+    shuffled = data.draw(st.permutations(names))
+    rows = [tuple(names[j] for j in np.flatnonzero(row == 1)) for row in Y]
+    expected = (Y == 1).astype(np.int8)
+    found, given_names = from_names(rows, shuffled, return_names=True)
+    np.testing.assert_array_equal(found[:, [shuffled.index(name) for name in names]], expected)
+    assert given_names == [str(name) for name in shuffled]
+    # Presences listed as pairs are the same, and so are numbers of another type.
+    pairs = [(i, name) for i, row in enumerate(rows) for name in row]
+    np.testing.assert_array_equal(from_annotations(pairs, n_rows=len(Y), label_names=names), expected, strict=True)
+    if isinstance(names[0], float):
+        np.testing.assert_array_equal(from_names(map(np.array, rows), np.arange(len(names))), expected)
+    if expected.any(axis=0).all():
+        np.testing.assert_array_equal(from_names(rows), expected)
+
+
+def test_from_names_takes_what_svmlight_files_hold(tmp_path):
+    path = tmp_path / "labels.svm"
+    path.write_text("0,2 1:0.5\n1 2:1.0\n 1:1.0\n")
+    _, y = load_svmlight_file(path, multilabel=True)
+    np.testing.assert_array_equal(from_names(y, label_names=range(4)), [[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(from_names(y), [[1, 0, 1], [0, 1, 0], [0, 0, 0]])
+
+
+def test_pairs_of_every_form():
+    # As in COCO: several boxes of one category on an image, identifiers for both.
+    boxes = [{"image_id": 9, "category_id": 18, "bbox": [0, 0, 1, 1]}] * 2 + [{"image_id": 7, "category_id": 1}]
+    names = {"row_names": [7, 8, 9], "label_names": [1, 18]}
+    expected = np.array([[1, 0], [0, 0], [0, 1]], dtype=np.int8)
+    columns = ("image_id", "category_id")
+    pairs = [(box["image_id"], box["category_id"]) for box in boxes]
+    for form in (pairs, np.array(pairs), iter(pairs)):
+        np.testing.assert_array_equal(from_annotations(form, **names), expected, strict=True)
+    for form in (boxes, pd.DataFrame(boxes)):
+        np.testing.assert_array_equal(from_annotations(form, columns=columns, **names), expected, strict=True)
+    frame = from_annotations(pairs, output="pandas", **names)
+    assert frame.columns.tolist() == ["1", "18"]
+
+
+@pytest.mark.parametrize("key", ["list", "tuple"])
+def test_composite_keys(key):
+    table = pd.DataFrame(
+        {
+            "patient": ["a", "a", "b"],
+            "study": [1, 2, 1],
+            "finding": ["x", "y", "x"],
+            "side": [0, 1, 1],
+            "says": [1, -1, 1],
+        }
+    )
+    index = pd.MultiIndex.from_frame(table[["patient", "study"]])
+    keys = {"list": list, "tuple": tuple}[key]
+    columns = (keys(["patient", "study"]), keys(["finding", "side"]), "says")
+    expected = np.diag([1, -1, 1])
+    names = [("x", 0), ("y", 1), ("x", 1)]
+    for form in (table, table.to_dict("records")):
+        found = from_annotations(form, columns=columns, row_names=index, label_names=names)
+        np.testing.assert_array_equal(found, expected)
+        found = from_annotations(form, columns=columns[:2], row_names=index, label_names=names)
+        np.testing.assert_array_equal(found, np.eye(3))
+    with pytest.raises(ValueError, match="annotations has no column 'site'; its columns are"):
+        from_annotations(table, columns=(["patient", "site"], "finding", "says"))
+
+
+@quick
+@given(
+    votes=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.sampled_from(["yes", "no", "?"])), min_size=1),
+    threshold=st.sampled_from([None, 0.5, 0.6, 2 / 3, 1.0, (0.0, 0.5), (0.2, 0.8)]),
+)
+def test_the_share_of_annotators_decides(votes, threshold):
+    codes = {"present": "yes", "absent": "no", "unknown": "?"}
+    found = from_annotations(votes, 4, n_labels=3, aggregate="mean", threshold=threshold, **codes)
+    low, high = (
+        (0.5, 0.5) if threshold is None else threshold if isinstance(threshold, tuple) else (1 - threshold, threshold)
+    )
+    for i, j in np.ndindex(4, 3):
+        said = [vote == "yes" for row, label, vote in votes if (row, label) == (i, j) and vote != "?"]
+        share = Fraction(sum(said), len(said)) if said else None
+        near = 1e-9
+        expected = 0 if share is None else int(share >= high - near) - int(share <= low + near)
+        assert found[i, j] == expected
+    numbers = [(i, j, {"yes": 1, "no": 0, "?": None}[vote]) for i, j, vote in votes]
+    same = from_annotations(numbers, 4, n_labels=3, absent=0, unknown=None, aggregate="mean", threshold=threshold)
+    np.testing.assert_array_equal(same, found)
+
+
+def test_values_that_are_shares():
+    shares = [1.0, 0.67, 0.5, 0.33, 0, None]
+    triples = [(0, j, share) for j, share in enumerate(shares)]
+    codes = {"absent": 0, "unknown": None}
+    for extra in ({}, {"aggregate": "mean"}):
+        found = from_annotations(triples, threshold=0.67, **codes, **extra)
+        np.testing.assert_array_equal(found, [[1, 1, 0, -1, -1, 0]])
+        found = from_annotations(triples, threshold=(0.0, 0.5), **codes, **extra)
+        np.testing.assert_array_equal(found, [[1, 1, 1, 0, -1, 0]])
+    # Shares are averaged before they decide.
+    np.testing.assert_array_equal(from_annotations([(0, 0, 0.9), (0, 0, 0.2)], absent=0, aggregate="mean"), [[1]])
+    with pytest.raises(
+        ValueError, match="both present and absent for row 0, label 0: settle it, or pass aggregate='mean'"
+    ):
+        from_annotations([(0, 0, 0.9), (0, 0, 0.2)], absent=0, threshold=0.5)
+
+
+def test_codes_by_label():
+    triples = [(0, "Edema", -1), (0, "Fracture", -1), (1, "Edema", 0), (1, "Fracture", 1)]
+    found = from_annotations(triples, present={"Edema": [1, -1]}, absent=0, unknown=-1)
+    np.testing.assert_array_equal(found, [[1, 0], [-1, 1]])
+    frame = pd.DataFrame({"Edema": [-1, 0], "Fracture": [-1, 1]})
+    same = recode(frame, present={"Edema": [1, -1]}, absent=0, unknown=-1)
+    np.testing.assert_array_equal(same, found)
+
+
 def test_from_names_takes_a_series():
     frame = from_names(pd.Series([["cat"], [], {"dog"}]), output="pandas")
     pd.testing.assert_frame_equal(frame, pd.DataFrame({"cat": [1, 0, 0], "dog": [0, 0, 1]}, dtype=np.int8))
@@ -295,7 +432,16 @@ def test_the_index_of_a_series_is_kept():
     [
         ([["cat"], "dog"], None, r"Row 1 of present is 'dog'; a row is a list of names"),
         ([["cat"], None], None, "Row 1 of present is None"),
-        ([["cat", 3]], None, "Row 0 of present holds 3, which is not a string"),
+        ([["cat", 3]], None, "names of different types, which have no order; give label_names"),
+        (
+            [[1, 0, 0], [0, 0, 1]],
+            None,
+            "Row 0 of present holds 0 2 times; .* matrix of 0 and 1 is for skpartial.labels.rec",
+        ),
+        ([[1.0, np.nan]], None, "Row 0 of present holds nan; leave missing names out"),
+        ([[["cat"]]], None, "Row 0 of present holds a name that is not hashable"),
+        ([[1.0]], [1, "1"], "label_names holds '1' more than once"),
+        (pd.DataFrame({"labels": [["cat"]]}), None, "present is a DataFrame: pass the column"),
         ([["cat"], ["cow"]], ["cat"], "Row 1 of present holds 'cow', which is not in label_names"),
         ({"a.jpg": ["cat"]}, None, r"present is a dict: pass list\(present.values\(\)\)"),
         ([[], []], None, "names no label"),

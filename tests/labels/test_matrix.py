@@ -12,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from skpartial.labels import LabelMatrix, _matrix
+from skpartial.labels import LabelMatrix, _matrix, cooccurrence, from_annotations, recode
 
 pd = pytest.importorskip("pandas")
 
 quick = settings(max_examples=40, deadline=None)
 
 GIVEN = np.array([[1, 0, -1, 0], [0, 0, 1, 1], [0, 0, 0, 0]], dtype=np.int8)
+
+# 256 TiB as a dense matrix.
+HUGE = LabelMatrix(sp.csr_array(([np.int8(1)], ([5], [7])), shape=(1 << 20, 1 << 28)))
 
 label_arrays = arrays(np.int8, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.sampled_from([-1, 0, 1]))
 
@@ -222,3 +225,31 @@ def test_torch_takes_rows_without_a_warning(make):
     finally:
         torch.set_warn_always(False)
     np.testing.assert_array_equal(taken.numpy(), GIVEN[:2])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: HUGE.toarray(),
+        lambda: HUGE.rows(slice(None)),
+        lambda: HUGE.cooccurrence(),
+        lambda: cooccurrence(HUGE.values),
+        lambda: from_annotations([(0, 0)], 1 << 30, n_labels=1 << 30),
+        lambda: from_annotations([(0, 0)], 1 << 30, n_labels=1 << 30, output="pandas"),
+        lambda: HUGE.rows(np.arange(1 << 19)),
+    ],
+    ids=["toarray", "rows", "cooccurrence", "function", "annotations", "pandas", "many_rows"],
+)
+def test_a_dense_matrix_that_cannot_fit_is_refused(make):
+    with pytest.raises(
+        ValueError, match=r"of shape \(\d+, \d+\) would take [\d,]+ GiB as a dense matrix, but there are"
+    ):
+        make()
+
+
+def test_what_is_sparse_stays_so():
+    assert HUGE.count(axis=1).sum() == 1
+    assert from_annotations([(0, 0)], 1 << 20, n_labels=1 << 30, output="sparse").nnz == 1
+    assert HUGE.take(slice(6)).values.nnz == 1
+    # Codes by label look at these labels only.
+    assert recode(HUGE.values, present={7: 2}, absent={7: 1}, unknown=0)[5, 7] == -1

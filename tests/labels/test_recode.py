@@ -95,6 +95,55 @@ def test_several_codes_and_missing_values():
     np.testing.assert_array_equal(recode([[1.0, np.nan]], present=1, absent=np.nan), [[1, -1]])
 
 
+@quick
+@given(Y=label_arrays, data=st.data())
+def test_every_label_may_have_codes_of_its_own(Y, data):
+    # A code for each sign of each label; what an argument says of all labels gives way.
+    codes = [data.draw(st.permutations([0, 1, -1, 2])) for _ in range(Y.shape[1])]
+    coded = np.column_stack([np.choose(Y[:, j] + 1, codes[j][:3]) for j in range(Y.shape[1])])
+    by_label = {
+        name: {j: codes[j][k] for j in range(Y.shape[1])} for k, name in enumerate(["absent", "unknown", "present"])
+    }
+    np.testing.assert_array_equal(recode(coded, **by_label), Y)
+    names = [f"label {j}" for j in range(Y.shape[1])]
+    named = {name: {names[j]: code for j, code in of.items()} for name, of in by_label.items()}
+    answer = recode(pd.DataFrame(coded, columns=names), **named)
+    np.testing.assert_array_equal(answer, Y)
+    # One label of its own, the others as all.
+    same = np.choose(Y + 1, [0, 9, 1])
+    same[:, 0] = np.where(Y[:, 0] == 1, 9, same[:, 0])
+    np.testing.assert_array_equal(recode(same[:, :1], present={0: [1, 9]}, absent=0), np.where(Y[:, :1] == -1, -1, 1))
+    np.testing.assert_array_equal(recode(same, present={0: [1, 9]}, absent=0, unknown=9)[:, 1:], Y[:, 1:])
+
+
+def test_codes_by_label_of_sparse_labels():
+    coded = sp.csr_array(np.array([[1, 2], [2, 0]]))
+    answer = recode(coded, present={0: [1, 2]}, absent={1: 2}, unknown=0)
+    np.testing.assert_array_equal(answer.toarray(), [[1, -1], [1, 0]])
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, [None], ["?", None]])
+def test_missing_values_are_unknown_by_any_name(missing):
+    pl = pytest.importorskip("polars")
+    columns = {"cat": [1, None, 0], "dog": [0, 1, None]}
+    for frame in (pl.DataFrame(columns), pd.DataFrame(columns), pd.DataFrame(columns, dtype="Int8")):
+        answer = recode(frame, present=1, absent=0, unknown=missing)
+        assert type(answer) is type(frame)
+        np.testing.assert_array_equal(answer.to_numpy(), [[1, -1], [0, 1], [-1, 0]])
+    with pytest.raises(ValueError, match="none of present=1, absent=0 covers"):
+        recode(pd.DataFrame(columns), present=1, absent=0)
+
+
+def test_shares_and_a_threshold():
+    shares = np.array([[1, 0.67, 0.5], [0.33, 0, np.nan]])
+    for Y in (shares, pd.DataFrame(shares, dtype=object)):
+        answer = recode(Y, present=1, absent=0, unknown=np.nan, threshold=0.67)
+        np.testing.assert_array_equal(answer, [[1, 1, 0], [-1, -1, 0]])
+        answer = recode(Y, present=1, absent=0, unknown=np.nan, threshold=(0.4, 0.4))
+        np.testing.assert_array_equal(answer, [[1, 1, 1], [-1, -1, 0]])
+    np.testing.assert_array_equal(recode([[0.5, 0.51]], present=1, absent=0, threshold=0.5), [[0, 1]])
+
+
 def test_input_is_not_touched():
     Y = np.array([[1, None], [0, np.nan]], dtype=object)
     Y.flags.writeable = False
@@ -125,11 +174,23 @@ def test_sparse_recode(Y):
         ([[1, -1, 0]], {"present": 1, "absent": 0, "unknown": np.nan}, "Y holds -1 at row 0, label 1"),
         ([[1, 0]], {"present": 1, "absent": 0, "unknown": [5, 0]}, "0 is given as absent and as unknown"),
         ([[1, 0]], {"present": 1, "absent": True}, "True is given as present and as absent"),
-        ([[1, 0]], {"present": 1, "absent": np.nan, "unknown": None}, "Y holds 0 at row 0, label 1"),
+        ([[1, 0]], {"present": 1, "absent": np.nan}, "Y holds 0 at row 0, label 1"),
         ([[1, 0]], {"present": None, "absent": 0}, "present must be the code"),
         ([1, 0], {"present": 1, "absent": 0}, r"got shape \(2,\)"),
         (sp.csr_array([[1, 0]]), {"present": 1, "absent": 0}, "implicit zeros of a sparse Y are absent"),
         (sp.csr_array([[1, 0]]), {"present": 1, "absent": 2}, "implicit zeros of a sparse Y are without a code"),
+        ([[1, 0]], {"present": {2: 1}, "absent": 0}, "present has codes for the label 2, which is none of 0, 1"),
+        ([[1, 0]], {"present": {0: 1}, "absent": {0: 1}}, "1 is given as present and as absent"),
+        ([[1, 0]], {"present": {0: 2}, "absent": 1}, "1 is given as present and as absent"),
+        (
+            [[0.67, 0]],
+            {"present": 1, "absent": 0},
+            "Y holds 0.67 at row 0, label 0, .*a share of annotators, pass thresh",
+        ),
+        ([[0.67]], {"present": 1, "absent": -1, "threshold": 0.5}, "threshold is for shares between absent=0 and pres"),
+        ([[0.67]], {"present": {0: 1}, "absent": 0, "threshold": 0.5}, "give no codes by label with it"),
+        ([[0.67]], {"present": 1, "absent": 0, "threshold": 2}, "threshold must be a number in"),
+        ([[1.5]], {"present": 1, "absent": 0, "threshold": 0.5}, "Y holds 1.5 at row 0"),
         (sp.csr_array([[1, 0, 3]]), {"present": 1, "unknown": 0}, "Y holds 3 at row 0, label 2"),
     ],
 )
