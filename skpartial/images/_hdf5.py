@@ -75,6 +75,7 @@ class HDF5Images:
     >>> X = HDF5Images(path, "train/images")
     >>> X[[7, 2, 2]].shape
     (3, 8, 8, 3)
+    >>> folder.cleanup()
     """
 
     def __init__(self, path: str | os.PathLike[str], name: str) -> None:

@@ -146,7 +146,7 @@ class _Group:
 
     def equals(self, other: _Group, needed: dict[str, Any]) -> bool:
         """Whether what is needed is the same in both."""
-        return all(torch.equal(self.tensors[key], other.tensors[key]) for key in needed)
+        return all(torch.equal(self.tensors[key], other.tensors[key].to(self.tensors[key].dtype)) for key in needed)
 
 
 def _groups(content: Any) -> Iterator[_Group]:
