@@ -224,7 +224,9 @@ def test_probabilities_stay_inside_the_open_interval(partial_data):
         assert np.isfinite(clf.predict_log_proba(1e4 * X.astype(dtype))).all()
 
 
-@pytest.mark.parametrize("form", [pd.DataFrame, sp.csr_array, np.ma.array, LabelMatrix.encode], ids=str)
+@pytest.mark.parametrize(
+    "form", [pd.DataFrame, sp.csr_array, np.ma.array, LabelMatrix.encode], ids=["frame", "sparse", "masked", "encoded"]
+)
 @pytest.mark.parametrize("values", [(-1, 0), (0, 1), (-1, 1), (-1,), (0,), (1,), (-1, 0, 1)])
 def test_a_column_of_labels_is_a_label_matrix(values, form):
     """In folds of a single label, unknown entries must not turn into a class, whatever a fold holds."""
