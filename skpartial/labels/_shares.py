@@ -54,7 +54,7 @@ def shares_of(
         Which values have a meaning.
     """
     shares = np.where(signs == 0, np.nan, (signs + 1) / 2)
-    if not between or values.dtype.kind not in "fO":
+    if not between or values.dtype.kind not in ("f", "O"):
         return shares, coded
     if values.dtype.kind == "f":
         inside = ~coded & (values > 0) & (values < 1)

@@ -187,7 +187,7 @@ def test_sparse_recode(Y):
             {"present": 1, "absent": 0},
             "Y holds 0.67 at row 0, label 0, .*a share of annotators, pass thresh",
         ),
-        ([[0.67]], {"present": 1, "absent": -1, "threshold": 0.5}, "threshold is for shares between absent=0 and pres"),
+        ([[0.67]], {"present": 1, "absent": -1, "threshold": 0.5}, "threshold is for shares between absent=0 and "),
         ([[0.67]], {"present": {0: 1}, "absent": 0, "threshold": 0.5}, "give no codes by label with it"),
         ([[0.67]], {"present": 1, "absent": 0, "threshold": 2}, "threshold must be a number in"),
         ([[1.5]], {"present": 1, "absent": 0, "threshold": 0.5}, "Y holds 1.5 at row 0"),
