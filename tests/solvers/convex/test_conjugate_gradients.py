@@ -79,21 +79,6 @@ def test_an_inverse_that_is_too_small_is_found_out(models):
     assert (inner.left > 0.3 * above(models, inner.solution)).all()
 
 
-def test_dropped_labels_do_not_change_the_others(models):
-    hessian, inverse, _ = models
-    all_, some = systems(models), systems(models)
-    for _ in range(6):
-        all_.step()
-        some.step()
-    kept = torch.tensor([0, 2])
-    some.keep(kept, product(hessian[kept]), product(inverse[kept]))
-    for _ in range(4):
-        all_.step()
-        some.step()
-    for name in ("solution", "residual", "descent", "recent", "left", "moves"):
-        torch.testing.assert_close(getattr(some, name), getattr(all_, name)[kept])
-
-
 def test_a_label_at_its_minimum_stays_there(models):
     hessian, inverse, gradient = models
     gradient[1] = 0
