@@ -156,7 +156,7 @@ def test_without_a_seed_the_first_one_is_kept(partial_data, killed, tmp_path):
 def test_each_fit_has_its_own(partial_data, killed, tmp_path):
     """Other data, parameters or seeds do not meet the checkpoint of this fit; other workers or a name do."""
     X, Y = partial_data
-    base = {"solver": Minibatch(max_epochs=3), "random_state": 0, "checkpoint_dir": tmp_path}
+    base = {"solver": Minibatch(max_epochs=8), "random_state": 0, "checkpoint_dir": tmp_path}
 
     def interrupted(X=X, Y=Y, **change):
         killed([1])
@@ -174,7 +174,7 @@ def test_each_fit_has_its_own(partial_data, killed, tmp_path):
     assert interrupted(X=X + 1e-9) == 7
     assert interrupted(Y=np.roll(Y, 1, axis=0)) == 8
     # How long training goes on makes no other fit, unless what is done in an epoch depends on it.
-    assert interrupted(solver=Minibatch(max_epochs=4)) == 8
+    assert interrupted(solver=Minibatch(max_epochs=9)) == 8
     assert interrupted(solver=Minibatch(max_epochs=3, schedule="cosine")) == 9
     assert interrupted(solver=Minibatch(max_epochs=4, schedule="cosine")) == 10
     assert interrupted(solver=Minibatch(max_epochs=3, warm_up=0.1)) == 11
