@@ -214,6 +214,7 @@ def test_unknown_entries_do_not_matter(seed, unknown):
     rng = np.random.RandomState(seed)
     scores = rng.uniform(size=(30, 3))
     Y = np.where(rng.uniform(size=scores.shape) < unknown, 0, rng.choice([-1, 1], size=scores.shape))
+    Y[0, 0] = -1  # without any absence there is nothing to tune
     changed = np.where(Y == 0, rng.uniform(-5, 5, size=scores.shape), scores)
     first, second = (
         TunedThresholdsCV(GivenProbabilities().fit(S, Y), cv="prefit", refit=False).fit(S, Y) for S in (scores, changed)
