@@ -336,6 +336,8 @@ def check_sample_weight(sample_weight: Any, X: Any, target: EncodedTarget) -> ND
     check_label_names(target.labels.names, column_names(sample_weight), "sample_weight")
     if not isinstance(sample_weight, Number):
         sample_weight = plain(sample_weight, "sample_weight")
+    if sp.issparse(sample_weight):
+        raise ValueError("sample_weight must be a dense array: what a sparse one leaves out has no meaning here.")
     weights: NDArray[Any]
     try:
         given = np.asarray(sample_weight)

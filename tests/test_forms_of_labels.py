@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier, metrics
 from skpartial.exceptions import AmbiguousLabelsWarning, UnfittableLabelsWarning
 from skpartial.heads import AveragePooling
+from skpartial.images import Backbone
 from skpartial.inspection import pointing_game
 from skpartial.labels import (
     LabelMatrix,
@@ -210,7 +211,7 @@ MASKED_AND_REFUSED = {
     "maps": lambda: minibatch(head=AveragePooling()).fit(
         np.ma.masked_equal(np.arange(960.0).reshape(60, 4, 2, 2), 3), Y
     ),
-    "images": lambda: minibatch(backbone=torch.nn.Flatten()).fit(
+    "images": lambda: minibatch(backbone=Backbone(torch.nn.Flatten(), finetune="head")).fit(
         np.ma.masked_equal(np.arange(11520.0).reshape(60, 8, 8, 3), 3), Y
     ),
     "weights of rows": lambda: minibatch().fit(X, Y, HIDDEN[:, 0]),

@@ -242,7 +242,9 @@ def test_tensors_without_a_plain_array(data, kind):
         ("sample_weight", Y, {"sample_weight": odd(torch.ones(Y.shape))}),
         ("label_prior", Y, {"label_prior": odd(torch.ones(Y.shape))}),
     ):
-        with pytest.raises(ValueError, match=f"^{name} is a .*tensor"):
+        if name == "y" and kind in ("sparse", "csr"):
+            continue  # which are read as SciPy's sparse matrices are
+        with pytest.raises(ValueError, match=rf"^{name} (is a .*tensor|must be a dense array)"):
             PartialLabelClassifier().fit(odd(X) if name == "X" else X, y, **more)
     clf = PartialLabelClassifier("iu").fit(X, Y)
     with pytest.raises(ValueError, match=r"^X is a .*tensor"):

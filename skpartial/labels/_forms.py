@@ -52,7 +52,7 @@ def is_vector(values: Any) -> bool:
     """
     if is_table(values) or sp.issparse(values) or has_masked_rows(values) or hasattr(values, "proportion_known"):
         return False
-    if isinstance(values, torch.Tensor) and values.layout != torch.strided:
+    if isinstance(values, torch.Tensor) and (values.is_nested or values.layout != torch.strided):
         return False
     try:
         shape = values.shape if hasattr(values, "shape") else np.asarray(values).shape
@@ -119,6 +119,8 @@ def plain(values: Any, name: str, *, masked: Any = None) -> Any:
 
 
 def _of_tensor(values: torch.Tensor, name: str) -> Any:
+    if values.is_nested:
+        raise ValueError(f"{name} is a nested tensor, whose rows may differ in length: pass a dense tensor.")
     values = values.detach()
     try:
         if values.layout == torch.strided:

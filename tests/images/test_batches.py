@@ -36,6 +36,9 @@ class Counted(ImageSource):
             return torch.full((3, 4, 5), (row + 0.5) / 255)
         return torch.full((3, 4, 5), row, dtype=torch.uint8)
 
+    def identity(self, rows=None):
+        return f"{self.n_rows} counted images"
+
 
 def batches_of(source, **settings):
     return ImageBatches(source, 7, torch.float32, CPU, **settings)

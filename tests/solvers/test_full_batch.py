@@ -269,7 +269,7 @@ def test_signs_whose_weights_differ_beyond_the_digits_of_a_sum(partial_data, rat
     X, _ = partial_data
     y = np.where(X[:, :1] + np.sin(9 * X[:, 1:2]) > 0, 1, -1)
     weight = np.where(y == 1, 1.0, ratio)
-    clf = PartialLabelClassifier("iu", alpha=1e-9, solver=FullBatch(tol=1e-5)).fit(X.astype(dtype), y, weight)
+    clf = PartialLabelClassifier("iu", alpha=1e-9, solver=FullBatch(tol=1e-5)).fit(X.astype(dtype), labels, weight)
     share = weight[:, 0] / weight.mean()
     reference = LogisticRegression(C=1e9 / len(X), tol=1e-14, max_iter=1000, solver="newton-cholesky")
     reference.fit(X, y[:, 0], sample_weight=share)
@@ -281,7 +281,7 @@ def test_signs_whose_weights_differ_beyond_the_digits_of_a_sum(partial_data, rat
     assert found <= objective(reference.coef_[0], reference.intercept_[0]) * (1 + 1e-5)
     assert np.abs(clf.coef_).max() > 1e-2
     by_steps = PartialLabelClassifier("iu", solver=Minibatch(max_epochs=3), random_state=0).fit(
-        X.astype(dtype), y, weight
+        X.astype(dtype), labels, weight
     )
     assert np.abs(by_steps.coef_).max() > 0
     assert by_steps.intercept_[0] == pytest.approx(np.log((y == 1).sum() / (ratio * (y == -1).sum())), abs=0.5)
