@@ -269,6 +269,7 @@ def test_signs_whose_weights_differ_beyond_the_digits_of_a_sum(partial_data, rat
     X, _ = partial_data
     y = np.where(X[:, :1] + np.sin(9 * X[:, 1:2]) > 0, 1, -1)
     weight = np.where(y == 1, 1.0, ratio)
+    labels = sp.csr_array(y)  # an array of one column would be two classes
     clf = PartialLabelClassifier("iu", alpha=1e-9, solver=FullBatch(tol=1e-5)).fit(X.astype(dtype), labels, weight)
     share = weight[:, 0] / weight.mean()
     reference = LogisticRegression(C=1e9 / len(X), tol=1e-14, max_iter=1000, solver="newton-cholesky")
