@@ -65,7 +65,7 @@ class FullBatch(Solver):
         by the gradient, times as much as steps have brought more than was promised: close but not a proof.
     max_iter : int, default=100
         Newton steps at most: of a round, or in a round of each group of labels that are solved by their own rows.
-        Ordinary data take 3 to 15, columns whose units lie six decades apart up to 50, and labels that separate the
+        Ordinary data take 3 to 20, columns whose units lie six decades apart up to 50, and labels that separate the
         rows up to 70 at a penalty of 1e-12; without a penalty such labels have no optimum, and take all.
     rounds : int, default=5
         Convex rounds of iterative losses and relabellings; convex losses take one.
