@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from skpartial._devices import has_fast_bfloat16
+from skpartial._warnings import warn
 from skpartial.features._base import Features, row_sums
 from skpartial.features._matrix import BLOCK_BYTES, ResidentFeatures, scores_of_rows
 
@@ -83,7 +84,14 @@ class ScaledColumns:
         n, d = X.shape
         center, scale = self.center.to(X.dtype), self.scale.to(X.dtype)
         width = -(-(d + 1) // _BFLOAT16_STRIDE) * _BFLOAT16_STRIDE
-        columns = torch.zeros(n, width, dtype=torch.bfloat16, device=X.device)
+        try:
+            columns = torch.zeros(n, width, dtype=torch.bfloat16, device=X.device)
+        except RuntimeError:  # of which running out of memory is a kind, on the CPU as on CUDA
+            warn(
+                f"There is no room for a copy of X in bfloat16 ({2 * n * width / 1e9:.1f} GB): products are made in "
+                "float32, which is slower."
+            )
+            return None
         step = max(1, BLOCK_BYTES // (4 * d))
         for start in range(0, n, step):
             columns[start : start + step, :d] = (X[start : start + step] - center) * scale

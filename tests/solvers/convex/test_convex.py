@@ -431,6 +431,24 @@ class TestBfloat16Products:
         assert steps <= 1.3 * full.n_iter_ + 2
         np.testing.assert_allclose(clf.coef_, full.coef_, atol=0.01)
 
+    @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+    def test_without_room_for_the_copy_products_are_made_in_float32(self, products, monkeypatch, error):
+        X, Y = wide(300, 120, n_labels=3)
+        X = X.astype(np.float32)
+        make = torch.zeros
+
+        def full(*shape, **options):
+            if options.get("dtype") == torch.bfloat16:
+                raise error("not enough memory")
+            return make(*shape, **options)
+
+        monkeypatch.setattr(torch, "zeros", full)
+        with pytest.warns(UserWarning, match=r"There is no room for a copy of X in bfloat16 \(0.0 GB\)"):
+            clf = PartialLabelClassifier("iu", alpha=1e-2).fit(X, Y)
+        assert products["Bfloat16Columns"] == 0
+        gap = objectives(X, Y, clf.coef_, clf.intercept_, 1e-2) / optimum(X.astype(np.float64), Y, 1e-2) - 1
+        assert gap.max() < 1e-5
+
     @pytest.mark.parametrize("kind", ["offset", "heavy tails", "a heavy row", "units"])
     def test_hard_data(self, products, kind):
         X, Y = wide(500, 120, n_labels=3, seed=3)
