@@ -50,7 +50,9 @@ from skpartial.labels import LabelMatrix, keep_single_positive
 from skpartial.losses import AssumeNegative
 from skpartial.solvers import Minibatch
 from skpartial.solvers._base import Solver, solve_tasks
-from skpartial.training._problem import EntryWeights, Problem, Solution
+from skpartial.training import TrainingData
+from skpartial.training._data import EntryWeights
+from skpartial.training._problem import Problem, Solution
 
 SHAPE, QUICK_SHAPE = (5_700, 2_048, 20), (600, 64, 6)
 SMOOTHING, ALPHA, LEARNING_RATE = 0.1, 1e-4, 1e-3
@@ -183,12 +185,13 @@ def compare_epochs(data: DataSet, Z: NDArray[Any], batch_size: int, options: arg
 
 def candidates(data: DataSet, Z: NDArray[Any], batch_size: int, options: argparse.Namespace) -> list[Any]:
     features = as_features(data.X, dtype=torch.float32, device=torch.device(options.device))
-    labels, weights = LabelMatrix(Z.astype(np.int8)), EntryWeights(None, None, features.device, features.dtype)
+    data_of_labels = TrainingData(LabelMatrix(Z.astype(np.int8)))
+    weights = EntryWeights(None, None, features.device, features.dtype)
     tasks: list[tuple[Solver, Problem]] = []
     for k in range(options.candidates):
         problem = Problem(
             features=features,
-            labels=labels,
+            data=data_of_labels,
             weights=weights,
             loss=AssumeNegative(label_smoothing=0.1 * (k % 5) / 4),
             head=Linear(),
