@@ -58,7 +58,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         relabeling: Relabeling | None,
         regularizer: Regularizer | None,
         solver: str | Solver,
-        alpha: float,
+        alpha: float | Literal["auto"],
         class_weight: Any,
         validation_fraction: float | None,
         warm_start: bool,
@@ -224,7 +224,15 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             self._check_same_shape("partial_fit", target, self.n_features_in_)
         settings = self.solver.get_params() if isinstance(self.solver, Minibatch) else {}
         one_epoch = Minibatch(**{**settings, "max_epochs": 1, "patience": None})
-        plan = FitPlan.make(self, rows, seed=self._draw_seed(), solver=one_epoch, incremental=True, warns=first)
+        plan = FitPlan.make(
+            self,
+            rows,
+            seed=self._draw_seed(),
+            solver=one_epoch,
+            incremental=True,
+            alpha=getattr(self, "alpha_", None),
+            warns=first,
+        )
         (stage,) = plan.stages
         problem = stage.problem
         if problem.loss.traits().scheduled:

@@ -44,10 +44,13 @@ regularizer : Regularizer or None, default=None
 solver : "auto", "full_batch", "minibatch", FullBatch or Minibatch, default="auto"
     How parameters move. "auto" takes `FullBatch` where loss and head allow it (convex losses, and iterative ones in
     rounds) and it needs less than 4 GiB beside the features, else `Minibatch`.
-alpha : float, default=1e-4
+alpha : float or "auto", default="auto"
     L2 penalty of the weights, as in scikit-learn's SGDClassifier, for each label: the objective is
     loss + alpha / (2 L) ||W||^2. Intercepts are free. A head that is not linear says what of it is penalised, for
-    features scaled to a root mean square of 1.
+    features scaled to a root mean square of 1. "auto" is relative to the mean squared distance of the rows of X from
+    their mean (of feature maps: of all positions), weighted by `sample_weight`, so that the units of X do not matter:
+    2e-4 times it, or what else suits the loss (its `traits().relative_alpha`); 1e-4 where a network is fine-tuned
+    whole. `alpha_` tells what it was.
 class_weight : None, "balanced", array-like of shape (L,) or (L, 2), dict or Series, default=None
     Weights that multiply the sample weights of entries: those of present entries (L,), or of absent and present
     ones (L, 2). "balanced" gives both signs of a label the same total. Unknown entries weigh as absent ones under a
@@ -90,6 +93,8 @@ intercept_ : ndarray of shape (L,)
     Intercepts of a linear head.
 head_parameters_ : dict of str to ndarray, or None
     Parameters of another head.
+alpha_ : float
+    The penalty that was used: `alpha`, or what "auto" stood for.
 n_iter_ : int
     Epochs, or steps of the full-batch solver, done.
 history_ : list of dict

@@ -7,7 +7,7 @@ check has its place in that order here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,7 @@ class FitPlan:
         images: ImageTask | None = None,
         solver: Solver | None = None,
         incremental: bool = False,
+        alpha: float | None = None,
         warns: bool = True,
     ) -> FitPlan:
         """Plan a fit on validated rows.
@@ -107,6 +108,8 @@ class FitPlan:
             In place of the estimator's.
         incremental : bool, default=False
             Whether these rows are one part of a stream.
+        alpha : float or None, default=None
+            What "auto" was found to be in an earlier part of the stream.
         warns : bool, default=True
             Whether to warn of labels that may mean something else than their author thinks.
 
@@ -117,26 +120,33 @@ class FitPlan:
         """
         how = estimator.solver if solver is None else solver
 
-        def stage(name: str, X: Any, held: Any, solver: Any, images: ImageTask | None = None) -> Stage:
-            held_out_of_stage = None if held_out is None else (held, held_out[1])
-            problem = make_problem(estimator, X, rows, seed=seed, held_out=held_out_of_stage, images=images)
+        stages: list[Stage] = []
+
+        def add(name: str, rows: Rows, held: Any, solver: Any, images: ImageTask | None = None) -> None:
+            problem = make_problem(
+                estimator,
+                rows,
+                seed=seed,
+                held_out=None if held_out is None else (held, held_out[1]),
+                images=images,
+                alpha=stages[0].problem.alpha if stages else alpha,
+            )
             problem.incremental = incremental
-            return Stage(name, problem, resolve_solver(solver, problem))
+            stages.append(Stage(name, problem, resolve_solver(solver, problem)))
 
         held = None if held_out is None else held_out[0]
-        stages = []
         if images is None:
-            stages.append(stage("head", rows.X, held, how))
+            add("head", rows, held, how)
         else:
             finetune = images.backbone.finetune
             batches = images.batches(rows.X, keep=True)
             held_batches = None if held is None else images.batches(held, keep=True)
             if finetune != "all":
-                features = images.features(batches)
+                features = replace(rows, X=images.features(batches))
                 held_features = None if held_batches is None else images.features(held_batches)
-                stages.append(stage("head", features, held_features, how if finetune == "head" else "auto"))
+                add("head", features, held_features, how if finetune == "head" else "auto")
             if finetune != "head":
-                stages.append(stage("all", batches, held_batches, how, images))
+                add("all", replace(rows, X=batches), held_batches, how, images)
         ambiguous = warns and not rows.target.binary and warn_if_ambiguous(estimator, stages[0].problem)
         return cls(estimator, rows, stages, images, ambiguous)
 
@@ -217,6 +227,7 @@ class FitPlan:
             "classes_": target.classes,
             "label_names_": np.arange(n_labels).astype(str).astype(object) if given is None else given,
             "_binary": target.binary,
+            "alpha_": problem.alpha,
             "_fitted_shape": (problem.features.n_features, n_labels),
             "_head": clone(heads.get(self.estimator.head)),
             "_head_context": problem.head_context,
@@ -267,7 +278,7 @@ class FitPlan:
             The history of a fit that this one goes on from, whose names and results stay; warnings were given then.
         """
         estimator, problem = self.estimator, self.stages[-1].problem
-        found = {} if past is not None else self.attributes(names)
+        found: dict[str, Any] = {"alpha_": problem.alpha} if past is not None else self.attributes(names)
         context = solution.head_context
         found |= {"_head_context": context} | self.parameter_attributes(solution.parameters, context)
         found["history_"] = [*(past or []), *solution.history]

@@ -76,7 +76,7 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
         relabeling: Relabeling | None = None,
         regularizer: Regularizer | None = None,
         solver: str | Solver = "auto",
-        alpha: float = 1e-4,
+        alpha: float | Literal["auto"] = "auto",
         class_weight: Any = None,
         validation_fraction: float | None = None,
         warm_start: bool = False,

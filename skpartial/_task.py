@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -37,6 +38,7 @@ from skpartial._warnings import warn
 from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.features._base import Features, compute_dtype
 from skpartial.features._choice import as_features
+from skpartial.features._moments import mean_squared_distance, unit_scale
 from skpartial.features._rows import take_rows
 from skpartial.labels import LabelMatrix
 from skpartial.labels._data import TrainingData
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
 
 # Beyond this, "auto" prefers minibatches: a fixed number, so that the choice does not depend on the machine.
 _FULL_BATCH_BYTES = 4 << 30
+# What "auto" stands for where a network learns its own features.
+_ALPHA_OF_NETWORKS = 1e-4
 
 __all__ = [
     "Rows",
@@ -72,7 +76,8 @@ __all__ = [
 
 def check_parameters(estimator: Any) -> None:
     """Refuse hyperparameters of the estimator itself that have no meaning."""
-    check_least(estimator, alpha=0.0)
+    if not (isinstance(estimator.alpha, str) and estimator.alpha == "auto"):
+        check_number(estimator, "alpha", estimator.alpha, "[0, inf)", "'auto' or a number of at least 0")
     precisions = ("auto", "float32", "float64") if estimator.backbone is None else ("auto", "float32", "bfloat16")
     if not isinstance(estimator.precision, str) or estimator.precision not in precisions:
         where = "on features" if estimator.backbone is None else "with a backbone"
@@ -172,8 +177,8 @@ class Rows:
 
     Parameters
     ----------
-    X : ndarray, csr_array, Tensor or ImageSource
-        Features or images.
+    X : ndarray, csr_array, Tensor, ImageSource or Features
+        Features or images; as a solver holds them, once that has been chosen.
     target : EncodedTarget
         Labels and classes.
     weights : ndarray of shape (n,) or (n, L), or None
@@ -201,6 +206,18 @@ class Rows:
         parts = (None if part is None else part[rows] for part in (self.weights, self.prior))
         return Rows(take_rows(self.X, rows), target, *parts)
 
+    @cached_property
+    def mean_squared_distance(self) -> float:
+        """Of the features from their mean, once they are held; candidates of a search share the rows, and this."""
+        return mean_squared_distance(self.X, self.row_weight)
+
+    @property
+    def row_weight(self) -> torch.Tensor | None:
+        """What each row counts for, shape (n,), the mean over its labels; None where all count alike."""
+        if self.weights is None:
+            return None
+        return torch.as_tensor(self.weights if self.weights.ndim == 1 else self.weights.mean(axis=1))
+
     def rescaled(self) -> Rows:
         """The same with weights of mean 1: only ratios count, and in float32 tiny or huge ones would not survive."""
         if self.weights is None:
@@ -225,12 +242,12 @@ def features_options(estimator: Any, X: Any) -> dict[str, Any]:
 
 def make_problem(
     estimator: Any,
-    X: Any,
     rows: Rows,
     *,
     seed: int,
     held_out: tuple[Any, Callable[[NDArray[Any]], float]] | None = None,
     images: ImageTask | None = None,
+    alpha: float | None = None,
 ) -> Problem:
     """Make the training task.
 
@@ -238,16 +255,16 @@ def make_problem(
     ----------
     estimator : BasePartialLabelClassifier
         Gives the hyperparameters, which are checked.
-    X : ndarray, csr_array or Tensor, shape (n, d), or Features
-        Validated features; as they are held already, or images to train a network on.
     rows : Rows
-        Labels, weights and what else is known of these rows.
+        Validated features, or images to train a network on, with labels, weights and what else is known of them.
     seed : int
         Of all random numbers.
     held_out : tuple of features and callable, or None, default=None
         Rows for validation, and how their logits are scored.
     images : ImageTask or None, default=None
-        The network that images go through.
+        The network that images go through, where it is trained whole.
+    alpha : float or None, default=None
+        What "auto" was found to be before, which it stays.
 
     Returns
     -------
@@ -258,11 +275,13 @@ def make_problem(
     loss.check(target.labels)
     check_parameters(estimator)
     check_prior_is_used(estimator, loss, rows.prior)
-    options = features_options(estimator, X)
+    options = features_options(estimator, rows.X)
 
     def hold(part: Any) -> Features:
         return part if isinstance(part, Features) else as_features(part, **options)
 
+    if not isinstance(rows.X, Features):
+        rows = replace(rows, X=hold(rows.X))
     validation = None
     if held_out is not None:
         validation = Validation(hold(held_out[0]), held_out[1])
@@ -277,21 +296,55 @@ def make_problem(
     class_weight = check_class_weight(
         estimator.class_weight, target, loss.traits().unknown, rows.weights, options["dtype"]
     )
+    head = heads.get(estimator.head)
+    if alpha is None or not isinstance(estimator.alpha, str):
+        alpha = resolve_alpha(estimator.alpha, loss, head, rows, whole_network=images is not None)
     return Problem(
-        features=hold(X),
+        features=rows.X,
         data=TrainingData(target.labels, prior=rows.prior),
         weights=EntryWeights(rows.weights, class_weight, options["device"], options["dtype"]),
         loss=loss,
-        head=heads.get(estimator.head),
+        head=head,
         relabeling=estimator.relabeling,
         regularizer=estimator.regularizer,
-        alpha=float(estimator.alpha),
+        alpha=alpha,
         seed=seed,
         monitor=lambda record, parameters: False,
         validation=validation,
         network=None if images is None else images.network_to_train,
         pretrained=images is not None and images.backbone.is_pretrained,
     )
+
+
+def resolve_alpha(alpha: Any, loss: losses.Loss, head: heads.Head, rows: Rows, *, whole_network: bool) -> float:
+    """The strength of the penalty: the number that was given, or for "auto" what suits loss and features.
+
+    Parameters
+    ----------
+    alpha : float or "auto"
+        Checked.
+    loss : Loss
+        Says which strength suits it, relative to the mean squared distance of the features from their mean.
+    head : Head
+        One that is not linear sees features scaled to a root mean square of 1, for which its alpha is meant.
+    rows : Rows
+        With features as a solver holds them.
+    whole_network : bool
+        Whether a network learns its own features, which may take any scale.
+
+    Returns
+    -------
+    float
+        At least 0.
+    """
+    if not isinstance(alpha, str):
+        return float(alpha)
+    if whole_network:
+        return _ALPHA_OF_NETWORKS
+    relative = loss.traits().relative_alpha
+    if isinstance(head, heads.Linear):
+        return relative * rows.mean_squared_distance
+    return relative * rows.mean_squared_distance * unit_scale(rows.X, rows.row_weight) ** 2
 
 
 def check_prior_is_used(estimator: Any, loss: losses.Loss, prior: NDArray[Any] | None) -> None:

@@ -110,6 +110,10 @@ class Features(ABC):
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Slices of rows with their features in float64, dense or sparse."""
 
+    def position_blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """The same, of feature maps with a row for every position of a row."""
+        return self.blocks()
+
     def own_blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Slices of rows with their features, in the type of the products where that saves something."""
         return self.blocks()

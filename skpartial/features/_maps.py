@@ -49,5 +49,12 @@ class MapFeatures(Features):
             block = as_tensor(np.asarray(self.X[rows.cpu().numpy()]))
         return block.to(device=self.device, dtype=self.dtype)
 
+    def position_blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        step = max(1, CHUNK_BYTES // (2 * self.row_bytes))
+        for start in range(0, self.n_rows, step):
+            part = slice(start, min(start + step, self.n_rows))
+            block = self.batch(torch.arange(part.start, part.stop)).double()
+            yield part, block.flatten(2).transpose(1, 2).flatten(0, 1)
+
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         return self.averages.blocks()

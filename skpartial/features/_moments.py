@@ -12,12 +12,14 @@ from torch import Tensor
 from skpartial.features._base import Features, overflow_error
 from skpartial.features._maps import MapFeatures
 
-__all__ = ["Moments", "moments", "unit_scale", "units"]
+__all__ = ["Moments", "mean_squared_distance", "moments", "unit_scale", "units"]
 
 # Squared lengths of rows between which float32 holds the squares of their entries.
 _SAFE_SQUARES = 1e-20, 1e20
 # Rows among which the middle, and the usual distance from it, are looked for.
 _SAMPLE_ROWS = 64
+# A mean squared distance of rows from their mean, relative to the mean's own length squared, that is rounding.
+_ALIKE = 1e-28
 
 
 class Moments(NamedTuple):
@@ -102,6 +104,71 @@ def _moments_about(reference: Tensor, blocks: Iterator[tuple[slice, Tensor]], we
     mean, mean_square = mean / total, mean_square / total
     variance = torch.maximum(mean_square - mean.square(), 1e-14 * (mean_square + reference.square()))
     return Moments(weight / total, reference + mean, variance)
+
+
+def mean_squared_distance(features: Features, row_weight: Tensor | None = None) -> float:
+    r"""Weighted mean of the squared distances of rows from their mean: the sum of the columns' variances.
+
+    .. math::
+
+        \frac{1}{\sum_i w_i} \sum_i w_i \lVert x_i - \bar{x} \rVert^2, \quad
+        \bar{x} = \frac{1}{\sum_i w_i} \sum_i w_i x_i
+
+    Feature maps have a row for every position. Two passes over the rows, in float64.
+
+    Parameters
+    ----------
+    features : Features
+        Of n rows.
+    row_weight : Tensor of shape (n,) or None, default=None
+        What each row counts for; rows of weight 0 do not exist.
+
+    Returns
+    -------
+    float
+        1 where all rows are alike, or there are none.
+
+    Raises
+    ------
+    ValueError
+        If squares of the features overflow float64.
+    """
+    weight = torch.ones(features.n_rows, dtype=torch.float64) if row_weight is None else row_weight.double()
+    weight = weight.to(features.device)
+    mean, total = torch.zeros(features.n_features, dtype=torch.float64, device=weight.device), 0.0
+    for X, w in _weighted_blocks(features, weight):
+        mean += (X.T @ w[:, None])[:, 0]
+        total += float(w.sum())
+    if total == 0:
+        return 1.0
+    mean /= total
+    squares, stored = torch.zeros_like(mean), torch.zeros_like(mean)
+    for X, w in _weighted_blocks(features, weight):
+        if X.is_sparse:
+            (row, column), value = X.indices(), X.values()
+            squares.index_add_(0, column, w[row] * (value - mean[column]).square())
+            stored.index_add_(0, column, w[row])
+        else:
+            squares += ((X - mean).square_().T @ w[:, None])[:, 0]
+            stored += w.sum()
+    # Entries that are not stored are zeros, each the mean away from it.
+    distance = float((squares + mean.square() * (total - stored).clamp(min=0)).sum()) / total
+    if not np.isfinite(distance):
+        raise overflow_error(features.dtype)
+    # Rows that are alike but for rounding are so in any units.
+    return distance if distance > _ALIKE * float(mean.square().sum()) else 1.0
+
+
+def _weighted_blocks(features: Features, weight: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows in float64 by blocks, sparse ones as coalesced COO, and their weights; only those that count."""
+    for part, block in features.position_blocks():
+        w = weight[part].repeat_interleave(len(block) // (part.stop - part.start))
+        if bool((w > 0).all()):
+            X = block
+        else:
+            counts = torch.nonzero(w > 0).squeeze(1)
+            X, w = block.index_select(0, counts), w[counts]
+        yield (X.coalesce() if X.is_sparse else X), w
 
 
 def units(mean_square: Tensor, dtype: torch.dtype) -> Tensor:

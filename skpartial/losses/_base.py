@@ -44,6 +44,8 @@ class Traits:
         Whether the loss changes with the epoch, so that it has to be told which one it is.
     uses_prior : bool, default=False
         Whether it makes something of the `label_prior` that `fit` was passed, which it finds in `start`.
+    relative_alpha : float, default=2e-4
+        What ``alpha="auto"`` is for this loss, relative to the mean squared distance of the features from their mean.
     """
 
     convex: bool = False
@@ -52,6 +54,7 @@ class Traits:
     needs_absent: bool = False
     scheduled: bool = False
     uses_prior: bool = False
+    relative_alpha: float = 2e-4
 
     def __post_init__(self) -> None:
         if self.unknown not in ("ignore", "absent", "estimate"):
