@@ -16,7 +16,7 @@ from sklearn.utils import Tags, check_random_state
 
 from skpartial import heads
 from skpartial._checks import wrong_value
-from skpartial._fit import FitPlan
+from skpartial._fit import FitPlan, lowered
 from skpartial._inputs import EncodedTarget, encode_target
 from skpartial._predictions import Predictions
 from skpartial._sklearn_compat import has_callbacks
@@ -35,7 +35,7 @@ from skpartial.losses import Loss
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
 from skpartial.solvers import Minibatch, Solver
-from skpartial.training._problem import Monitor
+from skpartial.training._problem import Monitor, Solution
 
 __all__ = ["BasePartialLabelClassifier"]
 
@@ -168,7 +168,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         context = self._init_callback_context(max_subtasks=plan.max_steps)
         context.call_on_fit_task_begin(estimator=self, X=usable.X, y=y, metadata=metadata)
         solution = plan.solve(self._monitor(plan, context, usable.X, y, metadata), folder)
-        plan.accept(solution)
+        plan.accept(solution, shift=self._lowering(plan, solution))
         if skipped is not None:
             self.skipped_ = skipped
         if chosen is not None or readable is not None:
@@ -246,12 +246,13 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
                     f"partial_fit cannot train {part!r}, which keeps a state for every training row: use fit."
                 )
         if not first:
-            problem.start = self._parameters()
+            problem.start = lowered(self._parameters(), -self._shift)
             problem.first_epoch = self.n_iter_ + 1
             problem.optimizer_state = getattr(self, "_optimizer_state", None)
             problem.previous_states = dict(getattr(self, "_states", {}))
         solution = plan.solve(problem.monitor)
-        plan.accept(solution, names=names, past=None if first else self.history_)
+        past, shift = (None, 0.0) if first else (self.history_, self._shift)
+        plan.accept(solution, names=names, past=past, shift=shift)
         return self
 
     def _classes_of_stream(self, y: Any, classes: Any, first: bool) -> NDArray[Any] | None:
@@ -282,6 +283,13 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
                 "array of one column. For the names of labels pass y as a matrix, or one label as a DataFrame."
             )
         return known
+
+    def _check_parameters(self) -> None:
+        """Refuse hyperparameters that only this class has."""
+
+    def _lowering(self, plan: FitPlan, solution: Solution) -> float:
+        """By how much the logits of a solution are lowered, so that labels are present where they are above 0."""
+        return 0.0
 
     def _draw_seed(self) -> int:
         try:

@@ -29,12 +29,21 @@ from skpartial.training._problem import Monitor, Problem, Solution
 if TYPE_CHECKING:
     from skpartial.images._task import ImageTask
 
-__all__ = ["FitPlan", "Stage"]
+__all__ = ["FitPlan", "Stage", "lowered"]
 
 # Results of the size of y that are kept at most, in bytes, where `store_state` leaves it open.
 _STORE_BYTES = 100_000_000
 # What belongs to one fit beside the parameters, and goes when another one is accepted.
-_OF_ONE_FIT = ("best_epoch_", "network_", "skipped_", "train_rows_", "_optimizer_state", "_states", "_state_rows")
+_OF_ONE_FIT = (
+    "_shift",
+    "best_epoch_",
+    "network_",
+    "skipped_",
+    "train_rows_",
+    "_optimizer_state",
+    "_states",
+    "_state_rows",
+)
 
 
 @dataclass
@@ -155,10 +164,8 @@ class FitPlan:
         estimator, stage = self.estimator, self.stages[-1]
         # What had to come before the last stage is done.
         self.stages, problem = [stage], stage.problem
-        if problem.network is None:
-            problem.start = estimator._parameters()
-        else:
-            problem.start = _arrays_of(estimator.network_)
+        start = estimator._parameters() if problem.network is None else _arrays_of(estimator.network_)
+        problem.start = lowered(start, -estimator._shift)
         known = getattr(estimator, "_states", {})
         for name, state in known.items():
             part = problem.parts.get(name)
@@ -264,7 +271,12 @@ class FitPlan:
         return attributes | {"head_parameters_": parameters}
 
     def accept(
-        self, solution: Solution, *, names: NDArray[Any] | None = None, past: list[dict[str, Any]] | None = None
+        self,
+        solution: Solution,
+        *,
+        names: NDArray[Any] | None = None,
+        past: list[dict[str, Any]] | None = None,
+        shift: float = 0.0,
     ) -> None:
         """Let the estimator show what was found, all at once, and warn of labels that could not be fitted.
 
@@ -276,11 +288,14 @@ class FitPlan:
             Names of the labels where y has none.
         past : list of dict, or None, default=None
             The history of a fit that this one goes on from, whose names and results stay; warnings were given then.
+        shift : float, default=0.0
+            By how much all logits are lowered, for predictions.
         """
         estimator, problem = self.estimator, self.stages[-1].problem
         found: dict[str, Any] = {"alpha_": problem.alpha} if past is not None else self.attributes(names)
         context = solution.head_context
-        found |= {"_head_context": context} | self.parameter_attributes(solution.parameters, context)
+        parameters = lowered(solution.parameters, shift)
+        found |= {"_head_context": context, "_shift": shift} | self.parameter_attributes(parameters, context)
         found["history_"] = [*(past or []), *solution.history]
         found["n_iter_"] = len(found["history_"])
         if solution.best_epoch is not None:
@@ -322,6 +337,12 @@ class FitPlan:
         for name, part in problem.parts.items():
             results |= part.fitted_attributes(solution.states.get(name), context)
         return results
+
+
+def lowered(parameters: dict[str, Any], by: float) -> dict[str, Any]:
+    """Parameters of a head, or of a network with one, whose logits are lower by a number."""
+    names = {"bias", "intercept", "head.bias", "head.intercept"} if by else set()
+    return {name: value - value.dtype.type(by) if name in names else value for name, value in parameters.items()}
 
 
 def _is_of_rows(part: Stateful) -> bool:

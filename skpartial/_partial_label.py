@@ -20,16 +20,17 @@ class PartialLabelClassifier(BasePartialLabelClassifier):
     r"""Multi-label classifier for label matrices that are partly unknown.
 
     Every row has several labels, each present (1), absent (-1) or unknown (0). By default a linear probe is fitted by
-    partial binary cross-entropy, which leaves unknown entries out and weighs the known ones by how many their row has:
+    binary cross-entropy over the known entries:
 
     .. math::
 
-        \frac{1}{n} \sum_i \frac{g(p_i)}{L} \sum_{j \text{ known}} \ell(x_{ij}, y_{ij})
-        + \frac{\alpha}{2 L} \lVert W \rVert^2
+        \frac{1}{n L} \sum_{ij \text{ known}} \ell(x_{ij}, y_{ij}) + \frac{\alpha}{2 L} \lVert W \rVert^2
+
+    ``loss="partial_bce"`` weighs rows by how many of their labels are known [1]_.
 
     Parameters
     ----------
-    loss : str or Loss, default="partial_bce"
+    loss : str or Loss, default="iu"
         What is minimised, and what an unknown entry means; see :mod:`skpartial.losses`.
     {parameters}
 
@@ -64,7 +65,7 @@ class PartialLabelClassifier(BasePartialLabelClassifier):
 
     def __init__(
         self,
-        loss: str | Loss = "partial_bce",
+        loss: str | Loss = "iu",
         *,
         backbone: Any = None,
         head: str | Head = "linear",

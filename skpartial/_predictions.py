@@ -41,6 +41,7 @@ class Predictions:
     _head: heads.Head
     _head_context: heads.HeadContext
     _fitted_shape: tuple[int, int]
+    _shift: float
 
     #: How validation and `score` read unknown entries, whatever else the labels hold: a part of them must not be read
     #: otherwise than the whole.

@@ -88,6 +88,7 @@ def check_parameters(estimator: Any) -> None:
     if not isinstance(estimator.verbose, bool | np.bool_):
         check_whole(estimator, "verbose", estimator.verbose, 0, "a bool or a whole number of at least 0")
     check_n_jobs(estimator, estimator.n_jobs)
+    estimator._check_parameters()
     parse_device(estimator.device)
     if estimator.validation_fraction is not None:
         _check_validation_fraction(estimator.validation_fraction)

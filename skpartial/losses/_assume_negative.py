@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -76,7 +77,10 @@ class AssumeNegative(PointwiseLoss):
 
     @override
     def traits(self) -> Traits:
-        return self._convex_traits("absent" if self.unknown_weight != 0 else "ignore")
+        traits = self._convex_traits("absent" if self.unknown_weight != 0 else "ignore")
+        # A smoothed absence has a probability of its own, which says nothing of having been recorded.
+        recorded = self.unknown_weight == 1 and self._smoothing()[1] == 0
+        return replace(traits, recorded=recorded, relative_alpha=7e-4)
 
     def _smoothing(self) -> tuple[float, float]:
         s = self.label_smoothing

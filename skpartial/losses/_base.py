@@ -44,6 +44,9 @@ class Traits:
         Whether the loss changes with the epoch, so that it has to be told which one it is.
     uses_prior : bool, default=False
         Whether it makes something of the `label_prior` that `fit` was passed, which it finds in `start`.
+    recorded : bool, default=False
+        Whether probabilities are those of a presence having been recorded, less than of being present: every unknown
+        entry counts as a full absence.
     relative_alpha : float, default=2e-4
         What ``alpha="auto"`` is for this loss, relative to the mean squared distance of the features from their mean.
     """
@@ -54,6 +57,7 @@ class Traits:
     needs_absent: bool = False
     scheduled: bool = False
     uses_prior: bool = False
+    recorded: bool = False
     relative_alpha: float = 2e-4
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -165,7 +166,8 @@ class PartialBCE(PointwiseLoss):
 
     @override
     def traits(self) -> Traits:
-        return self._convex_traits("ignore")
+        # Known entries weigh up to five times as much as under `IgnoreUnknown`.
+        return replace(self._convex_traits("ignore"), relative_alpha=5e-4)
 
     def coefficients(self) -> tuple[float, float]:
         r"""Constants of g, solved from g(1) = 1 and g(p0) = w0.

@@ -236,9 +236,10 @@ class Evaluation:
             fits = [_Fit(i, configured(self.base, parameters)) for i, parameters in enumerate(candidates)]
             fold = _Fold(fits[0].whole, self.X, self.y, train, test, self.fit_params)
             shared = (time.perf_counter() - start) / len(fits)
+            ranks = all(_ranks(scorer) for scorer in _scorers(self.scorer).values()) and not fold.rows.target.binary
             for rows, block in _blocks(fold, fits, errors):
                 start = time.perf_counter()
-                fitted = _fit_block(fold, rows, block, seeds, errors)
+                fitted = _fit_block(fold, rows, block, seeds, errors, decides=not ranks)
                 fit_time = shared + (time.perf_counter() - start) / max(1, len(fitted))
                 found.update(self._scored(fold, fitted, fit_time, train, test))
                 for fit in block:
@@ -312,9 +313,12 @@ def _blocks(fold: _Fold, fits: list[_Fit], errors: dict[int, Exception]) -> Iter
 
 
 def _fit_block(
-    fold: _Fold, rows: Rows, fits: list[_Fit], seeds: Sequence[int], errors: dict[int, Exception]
+    fold: _Fold, rows: Rows, fits: list[_Fit], seeds: Sequence[int], errors: dict[int, Exception], *, decides: bool
 ) -> list[_Fit]:
-    """Fit candidates together; those that cannot be fitted are left out."""
+    """Fit candidates together; those that cannot be fitted are left out.
+
+    Where only rankings within a label are looked at, it is not decided from which score on it is present.
+    """
     prepared = []
     for fit in fits:
         try:
@@ -330,7 +334,8 @@ def _fit_block(
             errors[fit.index] = solution
             continue
         fold.adopt(fit)
-        plan.accept(solution)
+        lowering = fit.last._lowering(replace(plan, rows=fold.rows), solution) if decides else 0.0
+        plan.accept(solution, shift=lowering)
         fitted.append(fit)
     return fitted
 
@@ -360,11 +365,17 @@ def _is_stackable(scorer: Any, fitted: BasePartialLabelClassifier) -> bool:
     """Whether the logits of all candidates can be scored at once."""
     if isinstance(scorer, PassthroughScorer):
         return type(fitted).score is BasePartialLabelClassifier.score
+    return _ranks(scorer) and not fitted._binary
+
+
+def _ranks(scorer: Any) -> bool:
+    """Whether a scorer looks at rankings within a label only."""
+    if isinstance(scorer, PassthroughScorer):
+        return True
     return (
         isinstance(scorer, BaseScorer)
         and metric_of(scorer) in _STACKED_METRICS
         and response_of(scorer) == "decision_function"
-        and not fitted._binary
     )
 
 
