@@ -44,17 +44,17 @@ print(describe(Y))
 # %%
 # Fit
 # ---
-# The classifier is a scikit-learn estimator, here the last step of a pipeline. The first model is the reference: it is
+# The classifier is a scikit-learn estimator, and takes features in any units. The first model is the reference: it is
 # trained on all ten labels of every image.
 
 
 def probe(loss):
-    return make_pipeline(StandardScaler(), PartialLabelClassifier(loss=loss, alpha=0.01))
+    return PartialLabelClassifier(loss=loss)
 
 
 models = {
     "all labels known": probe("bce").fit(train.data, train.target),
-    "unknown left out": probe("partial_bce").fit(train.data, Y),
+    "unknown left out": probe("iu").fit(train.data, Y),
     "unknown assumed absent": probe("an").fit(train.data, Y),
     "MultiOutputClassifier": make_pipeline(
         StandardScaler(), MultiOutputClassifier(LogisticRegression(C=0.1, max_iter=1000))
@@ -71,7 +71,7 @@ print("its predictions:", dict(zip(values.tolist(), counts.tolist())))
 
 
 def scores_and_labels(model):
-    if hasattr(model[-1], "estimators_"):
+    if hasattr(model, "named_steps"):
         present = np.column_stack([probabilities[:, -1] for probabilities in model.predict_proba(test.data)])
         return present, (model.predict(test.data) == 1).astype(int)
     return model.decision_function(test.data), model.predict(test.data)

@@ -347,7 +347,7 @@ def lowered(parameters: dict[str, Any], by: float) -> dict[str, Any]:
 
 def _is_of_rows(part: Stateful) -> bool:
     """Whether something remembers rows of the training set."""
-    return any(spec.per_row for spec in part.state_spec().values())
+    return any([spec.per_row for spec in part.state_spec().values()])
 
 
 def warn_unfitted(names: NDArray[Any], n_labels: int) -> None:

@@ -134,7 +134,7 @@ def test_history_weighs_batches_by_their_rows(partial_data):
     """120 rows in batches of 100 and 20: the mean over rows, not over batches."""
     X, Y = partial_data
     solver = Minibatch(learning_rate=0.0, max_epochs=1, batch_size=100, shuffle=False)
-    clf = SinglePositiveClassifier("an", solver=solver).fit(X, Y)
+    clf = SinglePositiveClassifier("an", solver=solver, threshold=0.5).fit(X, Y)
     logits = torch.tensor(clf.decision_function(X))
     assert clf.history_[0]["loss"] == pytest.approx(AssumeNegative()(logits, torch.tensor(Y)).item(), rel=1e-6)
 

@@ -126,9 +126,9 @@ def test_searches_may_train_with_weights(partial_data):
 
 
 def test_parameters_of_shorthands():
-    clf = PartialLabelClassifier().set_params(loss__gamma=3, alpha=1.0)
+    clf = PartialLabelClassifier("partial_bce").set_params(loss__gamma=3, alpha=1.0)
     assert repr(clf.loss) == "PartialBCE(gamma=3)"
-    assert SinglePositiveClassifier().set_params(loss__unknown_weight=0.5).loss.label_smoothing == 0.05
+    assert SinglePositiveClassifier("an_ls").set_params(loss__unknown_weight=0.5).loss.label_smoothing == 0.05
     assert repr(clf.set_params(solver__learning_rate=0.1).solver) == "Minibatch(learning_rate=0.1)"
     assert repr(PartialLabelClassifier().set_params(solver__max_iter=7).solver) == "FullBatch(max_iter=7)"
     assert repr(PartialLabelClassifier(solver="minibatch").set_params(solver__tol=0.1).solver) == "Minibatch(tol=0.1)"
@@ -143,7 +143,9 @@ def test_parameters_of_shorthands():
 def test_shorthands_in_a_grid(partial_data):
     X, Y = partial_data
     grid = {"loss__gamma": [-1, 3], "solver__max_epochs": [1, 2]}
-    search = GridSearchCV(PartialLabelClassifier(random_state=0), grid, cv=2, error_score="raise").fit(X, Y)
+    search = GridSearchCV(PartialLabelClassifier("partial_bce", random_state=0), grid, cv=2, error_score="raise").fit(
+        X, Y
+    )
     assert len(set(search.cv_results_["mean_test_score"])) > 1
     for name, kind in (("full_batch", "iteration"), ("minibatch", "loss")):
         assert kind in PartialLabelClassifier(solver=name).fit(X, Y).history_[0]
@@ -400,17 +402,19 @@ def test_class_weights_are_entry_weights(partial_data):
     present, absent = np.arange(1, 6) / 2, np.arange(5, 0, -1) / 3
     entry = np.where(Y == 1, present, np.where(Y == -1, absent, 1.0))
     tight = FullBatch(tol=1e-12)
-    expected = PartialLabelClassifier("iu", solver=tight).fit(X, Y, sample_weight=entry)
-    clf = PartialLabelClassifier("iu", solver=tight, class_weight=np.column_stack([absent, present])).fit(X, Y)
+    expected = PartialLabelClassifier("iu", solver=tight, alpha=1e-4).fit(X, Y, sample_weight=entry)
+    clf = PartialLabelClassifier("iu", solver=tight, alpha=1e-4, class_weight=np.column_stack([absent, present])).fit(
+        X, Y
+    )
     np.testing.assert_allclose(clf.coef_, expected.coef_, atol=1e-7)
     # Read as absent, unknown entries weigh as absent ones do.
     entry = np.where(Y == 1, present, 1.0)
-    expected = PartialLabelClassifier("an", solver=tight).fit(X, Y, sample_weight=entry)
-    clf = PartialLabelClassifier("an", solver=tight, class_weight=present).fit(X, Y)
+    expected = PartialLabelClassifier("an", solver=tight, alpha=1e-4).fit(X, Y, sample_weight=entry)
+    clf = PartialLabelClassifier("an", solver=tight, alpha=1e-4, class_weight=present).fit(X, Y)
     np.testing.assert_allclose(clf.coef_, expected.coef_, atol=1e-7)
     row = np.linspace(0.1, 2, len(X))
-    both = PartialLabelClassifier("an", solver=tight, class_weight=present).fit(X, Y, sample_weight=row)
-    expected = PartialLabelClassifier("an", solver=tight).fit(X, Y, sample_weight=entry * row[:, None])
+    both = PartialLabelClassifier("an", solver=tight, alpha=1e-4, class_weight=present).fit(X, Y, sample_weight=row)
+    expected = PartialLabelClassifier("an", solver=tight, alpha=1e-4).fit(X, Y, sample_weight=entry * row[:, None])
     np.testing.assert_allclose(both.coef_, expected.coef_, atol=1e-7)
 
 
@@ -467,10 +471,10 @@ def test_label_never_seen_present_under_assume_negative(partial_data):
     seen = np.where(Y == 1, 1, 0)
     seen[:, 2] = 0
     with pytest.warns(UnfittableLabelsWarning, match=r"1 of 5 labels cannot be fitted \(2\)"):
-        clf = SinglePositiveClassifier("an").fit(X, seen)
+        clf = SinglePositiveClassifier("an", threshold=0.5).fit(X, seen)
     np.testing.assert_allclose(clf.predict_proba(X)[:, 2], 0.5 / 121, rtol=1e-3)
     # Smoothing makes the problem well posed: the label is fitted, to its smoothed frequency.
-    np.testing.assert_allclose(SinglePositiveClassifier().fit(X, seen).predict_proba(X)[:, 2], 0.05, rtol=1e-2)
+    np.testing.assert_allclose(SinglePositiveClassifier("an_ls").fit(X, seen).predict_proba(X)[:, 2], 0.05, rtol=1e-2)
 
 
 # ---------------------------------------------------------------------------------------------------- incremental fits
@@ -647,9 +651,9 @@ def test_importing_is_light():
         ({"loss": "bce"}, "y holds .* unknown entries"),
         ({"head": "conv"}, "head must be 'linear' or"),
         ({"solver": "sgd"}, "solver must be 'auto', 'full_batch', 'minibatch', a FullBatch or a Minibatch, got 'sgd'"),
-        ({"alpha": -1}, "alpha must be a number of at least 0, got -1"),
-        ({"alpha": "auto"}, "alpha must be a number"),
-        ({"alpha": float("nan")}, "alpha must be a number"),
+        ({"alpha": -1}, "alpha must be 'auto' or a number of at least 0, got -1"),
+        ({"alpha": "scale"}, "alpha must be 'auto' or a number"),
+        ({"alpha": float("nan")}, "alpha must be 'auto' or a number"),
         ({"class_weight": "equal"}, r"class_weight must be None, 'balanced', or an array of shape \(5,\) or \(5, 2\)"),
         ({"class_weight": [1, 2]}, r"class_weight must be None, 'balanced'"),
         ({"class_weight": [-1, 1, 1, 1, 1]}, "finite weights of at least 0"),

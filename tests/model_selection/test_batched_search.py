@@ -53,7 +53,7 @@ def make_data(n=90, d=6, L=4, known=0.6, seed=0):
 
 X, Y = make_data()
 ONE = (Y[:, 0] == 1).astype(int)
-CLASSIFIER = PartialLabelClassifier(solver=TIGHT, random_state=0)
+CLASSIFIER = PartialLabelClassifier("partial_bce", solver=TIGHT, random_state=0)
 
 
 def pipeline(classifier=CLASSIFIER):
@@ -160,7 +160,11 @@ def test_results_are_those_of_grid_search(estimator, grid):
 def test_float32_is_as_close_as_float32_is():
     X, Y = make_data(n=400, d=30, L=6)
     compare(
-        PartialLabelClassifier(random_state=0), {"loss__gamma": [-1, 1], **ALPHAS}, X.astype(np.float32), Y, tol=2e-3
+        PartialLabelClassifier("partial_bce", random_state=0),
+        {"loss__gamma": [-1, 1], **ALPHAS},
+        X.astype(np.float32),
+        Y,
+        tol=2e-3,
     )
 
 
@@ -444,7 +448,7 @@ def test_failures_with_several_scores(scoring):
 
 
 def test_failures_raise():
-    with pytest.raises(ValueError, match="alpha must be a number of at least 0"):
+    with pytest.raises(ValueError, match="alpha must be 'auto' or a number of at least 0"):
         BatchedGridSearchCV(CLASSIFIER, {"alpha": [1e-3, -1]}, cv=FOLDS, error_score="raise").fit(X, Y)
     with pytest.raises(ValueError, match="All the 6 fits failed"):
         BatchedGridSearchCV(CLASSIFIER, {"alpha": [-2, -1]}, cv=FOLDS).fit(X, Y)

@@ -1,0 +1,150 @@
+"""The default penalty: relative to the spread of the features."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+
+from skpartial import PartialLabelClassifier, SinglePositiveClassifier
+from skpartial.datasets import make_digit_scenes
+from skpartial.features._choice import as_features
+from skpartial.features._moments import mean_squared_distance
+from skpartial.heads import AveragePooling
+from skpartial.images import Backbone
+from skpartial.labels import drop_labels, keep_single_positive
+from skpartial.losses import AssumeNegative, IgnoreUnknown
+from skpartial.model_selection import BatchedGridSearchCV
+from skpartial.solvers import FullBatch, Minibatch
+
+SCENES = make_digit_scenes(300, random_state=0)
+X, Y = SCENES.data.astype(np.float64), drop_labels(SCENES.target, known=0.3, random_state=0)
+RELATIVE = IgnoreUnknown().traits().relative_alpha
+
+
+def distance(X, weight=None):
+    """By NumPy, in one go."""
+    mean = np.average(X, axis=0, weights=weight)
+    return np.average(np.square(X - mean).sum(1), weights=weight)
+
+
+def held(X, dtype=torch.float64):
+    return as_features(X, dtype=dtype, device=torch.device("cpu"))
+
+
+def test_mean_squared_distance():
+    weight = np.random.default_rng(0).uniform(size=len(X))
+    weight[::3] = 0
+    for w in (None, weight):
+        passed = None if w is None else torch.tensor(w)
+        for matrix in (X, sp.csr_array(X), sp.csr_array(np.where(X > np.median(X), X, 0))):
+            dense = matrix.toarray() if sp.issparse(matrix) else matrix
+            assert mean_squared_distance(held(matrix), passed) == pytest.approx(distance(dense, w), rel=1e-12)
+    # Two passes: far from zero one in float64 would have lost all digits, and float32 has them already.
+    far = X[:, :5] + 1e9
+    assert mean_squared_distance(held(far)) == pytest.approx(distance(X[:, :5]), rel=1e-6)
+    # What a row of no weight holds does not matter.
+    strange = X.copy()
+    strange[::3] = 1e200
+    assert mean_squared_distance(held(strange), torch.tensor(weight)) == pytest.approx(distance(X, weight), rel=1e-12)
+
+
+def test_rows_that_are_alike():
+    for alike in (np.full((9, 3), 0.1), np.zeros((9, 3)), np.full((9, 1), 1e-9)):
+        assert mean_squared_distance(held(alike)) == 1
+    assert mean_squared_distance(held(X), torch.zeros(len(X))) == 1
+
+
+# Few rows: some labels have one sign only.
+@pytest.mark.filterwarnings("ignore::skpartial.exceptions.UnfittableLabelsWarning")
+def test_maps_have_a_row_for_every_position():
+    maps = X[:32].reshape(32, 4, 4, 4).astype(np.float32)
+    positions = maps.transpose(0, 2, 3, 1).reshape(-1, 4).astype(np.float64)
+    weight = np.linspace(0, 1, 32)
+    found = mean_squared_distance(held(maps, torch.float32), torch.tensor(weight))
+    assert found == pytest.approx(distance(positions, np.repeat(weight, 16)), rel=1e-6)
+    clf = PartialLabelClassifier(head=AveragePooling(), solver=Minibatch(max_epochs=1)).fit(maps, Y[:32])
+    # In the units of features scaled to a root mean square of 1, which such a head sees.
+    scaled = distance(positions) / np.square(maps.mean((2, 3))).mean()
+    assert clf.alpha_ == pytest.approx(RELATIVE * scaled, rel=1e-3)
+
+
+@settings(max_examples=10)
+@given(
+    scale=st.floats(1e-6, 1e6),
+    kind=st.sampled_from([PartialLabelClassifier, SinglePositiveClassifier]),
+)
+def test_units_do_not_matter(scale, kind):
+    labels = Y if kind is PartialLabelClassifier else keep_single_positive(SCENES.target)
+    one = kind(random_state=0).fit(X, labels)
+    other = kind(random_state=0).fit(scale * X + scale, labels)
+    assert other.alpha_ == pytest.approx(scale**2 * one.alpha_, rel=1e-6)
+    np.testing.assert_allclose(other.predict_proba(scale * X + scale), one.predict_proba(X), atol=1e-3)
+
+
+@pytest.mark.parametrize("solver", [FullBatch(), Minibatch(max_epochs=2)])
+@pytest.mark.parametrize("convert", [np.asarray, sp.csr_array])
+def test_it_is_the_number_that_it_stands_for(solver, convert):
+    auto = PartialLabelClassifier(solver=solver, random_state=0).fit(convert(X), Y)
+    assert auto.alpha_ == pytest.approx(RELATIVE * distance(X), rel=1e-12)
+    given_ = PartialLabelClassifier(solver=solver, random_state=0, alpha=auto.alpha_).fit(convert(X), Y)
+    np.testing.assert_array_equal(given_.coef_, auto.coef_)
+    assert PartialLabelClassifier(alpha=0.25).fit(X, Y).alpha_ == 0.25
+
+
+def test_each_loss_has_its_own():
+    labels = keep_single_positive(SCENES.target)
+    for loss in ("an", "wan"):
+        clf = SinglePositiveClassifier(loss).fit(X, labels)
+        relative = clone(clf).fit(2 * X, labels).alpha_ / distance(2 * X)
+        assert clf.alpha_ / distance(X) == pytest.approx(relative)
+    assert AssumeNegative().traits().relative_alpha > RELATIVE
+
+
+def test_weights_of_rows_and_entries():
+    rng = np.random.default_rng(0)
+    rows, entries = rng.integers(0, 3, len(X)), rng.uniform(size=Y.shape)
+    weighted = PartialLabelClassifier().fit(X, Y, sample_weight=rows)
+    repeated = PartialLabelClassifier().fit(np.repeat(X, rows, axis=0), np.repeat(Y, rows, axis=0))
+    assert weighted.alpha_ == pytest.approx(repeated.alpha_, rel=1e-9)
+    by_entry = PartialLabelClassifier().fit(X, Y, sample_weight=entries)
+    assert by_entry.alpha_ == pytest.approx(RELATIVE * distance(X, entries.mean(1)), rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::skpartial.exceptions.UnfittableLabelsWarning")
+def test_afresh_in_each_fit_and_kept_in_a_stream():
+    clf = PartialLabelClassifier(random_state=0).partial_fit(X[:100], Y[:100])
+    first = clf.alpha_
+    assert clf.partial_fit(10 * X[100:], Y[100:]).alpha_ == first == pytest.approx(RELATIVE * distance(X[:100]))
+    assert clf.fit(10 * X, Y).alpha_ == pytest.approx(RELATIVE * distance(10 * X))
+    assert clf.set_params(alpha=0.5).partial_fit(X, Y).alpha_ == 0.5
+
+
+def test_each_fold_of_a_search_has_its_own():
+    grid = {"alpha": ["auto", 1.0], "loss": ["iu", "partial_bce"]}
+    plain = GridSearchCV(PartialLabelClassifier(), grid, cv=3).fit(X, Y)
+    batched = BatchedGridSearchCV(PartialLabelClassifier(), grid, cv=3).fit(X, Y)
+    np.testing.assert_allclose(batched.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"], atol=1e-4)
+    assert batched.best_estimator_.alpha_ == pytest.approx(plain.best_estimator_.alpha_)
+
+
+@pytest.mark.filterwarnings("ignore::skpartial.exceptions.UnfittableLabelsWarning")
+def test_networks_that_learn_their_features():
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 5, stride=4), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    images, labels = SCENES.images[:24], Y[:24]
+    alphas = {}
+    for finetune in ("head", "all", "linear_init"):
+        backbone = Backbone(network, image_size=32, finetune=finetune)
+        clf = PartialLabelClassifier(backbone=backbone, solver=Minibatch(max_epochs=1), random_state=0)
+        alphas[finetune] = clf.fit(images, labels).alpha_
+    assert alphas["all"] == 1e-4
+    # The head goes on with the penalty of the stage that trained it alone.
+    assert alphas["linear_init"] == pytest.approx(alphas["head"], rel=1e-6) != 1e-4
+
+
+def test_features_that_overflow():
+    with pytest.raises(ValueError, match="so large that training overflows"):
+        PartialLabelClassifier().fit(1e200 * X, Y)

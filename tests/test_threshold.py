@@ -1,0 +1,109 @@
+"""From which score on positive-only labels are predicted."""
+
+import numpy as np
+import pytest
+from scipy.special import logit
+from sklearn.base import clone
+from sklearn.metrics import f1_score
+from sklearn.model_selection import GridSearchCV
+
+from skpartial import SinglePositiveClassifier
+from skpartial.datasets import make_digit_scenes
+from skpartial.labels import keep_single_positive
+from skpartial.losses import ROLE
+from skpartial.metrics import f1_micro_unknown_absent_scorer
+from skpartial.model_selection import BatchedGridSearchCV
+from skpartial.solvers import Minibatch
+
+SCENES = make_digit_scenes(900, scans="train", random_state=0)
+TEST = make_digit_scenes(400, scans="test", random_state=1)
+X, SEEN = SCENES.data, keep_single_positive(SCENES.target)
+TRUTH = TEST.target == 1
+
+
+def test_about_as_many_labels_are_predicted_as_are_present():
+    plain = SinglePositiveClassifier(threshold=0.5, random_state=0).fit(X, SEEN)
+    clf = SinglePositiveClassifier(random_state=0).fit(X, SEEN)
+    found, before = (model.predict(TEST.data).sum(1).mean() for model in (clf, plain))
+    assert before < 0.2 * TRUTH.sum(1).mean()
+    assert 0.7 < found / TRUTH.sum(1).mean() < 1.4
+    best = max(f1_score(TRUTH, plain.predict_proba(TEST.data) >= t, average="micro") for t in np.geomspace(0.01, 0.9))
+    assert f1_score(TRUTH, clf.predict(TEST.data), average="micro") > best - 0.05
+
+
+def test_only_intercepts_move():
+    plain = SinglePositiveClassifier(threshold=0.5, random_state=0).fit(X, SEEN)
+    clf = SinglePositiveClassifier(random_state=0).fit(X, SEEN)
+    np.testing.assert_array_equal(clf.coef_, plain.coef_)
+    np.testing.assert_allclose(clf.intercept_, plain.intercept_ - logit(clf.threshold_), rtol=1e-5)
+    # predict, decision_function and predict_proba agree, on what the threshold says.
+    recorded = plain.predict_proba(TEST.data)
+    np.testing.assert_array_equal(clf.predict(TEST.data), recorded > clf.threshold_)
+    np.testing.assert_array_equal(clf.predict(TEST.data), clf.predict_proba(TEST.data) > 0.5)
+    np.testing.assert_array_equal(clf.predict(TEST.data), clf.decision_function(TEST.data) > 0)
+    assert plain.threshold_ == 0.5
+    given = SinglePositiveClassifier(threshold=0.1).fit(X, SEEN)
+    np.testing.assert_array_equal(given.predict(TEST.data), recorded > 0.1)
+
+
+def test_it_is_what_held_out_presences_are_given():
+    """The same, put together from public parts."""
+    clf = SinglePositiveClassifier(random_state=0).fit(X, SEEN)
+    seed = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
+    order = np.random.RandomState(seed).permutation(len(X))
+    asked, fitted = np.sort(order[:300]), np.sort(order[300:])
+    other = SinglePositiveClassifier(threshold=0.5, alpha=clf.alpha_).fit(X[fitted], SEEN[fitted])
+    given = other.predict_proba(X[asked])[SEEN[asked] == 1].mean()
+    assert clf.threshold_ == pytest.approx(0.45 * given, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"loss": "wan"},
+        {"loss": "an_ls"},
+        {"loss": ROLE(2.4), "solver": Minibatch(max_epochs=1)},
+        {"class_weight": "balanced"},
+    ],
+)
+def test_where_probabilities_are_not_those_of_being_recorded(parameters):
+    assert SinglePositiveClassifier(**parameters, random_state=0).fit(X, SEEN).threshold_ == 0.5
+
+
+def test_complete_labels_and_classes_need_none():
+    assert SinglePositiveClassifier().fit(X, SCENES.target).threshold_ == 0.5
+    assert SinglePositiveClassifier().fit(X, SEEN[:, 0] == 1).threshold_ == 0.5
+
+
+def test_going_on_does_not_move_intercepts_twice():
+    clf = SinglePositiveClassifier(warm_start=True, random_state=0).fit(X, SEEN)
+    intercept, steps = clf.intercept_.copy(), clf.n_iter_
+    assert clf.fit(X, SEEN).n_iter_ < steps
+    np.testing.assert_allclose(clf.intercept_, intercept, atol=1e-3)
+    slow = clone(clf).set_params(solver=Minibatch(learning_rate=0.0)).partial_fit(X, SEEN)
+    assert slow.threshold_ == 0.5
+    # A stream goes on with the threshold of the fit before it.
+    clf.set_params(solver=Minibatch(learning_rate=0.0)).partial_fit(X[:50], SEEN[:50])
+    np.testing.assert_allclose(clf.intercept_, intercept, atol=1e-3)
+
+
+def test_searches_see_it():
+    grid = {"alpha": ["auto", 100.0]}
+    options = {"cv": 3, "scoring": f1_micro_unknown_absent_scorer}
+    plain = GridSearchCV(SinglePositiveClassifier(random_state=0), grid, **options).fit(X, SEEN)
+    batched = BatchedGridSearchCV(SinglePositiveClassifier(random_state=0), grid, **options).fit(X, SEEN)
+    scores = plain.cv_results_["mean_test_score"]
+    np.testing.assert_allclose(batched.cv_results_["mean_test_score"], scores, atol=0.01)
+    assert scores.max() > 0.4
+    half = GridSearchCV(SinglePositiveClassifier(threshold=0.5), grid, **options).fit(X, SEEN)
+    assert half.cv_results_["mean_test_score"].max() < scores.max() - 0.1
+
+
+@pytest.mark.parametrize("threshold", [0, 1, -0.5, "half", None, True])
+def test_wrong_thresholds(threshold):
+    with pytest.raises(ValueError, match=r"threshold must be 'auto' or a number in \(0, 1\)"):
+        SinglePositiveClassifier(threshold=threshold).fit(X, SEEN)
+
+
+def test_before_a_fit_there_is_none():
+    assert not hasattr(SinglePositiveClassifier(), "threshold_")
