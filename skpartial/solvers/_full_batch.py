@@ -161,7 +161,9 @@ class FullBatch(Solver):
     def group(self, problem: Problem) -> Hashable | None:
         if problem.checkpoint is not None:
             return None
-        return float(self.tol), int(self.max_iter), self._rounds(problem), problem.labels.shape, problem.first_epoch
+        surrogate = problem.loss.surrogate if isinstance(problem.loss, PointwiseLoss) else None
+        numbers = float(self.tol), int(self.max_iter), self._rounds(problem), problem.first_epoch
+        return *numbers, problem.labels.shape, surrogate
 
     @classmethod
     @override
