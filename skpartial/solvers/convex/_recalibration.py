@@ -25,8 +25,8 @@ __all__ = ["positive_slopes"]
 # Between these a slope lies: below the first, scores say nothing of the labels, or the contrary.
 _LEAST, _MOST = 1e-2, 1e3
 _MAX_STEPS = 30
-# Relative change of a slope that ends the search.
-_CLOSE = 1e-4
+# Relative change of a slope that ends the search: the error after it is about its square.
+_CLOSE = 1e-2
 
 
 def positive_slopes(scores: Tensor, s: Tensor, a: Tensor) -> Tensor:
@@ -56,11 +56,13 @@ def positive_slopes(scores: Tensor, s: Tensor, a: Tensor) -> Tensor:
     pull += weighted.sum(1).double() * of_absent
     squares = weighted * scores
     low, high = torch.full_like(total, _LEAST), torch.full_like(total, _MOST)
-    slope = torch.ones_like(total)
+    # What the intercept alone would ask for.
+    lean = 2 * (2 * share - 1)
+    slope = torch.where(lean.abs() > 1e-3, (share / (1 - share)).log() / lean, 1.0).clamp(1, 10)
     for _ in range(_MAX_STEPS):
         p = (scores * slope.to(scores.dtype)[:, None]).sigmoid_()
         derivative = torch.linalg.vecdot(weighted, p).double() - pull
-        bend = torch.linalg.vecdot(squares, p.mul_(1 - p)).double()
+        bend = torch.linalg.vecdot(squares, torch.addcmul(p, p, p, value=-1)).double()
         low, high = torch.where(derivative < 0, slope, low), torch.where(derivative < 0, high, slope)
         # The derivative bends less and less: as a function of log a, steps from below fall short of the minimum less.
         proposal = slope * torch.exp(-derivative / (bend * slope).clamp(min=1e-300))

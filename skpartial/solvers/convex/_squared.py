@@ -32,7 +32,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from skpartial.features._base import Features, overflow_error
+from skpartial.features._base import Features, overflow_error, row_sums
 from skpartial.features._matrix import ResidentFeatures, StreamedFeatures
 from skpartial.solvers.convex._logistic import LogisticProblem
 from skpartial.solvers.convex._prepared import PreparedFeatures
@@ -50,6 +50,8 @@ _BLOCK_ROWS = 2048
 _PRODUCTS, _LITTLE = 60, 1e10
 # Labels that are scored at once, and whose scores are then worked on within the processor's cache.
 _SCORED_LABELS, _BLOCK_LABELS = 256, 8
+# Labels among those by which rounding is judged.
+_CHECKED_LABELS = 8
 # Closer to 1 leverages leave nothing of a row to judge it by.
 _LARGEST_LEVERAGE = 1 - 1e-7
 
@@ -59,25 +61,17 @@ class SquaredProblem(LogisticProblem):
 
     def data_term(self, part: slice, logits: Tensor) -> Tensor:
         """Data terms of a slice of labels in float64, shape (k,), at their logits (k, n)."""
-        return (logits - self.aims(part)).square_().mul_(self.s[part]).sum(1).double().div_(8)
+        s = self.s[part]
+        aims = torch.where(s > 0, (-4 * self.minus_a[part]).div_(s).sub_(2), 0.0)
+        return aims.sub_(logits).square_().mul_(s).sum(1).double().div_(8)
 
     def residual(self, part: slice, logits: Tensor, q: Tensor) -> Tensor:
         """First derivatives of the data terms of a slice of labels in their logits."""
-        return torch.addcmul(self.minus_a[part], self.s[part], 0.25 * logits + 0.5)
+        return torch.addcmul(self.minus_a[part], self.s[part], (0.25 * logits).add_(0.5))
 
     def curvature(self, part: slice, q: Tensor) -> Tensor:
         """Second derivatives of the data terms of a slice of labels."""
         return 0.25 * self.s[part]
-
-    def aims(self, part: slice | Tensor) -> Tensor:
-        """Logits z that the entries of a slice of labels are drawn to; 0 where they weigh nothing."""
-        s = self.s[part]
-        aims = (-4 * self.minus_a[part]).div_(s).sub_(2)
-        return torch.where(s > 0, aims, 0.0)
-
-    def pulls(self, part: slice | Tensor) -> Tensor:
-        """Minus the first derivatives at logits of zero, v z."""
-        return torch.add(self.minus_a[part], self.s[part], alpha=0.5).neg_()
 
 
 class _Cholesky:
@@ -168,12 +162,12 @@ class _Gram:
     def _weighted(self, part: slice, X: Tensor) -> Tensor:
         return (X - self.center).mul_(self.v[part].sqrt()[:, None])
 
-    def sums(self, pulls: Tensor) -> Tensor:
-        """Sums of centred rows weighted by pulls (k, m), which add up to zero: shape (d, k), float64."""
-        found = torch.zeros(len(self.center), len(pulls), dtype=torch.float64, device=self.v.device)
+    def sums(self, a: Tensor) -> Tensor:
+        """Sums of centred rows weighted by a, shape (k, m): shape (d, k), float64."""
+        found = torch.zeros(len(self.center), len(a), dtype=torch.float64, device=self.v.device)
         for part, X in self._blocks():
             # Centred, they lose no digits in their own type.
-            found += (X - self.center).to(pulls.dtype).T @ pulls[:, part].T
+            found += (X - self.center).to(a.dtype).T @ a[:, part].T
         return found
 
     def inverses(self, alphas: Sequence[float]) -> Iterator[_Cholesky | _Spectral]:
@@ -207,14 +201,17 @@ class _Gram:
                         of_weights[i, part] = inverse.quadratic(root)
         return (of_weights + self.v / self.total).clamp_(0, _LARGEST_LEVERAGE)
 
-    def weights(self, inverse: _Cholesky | _Spectral, pulls: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (k, d) of labels that are pulled so at their means, and twice what they gain over none (k,)."""
+    def weights(self, inverse: _Cholesky | _Spectral, a: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (k, d) of labels with v z = a - 2 v, and twice what they gain over an intercept alone (k,).
+
+        What is the same for all rows, as 2 v is, adds nothing to sums of centred ones.
+        """
         if not self.dual:
-            sums = self.sums(pulls)
+            sums = self.sums(a)
             weights = inverse.times(sums)
             return weights.T, (weights * sums).sum(0)
         root = self.v.sqrt()
-        scaled = torch.where(root > 0, pulls.double() / root, 0.0)
+        scaled = torch.where(root > 0, a.double() / root, 0.0)
         shares = inverse.times(scaled.T).T
         return shares @ self._root, (shares * (scaled @ self.matrix)).sum(1)
 
@@ -268,8 +265,8 @@ class _Solved(NamedTuple):
         Weights, and intercepts in the last column.
     minimum : Tensor of float64, shape (k,)
         Of the objectives.
-    odds : Tensor of shape (n,)
-        h / (1 - h) of all rows; 0 for those that weigh nothing.
+    odds, odds_by_weight : Tensor of shape (n,)
+        h / (1 - h) of all rows, and this over v; 0 for those that weigh nothing.
     """
 
     labels: Tensor
@@ -277,6 +274,7 @@ class _Solved(NamedTuple):
     theta: Tensor
     minimum: Tensor
     odds: Tensor
+    odds_by_weight: Tensor
 
 
 class LeftOut(NamedTuple):
@@ -292,8 +290,10 @@ class LeftOut(NamedTuple):
         Weights, and intercepts in the last column, of the fits with all rows.
     scores : Tensor of shape (k, n)
         Of every row by a fit without it; where a label weighs nothing in a row, by the fit.
-    objective, gap : Tensor of float64, shape (k,)
-        Objectives of the fits, and how far, relative to them, rounding has taken them from the minima.
+    objective : Tensor of float64, shape (k,)
+        Minima of the objectives.
+    gap : Tensor of float64, shape (k,)
+        How far from them, relative to them, rounding has taken the parameters, as a few of the labels tell.
     """
 
     labels: Tensor
@@ -304,23 +304,32 @@ class LeftOut(NamedTuple):
     gap: Tensor
 
 
+def _rows_of(matrix: Tensor, labels: Tensor) -> Tensor:
+    """Rows of a matrix by rising indices, without a copy where these are all."""
+    return matrix if len(labels) == len(matrix) else matrix[labels]
+
+
 def _solve_group(
     problem: SquaredProblem, group: _Group, gram: _Gram, alphas: Sequence[tuple[float, Tensor]]
 ) -> Iterator[_Solved]:
     """The closed form for a group, whose labels are given by penalties."""
-    rows, dtype = group.rows, problem.s.dtype
+    rows, v, dtype = group.rows, gram.v, problem.s.dtype
+    by_weight = torch.where(v > 0, 1 / v, 0.0)
     inverses = list(gram.inverses([alpha for alpha, _ in alphas]))
     for (alpha, labels), inverse, leverage in zip(alphas, inverses, gram.leverages(inverses)):
-        aims = problem.aims(labels)
-        aims = (aims if rows is None else aims[:, rows]).double()
-        mean = (aims @ gram.v) / gram.total
-        aims -= mean[:, None]
-        pulls = aims * gram.v
-        weights, gain = gram.weights(inverse, pulls.to(dtype))
-        theta = torch.cat([weights, (mean - weights @ gram.center)[:, None]], dim=1).to(dtype)
-        odds = torch.zeros(problem.s.shape[1], dtype=dtype, device=gram.v.device)
-        odds[slice(None) if rows is None else rows] = (leverage / (1 - leverage)).to(dtype)
-        yield _Solved(labels, torch.full_like(mean, alpha), theta, 0.5 * (torch.linalg.vecdot(pulls, aims) - gain), odds)
+        # Signs do not matter to squares, and change only at the end.
+        minus_a = _rows_of(problem.minus_a, labels)
+        minus_a = minus_a if rows is None else minus_a[:, rows]
+        weights, gain = gram.weights(inverse, minus_a)
+        total = -row_sums(minus_a)
+        squares = torch.cat([part.square().double() @ by_weight for part in minus_a.split(_BLOCK_LABELS)])
+        minimum = 0.5 * (squares - total.square() / gram.total - gain)
+        intercept = total / gram.total - 2 + weights @ gram.center
+        theta = torch.cat([-weights, intercept[:, None]], dim=1).to(dtype)
+        odds = torch.zeros(2, problem.s.shape[1], dtype=dtype, device=v.device)
+        ratio = leverage / (1 - leverage)
+        odds[:, slice(None) if rows is None else rows] = torch.stack([ratio, ratio * by_weight]).to(dtype)
+        yield _Solved(labels, torch.full_like(total, alpha), theta, minimum, *odds)
 
 
 def _in_parts(solved: Iterator[_Solved]) -> Iterator[list[_Solved]]:
@@ -329,7 +338,7 @@ def _in_parts(solved: Iterator[_Solved]) -> Iterator[list[_Solved]]:
     for found in solved:
         for start in range(0, len(found.labels), _SCORED_LABELS):
             few = slice(start, start + _SCORED_LABELS)
-            part.append(_Solved(*(tensor[few] for tensor in found[:-1]), found.odds))
+            part.append(_Solved(*(tensor[few] for tensor in found[:4]), *found[4:]))
             if sum(len(each.labels) for each in part) >= _SCORED_LABELS:
                 yield part
                 part = []
@@ -340,20 +349,20 @@ def _in_parts(solved: Iterator[_Solved]) -> Iterator[list[_Solved]]:
 def _leave_out(features: Features, problem: SquaredProblem, solved: Iterator[_Solved]) -> Iterator[LeftOut]:
     """Leave every row out of the fits of labels."""
     for part in _in_parts(solved):
-        labels, alpha, theta, minimum = (torch.cat(each) for each in list(zip(*part))[:-1])
+        labels, alpha, theta, minimum = (torch.cat(each) for each in list(zip(*part))[:4])
         scores, start = features.scores(theta), 0
-        objective = 0.5 * alpha * theta[:, :-1].double().square().sum(1)
+        few = torch.arange(min(len(labels), _CHECKED_LABELS), device=labels.device)
+        reached = problem.take(labels[few]).data_term(slice(None), scores[few])
+        reached += 0.5 * alpha[few] * theta[few, :-1].double().square().sum(1)
+        error = ((reached - minimum[few]).abs() / reached.clamp(min=torch.finfo(torch.float64).tiny)).max()
         for each in part:
+            plus_one, twice = each.odds + 1, 2 * each.odds
             for few in each.labels.split(_BLOCK_LABELS):
-                here = slice(start, start + len(few))
-                x, s = scores[here], problem.s[few]
-                error = x - problem.aims(few)
-                objective[here] += torch.linalg.vecdot(s, error.square()).double() / 8
-                # x + (x - z) h / (1 - h)
-                x.addcmul_(error, each.odds)
+                # x + (x - z) h / (1 - h), with z = a / v - 2
+                x = scores[start : start + len(few)]
+                x.mul_(plus_one).add_(twice).addcmul_(problem.minus_a[few], each.odds_by_weight)
                 start += len(few)
-        gap = (objective - minimum).abs() / objective.clamp(min=torch.finfo(torch.float64).tiny)
-        yield LeftOut(labels, alpha, theta, scores, objective, gap)
+        yield LeftOut(labels, alpha, theta, scores, minimum, error.expand_as(minimum))
 
 
 def _closed_form(
@@ -463,7 +472,7 @@ def _solve_left(
     part.unfitted[labels] = False
     theta = outcome.theta.clone()
     theta[labels, :-1] = 0
-    theta[labels, -1] = (problem.pulls(labels).sum(1) / problem.s[labels].sum(1)).mul(4)
+    theta[labels, -1] = -4 * problem.minus_a[labels].sum(1) / problem.s[labels].sum(1) - 2
 
     def tell(values: Tensor, gap: Tensor, current: Callable[[], Tensor]) -> bool:
         return report(torch.where(part.unfitted, objective, values), torch.maximum(gap, outcome.gap), current)
