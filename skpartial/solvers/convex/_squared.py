@@ -32,28 +32,31 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from skpartial.features._base import Features, overflow_error, row_sums
-from skpartial.features._matrix import ResidentFeatures, StreamedFeatures
+from skpartial.features._base import Features, row_sums
+from skpartial.features._matrix import StreamedFeatures
+from skpartial.losses import PointwiseLoss
+from skpartial.solvers.convex._gram import MANY_ALPHAS, Gram
 from skpartial.solvers.convex._logistic import LogisticProblem
 from skpartial.solvers.convex._prepared import PreparedFeatures
 from skpartial.solvers.convex._recalibration import positive_slopes
+from skpartial.solvers.convex._rows import BATCHED, PRODUCTS
 from skpartial.solvers.convex._solve import Outcome, Report, solve_round
+from skpartial.training._data import DataSource
+from skpartial.training._problem import Problem
+from skpartial.training._targets import FoldedTargets
 
 __all__ = ["LeftOut", "SquaredProblem", "leave_one_out", "solve_squared_round"]
 
-# Penalties of a factor from which its eigenvectors pay: then another penalty costs next to nothing.
-_MANY_ALPHAS = 5
-# Rows of a block, whose features are worked on in float64.
-_BLOCK_ROWS = 2048
-# Multiplications of a label's own factor at most, as multiples of those of about as many products with its rows as
-# conjugate gradients take; and what is too little to matter.
-_PRODUCTS, _LITTLE = 60, 1e10
+# Multiplications that are not worth being saved: about a second's.
+_LITTLE = 2e10
+# Numbers of a matrix that is factorised, or of the rows of one, at most: a gigabyte of float64.
+_MOST_ENTRIES = 1 << 27
 # Labels that are scored at once, and whose scores are then worked on within the processor's cache.
 _SCORED_LABELS, _BLOCK_LABELS = 256, 8
 # Labels among those by which rounding is judged.
 _CHECKED_LABELS = 8
 # Closer to 1 leverages leave nothing of a row to judge it by.
-_LARGEST_LEVERAGE = 1 - 1e-7
+_LARGEST_LEVERAGE, _LARGEST_GUESS = 1 - 1e-7, 0.9
 
 
 class SquaredProblem(LogisticProblem):
@@ -72,148 +75,6 @@ class SquaredProblem(LogisticProblem):
     def curvature(self, part: slice, q: Tensor) -> Tensor:
         """Second derivatives of the data terms of a slice of labels."""
         return 0.25 * self.s[part]
-
-
-class _Cholesky:
-    """Inverse of a matrix B plus a penalty, by a Cholesky factor."""
-
-    def __init__(self, matrix: Tensor, alpha: float) -> None:
-        system = matrix.clone()
-        system.diagonal().add_(alpha)
-        self._factor, info = torch.linalg.cholesky_ex(system)
-        self.usable = int(info) == 0 and bool(torch.isfinite(self._factor.diagonal()).all())
-        self._alpha = alpha
-
-    def times(self, columns: Tensor) -> Tensor:
-        """The inverse times columns (p, k)."""
-        return torch.cholesky_solve(columns, self._factor)
-
-    def quadratic(self, rows: Tensor) -> Tensor:
-        """The quadratic form of the inverse for rows (m, p), shape (m,)."""
-        return torch.linalg.solve_triangular(self._factor, rows.T, upper=False).square_().sum(0)
-
-    def shrinkage(self) -> Tensor:
-        """The diagonal of B times the inverse, shape (p,)."""
-        identity = torch.eye(len(self._factor), dtype=self._factor.dtype, device=self._factor.device)
-        return 1 - self._alpha * self.quadratic(identity)
-
-
-class _Spectral:
-    """The same by eigenvectors, which serve every penalty; a pseudo-inverse where there is none."""
-
-    def __init__(self, values: Tensor, vectors: Tensor, alpha: float) -> None:
-        least = values[-1].clamp(min=0) * torch.finfo(values.dtype).eps * len(values)
-        shifted = values.clamp(min=0) + alpha
-        self._inverse = torch.where(shifted > least, 1 / shifted, 0.0)
-        self._values, self._vectors = values.clamp(min=0), vectors
-
-    def times(self, columns: Tensor) -> Tensor:
-        return self._vectors @ ((self._vectors.T @ columns) * self._inverse[:, None])
-
-    def quadratic_in_axes(self, squares: Tensor) -> Tensor:
-        """The quadratic form for rows whose squared coordinates along the eigenvectors are given."""
-        return squares @ self._inverse
-
-    def shrinkage(self) -> Tensor:
-        return self._vectors.square() @ (self._values * self._inverse)
-
-
-class _Gram:
-    """Products of centred features, weighted by what each row counts for: of columns, or of rows where these are fewer.
-
-    Parameters
-    ----------
-    features : Features
-        X, shape (n, d).
-    rows : Tensor of int64, shape (m,), or None
-        Which rows are taken; None is all.
-    v : Tensor of float64, shape (m,)
-        What each row counts for.
-    """
-
-    def __init__(self, features: Features, rows: Tensor | None, v: Tensor) -> None:
-        self.features, self.rows, self.v, self.total = features, rows, v, v.sum()
-        d = features.n_features
-        self.dual = len(v) < d
-        sums = torch.zeros(d, dtype=torch.float64, device=v.device)
-        for part, X in self._blocks():
-            sums += v[part] @ X
-        self.center = sums / self.total
-        if self.dual:
-            self._root = torch.cat([self._weighted(part, X) for part, X in self._blocks()])
-            self.matrix = self._root @ self._root.T
-        else:
-            self.matrix = torch.zeros(d, d, dtype=torch.float64, device=v.device)
-            for part, X in self._blocks():
-                root = self._weighted(part, X)
-                self.matrix.addmm_(root.T, root)
-        if not bool(torch.isfinite(self.matrix.diagonal()).all()):
-            raise overflow_error(features.dtype)
-
-    def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Slices of the rows with their features in float64, dense."""
-        index = torch.arange(self.features.n_rows, device=self.v.device) if self.rows is None else self.rows
-        X = self.features.X if isinstance(self.features, ResidentFeatures) else None
-        for start in range(0, len(index), _BLOCK_ROWS):
-            part = slice(start, min(start + _BLOCK_ROWS, len(index)))
-            block = X[part] if X is not None and self.rows is None else self.features.batch(index[part])
-            yield part, (block.to_dense() if block.is_sparse else block).double()
-
-    def _weighted(self, part: slice, X: Tensor) -> Tensor:
-        return (X - self.center).mul_(self.v[part].sqrt()[:, None])
-
-    def sums(self, a: Tensor) -> Tensor:
-        """Sums of centred rows weighted by a, shape (k, m): shape (d, k), float64."""
-        found = torch.zeros(len(self.center), len(a), dtype=torch.float64, device=self.v.device)
-        for part, X in self._blocks():
-            # Centred, they lose no digits in their own type.
-            found += (X - self.center).to(a.dtype).T @ a[:, part].T
-        return found
-
-    def inverses(self, alphas: Sequence[float]) -> Iterator[_Cholesky | _Spectral]:
-        """Inverses for some penalties."""
-        spectrum = None
-        for alpha in alphas:
-            if spectrum is None and len(alphas) < _MANY_ALPHAS:
-                factor = _Cholesky(self.matrix, alpha)
-                if factor.usable:
-                    yield factor
-                    continue
-            if spectrum is None:
-                spectrum = torch.linalg.eigh(self.matrix)
-            yield _Spectral(*spectrum, alpha)
-
-    def leverages(self, inverses: Sequence[_Cholesky | _Spectral]) -> Tensor:
-        """Leverages of the rows under some penalties, shape (A, m)."""
-        if self.dual:
-            of_weights = torch.stack([inverse.shrinkage() for inverse in inverses])
-        else:
-            of_weights = self.v.new_empty(len(inverses), len(self.v))
-            vectors = next((inverse._vectors for inverse in inverses if isinstance(inverse, _Spectral)), None)
-            for part, X in self._blocks():
-                root = self._weighted(part, X)
-                squares = None if vectors is None else (root @ vectors).square_()
-                for i, inverse in enumerate(inverses):
-                    if isinstance(inverse, _Spectral):
-                        assert squares is not None
-                        of_weights[i, part] = inverse.quadratic_in_axes(squares)
-                    else:
-                        of_weights[i, part] = inverse.quadratic(root)
-        return (of_weights + self.v / self.total).clamp_(0, _LARGEST_LEVERAGE)
-
-    def weights(self, inverse: _Cholesky | _Spectral, a: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (k, d) of labels with v z = a - 2 v, and twice what they gain over an intercept alone (k,).
-
-        What is the same for all rows, as 2 v is, adds nothing to sums of centred ones.
-        """
-        if not self.dual:
-            sums = self.sums(a)
-            weights = inverse.times(sums)
-            return weights.T, (weights * sums).sum(0)
-        root = self.v.sqrt()
-        scaled = torch.where(root > 0, a.double() / root, 0.0)
-        shares = inverse.times(scaled.T).T
-        return shares @ self._root, (shares * (scaled @ self.matrix)).sum(1)
 
 
 class _Group(NamedTuple):
@@ -240,16 +101,33 @@ def _groups(problem: SquaredProblem, labels: Tensor) -> list[_Group]:
     return found
 
 
-def _is_cheap(problem: SquaredProblem, features: Features, group: _Group) -> bool:
-    """Whether a factor of its own costs no more than what conjugate gradients would take for these labels."""
-    m = problem.s.shape[1] if group.rows is None else len(group.rows)
-    d = features.n_features
+def _cost(problem: SquaredProblem, features: Features, group: _Group, n_alphas: int) -> float:
+    """Multiplications that a group takes beside products for all labels; infinite where they need too much memory."""
+    m, d = problem.s.shape[1] if group.rows is None else len(group.rows), features.n_features
     p, q = min(m, d), max(m, d)
-    if isinstance(features, StreamedFeatures) and group.rows is not None:
-        return False
-    n_alphas = len(problem.alpha[group.labels].unique())
-    factor = p**2 * q * (1 + n_alphas) + p**3 * (10 if n_alphas >= _MANY_ALPHAS else n_alphas)
-    return factor <= max(_PRODUCTS * len(group.labels) * m * d, _LITTLE)
+    if (group.rows is not None and isinstance(features, StreamedFeatures)) or p * (q if m < d else p) > _MOST_ENTRIES:
+        return float("inf")
+    return p**2 * q * (1 + n_alphas) + p**3 * (10 if n_alphas >= MANY_ALPHAS else n_alphas)
+
+
+def _worth_a_factor(problem: SquaredProblem, features: Features, groups: Sequence[_Group]) -> list[_Group]:
+    """Groups whose factors cost no more than what conjugate gradients would, or next to nothing all together."""
+    n_rows, d = problem.s.shape[1], features.n_features
+    chosen, rest = [], []
+    for group in groups:
+        cost = _cost(problem, features, group, len(problem.alpha[group.labels].unique()))
+        rows = n_rows / BATCHED if group.rows is None else min(len(group.rows), n_rows / BATCHED)
+        if cost / BATCHED <= PRODUCTS * len(group.labels) * rows * d:
+            chosen.append(group)
+        else:
+            rest.append((cost, group))
+    left = _LITTLE
+    for cost, group in sorted(rest, key=lambda each: each[0]):
+        left -= cost
+        if left < 0:
+            break
+        chosen.append(group)
+    return chosen
 
 
 class _Solved(NamedTuple):
@@ -294,6 +172,8 @@ class LeftOut(NamedTuple):
         Minima of the objectives.
     gap : Tensor of float64, shape (k,)
         How far from them, relative to them, rounding has taken the parameters, as a few of the labels tell.
+    slope : Tensor of float64, shape (k,)
+        Positive numbers by which these scores become log odds.
     """
 
     labels: Tensor
@@ -302,6 +182,7 @@ class LeftOut(NamedTuple):
     scores: Tensor
     objective: Tensor
     gap: Tensor
+    slope: Tensor
 
 
 def _rows_of(matrix: Tensor, labels: Tensor) -> Tensor:
@@ -310,23 +191,25 @@ def _rows_of(matrix: Tensor, labels: Tensor) -> Tensor:
 
 
 def _solve_group(
-    problem: SquaredProblem, group: _Group, gram: _Gram, alphas: Sequence[tuple[float, Tensor]]
+    problem: SquaredProblem, group: _Group, gram: Gram, alphas: Sequence[tuple[float, Tensor]]
 ) -> Iterator[_Solved]:
     """The closed form for a group, whose labels are given by penalties."""
     rows, v, dtype = group.rows, gram.v, problem.s.dtype
     by_weight = torch.where(v > 0, 1 / v, 0.0)
-    inverses = list(gram.inverses([alpha for alpha, _ in alphas]))
-    for (alpha, labels), inverse, leverage in zip(alphas, inverses, gram.leverages(inverses)):
+    penalties = [alpha for alpha, _ in alphas]
+    gram.factorize(penalties)
+    for (alpha, labels), hat in zip(alphas, gram.hat(penalties)):
         # Signs do not matter to squares, and change only at the end.
         minus_a = _rows_of(problem.minus_a, labels)
         minus_a = minus_a if rows is None else minus_a[:, rows]
-        weights, gain = gram.weights(inverse, minus_a)
+        weights, gain = gram.weights(alpha, minus_a)
         total = -row_sums(minus_a)
         squares = torch.cat([part.square().double() @ by_weight for part in minus_a.split(_BLOCK_LABELS)])
         minimum = 0.5 * (squares - total.square() / gram.total - gain)
         intercept = total / gram.total - 2 + weights @ gram.center
         theta = torch.cat([-weights, intercept[:, None]], dim=1).to(dtype)
         odds = torch.zeros(2, problem.s.shape[1], dtype=dtype, device=v.device)
+        leverage = (hat + v / gram.total).clamp(0, _LARGEST_LEVERAGE)
         ratio = leverage / (1 - leverage)
         odds[:, slice(None) if rows is None else rows] = torch.stack([ratio, ratio * by_weight]).to(dtype)
         yield _Solved(labels, torch.full_like(total, alpha), theta, minimum, *odds)
@@ -351,7 +234,7 @@ def _leave_out(features: Features, problem: SquaredProblem, solved: Iterator[_So
     for part in _in_parts(solved):
         labels, alpha, theta, minimum = (torch.cat(each) for each in list(zip(*part))[:4])
         scores, start = features.scores(theta), 0
-        few = torch.arange(min(len(labels), _CHECKED_LABELS), device=labels.device)
+        few = labels.argsort()[:_CHECKED_LABELS]
         reached = problem.take(labels[few]).data_term(slice(None), scores[few])
         reached += 0.5 * alpha[few] * theta[few, :-1].double().square().sum(1)
         error = ((reached - minimum[few]).abs() / reached.clamp(min=torch.finfo(torch.float64).tiny)).max()
@@ -362,7 +245,14 @@ def _leave_out(features: Features, problem: SquaredProblem, solved: Iterator[_So
                 x = scores[start : start + len(few)]
                 x.mul_(plus_one).add_(twice).addcmul_(problem.minus_a[few], each.odds_by_weight)
                 start += len(few)
-        yield LeftOut(labels, alpha, theta, scores, minimum, error.expand_as(minimum))
+        slope = _slopes(problem, labels, scores)
+        yield LeftOut(labels, alpha, theta, scores, minimum, error.expand_as(minimum), slope)
+
+
+def _slopes(problem: SquaredProblem, labels: Tensor, scores: Tensor) -> Tensor:
+    """What turns scores of labels into log odds, shape (k,)."""
+    few = zip(labels.split(_BLOCK_LABELS), scores.split(_BLOCK_LABELS))
+    return torch.cat([positive_slopes(x, problem.s[part], -problem.minus_a[part]) for part, x in few])
 
 
 def _closed_form(
@@ -374,7 +264,7 @@ def _closed_form(
         for group in groups:
             s, labels = problem.s[group.labels[0]], group.labels
             v = 0.25 * (s if group.rows is None else s[group.rows]).double()
-            gram = _Gram(prepared.features, group.rows, v)
+            gram = prepared.gram(v) if group.rows is None else Gram(prepared.features, group.rows, v)
             own = problem.alpha[labels]
             penalties = [(float(alpha), labels[own == alpha]) for alpha in own.unique()]
             given = penalties if alphas is None else [(alpha, labels) for alpha in alphas]
@@ -384,33 +274,34 @@ def _closed_form(
 
 
 def leave_one_out(
-    prepared: PreparedFeatures, problem: SquaredProblem, alphas: Sequence[float] | None = None
+    problem: Problem, alphas: Sequence[float], prepared: PreparedFeatures | None = None
 ) -> Iterator[LeftOut]:
-    """Scores of every row by fits without it, for all labels and some penalties.
+    """Fits of all labels by squared error under some penalties, with the scores that rows have by fits without them.
 
     Parameters
     ----------
-    prepared : PreparedFeatures
-        Of the features X, shape (n, d).
-    problem : SquaredProblem
-        Weights and targets.
-    alphas : sequence of float, or None, default=None
-        Penalties; None takes each label's own.
+    problem : Problem
+        The training task. Its loss gives targets and weights, which do not depend on the logits; its penalty and
+        whatever else is trained play no part.
+    alphas : sequence of float
+        Penalties, which mean what the problem's does. A fit without a row has the same penalty in relation to the sum
+        over the other rows, as in scikit-learn's RidgeCV, not to their mean.
+    prepared : PreparedFeatures or None, default=None
+        Of the problem's features; may serve other problems as well.
 
     Yields
     ------
     LeftOut
-        Of up to a few hundred labels that can be fitted, and penalties, at a time. The penalty is the same in relation
-        to the sum over the rows, as in scikit-learn's RidgeCV, not to their mean.
+        Of a few hundred labels and penalties at a time, each pair once. Labels that cannot be fitted are left out.
     """
-    labels = torch.nonzero(~problem.unfitted).squeeze(1)
-    return _closed_form(prepared, problem, _groups(problem, labels) if len(labels) else [], alphas)
-
-
-def _slopes(problem: SquaredProblem, labels: Tensor, scores: Tensor) -> Tensor:
-    """What turns scores of labels into log odds, shape (k,)."""
-    few = zip(labels.split(_BLOCK_LABELS), scores.split(_BLOCK_LABELS))
-    return torch.cat([positive_slopes(x, problem.s[part], -problem.minus_a[part]) for part, x in few])
+    loss = problem.loss
+    if not isinstance(loss, PointwiseLoss) or loss.traits().iterative:
+        raise ValueError(f"Rows cannot be left out of fits of {loss!r}, whose targets or weights are none of its own.")
+    source = DataSource(problem.data, problem.weights, problem.device, problem.dtype)
+    convex = SquaredProblem(FoldedTargets(problem, loss, source), problem.alpha, problem.dtype, problem.device)
+    labels = torch.nonzero(~convex.unfitted).squeeze(1)
+    groups = _groups(convex, labels) if len(labels) else []
+    return _closed_form(prepared or PreparedFeatures(problem.features), convex, groups, alphas)
 
 
 def solve_squared_round(
@@ -430,7 +321,6 @@ def solve_squared_round(
     Outcome
         Parameters of the recalibrated logits: those of the optimum, times a positive number for each label.
     """
-    features = prepared.features
     labels = torch.nonzero(~problem.unfitted).squeeze(1)
     if not len(labels):
         return solve_round(prepared, problem, theta, tol=tol, max_iter=max_iter, report=report)
@@ -438,11 +328,10 @@ def solve_squared_round(
     theta = theta.clone()
     objective, gap = torch.zeros(2, len(theta), dtype=torch.float64, device=theta.device)
     groups = _groups(problem, labels)
-    cheap = [group for group in groups if _is_cheap(problem, features, group)]
+    cheap = _worth_a_factor(problem, prepared.features, groups)
     for found in _closed_form(prepared, problem, cheap):
         objective[found.labels], gap[found.labels] = found.objective, found.gap
-        slope = _slopes(problem, found.labels, found.scores)
-        theta[found.labels] = (found.theta.double() * slope[:, None]).to(theta.dtype)
+        theta[found.labels] = (found.theta.double() * found.slope[:, None]).to(theta.dtype)
     imprecise = gap > 4 * enough
     outcome = Outcome(theta, gap, imprecise, imprecise)
     solved = torch.zeros_like(problem.unfitted)
@@ -453,6 +342,32 @@ def solve_squared_round(
         return _solve_left(prepared, problem, outcome, objective, left, tol=tol, max_iter=max_iter, report=report)
     report(objective, gap, lambda: theta)
     return outcome
+
+
+def _typical_gram(prepared: PreparedFeatures, problem: SquaredProblem) -> Gram | None:
+    """Of all rows with what they count for in a typical label, where that does not take too long."""
+    v = 0.25 * problem.row_weight.double()
+    n_rows, d = len(v), prepared.features.n_features
+    everything = _Group(torch.arange(len(problem.s), device=v.device), None)
+    cost = _cost(problem, prepared.features, everything, MANY_ALPHAS)
+    return prepared.gram(v) if cost <= _LITTLE + PRODUCTS * len(problem.s) * n_rows * d else None
+
+
+def _leave_out_about(gram: Gram, problem: SquaredProblem, scores: Tensor) -> None:
+    """Leave every row out of the fits of some labels by about its leverage; changes the scores (k, n).
+
+    The rows of each label are taken to be like all others, but for how much they weigh together.
+    """
+    v = 0.25 * problem.s
+    total = v.sum(1, dtype=torch.float64)
+    # Matrices of the labels are about this multiple of the typical one.
+    ratio = total / gram.total
+    hat = gram.hat((problem.alpha / ratio).tolist()).to(v.dtype)
+    relative = (v / gram.v.clamp(min=1e-300).to(v.dtype)).div_(ratio[:, None].to(v.dtype))
+    leverage = hat.mul_(relative).add_(v / total[:, None].to(v.dtype)).clamp_(0, _LARGEST_GUESS)
+    # Where a label weighs nothing, its leverage is zero.
+    aims = torch.where(v > 0, -problem.minus_a / v - 2, 0.0)
+    scores.add_((scores - aims).mul_(leverage / (1 - leverage)))
 
 
 def _solve_left(
@@ -478,8 +393,11 @@ def _solve_left(
         return report(torch.where(part.unfitted, objective, values), torch.maximum(gap, outcome.gap), current)
 
     found = solve_round(prepared, part, theta, tol=tol, max_iter=max_iter, report=tell)
+    gram = _typical_gram(prepared, part.take(labels))
     for few in labels.split(_SCORED_LABELS):
         scores = prepared.features.scores(found.theta[few])
+        if gram is not None:
+            _leave_out_about(gram, problem.take(few), scores)
         found.theta[few] *= _slopes(problem, few, scores).to(theta.dtype)[:, None]
     return Outcome(
         found.theta,
