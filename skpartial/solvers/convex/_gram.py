@@ -84,7 +84,9 @@ class Gram:
             system = self._matrix.clone()
             system.diagonal().add_(alpha)
             factor, info = torch.linalg.cholesky_ex(system)
-            if int(info) == 0:
+            # What is left of a column after those before it; where it is rounding the matrix is singular.
+            left = float((factor.diagonal().square() / system.diagonal().clamp(min=1e-300)).min())
+            if int(info) == 0 and left > len(system) * torch.finfo(system.dtype).eps:
                 self._factors[alpha] = factor
         if len(self._factors) < len(alphas):
             self._factors = {}

@@ -53,8 +53,8 @@ _LITTLE = 2e10
 _MOST_ENTRIES = 1 << 27
 # Labels that are scored at once, and whose scores are then worked on within the processor's cache.
 _SCORED_LABELS, _BLOCK_LABELS = 256, 8
-# Labels among those by which rounding is judged.
-_CHECKED_LABELS = 8
+# Labels among those by which rounding is judged; a share of the objective that is nothing.
+_CHECKED_LABELS, _NOTHING = 8, 1e-8
 # Closer to 1 leverages leave nothing of a row to judge it by.
 _LARGEST_LEVERAGE, _LARGEST_GUESS = 1 - 1e-7, 0.9
 
@@ -141,8 +141,8 @@ class _Solved(NamedTuple):
         The penalty, repeated.
     theta : Tensor of shape (k, d + 1)
         Weights, and intercepts in the last column.
-    minimum : Tensor of float64, shape (k,)
-        Of the objectives.
+    minimum, plain : Tensor of float64, shape (k,)
+        Of the objectives, and what they are under intercepts alone.
     odds, odds_by_weight : Tensor of shape (n,)
         h / (1 - h) of all rows, and this over v; 0 for those that weigh nothing.
     """
@@ -151,6 +151,7 @@ class _Solved(NamedTuple):
     alpha: Tensor
     theta: Tensor
     minimum: Tensor
+    plain: Tensor
     odds: Tensor
     odds_by_weight: Tensor
 
@@ -205,14 +206,14 @@ def _solve_group(
         weights, gain = gram.weights(alpha, minus_a)
         total = -row_sums(minus_a)
         squares = torch.cat([part.square().double() @ by_weight for part in minus_a.split(_BLOCK_LABELS)])
-        minimum = 0.5 * (squares - total.square() / gram.total - gain)
+        plain = 0.5 * (squares - total.square() / gram.total)
         intercept = total / gram.total - 2 + weights @ gram.center
         theta = torch.cat([-weights, intercept[:, None]], dim=1).to(dtype)
         odds = torch.zeros(2, problem.s.shape[1], dtype=dtype, device=v.device)
         leverage = (hat + v / gram.total).clamp(0, _LARGEST_LEVERAGE)
         ratio = leverage / (1 - leverage)
         odds[:, slice(None) if rows is None else rows] = torch.stack([ratio, ratio * by_weight]).to(dtype)
-        yield _Solved(labels, torch.full_like(total, alpha), theta, minimum, *odds)
+        yield _Solved(labels, torch.full_like(total, alpha), theta, plain - 0.5 * gain, plain, *odds)
 
 
 def _in_parts(solved: Iterator[_Solved]) -> Iterator[list[_Solved]]:
@@ -221,7 +222,7 @@ def _in_parts(solved: Iterator[_Solved]) -> Iterator[list[_Solved]]:
     for found in solved:
         for start in range(0, len(found.labels), _SCORED_LABELS):
             few = slice(start, start + _SCORED_LABELS)
-            part.append(_Solved(*(tensor[few] for tensor in found[:4]), *found[4:]))
+            part.append(_Solved(*(tensor[few] for tensor in found[:5]), *found[5:]))
             if sum(len(each.labels) for each in part) >= _SCORED_LABELS:
                 yield part
                 part = []
@@ -232,12 +233,13 @@ def _in_parts(solved: Iterator[_Solved]) -> Iterator[list[_Solved]]:
 def _leave_out(features: Features, problem: SquaredProblem, solved: Iterator[_Solved]) -> Iterator[LeftOut]:
     """Leave every row out of the fits of labels."""
     for part in _in_parts(solved):
-        labels, alpha, theta, minimum = (torch.cat(each) for each in list(zip(*part))[:4])
+        labels, alpha, theta, minimum, plain = (torch.cat(each) for each in list(zip(*part))[:5])
         scores, start = features.scores(theta), 0
         few = labels.argsort()[:_CHECKED_LABELS]
         reached = problem.take(labels[few]).data_term(slice(None), scores[few])
         reached += 0.5 * alpha[few] * theta[few, :-1].double().square().sum(1)
-        error = ((reached - minimum[few]).abs() / reached.clamp(min=torch.finfo(torch.float64).tiny)).max()
+        # Where rows are fitted to the last digit, nothing that is left of the objective matters.
+        error = ((reached - minimum[few]).abs() / torch.maximum(reached, _NOTHING * plain[few])).max()
         for each in part:
             plus_one, twice = each.odds + 1, 2 * each.odds
             for few in each.labels.split(_BLOCK_LABELS):
