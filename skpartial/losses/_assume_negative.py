@@ -139,7 +139,9 @@ class WeakAssumeNegative(PointwiseLoss):
 
     short_names = {"wan": {}}
 
-    def __init__(self, unknown_weight: float | Literal["auto"] = "auto", *, eps: float = 0.0, surrogate: Surrogate = "logistic") -> None:
+    def __init__(
+        self, unknown_weight: float | Literal["auto"] = "auto", *, eps: float = 0.0, surrogate: Surrogate = "logistic"
+    ) -> None:
         super().__init__(eps=eps, surrogate=surrogate)
         self.unknown_weight = unknown_weight
 

@@ -167,7 +167,14 @@ class PartialBCE(PointwiseLoss):
 
     short_names = {"partial_bce": {}}
 
-    def __init__(self, gamma: float = 1.0, weight_at: tuple[float, float] = (0.1, 5.0), *, eps: float = 0.0, surrogate: Surrogate = "logistic") -> None:
+    def __init__(
+        self,
+        gamma: float = 1.0,
+        weight_at: tuple[float, float] = (0.1, 5.0),
+        *,
+        eps: float = 0.0,
+        surrogate: Surrogate = "logistic",
+    ) -> None:
         super().__init__(eps=eps, surrogate=surrogate)
         self.gamma = gamma
         self.weight_at = weight_at

@@ -148,9 +148,7 @@ def add_masses(absent: Tensor, present: Tensor, s: Tensor, a: Tensor) -> None:
     present += row_sums(a.T)
 
 
-def prior_intercepts(
-    absent: Tensor, present: Tensor, surrogate: Surrogate = "logistic"
-) -> tuple[Tensor, Tensor]:
+def prior_intercepts(absent: Tensor, present: Tensor, surrogate: Surrogate = "logistic") -> tuple[Tensor, Tensor]:
     """Which labels have one sign only, or nothing, and the intercept that every label starts from.
 
     The intercept of a one-sided label has no optimum: it keeps the log odds after half an entry of each sign is added.

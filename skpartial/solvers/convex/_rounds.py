@@ -198,15 +198,12 @@ def solve_rounds(learners: Sequence[ConvexRounds], epoch: int, reports: Sequence
                 arrived[i] = len(learners) > 1 and float(gap[part].max()) <= first.tol
         return any(stopped) and all(stop or there for stop, there in zip(stopped, arrived))
 
-    solve = solve_squared_round if isinstance(convex, SquaredProblem) else solve_round
-    outcome = solve(
-        first.prepared,
-        convex,
-        torch.cat([learner.theta for learner in learners]),
-        tol=first.tol,
-        max_iter=first.max_iter,
-        report=tell,
-    )
+    theta = torch.cat([learner.theta for learner in learners])
+    tol, max_iter = first.tol, first.max_iter
+    if isinstance(convex, SquaredProblem):
+        outcome = solve_squared_round(first.prepared, convex, theta, tol=tol, max_iter=max_iter, report=tell)
+    else:
+        outcome = solve_round(first.prepared, convex, theta, tol=tol, max_iter=max_iter, report=tell)
     for learner, part in zip(learners, parts):
         learner.accept(outcome.of(part))
 

@@ -156,6 +156,10 @@ class _Solved(NamedTuple):
     odds_by_weight: Tensor
 
 
+# Those of its fields that have an entry a label.
+_OF_LABELS = _Solved._fields[:5]
+
+
 class LeftOut(NamedTuple):
     """Fits of some labels, and the scores that rows have by fits without them.
 
@@ -222,7 +226,7 @@ def _in_parts(solved: Iterator[_Solved]) -> Iterator[list[_Solved]]:
     for found in solved:
         for start in range(0, len(found.labels), _SCORED_LABELS):
             few = slice(start, start + _SCORED_LABELS)
-            part.append(_Solved(*(tensor[few] for tensor in found[:5]), *found[5:]))
+            part.append(found._replace(**{name: getattr(found, name)[few] for name in _OF_LABELS}))
             if sum(len(each.labels) for each in part) >= _SCORED_LABELS:
                 yield part
                 part = []
@@ -233,7 +237,9 @@ def _in_parts(solved: Iterator[_Solved]) -> Iterator[list[_Solved]]:
 def _leave_out(features: Features, problem: SquaredProblem, solved: Iterator[_Solved]) -> Iterator[LeftOut]:
     """Leave every row out of the fits of labels."""
     for part in _in_parts(solved):
-        labels, alpha, theta, minimum, plain = (torch.cat(each) for each in list(zip(*part))[:5])
+        labels, alpha, theta, minimum, plain = (
+            torch.cat([getattr(each, name) for each in part]) for name in _OF_LABELS
+        )
         scores, start = features.scores(theta), 0
         few = labels.argsort()[:_CHECKED_LABELS]
         reached = problem.take(labels[few]).data_term(slice(None), scores[few])
@@ -323,36 +329,69 @@ def solve_squared_round(
     Outcome
         Parameters of the recalibrated logits: those of the optimum, times a positive number for each label.
     """
-    labels = torch.nonzero(~problem.unfitted).squeeze(1)
-    if not len(labels):
-        return solve_round(prepared, problem, theta, tol=tol, max_iter=max_iter, report=report)
-    enough = max(tol, 20 * torch.finfo(theta.dtype).eps)
-    theta = theta.clone()
+    outcome, objective, left = _solve_by_factors(prepared, problem, theta, tol)
+    if not len(left) and not bool(problem.unfitted.all()):
+        report(objective, outcome.gap, lambda: outcome.theta)
+        return outcome
+    part = copy.copy(problem)
+    part.unfitted = torch.ones_like(problem.unfitted)
+    part.unfitted[left] = False
+
+    def tell(values: Tensor, gap: Tensor, current: Callable[[], Tensor]) -> bool:
+        return report(torch.where(part.unfitted, objective, values), torch.maximum(gap, outcome.gap), current)
+
+    start = _intercepts_alone(problem, outcome.theta, left)
+    found = solve_round(prepared, part, start, tol=tol, max_iter=max_iter, report=tell)
+    _recalibrate(prepared, problem, found.theta, left)
+    return Outcome(
+        found.theta,
+        torch.maximum(found.gap, outcome.gap),
+        found.unconverged | outcome.unconverged,
+        found.imprecise | outcome.imprecise,
+    )
+
+
+def _solve_by_factors(
+    prepared: PreparedFeatures, problem: SquaredProblem, theta: Tensor, tol: float
+) -> tuple[Outcome, Tensor, Tensor]:
+    """Solve for labels that are worth a factor; their objectives, and which labels are left."""
+    labels, theta = torch.nonzero(~problem.unfitted).squeeze(1), theta.clone()
     objective, gap = torch.zeros(2, len(theta), dtype=torch.float64, device=theta.device)
-    groups = _groups(problem, labels)
-    cheap = _worth_a_factor(problem, prepared.features, groups)
-    for found in _closed_form(prepared, problem, cheap):
-        objective[found.labels], gap[found.labels] = found.objective, found.gap
+    groups = _groups(problem, labels) if len(labels) else []
+    chosen = _worth_a_factor(problem, prepared.features, groups)
+    left = ~problem.unfitted
+    for found in _closed_form(prepared, problem, chosen):
+        objective[found.labels], gap[found.labels], left[found.labels] = found.objective, found.gap, False
         theta[found.labels] = (found.theta.double() * found.slope[:, None]).to(theta.dtype)
-    imprecise = gap > 4 * enough
-    outcome = Outcome(theta, gap, imprecise, imprecise)
-    solved = torch.zeros_like(problem.unfitted)
-    for group in cheap:
-        solved[group.labels] = True
-    left = labels[~solved[labels]]
-    if len(left):
-        return _solve_left(prepared, problem, outcome, objective, left, tol=tol, max_iter=max_iter, report=report)
-    report(objective, gap, lambda: theta)
-    return outcome
+    imprecise = gap > 4 * max(tol, 20 * torch.finfo(theta.dtype).eps)
+    return Outcome(theta, gap, imprecise, imprecise), objective, torch.nonzero(left).squeeze(1)
+
+
+def _intercepts_alone(problem: SquaredProblem, theta: Tensor, labels: Tensor) -> Tensor:
+    """Parameters with some labels at their means."""
+    theta = theta.clone()
+    theta[labels, :-1] = 0
+    theta[labels, -1] = -4 * problem.minus_a[labels].sum(1) / problem.s[labels].sum(1) - 2
+    return theta
+
+
+def _recalibrate(prepared: PreparedFeatures, problem: SquaredProblem, theta: Tensor, labels: Tensor) -> None:
+    """Turn scores of labels without factors of their own into log odds; changes their parameters."""
+    gram = _typical_gram(prepared, problem.take(labels)) if len(labels) else None
+    for few in labels.split(_SCORED_LABELS) if len(labels) else ():
+        scores = prepared.features.scores(theta[few])
+        if gram is not None:
+            _leave_out_about(gram, problem.take(few), scores)
+        theta[few] *= _slopes(problem, few, scores).to(theta.dtype)[:, None]
 
 
 def _typical_gram(prepared: PreparedFeatures, problem: SquaredProblem) -> Gram | None:
     """Of all rows with what they count for in a typical label, where that does not take too long."""
     v = 0.25 * problem.row_weight.double()
-    n_rows, d = len(v), prepared.features.n_features
     everything = _Group(torch.arange(len(problem.s), device=v.device), None)
     cost = _cost(problem, prepared.features, everything, MANY_ALPHAS)
-    return prepared.gram(v) if cost <= _LITTLE + PRODUCTS * len(problem.s) * n_rows * d else None
+    by_products = PRODUCTS * len(problem.s) * len(v) * prepared.features.n_features
+    return prepared.gram(v) if cost <= _LITTLE + by_products else None
 
 
 def _leave_out_about(gram: Gram, problem: SquaredProblem, scores: Tensor) -> None:
@@ -365,45 +404,8 @@ def _leave_out_about(gram: Gram, problem: SquaredProblem, scores: Tensor) -> Non
     # Matrices of the labels are about this multiple of the typical one.
     ratio = total / gram.total
     hat = gram.hat((problem.alpha / ratio).tolist()).to(v.dtype)
-    relative = (v / gram.v.clamp(min=1e-300).to(v.dtype)).div_(ratio[:, None].to(v.dtype))
+    relative = (v / gram.v.to(v.dtype).clamp(min=torch.finfo(v.dtype).tiny)).div_(ratio[:, None].to(v.dtype))
     leverage = hat.mul_(relative).add_(v / total[:, None].to(v.dtype)).clamp_(0, _LARGEST_GUESS)
     # Where a label weighs nothing, its leverage is zero.
     aims = torch.where(v > 0, -problem.minus_a / v - 2, 0.0)
     scores.add_((scores - aims).mul_(leverage / (1 - leverage)))
-
-
-def _solve_left(
-    prepared: PreparedFeatures,
-    problem: SquaredProblem,
-    outcome: Outcome,
-    objective: Tensor,
-    labels: Tensor,
-    *,
-    tol: float,
-    max_iter: int,
-    report: Report,
-) -> Outcome:
-    """Solve for labels that are left by products with the features, and complete an outcome by them."""
-    part = copy.copy(problem)
-    part.unfitted = torch.ones_like(problem.unfitted)
-    part.unfitted[labels] = False
-    theta = outcome.theta.clone()
-    theta[labels, :-1] = 0
-    theta[labels, -1] = -4 * problem.minus_a[labels].sum(1) / problem.s[labels].sum(1) - 2
-
-    def tell(values: Tensor, gap: Tensor, current: Callable[[], Tensor]) -> bool:
-        return report(torch.where(part.unfitted, objective, values), torch.maximum(gap, outcome.gap), current)
-
-    found = solve_round(prepared, part, theta, tol=tol, max_iter=max_iter, report=tell)
-    gram = _typical_gram(prepared, part.take(labels))
-    for few in labels.split(_SCORED_LABELS):
-        scores = prepared.features.scores(found.theta[few])
-        if gram is not None:
-            _leave_out_about(gram, problem.take(few), scores)
-        found.theta[few] *= _slopes(problem, few, scores).to(theta.dtype)[:, None]
-    return Outcome(
-        found.theta,
-        torch.maximum(found.gap, outcome.gap),
-        found.unconverged | outcome.unconverged,
-        found.imprecise | outcome.imprecise,
-    )

@@ -70,7 +70,9 @@ def check_same_up_to_slope(clf, coef, intercept, rtol=1e-8):
     slope = (clf.coef_ * coef).sum(1) / np.square(coef).sum(1)
     assert (slope > 0).all()
     np.testing.assert_allclose(clf.coef_, slope[:, None] * coef, rtol=0, atol=rtol * np.abs(clf.coef_).max())
-    np.testing.assert_allclose(clf.intercept_, slope * intercept, rtol=0, atol=rtol * (1 + np.abs(clf.intercept_).max()))
+    np.testing.assert_allclose(
+        clf.intercept_, slope * intercept, rtol=0, atol=rtol * (1 + np.abs(clf.intercept_).max())
+    )
     return slope
 
 
@@ -235,7 +237,9 @@ def test_integer_weights_are_repetitions():
     repeated = SinglePositiveClassifier(loss, alpha=0.02).fit(X.repeat(counts, 0), Y.repeat(counts, 0))
     slope = check_same_up_to_slope(weighted, repeated.coef_, repeated.intercept_)
     assert ((slope > 0.5) & (slope < 1)).all()
-    kept = SinglePositiveClassifier(loss, alpha=0.02).fit(X[counts > 0], Y[counts > 0], sample_weight=counts[counts > 0])
+    kept = SinglePositiveClassifier(loss, alpha=0.02).fit(
+        X[counts > 0], Y[counts > 0], sample_weight=counts[counts > 0]
+    )
     np.testing.assert_allclose(weighted.coef_, kept.coef_, rtol=1e-8)
     np.testing.assert_allclose(weighted.predict_proba(X), kept.predict_proba(X), rtol=1e-8)
 
