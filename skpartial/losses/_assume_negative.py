@@ -45,8 +45,8 @@ class AssumeNegative(PointwiseLoss):
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
     surrogate : {"logistic", "squared"}, default="logistic"
-        Cross-entropy, or the squared error in its place, which :class:`~skpartial.solvers.FullBatch` minimises in closed
-        form; see :ref:`the guide <squared-loss>`.
+        Cross-entropy, or the squared error in its place, which `FullBatch` minimises in closed form; see
+        :ref:`the guide <squared-loss>`.
 
     References
     ----------
@@ -120,8 +120,8 @@ class WeakAssumeNegative(PointwiseLoss):
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
     surrogate : {"logistic", "squared"}, default="logistic"
-        Cross-entropy, or the squared error in its place, which :class:`~skpartial.solvers.FullBatch` minimises in closed
-        form; see :ref:`the guide <squared-loss>`.
+        Cross-entropy, or the squared error in its place, which `FullBatch` minimises in closed form; see
+        :ref:`the guide <squared-loss>`.
 
     References
     ----------
@@ -197,8 +197,8 @@ class PseudoNegative(PointwiseLoss):
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
     surrogate : {"logistic", "squared"}, default="logistic"
-        Cross-entropy, or the squared error in its place, which :class:`~skpartial.solvers.FullBatch` minimises in closed
-        form; see :ref:`the guide <squared-loss>`.
+        Cross-entropy, or the squared error in its place, which `FullBatch` minimises in closed form; see
+        :ref:`the guide <squared-loss>`.
 
     References
     ----------

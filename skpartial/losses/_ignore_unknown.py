@@ -35,8 +35,8 @@ class BCE(PointwiseLoss):
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
     surrogate : {"logistic", "squared"}, default="logistic"
-        Cross-entropy, or the squared error in its place, which :class:`~skpartial.solvers.FullBatch` minimises in closed
-        form; see :ref:`the guide <squared-loss>`.
+        Cross-entropy, or the squared error in its place, which `FullBatch` minimises in closed form; see
+        :ref:`the guide <squared-loss>`.
 
     References
     ----------
@@ -96,8 +96,8 @@ class IgnoreUnknown(PointwiseLoss):
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
     surrogate : {"logistic", "squared"}, default="logistic"
-        Cross-entropy, or the squared error in its place, which :class:`~skpartial.solvers.FullBatch` minimises in closed
-        form; see :ref:`the guide <squared-loss>`.
+        Cross-entropy, or the squared error in its place, which `FullBatch` minimises in closed form; see
+        :ref:`the guide <squared-loss>`.
 
     References
     ----------
@@ -146,8 +146,8 @@ class PartialBCE(PointwiseLoss):
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
     surrogate : {"logistic", "squared"}, default="logistic"
-        Cross-entropy, or the squared error in its place, which :class:`~skpartial.solvers.FullBatch` minimises in closed
-        form; see :ref:`the guide <squared-loss>`.
+        Cross-entropy, or the squared error in its place, which `FullBatch` minimises in closed form; see
+        :ref:`the guide <squared-loss>`.
 
     References
     ----------

@@ -61,8 +61,8 @@ class LargeLoss(PointwiseLoss):
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
     surrogate : {"logistic", "squared"}, default="logistic"
-        Cross-entropy, or the squared error in its place, which :class:`~skpartial.solvers.FullBatch` minimises in closed
-        form; see :ref:`the guide <squared-loss>`.
+        Cross-entropy, or the squared error in its place, which `FullBatch` minimises in closed form; see
+        :ref:`the guide <squared-loss>`. Which losses are large is told by cross-entropy all the same.
 
     References
     ----------

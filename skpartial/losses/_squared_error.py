@@ -1,4 +1,4 @@
-"""The squared error in place of cross-entropy: its expansion about logits of zero, which has a minimum in closed form."""
+"""The squared error in place of cross-entropy: its expansion about logits of zero, with a minimum in closed form."""
 
 from __future__ import annotations
 

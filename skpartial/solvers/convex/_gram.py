@@ -1,7 +1,7 @@
 r"""Ridge regressions on rows that weigh the same for many labels: one matrix serves these, and every penalty.
 
-With the rows of the centred features multiplied by the roots of their weights, :math:`M = V^{1/2} \tilde{F}`, the matrix
-B is :math:`M^\top M`, or :math:`M M^\top` where that is smaller. What is needed are products with
+With the rows of the centred features multiplied by the roots of their weights, :math:`M = V^{1/2} \tilde{F}`, the
+matrix B is :math:`M^\top M`, or :math:`M M^\top` where that is smaller. What is needed are products with
 :math:`(B + \alpha I)^{-1}`, and the diagonal of the hat matrix
 :math:`M (M^\top M + \alpha I)^{-1} M^\top = M M^\top (M M^\top + \alpha I)^{-1}`.
 """
