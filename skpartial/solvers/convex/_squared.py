@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from skpartial.features._base import Features, row_sums
-from skpartial.features._matrix import StreamedFeatures
+from skpartial.features._matrix import SparseFeatures, StreamedFeatures
 from skpartial.losses import PointwiseLoss
 from skpartial.solvers.convex._gram import MANY_ALPHAS, Gram
 from skpartial.solvers.convex._logistic import LogisticProblem
@@ -113,11 +113,12 @@ def _cost(problem: SquaredProblem, features: Features, group: _Group, n_alphas: 
 def _worth_a_factor(problem: SquaredProblem, features: Features, groups: Sequence[_Group]) -> list[_Group]:
     """Groups whose factors cost no more than what conjugate gradients would, or next to nothing all together."""
     n_rows, d = problem.s.shape[1], features.n_features
+    stored = features.X.nnz / n_rows if isinstance(features, SparseFeatures) else d
     chosen, rest = [], []
     for group in groups:
         cost = _cost(problem, features, group, len(problem.alpha[group.labels].unique()))
         rows = n_rows / BATCHED if group.rows is None else min(len(group.rows), n_rows / BATCHED)
-        if cost / BATCHED <= PRODUCTS * len(group.labels) * rows * d:
+        if cost / BATCHED <= PRODUCTS * len(group.labels) * rows * stored:
             chosen.append(group)
         else:
             rest.append((cost, group))
