@@ -11,10 +11,10 @@ squared error.
 Quality: on real features, the test mean average precision (MAP) of both surrogates under penalties of 1e-5 to 1e-1
 times the mean squared distance of the rows from their mean, with known shares of 10 and 30%, complete labels, and
 single positives under AN-LS; a quarter of the rows is for the test. "best alpha" is the best of the penalties in
-hindsight, by the mean over all seeds, in these units. There, micro F1 of ``predict`` and the expected calibration error
-of ``predict_proba`` in 15 bins of equal width, against complete labels (%). After each mean comes the standard deviation
-over seeds, and the difference is squared minus logistic, over the same splits. Run with ``--quick`` to see that it
-runs.
+hindsight, by the mean over all seeds, in these units. There, micro F1 of ``predict`` and the expected calibration
+error of ``predict_proba`` in 15 bins of equal width, against complete labels (%). After each mean comes the standard
+deviation over seeds, and the difference is squared minus logistic, over the same splits. Run with ``--quick`` to see
+that it runs.
 """
 
 from __future__ import annotations

@@ -109,22 +109,26 @@ class Gram:
         inverse = torch.where(shifted > 0, 1 / shifted, 0.0)
         return vectors @ ((vectors.T @ columns) * inverse[:, None])
 
-    def weights(self, alpha: float, a: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (k, d) of regressions on a / v, shape (k, m), and twice what they gain over their means (k,).
+    def moments(self, a: Tensor) -> Tensor:
+        """What regressions on a / v, with a of shape (k, m), need to know of it: shape (p, k), float64.
 
         A constant in a / v adds nothing to sums of centred rows, so that targets need not be centred.
         """
         if self._dual:
             root = self.v.sqrt()
-            scaled = torch.where(root > 0, a.double() / root, 0.0)
-            shares = self._inverse_times(alpha, scaled.T).T
-            return shares @ self._root, (shares * (scaled @ self._matrix)).sum(1)
+            return torch.where(root > 0, a.double() / root, 0.0).T
         sums = torch.zeros(len(self.center), len(a), dtype=torch.float64, device=self.v.device)
         for part, X in self._blocks():
             # Centred, they lose no digits in their own type.
             sums += (X - self.center).to(a.dtype).T @ a[:, part].T
-        weights = self._inverse_times(alpha, sums)
-        return weights.T, (weights * sums).sum(0)
+        return sums
+
+    def weights(self, alpha: float, moments: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (k, d) of regressions with these moments, and twice what they gain over their means (k,)."""
+        found = self._inverse_times(alpha, moments)
+        if self._dual:
+            return found.T @ self._root, (found * (self._matrix @ moments)).sum(0)
+        return found.T, (found * moments).sum(0)
 
     def hat(self, alphas: Sequence[float]) -> Tensor:
         """Diagonals of the hat matrices, without the share of the intercept, shape (A, m)."""

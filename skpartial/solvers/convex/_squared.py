@@ -178,8 +178,6 @@ class LeftOut(NamedTuple):
         Minima of the objectives.
     gap : Tensor of float64, shape (k,)
         How far from them, relative to them, rounding has taken the parameters, as a few of the labels tell.
-    slope : Tensor of float64, shape (k,)
-        Positive numbers by which these scores become log odds.
     """
 
     labels: Tensor
@@ -188,7 +186,6 @@ class LeftOut(NamedTuple):
     scores: Tensor
     objective: Tensor
     gap: Tensor
-    slope: Tensor
 
 
 def _rows_of(matrix: Tensor, labels: Tensor) -> Tensor:
@@ -202,16 +199,17 @@ def _solve_group(
     """The closed form for a group, whose labels are given by penalties."""
     rows, v, dtype = group.rows, gram.v, problem.s.dtype
     by_weight = torch.where(v > 0, 1 / v, 0.0)
-    penalties = [alpha for alpha, _ in alphas]
+    penalties, last = [alpha for alpha, _ in alphas], None
     gram.factorize(penalties)
     for (alpha, labels), hat in zip(alphas, gram.hat(penalties)):
-        # Signs do not matter to squares, and change only at the end.
-        minus_a = _rows_of(problem.minus_a, labels)
-        minus_a = minus_a if rows is None else minus_a[:, rows]
-        weights, gain = gram.weights(alpha, minus_a)
-        total = -row_sums(minus_a)
-        squares = torch.cat([part.square().double() @ by_weight for part in minus_a.split(_BLOCK_LABELS)])
-        plain = 0.5 * (squares - total.square() / gram.total)
+        if labels is not last:
+            last, minus_a = labels, _rows_of(problem.minus_a, labels)
+            minus_a = minus_a if rows is None else minus_a[:, rows]
+            moments, total = gram.moments(minus_a), -row_sums(minus_a)
+            squares = torch.cat([part.square().double() @ by_weight for part in minus_a.split(_BLOCK_LABELS)])
+            plain = 0.5 * (squares - total.square() / gram.total)
+        # Of the negative targets, whose signs do not matter to squares.
+        weights, gain = gram.weights(alpha, moments)
         intercept = total / gram.total - 2 + weights @ gram.center
         theta = torch.cat([-weights, intercept[:, None]], dim=1).to(dtype)
         odds = torch.zeros(2, problem.s.shape[1], dtype=dtype, device=v.device)
@@ -254,8 +252,7 @@ def _leave_out(features: Features, problem: SquaredProblem, solved: Iterator[_So
                 x = scores[start : start + len(few)]
                 x.mul_(plus_one).add_(twice).addcmul_(problem.minus_a[few], each.odds_by_weight)
                 start += len(few)
-        slope = _slopes(problem, labels, scores)
-        yield LeftOut(labels, alpha, theta, scores, minimum, error.expand_as(minimum), slope)
+        yield LeftOut(labels, alpha, theta, scores, minimum, error.expand_as(minimum))
 
 
 def _slopes(problem: SquaredProblem, labels: Tensor, scores: Tensor) -> Tensor:
@@ -363,7 +360,8 @@ def _solve_by_factors(
     left = ~problem.unfitted
     for found in _closed_form(prepared, problem, chosen):
         objective[found.labels], gap[found.labels], left[found.labels] = found.objective, found.gap, False
-        theta[found.labels] = (found.theta.double() * found.slope[:, None]).to(theta.dtype)
+        slope = _slopes(problem, found.labels, found.scores)
+        theta[found.labels] = (found.theta.double() * slope[:, None]).to(theta.dtype)
     imprecise = gap > 4 * max(tol, 20 * torch.finfo(theta.dtype).eps)
     return Outcome(theta, gap, imprecise, imprecise), objective, torch.nonzero(left).squeeze(1)
 
