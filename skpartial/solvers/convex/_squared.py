@@ -47,8 +47,8 @@ from skpartial.training._targets import FoldedTargets
 
 __all__ = ["LeftOut", "SquaredProblem", "leave_one_out", "solve_squared_round"]
 
-# Multiplications that are not worth being saved: about a second's.
-_LITTLE = 2e10
+# Multiplications that are not worth being saved: about two seconds'.
+_LITTLE = 5e10
 # Numbers of a matrix that is factorised, or of the rows of one, at most: a gigabyte of float64.
 _MOST_ENTRIES = 1 << 27
 # Labels that are scored at once, and whose scores are then worked on within the processor's cache.
@@ -107,7 +107,11 @@ def _cost(problem: SquaredProblem, features: Features, group: _Group, n_alphas: 
     p, q = min(m, d), max(m, d)
     if (group.rows is not None and isinstance(features, StreamedFeatures)) or p * (q if m < d else p) > _MOST_ENTRIES:
         return float("inf")
-    return p**2 * q * (1 + n_alphas) + p**3 * (10 if n_alphas >= MANY_ALPHAS else n_alphas)
+    # Leverages take as much as the matrix, where that is of columns.
+    leverages = 0 if m < d else p**2 * q
+    if n_alphas < MANY_ALPHAS:
+        return p**2 * q + n_alphas * (p**3 + leverages)
+    return p**2 * q + 10 * p**3 + leverages + n_alphas * p * q
 
 
 def _worth_a_factor(problem: SquaredProblem, features: Features, groups: Sequence[_Group]) -> list[_Group]:

@@ -90,6 +90,25 @@ def test_optimum_is_that_of_ridge(loss, shape, weighted):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_label_has_a_penalty_of_its_own(shape, monkeypatch):
+    X, Y = data(*shape, n_labels=6, known=1.0)
+    alphas = np.geomspace(1, 1e-3, 6)
+    init = _squared.SquaredProblem.__init__
+
+    def scaled(self, *args):
+        init(self, *args)
+        self.alpha = torch.tensor(alphas)
+
+    alone = [PartialLabelClassifier(LOSSES[0], alpha=alpha).fit(X, Y) for alpha in alphas]
+    monkeypatch.setattr(_squared.SquaredProblem, "__init__", scaled)
+    together = PartialLabelClassifier(LOSSES[0], alpha=1.0).fit(X, Y)
+    for j, clf in enumerate(alone):
+        # A search for a slope ends where all labels that it is made for are close.
+        np.testing.assert_allclose(together.coef_[j], clf.coef_[j], rtol=1e-3)
+        np.testing.assert_allclose(together.intercept_[j], clf.intercept_[j], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
 def test_optimum_by_products(loss, shape, monkeypatch):
     """What is too large for factors is left to conjugate gradients."""
