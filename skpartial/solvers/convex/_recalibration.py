@@ -59,6 +59,7 @@ def positive_slopes(scores: Tensor, s: Tensor, a: Tensor) -> Tensor:
     # What the intercept alone would ask for.
     lean = 2 * (2 * share - 1)
     slope = torch.where(lean.abs() > 1e-3, (share / (1 - share)).log() / lean, 1.0).clamp(1, 10)
+    arrived = torch.zeros_like(slope, dtype=torch.bool)
     for _ in range(_MAX_STEPS):
         p = (scores * slope.to(scores.dtype)[:, None]).sigmoid_()
         derivative = torch.linalg.vecdot(weighted, p).double() - pull
@@ -67,9 +68,10 @@ def positive_slopes(scores: Tensor, s: Tensor, a: Tensor) -> Tensor:
         # The derivative bends less and less: as a function of log a, steps from below fall short of the minimum less.
         proposal = slope * torch.exp(-derivative / (bend * slope).clamp(min=1e-300))
         inside = (proposal > low) & (proposal < high)
-        new = torch.where(inside, proposal, (low * high).sqrt())
-        done = bool(((new / slope - 1).abs() <= _CLOSE).all())
+        # A label that has arrived stays where it is, whatever others it is among.
+        new = torch.where(arrived, slope, torch.where(inside, proposal, (low * high).sqrt()))
+        arrived |= (new / slope - 1).abs() <= _CLOSE
         slope = new
-        if done:
+        if bool(arrived.all()):
             break
     return slope

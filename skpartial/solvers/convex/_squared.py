@@ -303,6 +303,11 @@ def leave_one_out(
     ------
     LeftOut
         Of a few hundred labels and penalties at a time, each pair once. Labels that cannot be fitted are left out.
+
+    Raises
+    ------
+    ValueError
+        If targets or weights depend on the logits, or a factor would take too much memory.
     """
     loss = problem.loss
     if not isinstance(loss, PointwiseLoss) or loss.traits().iterative:
@@ -311,6 +316,9 @@ def leave_one_out(
     convex = SquaredProblem(FoldedTargets(problem, loss, source), problem.alpha, problem.dtype, problem.device)
     labels = torch.nonzero(~convex.unfitted).squeeze(1)
     groups = _groups(convex, labels) if len(labels) else []
+    if any(_cost(convex, problem.features, group, len(alphas)) == float("inf") for group in groups):
+        n, d = problem.features.n_rows, problem.features.n_features
+        raise ValueError(f"Leaving single rows out of X of shape ({n}, {d}) takes too much memory: use folds of rows.")
     return _closed_form(prepared or PreparedFeatures(problem.features), convex, groups, alphas)
 
 

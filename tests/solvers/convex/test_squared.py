@@ -103,9 +103,8 @@ def test_every_label_has_a_penalty_of_its_own(shape, monkeypatch):
     monkeypatch.setattr(_squared.SquaredProblem, "__init__", scaled)
     together = PartialLabelClassifier(LOSSES[0], alpha=1.0).fit(X, Y)
     for j, clf in enumerate(alone):
-        # A search for a slope ends where all labels that it is made for are close.
-        np.testing.assert_allclose(together.coef_[j], clf.coef_[j], rtol=1e-3)
-        np.testing.assert_allclose(together.intercept_[j], clf.intercept_[j], rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(together.coef_[j], clf.coef_[j], rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(together.intercept_[j], clf.intercept_[j], rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -167,6 +166,18 @@ def test_leave_one_out_refuses_what_looks_at_logits(make_problem):
     X, Y = data()
     with pytest.raises(ValueError, match="Rows cannot be left out of fits of LargeLoss"):
         leave_one_out(make_problem(ResidentFeatures(torch.tensor(X)), Y, LargeLoss()), [0.1])
+
+
+def test_leave_one_out_refuses_what_does_not_fit(make_problem, monkeypatch):
+    X, Y = data()
+    monkeypatch.setattr(_squared, "_MOST_ENTRIES", 10)
+    with pytest.raises(ValueError, match=r"X of shape \(120, 20\) takes too much memory: use folds"):
+        leave_one_out(make_problem(ResidentFeatures(torch.tensor(X)), Y, IgnoreUnknown()), [0.1])
+    # A fit goes another way.
+    fitted = PartialLabelClassifier(IgnoreUnknown(surrogate="squared"), alpha=0.03, solver=FullBatch(tol=1e-13)).fit(
+        X, Y
+    )
+    check_same_up_to_slope(fitted, *ridges(X, Y, IgnoreUnknown(), 0.03), rtol=1e-4)
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
