@@ -14,7 +14,7 @@ from skpartial._state import State, StateTensor
 from skpartial.labels import LabelMatrix
 from skpartial.losses._base import Traits
 from skpartial.losses._entrywise import Block
-from skpartial.losses._pointwise import PointwiseLoss, Targets
+from skpartial.losses._pointwise import PointwiseLoss, Surrogate, Targets
 
 __all__ = ["AssumeNegative", "PseudoNegative", "WeakAssumeNegative"]
 
@@ -45,6 +45,9 @@ class AssumeNegative(PointwiseLoss):
         Weight of an unknown entry, in [0, 1]. At 0 the loss is :class:`IgnoreUnknown`.
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
+    surrogate : {"logistic", "squared"}, default="logistic"
+        Cross-entropy, or the squared error in its place, which `FullBatch` minimises in closed form; see
+        :ref:`the guide <squared-loss>`.
 
     References
     ----------
@@ -70,8 +73,9 @@ class AssumeNegative(PointwiseLoss):
         unknown_weight: float = 1.0,
         *,
         eps: float = 0.0,
+        surrogate: Surrogate = "logistic",
     ) -> None:
-        super().__init__(eps=eps)
+        super().__init__(eps=eps, surrogate=surrogate)
         self.label_smoothing = label_smoothing
         self.unknown_weight = unknown_weight
 
@@ -119,6 +123,9 @@ class WeakAssumeNegative(PointwiseLoss):
         row with one known presence count as much as that presence; with one label it is 1.
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
+    surrogate : {"logistic", "squared"}, default="logistic"
+        Cross-entropy, or the squared error in its place, which `FullBatch` minimises in closed form; see
+        :ref:`the guide <squared-loss>`.
 
     References
     ----------
@@ -136,8 +143,10 @@ class WeakAssumeNegative(PointwiseLoss):
 
     short_names = {"wan": {}}
 
-    def __init__(self, unknown_weight: float | Literal["auto"] = "auto", *, eps: float = 0.0) -> None:
-        super().__init__(eps=eps)
+    def __init__(
+        self, unknown_weight: float | Literal["auto"] = "auto", *, eps: float = 0.0, surrogate: Surrogate = "logistic"
+    ) -> None:
+        super().__init__(eps=eps, surrogate=surrogate)
         self.unknown_weight = unknown_weight
 
     @override
@@ -191,6 +200,9 @@ class PseudoNegative(PointwiseLoss):
     ----------
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
+    surrogate : {"logistic", "squared"}, default="logistic"
+        Cross-entropy, or the squared error in its place, which `FullBatch` minimises in closed form; see
+        :ref:`the guide <squared-loss>`.
 
     References
     ----------

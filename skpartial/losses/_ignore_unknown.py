@@ -13,7 +13,7 @@ from skpartial._checks import check_number, wrong_value
 from skpartial.labels import LabelMatrix
 from skpartial.losses._base import Traits
 from skpartial.losses._entrywise import Block
-from skpartial.losses._pointwise import PointwiseLoss, Targets
+from skpartial.losses._pointwise import PointwiseLoss, Surrogate, Targets
 
 __all__ = ["BCE", "IgnoreUnknown", "PartialBCE"]
 
@@ -35,6 +35,9 @@ class BCE(PointwiseLoss):
         The mass s in [0, 0.5) moved to the other side. A paper's smoothing of epsilon is s = epsilon / 2.
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
+    surrogate : {"logistic", "squared"}, default="logistic"
+        Cross-entropy, or the squared error in its place, which `FullBatch` minimises in closed form; see
+        :ref:`the guide <squared-loss>`.
 
     References
     ----------
@@ -51,8 +54,8 @@ class BCE(PointwiseLoss):
 
     short_names = {"bce": {}}
 
-    def __init__(self, label_smoothing: float = 0.0, *, eps: float = 0.0) -> None:
-        super().__init__(eps=eps)
+    def __init__(self, label_smoothing: float = 0.0, *, eps: float = 0.0, surrogate: Surrogate = "logistic") -> None:
+        super().__init__(eps=eps, surrogate=surrogate)
         self.label_smoothing = label_smoothing
 
     @override
@@ -93,6 +96,9 @@ class IgnoreUnknown(PointwiseLoss):
     ----------
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
+    surrogate : {"logistic", "squared"}, default="logistic"
+        Cross-entropy, or the squared error in its place, which `FullBatch` minimises in closed form; see
+        :ref:`the guide <squared-loss>`.
 
     References
     ----------
@@ -140,6 +146,9 @@ class PartialBCE(PointwiseLoss):
         ``gamma=-1`` with ``(0.1, 10)`` is the mean over known entries.
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
+    surrogate : {"logistic", "squared"}, default="logistic"
+        Cross-entropy, or the squared error in its place, which `FullBatch` minimises in closed form; see
+        :ref:`the guide <squared-loss>`.
 
     References
     ----------
@@ -159,8 +168,15 @@ class PartialBCE(PointwiseLoss):
 
     short_names = {"partial_bce": {}}
 
-    def __init__(self, gamma: float = 1.0, weight_at: tuple[float, float] = (0.1, 5.0), *, eps: float = 0.0) -> None:
-        super().__init__(eps=eps)
+    def __init__(
+        self,
+        gamma: float = 1.0,
+        weight_at: tuple[float, float] = (0.1, 5.0),
+        *,
+        eps: float = 0.0,
+        surrogate: Surrogate = "logistic",
+    ) -> None:
+        super().__init__(eps=eps, surrogate=surrogate)
         self.gamma = gamma
         self.weight_at = weight_at
 

@@ -15,7 +15,7 @@ from skpartial.labels import LabelMatrix
 from skpartial.losses._base import Traits
 from skpartial.losses._cross_entropy import cross_entropy
 from skpartial.losses._entrywise import Block
-from skpartial.losses._pointwise import PointwiseLoss, Targets
+from skpartial.losses._pointwise import PointwiseLoss, Surrogate, Targets
 
 __all__ = ["LargeLoss"]
 
@@ -60,6 +60,9 @@ class LargeLoss(PointwiseLoss):
         fewer.
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
+    surrogate : {"logistic", "squared"}, default="logistic"
+        Cross-entropy, or the squared error in its place, which `FullBatch` minimises in closed form; see
+        :ref:`the guide <squared-loss>`. Which losses are large is told by cross-entropy all the same.
 
     References
     ----------
@@ -92,8 +95,9 @@ class LargeLoss(PointwiseLoss):
         strict: bool = False,
         *,
         eps: float = 0.0,
+        surrogate: Surrogate = "logistic",
     ) -> None:
-        super().__init__(eps=eps)
+        super().__init__(eps=eps, surrogate=surrogate)
         self.scheme = scheme
         self.delta = delta
         self.threshold = threshold

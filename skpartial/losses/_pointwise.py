@@ -1,21 +1,25 @@
-"""Pointwise losses: weighted cross-entropy whose targets and weights are a rule over the labels."""
+"""Pointwise losses: weighted cross-entropy, or squared error, whose targets and weights are a rule over the labels."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from skpartial._checks import check_number
+from skpartial._checks import check_choice, check_number
 from skpartial.labels import LabelMatrix
 from skpartial.losses._base import Traits
 from skpartial.losses._cross_entropy import cross_entropy, cross_entropy_gradient
 from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
+from skpartial.losses._squared_error import squared_error, squared_error_gradient
 
-__all__ = ["PointwiseLoss", "Targets"]
+__all__ = ["PointwiseLoss", "Surrogate", "Targets"]
+
+#: What takes the place of the error in each entry.
+Surrogate = Literal["logistic", "squared"]
 
 
 class Targets(NamedTuple):
@@ -43,6 +47,9 @@ class PointwiseLoss(EntrywiseLoss):
 
     with sample weights s (1 unless given), so that without them the divisor is n x L, unknown entries included.
 
+    or, with ``surrogate="squared"``, its expansion to second order about logits of zero, whose minimum has a closed
+    form: :math:`\tfrac18 (x_{ij} - 2 (2 t_{ij} - 1))^2` in the brackets.
+
     A subclass defines `targets`, the one place that decides what a known and an unknown entry mean, from which value,
     gradient and the convex solver's problem follow.
 
@@ -51,10 +58,13 @@ class PointwiseLoss(EntrywiseLoss):
     eps : float, default=0.0
         The constant inside the logarithm. The released code of Cole et al. (2021) has 1e-5; at 0 the loss is convex
         and stable for any logits.
+    surrogate : {"logistic", "squared"}, default="logistic"
+        Cross-entropy, or the squared error.
     """
 
-    def __init__(self, *, eps: float = 0.0) -> None:
+    def __init__(self, *, eps: float = 0.0, surrogate: Surrogate = "logistic") -> None:
         self.eps = eps
+        self.surrogate = surrogate
 
     @abstractmethod
     def targets(self, block: Block) -> Targets:
@@ -104,12 +114,22 @@ class PointwiseLoss(EntrywiseLoss):
     def check(self, labels: LabelMatrix | None = None) -> None:
         super().check(labels)
         check_number(self, "eps", self.eps, "[0, 1)")
+        check_choice(self, "surrogate", self.surrogate, ("logistic", "squared"))
+        if self.surrogate == "squared" and self.eps != 0:
+            raise ValueError(
+                f"{type(self).__name__}: eps is a constant inside the logarithm of cross-entropy, which "
+                f"surrogate='squared' does without: leave eps at 0, got {self.eps!r}."
+            )
 
     @override
     def entries(self, block: Block) -> Entries:
         target, weight = self.targets(block)
-        value = cross_entropy(block.needed_logits, target, self.eps)
-        gradient = cross_entropy_gradient(block.needed_logits, target, self.eps)
+        logits = block.needed_logits
+        if self.surrogate == "squared":
+            value, gradient = squared_error(logits, target), squared_error_gradient(logits, target)
+        else:
+            value = cross_entropy(logits, target, self.eps)
+            gradient = cross_entropy_gradient(logits, target, self.eps)
         if weight is None:
             return Entries(value, gradient)
         return Entries(value.mul_(weight), gradient.mul_(weight))

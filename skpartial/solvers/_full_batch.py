@@ -53,6 +53,11 @@ class FullBatch(Solver):
     float32, products with the Hessians of large float32 features are made with a copy in that type (half the size of
     X): that they are inexact costs nothing but a step now and then.
 
+    With squared error in place of cross-entropy (``surrogate="squared"`` of a loss) there is a closed form: one factor
+    for all labels whose rows weigh the same, and one for each other label, where that takes no longer than conjugate
+    gradients. Logits are then recalibrated, by a positive number for each label, on what the training rows would be
+    given by fits without them: coefficients are those of the optimum times that number.
+
     A loss whose targets depend on the logits, or a relabelling, is alternated with convex solves in rounds, each of
     which starts where the last one ended. Losses of another kind, other heads than the linear one, regularisers and
     networks are refused.
@@ -161,7 +166,9 @@ class FullBatch(Solver):
     def group(self, problem: Problem) -> Hashable | None:
         if problem.checkpoint is not None:
             return None
-        return float(self.tol), int(self.max_iter), self._rounds(problem), problem.labels.shape, problem.first_epoch
+        surrogate = problem.loss.surrogate if isinstance(problem.loss, PointwiseLoss) else None
+        numbers = float(self.tol), int(self.max_iter), self._rounds(problem), problem.first_epoch
+        return *numbers, problem.labels.shape, surrogate
 
     @classmethod
     @override

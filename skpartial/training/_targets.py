@@ -11,6 +11,7 @@ from skpartial._state import State
 from skpartial.features._base import row_sums
 from skpartial.losses import AssumeNegative, Block, IgnoreUnknown, Loss, PointwiseLoss
 from skpartial.losses._entrywise import LogitsNeeded
+from skpartial.losses._pointwise import Surrogate
 from skpartial.training._data import DataSource
 from skpartial.training._problem import Problem
 
@@ -147,7 +148,7 @@ def add_masses(absent: Tensor, present: Tensor, s: Tensor, a: Tensor) -> None:
     present += row_sums(a.T)
 
 
-def prior_intercepts(absent: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+def prior_intercepts(absent: Tensor, present: Tensor, surrogate: Surrogate = "logistic") -> tuple[Tensor, Tensor]:
     """Which labels have one sign only, or nothing, and the intercept that every label starts from.
 
     The intercept of a one-sided label has no optimum: it keeps the log odds after half an entry of each sign is added.
@@ -156,14 +157,18 @@ def prior_intercepts(absent: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
     ----------
     absent, present : Tensor of shape (L,)
         Weights of the absences and of the presences.
+    surrogate : {"logistic", "squared"}, default="logistic"
+        By which an intercept alone is the best.
 
     Returns
     -------
     unfitted : Tensor of bool, shape (L,)
         Labels that cannot be fitted.
     intercepts : Tensor of float64, shape (L,)
-        Log odds.
+        Log odds; of labels that can be fitted by squared error what is best by that.
     """
     unfitted = (present <= 0) | (absent <= 0)
     odds = torch.where(unfitted, (present + 0.5) / (absent + 0.5), present / absent)
+    if surrogate == "squared":
+        return unfitted, torch.where(unfitted, odds.log(), 2 * (present - absent) / (present + absent))
     return unfitted, odds.log()

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -75,7 +76,7 @@ class LogisticProblem:
         return self.s.mean(0)
 
     @classmethod
-    def join(cls, problems: Sequence[LogisticProblem]) -> LogisticProblem:
+    def join(cls, problems: Sequence[Self]) -> Self:
         """Problems on the same rows as one, label after label."""
         if len(problems) == 1:
             return problems[0]
@@ -84,7 +85,7 @@ class LogisticProblem:
             setattr(joined, name, torch.cat([getattr(problem, name) for problem in problems]))
         return joined
 
-    def take(self, labels: Tensor, dtype: torch.dtype | None = None) -> LogisticProblem:
+    def take(self, labels: Tensor, dtype: torch.dtype | None = None) -> Self:
         """The same problem for some of its labels, given as rising indices."""
         part = copy.copy(self)
         part.alpha, part.count = self.alpha[labels], self.count[labels]
@@ -92,13 +93,13 @@ class LogisticProblem:
         part.s, part.minus_a = ((x if everything else x[labels]).to(dtype or x.dtype) for x in (self.s, self.minus_a))
         return part
 
-    def take_rows(self, rows: Tensor) -> LogisticProblem:
+    def take_rows(self, rows: Tensor) -> Self:
         """The same problem without rows that weigh nothing, given the indices of the others."""
         part = copy.copy(self)
         part.s, part.minus_a = self.s[:, rows], self.minus_a[:, rows]
         return part
 
-    def take_own_rows(self, labels: Tensor, rows: Tensor) -> LogisticProblem:
+    def take_own_rows(self, labels: Tensor, rows: Tensor) -> Self:
         """The problem of labels (k,), each on the rows (k, m) of its own."""
         part = copy.copy(self)
         part.alpha, part.count = self.alpha[labels], self.count[labels]

@@ -8,6 +8,7 @@ from torch import Tensor
 from skpartial.features._base import Features
 from skpartial.features._moments import moments, units
 from skpartial.features._scaled import Bfloat16Columns, ScaledColumns
+from skpartial.solvers.convex._gram import Gram
 from skpartial.solvers.convex._logistic import LogisticProblem
 from skpartial.solvers.convex._sketch import Sketch
 
@@ -44,6 +45,7 @@ class PreparedFeatures:
         self._taken: tuple[Tensor, PreparedFeatures] | None = None
         self._asked: Tensor | None = None
         self._sketch: Sketch | None = None
+        self._gram: Gram | None = None
 
     def take(self, rows: Tensor) -> PreparedFeatures:
         """Those of some of the rows; all of them where taking them would cost more than it saves."""
@@ -69,6 +71,12 @@ class PreparedFeatures:
         least = 10 * float(varying.median()) if len(varying) else 0.0
         self.columns = ScaledColumns(self.features, mean, units(variance + least, self.features.dtype))
         self.bfloat16, self._asked, self._sketch = self.columns.bfloat16(), asked, None
+
+    def gram(self, v: Tensor) -> Gram:
+        """Of the features as passed, with rows weighted by v (n,); the last one is kept."""
+        if self._gram is None or not torch.equal(v, self._gram.v):
+            self._gram = Gram(self.features, None, v)
+        return self._gram
 
     def sketch(self, rank: int) -> Sketch:
         """Of the scaled columns, of at least that rank where they have as many directions."""

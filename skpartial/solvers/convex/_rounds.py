@@ -16,6 +16,7 @@ from skpartial.losses import PointwiseLoss
 from skpartial.solvers.convex._logistic import LogisticProblem
 from skpartial.solvers.convex._prepared import PreparedFeatures
 from skpartial.solvers.convex._solve import Outcome, solve_round
+from skpartial.solvers.convex._squared import SquaredProblem, solve_squared_round
 from skpartial.training._data import DataSource
 from skpartial.training._loop import Learner, Report
 from skpartial.training._problem import Problem
@@ -117,7 +118,8 @@ class ConvexRounds(Learner):
                 self.theta[:, -1] = prior_intercepts(*target_masses(folded))[1].to(problem.dtype)
         logits = self.predictor(problem.features).logits(None) if loss.traits().iterative else None
         targets = FoldedTargets(problem, loss, self._source, logits=logits, state=self.state, epoch=epoch)
-        convex = LogisticProblem(targets, problem.alpha, problem.dtype, problem.device)
+        kind = SquaredProblem if loss.surrogate == "squared" else LogisticProblem
+        convex = kind(targets, problem.alpha, problem.dtype, problem.device)
         prior = convex.prior.to(problem.dtype)
         if not self._started:
             self.theta[:, -1] = prior
@@ -173,7 +175,7 @@ def solve_rounds(learners: Sequence[ConvexRounds], epoch: int, reports: Sequence
     Parameters
     ----------
     learners : sequence of ConvexRounds
-        Of the same prepared features, tolerance and number of steps.
+        Of the same prepared features, surrogate, tolerance and number of steps.
     epoch : int
         The round.
     reports : sequence of Report
@@ -196,14 +198,12 @@ def solve_rounds(learners: Sequence[ConvexRounds], epoch: int, reports: Sequence
                 arrived[i] = len(learners) > 1 and float(gap[part].max()) <= first.tol
         return any(stopped) and all(stop or there for stop, there in zip(stopped, arrived))
 
-    outcome = solve_round(
-        first.prepared,
-        convex,
-        torch.cat([learner.theta for learner in learners]),
-        tol=first.tol,
-        max_iter=first.max_iter,
-        report=tell,
-    )
+    theta = torch.cat([learner.theta for learner in learners])
+    tol, max_iter = first.tol, first.max_iter
+    if isinstance(convex, SquaredProblem):
+        outcome = solve_squared_round(first.prepared, convex, theta, tol=tol, max_iter=max_iter, report=tell)
+    else:
+        outcome = solve_round(first.prepared, convex, theta, tol=tol, max_iter=max_iter, report=tell)
     for learner, part in zip(learners, parts):
         learner.accept(outcome.of(part))
 

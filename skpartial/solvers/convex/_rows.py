@@ -17,12 +17,12 @@ from skpartial.features._matrix import ResidentFeatures
 from skpartial.features._scaled import ScaledColumns
 from skpartial.solvers.convex._logistic import LogisticProblem
 
-__all__ = ["GatheredColumns", "RowBasis", "cheapest_rows", "gathered_rows"]
+__all__ = ["BATCHED", "PRODUCTS", "GatheredColumns", "RowBasis", "cheapest_rows", "gathered_rows"]
 
-# What a fit costs by all rows, by the gathered rows of a label, and by a basis of them, is told in entries of gathered
-# rows that are read. A fit makes about so many products, and an entry costs so many times less in a product for many
+#: What a fit costs by all rows, by the gathered rows of a label, and by a basis of them, is told in entries of gathered
+#: rows that are read. A fit makes about so many products, and an entry costs so many times less in a product for many
 # labels, whatever the processor: measured between 5 and 50.
-_PRODUCTS, _BATCHED = 80, 16
+PRODUCTS, BATCHED = 80, 16
 # Entries of the gathered rows of a group of labels: so many, or as many as X has. What is done beside the products
 # takes as long for few labels as for many.
 _GROUP_ENTRIES = 1 << 23
@@ -44,9 +44,9 @@ def cheapest_rows(count: Tensor, n_rows: int, n_features: int) -> tuple[Tensor, 
         For the other labels all rows are cheapest.
     """
     m, d = count.double(), n_features
-    by_all, by_own = _PRODUCTS * n_rows * d / _BATCHED, _PRODUCTS * m * d
+    by_all, by_own = PRODUCTS * n_rows * d / BATCHED, PRODUCTS * m * d
     # Inner products of the rows, and a few factors of matrices of that size.
-    by_basis = m**2 * (d / _BATCHED + m)
+    by_basis = m**2 * (d / BATCHED + m)
     basis = by_basis < by_own.clamp(max=by_all)
     return basis, (by_own < by_all) & ~basis
 

@@ -19,7 +19,7 @@ from skpartial.features._moments import unit_scale
 from skpartial.heads import HeadContext, ParameterGroup
 from skpartial.heads._module import HeadModule, build_head
 from skpartial.labels._data import TrainingData
-from skpartial.losses import Step
+from skpartial.losses import PointwiseLoss, Step
 from skpartial.regularizers import BatchContext
 from skpartial.solvers.gradient._attempts import attempt
 from skpartial.solvers.gradient._plan import Plan
@@ -50,7 +50,8 @@ class _Labels:
             assumed = data.n_rows if problem.loss.traits().unknown == "absent" else 0
             self.prior = torch.where(self.unfitted, -math.log(2 * assumed + 1), 0.0)
         else:
-            self.unfitted, self.prior = prior_intercepts(*masses)
+            surrogate = problem.loss.surrogate if isinstance(problem.loss, PointwiseLoss) else "logistic"
+            self.unfitted, self.prior = prior_intercepts(*masses, surrogate)
 
 
 def _build(

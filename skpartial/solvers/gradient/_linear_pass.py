@@ -30,7 +30,7 @@ _PLAYS = 16
 def has_fixed_targets(loss: Loss) -> bool:
     """Whether a loss is cross-entropy whose targets and weights stay the same while a pass lasts."""
     learns = any(spec.learned for spec in loss.state_spec().values())
-    return isinstance(loss, PointwiseLoss) and loss.traits().convex and not learns
+    return isinstance(loss, PointwiseLoss) and loss.surrogate == "logistic" and loss.traits().convex and not learns
 
 
 class LinearLearner(Protocol):
