@@ -231,6 +231,10 @@ class CategoryGNN(Head):
     learning_rate : float, default=1.0
         Multiplies the learning rate of the network. At 1 it is 0.3 / max(D, 30) where that of a linear head is
         1 / max(d, 30).
+    penalty : float, default=0.3
+        L2 penalty of all parameters of the network, as a multiple of that of weights for features with a root mean
+        square of 1. Without one the network can make logits larger at no cost, and so undo that of the weights; with
+        one that is too strong its parameters go to zero, and the logits are those of `base`.
 
     Attributes
     ----------
@@ -245,8 +249,6 @@ class CategoryGNN(Head):
 
     Notes
     -----
-    The estimator's `alpha` penalises what it penalises of `base`; the network, which is shared, is not penalised.
-
     States take at most about 256 MB, whatever the batch: beyond that rows go through the network in pieces, which are
     computed once more for their gradients. One row takes 192 T L D bytes in float32 at T = 3: 61 MB of 5,000 labels
     (D = 64).
@@ -281,6 +283,7 @@ class CategoryGNN(Head):
         n_neighbors: int = 20,
         base: str | Head = "linear",
         learning_rate: float = 1.0,
+        penalty: float = 0.3,
     ) -> None:
         self.n_steps = n_steps
         self.hidden_size = hidden_size
@@ -288,6 +291,7 @@ class CategoryGNN(Head):
         self.n_neighbors = n_neighbors
         self.base = base
         self.learning_rate = learning_rate
+        self.penalty = penalty
 
     @property
     def takes_maps(self) -> bool:  # type: ignore[override]
@@ -325,9 +329,10 @@ class CategoryGNN(Head):
     def parameter_groups(self, module: nn.Module) -> list[ParameterGroup]:
         assert isinstance(module, CategoryGNNModule)
         factor = check_number(self, "learning_rate", self.learning_rate, "[0, inf)", "a number of at least 0")
+        penalty = check_number(self, "penalty", self.penalty, "[0, inf)", "a number of at least 0")
         n_features, width = module.n_features, module.network.direction.shape[1]
         rate = _RATE * max(n_features, _LEAST_WIDTH) / max(width, _LEAST_WIDTH)
         return [
             *self._base_head().parameter_groups(module.base.inner),
-            ParameterGroup(list(module.network.parameters()), penalty=0.0, learning_rate=factor * rate),
+            ParameterGroup(list(module.network.parameters()), penalty=penalty, learning_rate=factor * rate),
         ]
