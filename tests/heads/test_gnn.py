@@ -217,7 +217,7 @@ from skpartial.heads import CategoryGNN, HeadContext, _gnn
 torch.set_num_threads(1)
 _gnn._WORKING_BYTES = 32 << 20
 module = CategoryGNN(hidden_size=8).build(HeadContext(8, 5000))
-features = torch.randn(24, 8)
+features = torch.randn(16, 8)
 module(features[:1]).sum().backward()
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 before = peak()
@@ -230,7 +230,7 @@ print(peak() - before)
 def test_five_thousand_labels_stay_within_the_memory_that_is_stated():
     command = [sys.executable, "-c", MEMORY]
     found = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ})
-    assert float(found.stdout) < 80  # as a whole they would keep 180
+    assert float(found.stdout) < 80  # as a whole they would keep 120
 
 
 def test_a_fit_starts_as_the_linear_head(partial_data):
@@ -275,7 +275,7 @@ def test_it_learns_what_labels_say_of_each_other(dependent):
     solver = Minibatch(max_epochs=25, batch_size=32)
     found = {}
     for head in ("linear", "gnn"):
-        clf = PartialLabelClassifier("iu", head=head, solver=solver, alpha=1e-2, random_state=0).fit(X[:700], Y[:700])
+        clf = PartialLabelClassifier("iu", head=head, solver=solver, alpha=1e-3, random_state=0).fit(X[:700], Y[:700])
         found[head] = average_precision_per_label(complete[700:], clf.decision_function(X[700:]))
     assert found["gnn"][10] > found["linear"][10] + 0.1
     assert found["gnn"][:10].mean() > found["linear"][:10].mean() - 0.03
@@ -343,8 +343,8 @@ def test_it_refines_the_logits_of_maps(base):
     np.testing.assert_allclose(clf.decision_function(maps), plain.decision_function(maps), rtol=1e-6, atol=1e-8)
     clf.set_params(head__learning_rate=1.0).fit(maps, Y)
     assert np.abs(clf.decision_function(maps) - plain.decision_function(maps)).max() > 1e-3
-    average = PartialLabelClassifier(head="gnn", **settings).fit(maps.mean((2, 3)), Y).decision_function(
-        maps.mean((2, 3))
+    average = (
+        PartialLabelClassifier(head="gnn", **settings).fit(maps.mean((2, 3)), Y).decision_function(maps.mean((2, 3)))
     )
     if isinstance(base, AveragePooling):
         np.testing.assert_allclose(clf.decision_function(maps), average, rtol=1e-5, atol=1e-6)
@@ -377,13 +377,17 @@ def test_the_base_may_drop_out_and_is_a_parameter(partial_data):
 
 def small_network():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 6, 5, stride=3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 5, stride=3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
 
 
 def on_images(**more):
     backbone = Backbone(small_network(), image_size=32, finetune="linear_init")
     solver = Minibatch(learning_rate=1e-3, max_epochs=3, batch_size=20)
-    return PartialLabelClassifier("iu", head="gnn", backbone=backbone, solver=solver, alpha=0.01, random_state=0, **more)
+    return PartialLabelClassifier(
+        "iu", head="gnn", backbone=backbone, solver=solver, alpha=0.01, random_state=0, **more
+    )
 
 
 @pytest.fixture(scope="module")
