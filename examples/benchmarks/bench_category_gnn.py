@@ -2,10 +2,10 @@
 The network of categories against the linear head: time and memory of a step
 ============================================================================
 
-``CategoryGNN`` and ``Linear`` on random features, forward and backward, in batches of the same size, for four numbers of
-labels. They take turns in one process; seconds are medians. Memory is by how much a step raises the peak of resident
-memory in a process of its own, after a first step of one row. The ratio of seconds depends on the width of the features,
-which is all that the time of the linear head depends on.
+``CategoryGNN`` and ``Linear`` on random features, forward and backward, in batches of the same size. They take turns
+in one process; seconds are medians. Memory is by how much a step raises the peak of resident memory in a process of its
+own, after a first step of one row. The ratio of seconds depends on the width of the features, which the time of the
+linear head depends on.
 
 Run ``python bench_category_gnn.py`` on Linux; with ``--quick`` to see that it runs.
 """
