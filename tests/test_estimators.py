@@ -649,7 +649,7 @@ def test_importing_is_light():
         ({"loss": "bcee"}, "loss must be a Loss or one of .* got 'bcee'"),
         ({"loss": IgnoreUnknown}, r"write IgnoreUnknown\(\)"),
         ({"loss": "bce"}, "y holds .* unknown entries"),
-        ({"head": "conv"}, "head must be 'linear' or"),
+        ({"head": "conv"}, "head must be 'linear', 'gnn' or"),
         ({"solver": "sgd"}, "solver must be 'auto', 'full_batch', 'minibatch', a FullBatch or a Minibatch, got 'sgd'"),
         ({"alpha": -1}, "alpha must be 'auto' or a number of at least 0, got -1"),
         ({"alpha": "scale"}, "alpha must be 'auto' or a number"),

@@ -1,12 +1,14 @@
 """Heads: how features become logits."""
 
 from skpartial.heads._base import Head, HeadContext, ParameterGroup
+from skpartial.heads._gnn import CategoryGNN
 from skpartial.heads._linear import Linear
 from skpartial.heads._pooling import AveragePooling
 from skpartial.heads._weldon import WeldonPooling, WildcatPooling
 
 __all__ = [
     "AveragePooling",
+    "CategoryGNN",
     "Head",
     "HeadContext",
     "Linear",
@@ -16,6 +18,8 @@ __all__ = [
     "get",
 ]
 
+_HEADS: dict[str, type[Head]] = {"linear": Linear, "gnn": CategoryGNN}
+
 
 def get(head: str | Head) -> Head:
     """The head of a short name.
@@ -23,7 +27,7 @@ def get(head: str | Head) -> Head:
     Parameters
     ----------
     head : str or Head
-        "linear", or a head, which is returned as it is.
+        "linear", "gnn", or a head, which is returned as it is.
 
     Returns
     -------
@@ -38,11 +42,12 @@ def get(head: str | Head) -> Head:
     Examples
     --------
     >>> from skpartial import heads
-    >>> heads.get("linear")
-    Linear()
+    >>> heads.get("gnn")
+    CategoryGNN()
     """
     if isinstance(head, Head):
         return head
-    if isinstance(head, str) and head == "linear":
-        return Linear()
-    raise ValueError(f"head must be 'linear' or a skpartial.heads.Head, got {head!r}.")
+    if isinstance(head, str) and head in _HEADS:
+        return _HEADS[head]()
+    names = ", ".join(map(repr, _HEADS))
+    raise ValueError(f"head must be {names} or a skpartial.heads.Head, got {head!r}.")
