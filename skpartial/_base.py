@@ -246,7 +246,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
                     f"partial_fit cannot train {part!r}, which keeps a state for every training row: use fit."
                 )
         if not first:
-            problem.start = lowered(self._parameters(), -self._shift)
+            problem.start = lowered(self._head, self._parameters(), -self._shift)
             problem.first_epoch = self.n_iter_ + 1
             problem.optimizer_state = getattr(self, "_optimizer_state", None)
             problem.previous_states = dict(getattr(self, "_states", {}))

@@ -165,7 +165,7 @@ class FitPlan:
         # What had to come before the last stage is done.
         self.stages, problem = [stage], stage.problem
         start = estimator._parameters() if problem.network is None else _arrays_of(estimator.network_)
-        problem.start = lowered(start, -estimator._shift)
+        problem.start = lowered(heads.get(estimator.head), start, -estimator._shift)
         known = getattr(estimator, "_states", {})
         for name, state in known.items():
             part = problem.parts.get(name)
@@ -294,7 +294,7 @@ class FitPlan:
         estimator, problem = self.estimator, self.stages[-1].problem
         found: dict[str, Any] = {"alpha_": problem.alpha} if past is not None else self.attributes(names)
         context = solution.head_context
-        parameters = lowered(solution.parameters, shift)
+        parameters = lowered(problem.head, solution.parameters, shift)
         found |= {"_head_context": context, "_shift": shift} | self.parameter_attributes(parameters, context)
         found["history_"] = [*(past or []), *solution.history]
         found["n_iter_"] = len(found["history_"])
@@ -339,9 +339,12 @@ class FitPlan:
         return results
 
 
-def lowered(parameters: dict[str, Any], by: float) -> dict[str, Any]:
-    """Parameters of a head, or of a network with one, whose logits are lower by a number."""
-    names = {"bias", "intercept", "head.bias", "head.intercept"} if by else set()
+def lowered(head: heads.Head, parameters: dict[str, Any], by: float) -> dict[str, Any]:
+    """Parameters of a linear head, or of a network with one, whose logits are lower by a number.
+
+    Other heads have no parameters that do so: of theirs, predictions subtract it.
+    """
+    names = {"bias", "head.bias"} if by and isinstance(head, heads.Linear) else set()
     return {name: value - value.dtype.type(by) if name in names else value for name, value in parameters.items()}
 
 

@@ -168,8 +168,10 @@ class Predictions:
 
     def _logits(self, X: Any) -> NDArray[Any]:
         check_is_fitted(self)
+        # A linear head has it in its intercepts.
+        lower = 0.0 if isinstance(self._head, heads.Linear) else self._shift
         if hasattr(self, "network_"):
-            return predict_images(self, X)
+            return predict_images(self, X) - np.float32(lower)
         X = check_features(self, X, reset=False, maps=self._head.takes_maps)
         device = choose_device(self.device, X, predicting=True)
         parameters = self._parameters()
@@ -184,7 +186,7 @@ class Predictions:
             head = rebuild_head(self._head, self._head_context, parameters)
             dtype = next(head.parameters()).dtype
             features = as_features(X, dtype=dtype, device=device, max_resident_bytes=0)
-            logits = predict_logits(head.to(device), features)
+            logits = predict_logits(head.to(device), features) - lower
         array: NDArray[Any] = logits.cpu().numpy()
         if not np.isfinite(array).all():
             raise ValueError(

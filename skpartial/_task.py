@@ -343,7 +343,7 @@ def resolve_alpha(alpha: Any, loss: losses.Loss, head: heads.Head, rows: Rows, *
     if whole_network:
         return _ALPHA_OF_NETWORKS
     relative = loss.traits().relative_alpha
-    if isinstance(head, heads.Linear):
+    if head.keeps_units:
         return relative * rows.mean_squared_distance
     return relative * rows.mean_squared_distance * unit_scale(rows.X, rows.row_weight) ** 2
 

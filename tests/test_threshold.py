@@ -9,6 +9,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skpartial import SinglePositiveClassifier
 from skpartial.datasets import make_digit_scenes
+from skpartial.heads import CategoryGNN
 from skpartial.labels import keep_single_positive
 from skpartial.losses import ROLE
 from skpartial.metrics import f1_micro_unknown_absent_scorer
@@ -107,3 +108,13 @@ def test_wrong_thresholds(threshold):
 
 def test_before_a_fit_there_is_none():
     assert not hasattr(SinglePositiveClassifier(), "threshold_")
+
+
+def test_heads_without_intercepts_of_their_own():
+    solver = Minibatch(max_epochs=3)
+    head = CategoryGNN(n_steps=1, hidden_size=4)
+    plain = SinglePositiveClassifier(head=head, solver=solver, threshold=0.5, random_state=0).fit(X, SEEN)
+    clf = SinglePositiveClassifier(head=head, solver=solver, random_state=0).fit(X, SEEN)
+    assert 0 < clf.threshold_ < 0.4
+    expected = plain.decision_function(TEST.data) - logit(clf.threshold_)
+    np.testing.assert_allclose(clf.decision_function(TEST.data), expected, atol=1e-5)

@@ -133,6 +133,9 @@ class Head(BaseEstimator, ABC):
 
     #: Whether X holds feature maps, of shape (n, C, h, w), instead of rows of features.
     takes_maps: ClassVar[bool] = False
+    #: Whether `alpha` is meant for features in the units in which they are passed, as that of a linear head is, and not
+    #: for features scaled to a root mean square of 1.
+    keeps_units: ClassVar[bool] = False
     #: Whether its module draws from PyTorch's own generator, when it is built or in training, as layers of
     #: :mod:`torch.nn` and dropout do. That generator, which all threads share, is then seeded for a fit and put back.
     draws: ClassVar[bool] = True

@@ -249,7 +249,7 @@ class CategoryGNN(Head):
 
     Notes
     -----
-    States take at most about 256 MB, whatever the batch: beyond that rows go through the network in pieces, which are
+    States take at most about 256 MB by count of their numbers, whatever the batch: beyond that rows go through the network in pieces, which are
     computed once more for their gradients. One row takes 192 T L D bytes in float32 at T = 3: 61 MB of 5,000 labels
     (D = 64).
 
@@ -297,6 +297,11 @@ class CategoryGNN(Head):
     def takes_maps(self) -> bool:  # type: ignore[override]
         """Whether the head whose logits are refined pools maps."""
         return isinstance(self.base, Head) and self.base.takes_maps
+
+    @property
+    def keeps_units(self) -> bool:  # type: ignore[override]
+        """Whether `alpha` is meant for features as they are passed: as for the head whose logits are refined."""
+        return not isinstance(self.base, Head) or self.base.keeps_units
 
     @property
     def draws(self) -> bool:  # type: ignore[override]

@@ -95,6 +95,7 @@ class Linear(Head):
     """
 
     draws = False
+    keeps_units = True
 
     @override
     def build(self, context: HeadContext) -> nn.Module:

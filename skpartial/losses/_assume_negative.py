@@ -84,7 +84,8 @@ class AssumeNegative(PointwiseLoss):
         traits = self._convex_traits("absent" if self.unknown_weight != 0 else "ignore")
         # A smoothed absence has a probability of its own, which says nothing of having been recorded.
         recorded = self.unknown_weight == 1 and self._smoothing()[1] == 0
-        return replace(traits, recorded=recorded, relative_alpha=7e-4)
+        relative = 7e-4 if self.surrogate == "logistic" else traits.relative_alpha
+        return replace(traits, recorded=recorded, relative_alpha=relative)
 
     def _smoothing(self) -> tuple[float, float]:
         s = self.label_smoothing
