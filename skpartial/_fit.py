@@ -44,7 +44,7 @@ class Stage:
     Parameters
     ----------
     name : str
-        "head" or "all".
+        "start", where the head is trained without the regulariser, "head" or "all".
     problem : Problem
         The training task.
     solver : Solver
@@ -67,7 +67,7 @@ class FitPlan:
     rows : Rows
         To train on.
     stages : list of Stage
-        One; of a network that is to train its head first, two.
+        One; of a network that is to train its head first, or of a regulariser that refines a trained head, more.
     images : ImageTask or None
         The network, where X holds images.
     ambiguous : bool
@@ -117,16 +117,30 @@ class FitPlan:
         """
         how = estimator.solver if solver is None else solver
 
-        def stage(name: str, X: Any, held: Any, solver: Any, images: ImageTask | None = None) -> Stage:
+        refines = estimator.regularizer is not None and estimator.regularizer.refines and not incremental
+
+        def stage(
+            name: str, X: Any, held: Any, solver: Any, images: ImageTask | None = None, regularized: bool = True
+        ) -> Stage:
             held_out_of_stage = None if held_out is None else (held, held_out[1])
             problem = make_problem(estimator, X, rows, seed=seed, held_out=held_out_of_stage, images=images)
             problem.incremental = incremental
+            if not regularized:
+                problem.regularizer = None
             return Stage(name, problem, resolve_solver(solver, problem))
+
+        def head_stages(X: Any, held: Any, solver: Any) -> list[Stage]:
+            if not refines:
+                return [stage("head", X, held, solver)]
+            start = stage("start", X, held, "auto", regularized=False)
+            validation = start.problem.validation
+            held = None if validation is None else validation.features
+            return [start, stage("head", start.problem.features, held, solver)]
 
         held = None if held_out is None else held_out[0]
         stages = []
         if images is None:
-            stages.append(stage("head", rows.X, held, how))
+            stages += head_stages(rows.X, held, how)
         else:
             finetune = images.backbone.finetune
             batches = images.batches(rows.X, keep=True)
@@ -134,7 +148,10 @@ class FitPlan:
             if finetune != "all":
                 features = images.features(batches)
                 held_features = None if held_batches is None else images.features(held_batches)
-                stages.append(stage("head", features, held_features, how if finetune == "head" else "auto"))
+                if finetune == "head":
+                    stages += head_stages(features, held_features, how)
+                else:
+                    stages.append(stage("head", features, held_features, "auto", regularized=not refines))
             if finetune != "head":
                 stages.append(stage("all", batches, held_batches, how, images))
         ambiguous = warns and not rows.target.binary and warn_if_ambiguous(estimator, stages[0].problem)
@@ -186,7 +203,8 @@ class FitPlan:
             stage.problem.monitor = monitor
             stage.problem.checkpoint = None if folder is None else folder.stage(stage.name)
             if solution is not None:
-                stage.problem.start = {f"head.{name}": value for name, value in solution.parameters.items()}
+                prefix = "" if stage.problem.network is None else "head."
+                stage.problem.start = {f"{prefix}{name}": value for name, value in solution.parameters.items()}
                 stage.problem.previous_states = solution.states
             solution = stage.solver.solve(stage.problem)
             named = {"stage": stage.name} if len(self.stages) > 1 else {}

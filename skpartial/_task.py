@@ -257,6 +257,8 @@ def make_problem(
     loss, target = losses.get(estimator.loss), rows.target
     loss.check(target.labels)
     check_parameters(estimator)
+    if estimator.regularizer is not None:
+        estimator.regularizer.check(target.labels)
     check_prior_is_used(estimator, loss, rows.prior)
     options = features_options(estimator, X)
 

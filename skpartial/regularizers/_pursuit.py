@@ -46,6 +46,59 @@ class JointPursuit(NamedTuple):
     feature_residual: Any
 
 
+#: From inner products of the chosen atoms, (b, s, s), theirs with the queries, (b, s), and the last coefficients.
+_Solve = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def _least_squares(gram: Tensor, products: Tensor, last: Tensor) -> Tensor:
+    """Coefficients of least squares, of the smallest norm where atoms depend on each other."""
+    inverse = torch.linalg.pinv(gram, rtol=_RANK_TOLERANCE**2, hermitian=True)
+    return (inverse @ products[:, :, None]).squeeze(2)
+
+
+def _clipped_least_squares(gram: Tensor, products: Tensor, last: Tensor) -> Tensor:
+    """The same with negative ones set to 0."""
+    return _least_squares(gram, products, last).clamp(min=0)
+
+
+def _nonnegative_least_squares(gram: Tensor, products: Tensor, last: Tensor) -> Tensor:
+    """Coefficients of least squares among those that are not negative, by Lawson and Hanson's active sets.
+
+    Of every query the coefficients that are free to be positive are solved for. One that would turn negative stops the
+    move towards the solution where it is 0, and is free no more; then the one that reduces the residual most becomes
+    free. The last coefficients are the start.
+    """
+    length = gram.diagonal(dim1=1, dim2=2).sqrt()
+    length = torch.where(length > 0, length, 1)  # of queries that have stopped
+    gram, products = gram / (length[:, :, None] * length[:, None]), products / length
+    coef, negligible = last * length, _RANK_TOLERANCE**2 * products.abs().amax(1, keepdim=True)
+    free = coef > 0
+    for _ in range(3 * gram.shape[1]):
+        descent = (products - (gram @ coef[:, :, None]).squeeze(2)).masked_fill_(free, 0)
+        steepest, entering = descent.max(1, keepdim=True)
+        if not bool((steepest > negligible).any()):
+            break
+        free = free.scatter(1, entering, _at(free, entering.squeeze(1))[:, None] | (steepest > negligible))
+        for _ in range(gram.shape[1]):
+            solved = _solve_free(gram, products, free)
+            wrong = free & (solved <= 0)
+            share = torch.where(wrong, coef / (coef - solved).clamp(min=torch.finfo(coef.dtype).tiny), 1)
+            step = share.amin(1, keepdim=True)
+            free = free & ~(wrong & (share <= step))
+            coef = ((coef + step * (solved - coef)) * free).clamp_(min=0)
+            if not bool(wrong.any()):
+                break
+    return coef / length
+
+
+def _solve_free(gram: Tensor, products: Tensor, free: Tensor) -> Tensor:
+    """Least squares over the coefficients that are free; the others are 0."""
+    both = free[:, :, None] & free[:, None]
+    # A trace of a ridge, which shares out what atoms that are equal explain.
+    diagonal = torch.where(free, _RANK_TOLERANCE**2, 1.0).to(gram.dtype)
+    return torch.linalg.solve(gram * both + torch.diag_embed(diagonal), products * free)
+
+
 class _Side:
     """Labels, or features: one of the two reconstructions that choose their atoms together.
 
@@ -81,17 +134,15 @@ class _Side:
         # An atom of zeros reduces nothing.
         return self.weight * correlations.square() / self._squared.clamp(min=torch.finfo(self.atoms.dtype).tiny)
 
-    def add(self, step: int, chosen: Tensor, going: Tensor, nonnegative: bool) -> None:
+    def add(self, step: int, chosen: Tensor, going: Tensor, solve: _Solve) -> None:
         """Take a further atom for the queries that go on, and solve for all coefficients again."""
         self._chosen[:, step] = self.atoms[chosen] * going[:, None]
         used = self._chosen[:, : step + 1]
         wide = used.double()
-        inverse = torch.linalg.pinv(wide @ wide.mT, rtol=_RANK_TOLERANCE**2, hermitian=True)
-        solved = (inverse @ (wide @ self.queries.double()[:, :, None])).squeeze(2).to(used.dtype)
-        if nonnegative:
-            solved = solved.clamp(min=0)
-        self.coef[:, : step + 1] = solved
-        self.residual = self.queries - (solved[:, None] @ used).squeeze(1)
+        products = (wide @ self.queries.double()[:, :, None]).squeeze(2)
+        found = solve(wide @ wide.mT, products, self.coef[:, : step + 1].double()).to(used.dtype)
+        self.coef[:, : step + 1] = found
+        self.residual = self.queries - (found[:, None] @ used).squeeze(1)
 
 
 class _Choice(NamedTuple):
@@ -144,7 +195,12 @@ def _at(mask: Tensor, column: Tensor) -> Tensor:
     return mask.gather(1, column[:, None]).squeeze(1)
 
 
-_RULES: dict[Mode, _Rule] = {None: _sensible_rule, "paper": _paper_rule, "code": _code_rule}
+#: How each mode chooses, and how it solves.
+_RULES: dict[Mode, tuple[_Rule, _Solve]] = {
+    None: (_sensible_rule, _nonnegative_least_squares),
+    "paper": (_paper_rule, _clipped_least_squares),
+    "code": (_code_rule, _least_squares),
+}
 
 
 def pursue(
@@ -197,15 +253,16 @@ def pursue(
     taken, going = torch.zeros_like(excluded), torch.ones_like(excluded[:, :1]).any(1)
     if not len(atoms[0]):
         going[:] = False
+    rule, solve = _RULES[mode]
     for step in range(n_atoms):
         if not bool(going.any()):
             break
-        chosen, accepted = _RULES[mode](sides, taken, excluded, step)
+        chosen, accepted = rule(sides, taken, excluded, step)
         going = going & accepted
         taken.scatter_(1, chosen[:, None], going[:, None] | _at(taken, chosen)[:, None])
         support[:, step] = torch.where(going, chosen, -1)
         for side in sides:
-            side.add(step, chosen, going, nonnegative=mode != "code")
+            side.add(step, chosen, going, solve)
     labels, features = sides
     return JointPursuit(support, labels.coef, features.coef, labels.residual, features.residual)
 
@@ -250,8 +307,8 @@ def joint_nnomp(
         \lambda_y \frac{\langle r_y, y_i \rangle^2}{\lVert y_i \rVert^2}
         + \lambda_f \frac{\langle r_f, f_i \rangle^2}{\lVert f_i \rVert^2}
 
-    and after each choice the coefficients of the whole support are those of least squares, set to 0 where negative. All
-    queries are worked on together.
+    and after each choice the coefficients of the whole support are solved for again: residuals never grow. All queries
+    are worked on together.
 
     Parameters
     ----------
@@ -269,12 +326,14 @@ def joint_nnomp(
         Weights of labels and features in the choice, at least 0 and not both 0. With a weight of 0 a side has no say in
         it, and is reconstructed of what the other one chose.
     mode : {None, "paper", "code"}, default=None
-        Which row is chosen. None takes the best among those that have positive inner products with both residuals, and
-        stops where there is none. "paper" is Algorithm 2 as printed: it takes the best of all, and stops where that one
-        has a negative inner product, often with nothing chosen at all. "code" is what the released code does: scores
-        are doubled where the signs of both inner products are positive, 0 where they differ, negative where both are;
-        weights are divided by the larger one plus 1e-4; a choice needs a score of 1e-3, rows whose features lie within
-        1e-3 of the query's are left out, row 0 is chosen first or never, and coefficients may be negative.
+        Which row is chosen, and how coefficients are. None takes the best among the rows that have positive inner
+        products with both residuals, and stops where there is none; coefficients are those of least squares among
+        nonnegative ones. "paper" is Algorithm 2 as printed: it takes the best row of all, and stops where that one has
+        a negative inner product, often with nothing chosen at all; coefficients are those of least squares, set to 0
+        where negative, which may make a residual grow. "code" is what the released code does: scores are doubled where
+        both inner products are positive, 0 where their signs differ, negative where both are; weights are divided by
+        the larger one plus 1e-4; a choice needs a score of 1e-3, rows whose features lie within 1e-3 of the query's are
+        left out, row 0 is chosen first or never, and coefficients may be negative.
 
     Returns
     -------
@@ -291,9 +350,9 @@ def joint_nnomp(
     -----
     A query that is a row of the dictionary is found to be like itself: leave it out.
 
-    Setting negative coefficients to 0 is what the paper does, and not the minimum over nonnegative coefficients: a
-    residual may then grow with a further row. Coefficients of rows that depend on each other are those of the smallest
-    norm. A step costs a product of the residuals with the dictionary, 2 b m (L + d) operations.
+    Rows with similar labels make least squares ill-conditioned, so that large coefficients of both signs cancel each
+    other. On real labels setting the negative ones to 0 often leaves more than there was, which is why the default does
+    not. A step costs a product of the residuals with the dictionary, 2 b m (L + d) operations.
 
     References
     ----------
