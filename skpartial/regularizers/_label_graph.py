@@ -13,7 +13,7 @@ from skpartial._checks import check_whole
 from skpartial.labels import LabelMatrix
 from skpartial.labels._forms import check_same_names
 
-__all__ = ["LabelRelation", "check_graph", "cooccurrence_graph", "label_relations", "normalized"]
+__all__ = ["LabelRelation", "check_graph", "cooccurrence_graph", "label_relations", "normalized", "without_neighbors"]
 
 
 def cooccurrence_graph(labels: LabelMatrix, n_neighbors: int) -> NDArray[np.float64]:
@@ -82,6 +82,14 @@ def normalized(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     weights = weights.copy()
     np.fill_diagonal(weights, 1)
     return np.asarray(weights / weights.sum(axis=0))
+
+
+def without_neighbors(weights: NDArray[np.float64], labels: list[int]) -> NDArray[np.float64]:
+    """The same, with some labels joined to nothing."""
+    weights = weights.copy()
+    weights[labels] = 0
+    weights[:, labels] = 0
+    return weights
 
 
 class LabelRelation(NamedTuple):
