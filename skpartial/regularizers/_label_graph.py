@@ -13,86 +13,30 @@ from skpartial._checks import check_whole
 from skpartial.labels import LabelMatrix
 from skpartial.labels._forms import check_same_names
 
-__all__ = ["LabelRelation", "check_graph", "cooccurrence_graph", "label_relations", "normalized", "without_neighbors"]
+__all__ = ["LabelGraph", "LabelRelation", "check_graph", "cooccurrence_graph", "label_relations"]
 
 
-def cooccurrence_graph(labels: LabelMatrix, n_neighbors: int) -> NDArray[np.float64]:
-    """Conditional frequencies of each label's nearest neighbours.
-
-    Parameters
-    ----------
-    labels : LabelMatrix
-        The training labels.
-    n_neighbors : int
-        How many other labels each one is joined to at most.
-
-    Returns
-    -------
-    ndarray of float64, shape (L, L)
-        Entry (i, j) is how often label i is present among the rows in which it is known and label j is present, for
-        those i that are present with j most often; 0 elsewhere, and on the diagonal.
-    """
-    values = sp.csr_array(labels.values)
-    present, known = (values == 1).astype(np.float64), (values != 0).astype(np.float64)
-    together, both_known = ((part.T @ present).toarray() for part in (present, known))
-    # Half a row of each sign more, or a pair that is known of one row would be the strongest of all.
-    rates = np.where(together > 0, together / (both_known + 1), 0)
-    np.fill_diagonal(rates, 0)
-    if n_neighbors < len(rates) - 1:
-        dropped = np.argsort(-rates, axis=0, kind="stable")[n_neighbors:]
-        np.put_along_axis(rates, dropped, 0, axis=0)
-    return rates
-
-
-def check_graph(graph: Any, labels: LabelMatrix, name: str) -> NDArray[np.float64]:
-    """A graph of the user's as an array of its own, refused if it is none of these labels.
+class LabelGraph(NamedTuple):
+    """Weights of relations, and which ones there are.
 
     Parameters
     ----------
-    graph : array-like, DataFrame or sparse matrix, shape (L, L)
-        Weights of at least 0.
-    labels : LabelMatrix
-        Whose labels it joins.
-    name : str
-        What error messages call it.
-
-    Returns
-    -------
-    ndarray of float64, shape (L, L)
-        Columns with weights above 1, such as counts, are divided by their largest.
+    weights : ndarray of float64, shape (L, L)
+        Entry (i, j) is how much label i tells of label j.
+    joined : ndarray of bool, shape (L, L)
+        Where relations are: their weights may be 0 at first.
     """
-    for axis in ("columns", "index"):
-        if hasattr(graph, "iloc"):
-            check_same_names(labels.names, list(getattr(graph, axis)), f"the {axis} of {name}", "y")
-    try:
-        weights = np.array(graph.toarray() if sp.issparse(graph) else graph, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a matrix of numbers.") from None
-    if weights.shape != (labels.n_labels,) * 2:
-        raise ValueError(
-            f"{name} must have shape {(labels.n_labels,) * 2}, a row and a column for each label, got {weights.shape}."
-        )
-    if not np.isfinite(weights).all() or (weights < 0).any():
-        raise ValueError(f"{name} must hold finite weights of at least 0.")
-    return weights / weights.max(axis=0).clip(min=1)
 
+    weights: NDArray[np.float64]
+    joined: NDArray[np.bool_]
 
-def normalized(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The same with 1 on the diagonal, and then columns that sum to 1."""
-    weights = weights.copy()
-    np.fill_diagonal(weights, 1)
-    return np.asarray(weights / weights.sum(axis=0))
+    def without(self, labels: list[int]) -> LabelGraph:
+        """The same with some labels joined to nothing."""
+        kept = np.ones(len(self.joined), dtype=bool)
+        kept[labels] = False
+        return LabelGraph(self.weights, self.joined & kept & kept[:, None])
 
-
-def without_neighbors(weights: NDArray[np.float64], labels: list[int]) -> NDArray[np.float64]:
-    """The same, with some labels joined to nothing."""
-    weights = weights.copy()
-    weights[labels] = 0
-    weights[:, labels] = 0
-    return weights
-
-
-class LabelRelation(NamedTuple):
+    class LabelRelation(NamedTuple):
     """How much one label tells of another one.
 
     Parameters

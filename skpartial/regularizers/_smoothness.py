@@ -16,7 +16,7 @@ from skpartial._state import State, StateTensor, TrainingContext
 from skpartial._warnings import warn
 from skpartial.labels import LabelMatrix
 from skpartial.regularizers._base import BatchContext, Regularizer
-from skpartial.regularizers._label_graph import check_graph, cooccurrence_graph, normalized, without_neighbors
+from skpartial.regularizers._label_graph import LabelGraph, check_graph, cooccurrence_graph
 from skpartial.regularizers._pursuit import MODES, JointPursuit, Mode, pursue
 
 __all__ = ["InteractiveSmoothness"]
@@ -71,11 +71,12 @@ class InteractiveSmoothness(Regularizer):
     n_neighbors_labels : int, default=50
         Of the graph "cooccurrence": how many other labels each label is joined to at most.
     label_graph : {"cooccurrence", "identity"} or array-like, DataFrame or sparse matrix, shape (L, L)
-        What the label graph is at first. "cooccurrence" joins each label to those that are present with it most often;
-        "identity" mixes nothing. Entry (j', j) of a matrix, of at least 0, is how much label j' tells of label j: from
-        text, a taxonomy, counts. The diagonal is set to 1, and columns are divided by their sum.
+        What the label graph is at first. "cooccurrence" joins each label to those that are present with it most often,
+        with weights by how much more often that is than in all rows; "identity" mixes nothing. Entry (j', j) of a
+        matrix, of at least 0, is how much label j' tells of label j: from text, a taxonomy, counts; where it is 0, it
+        stays so. The diagonal is set to 1, and columns are divided by their sum.
     learn_graph : bool, default=True
-        Whether the weights of the graph, of which those that are 0 stay so, are learned.
+        Whether the weights of the graph are learned.
     bank_size : int, default=4096
         Rows in the memory bank. A bank that holds all rows of the training set keeps them; into a smaller one every
         batch goes in place of the oldest rows.
@@ -210,20 +211,20 @@ class InteractiveSmoothness(Regularizer):
                 raise ValueError(f"InteractiveSmoothness: side_labels holds {label!r}, which is none of the labels.")
         return columns
 
-    def _graph(self, labels: LabelMatrix) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """The label graph at first, (L, L)."""
+    def _graph(self, labels: LabelMatrix) -> LabelGraph:
+        """The label graph at first."""
         if not isinstance(self.label_graph, str):
-            weights = check_graph(self.label_graph, labels, "label_graph")
+            graph = check_graph(self.label_graph, labels, "label_graph")
         elif self.label_graph == "identity":
-            weights = np.eye(labels.n_labels)
+            graph = LabelGraph(np.eye(labels.n_labels), np.eye(labels.n_labels, dtype=bool))
         else:
-            weights = cooccurrence_graph(labels, int(self.n_neighbors_labels))
-            if labels.n_labels > 1 and not weights.any():
+            graph = cooccurrence_graph(labels, int(self.n_neighbors_labels))
+            if labels.n_labels > 1 and not graph.joined.any():
                 warn(
                     "No two labels are known to be present together in any row, so that the label graph joins nothing: "
                     "pass one as label_graph, or say label_graph='identity'."
                 )
-        return normalized(without_neighbors(weights, self._side_columns(labels)))
+        return graph.without(self._side_columns(labels)).normalized()
 
     @override
     def state_spec(self) -> Mapping[str, StateTensor]:
@@ -242,9 +243,8 @@ class InteractiveSmoothness(Regularizer):
         presence[self._side_columns(labels)] = float(self.side_weight)
         known = self._values(context.labels(rows), None, presence)
         if previous is None:
-            weights = self._graph(labels)
-            edges = torch.as_tensor(np.stack(weights.nonzero()))
-            graph = torch.as_tensor(weights[tuple(edges.numpy())], dtype=dtype)
+            weights, joined = self._graph(labels)
+            edges, graph = torch.as_tensor(np.stack(joined.nonzero())), torch.as_tensor(weights[joined], dtype=dtype)
         else:
             edges, graph = previous["edges"], previous["graph"].to(dtype)
         return {
