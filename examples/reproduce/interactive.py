@@ -8,8 +8,8 @@ Elhamifar, "Interactive Multi-Label CNN Learning with Partial Labels" (CVPR 2020
 - gain: by how much test mean average precision rises above that of the logistic probe, by method and by the share of
   labels that are known (the paper's Figures 3 and 4). All methods go on from the same optimum for five epochs of the
   same small steps; "refined" is the logistic loss itself, so that what it gains is the steps' doing.
-- ablation: similarities of images and of labels left out, fixed, and learned (Table 4). Fixed similarities of images are
-  those of the features alone, whose coefficients labels have no say in.
+- ablation: similarities of images and of labels left out, fixed, and learned (Table 4). Fixed similarities of images
+  are those of the features alone, whose coefficients labels have no say in.
 - groups: labels in five groups of equal size by how many annotations they have (Table 1).
 
 Test labels are complete. Features are standardised. The strength of the penalty is the one that cross-validation on the

@@ -326,7 +326,8 @@ def _fit_block(
         else:
             prepared.append((fit, plan))
     fitted = []
-    stages = [stage for _, plan in prepared for stage in plan.stages]  # one each: no network, no second training of the head
+    # One each: there is no network, and no head that is trained twice.
+    stages = [stage for _, plan in prepared for stage in plan.stages]
     for (fit, plan), solution in zip(prepared, _solve([(stage.solver, stage.problem) for stage in stages])):
         if isinstance(solution, Exception):
             errors[fit.index] = solution

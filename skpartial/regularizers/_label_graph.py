@@ -36,7 +36,78 @@ class LabelGraph(NamedTuple):
         kept[labels] = False
         return LabelGraph(self.weights, self.joined & kept & kept[:, None])
 
-    class LabelRelation(NamedTuple):
+    def normalized(self) -> LabelGraph:
+        """The same with relations of weight 1 of each label to itself, and then columns that sum to 1."""
+        itself = np.eye(len(self.joined), dtype=bool)
+        weights = np.where(itself, 1, np.where(self.joined, self.weights, 0))
+        return LabelGraph(weights / weights.sum(axis=0), self.joined | itself)
+
+
+def cooccurrence_graph(labels: LabelMatrix, n_neighbors: int) -> LabelGraph:
+    """Join each label to those that are present most often where it is.
+
+    Parameters
+    ----------
+    labels : LabelMatrix
+        The training labels.
+    n_neighbors : int
+        How many other labels each one is joined to at most.
+
+    Returns
+    -------
+    LabelGraph
+        Label i tells of label j as much as it is present more often in rows where j is, by its share of the rows in
+        which it is known, than in all rows; labels that are independent tell nothing of each other at first.
+    """
+    values = sp.csr_array(labels.values)
+    present, known = (values == 1).astype(np.float64), (values != 0).astype(np.float64)
+    together, both_known = ((part.T @ present).toarray() for part in (present, known))
+    shares = (np.asarray(present.sum(axis=0)) + 0.5) / (np.asarray(known.sum(axis=0)) + 1)
+    # A row at the share in all rows is added, or what is known of one row would be the strongest relation of all.
+    rates = (together + shares[:, None]) / (both_known + 1)
+    joined = together > 0
+    np.fill_diagonal(joined, False)
+    if n_neighbors < len(joined) - 1:
+        last = np.argsort(-np.where(joined, rates, 0), axis=0, kind="stable")[n_neighbors:]
+        np.put_along_axis(joined, last, False, axis=0)
+    return LabelGraph((rates - shares[:, None]).clip(min=0), joined)
+
+
+def check_graph(graph: Any, labels: LabelMatrix, name: str) -> LabelGraph:
+    """A graph of the user's as an array of its own, refused if it is none of these labels.
+
+    Parameters
+    ----------
+    graph : array-like, DataFrame or sparse matrix, shape (L, L)
+        Weights of at least 0.
+    labels : LabelMatrix
+        Whose labels it joins.
+    name : str
+        What error messages call it.
+
+    Returns
+    -------
+    LabelGraph
+        With relations where weights are above 0. Columns with weights above 1, such as counts, are divided by their
+        largest.
+    """
+    for axis in ("columns", "index"):
+        if hasattr(graph, "iloc"):
+            check_same_names(labels.names, list(getattr(graph, axis)), f"the {axis} of {name}", "y")
+    try:
+        weights = np.array(graph.toarray() if sp.issparse(graph) else graph, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a matrix of numbers.") from None
+    if weights.shape != (labels.n_labels,) * 2:
+        raise ValueError(
+            f"{name} must have shape {(labels.n_labels,) * 2}, a row and a column for each label, got {weights.shape}."
+        )
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise ValueError(f"{name} must hold finite weights of at least 0.")
+    return LabelGraph(weights / weights.max(axis=0).clip(min=1), weights > 0)
+
+
+class LabelRelation(NamedTuple):
     """How much one label tells of another one.
 
     Parameters

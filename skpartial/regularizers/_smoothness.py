@@ -49,8 +49,8 @@ class InteractiveSmoothness(Regularizer):
         + \lambda_f \Big\lVert f_i - \sum_{s \in S_i} \bar c_{is} f_s \Big\rVert^2 \right]
 
     Labels y have a value of 1 where present and `absent_value` where absent, and in between where unknown, by the
-    predicted probability. In :math:`\tilde y_s` the predictions are mixed by the label graph A first: the value of label
-    j is :math:`\sum_{j'} A_{j'j} y_{sj'}`. Three things take turns in every step. With the network fixed,
+    predicted probability. In :math:`\tilde y_s` the predictions are mixed by the label graph A first: the value of
+    label j is :math:`\sum_{j'} A_{j'j} y_{sj'}`. Three things take turns in every step. With the network fixed,
     :func:`joint_nnomp` finds the similar rows :math:`S_i` and the coefficients; with these fixed, the classifier moves
     by the gradient of loss and smoothness, and the graph by that of the smoothness, within [0, 1]. The second term
     reaches networks alone: features that are given have no gradient.
