@@ -93,10 +93,12 @@ def _nonnegative_least_squares(gram: Tensor, products: Tensor, last: Tensor) -> 
 
 def _solve_free(gram: Tensor, products: Tensor, free: Tensor) -> Tensor:
     """Least squares over the coefficients that are free; the others are 0."""
-    both = free[:, :, None] & free[:, None]
-    # A trace of a ridge, which shares out what atoms that are equal explain.
-    diagonal = torch.where(free, _RANK_TOLERANCE**2, 1.0).to(gram.dtype)
-    return torch.linalg.solve(gram * both + torch.diag_embed(diagonal), products * free)
+    gram, products = gram * (free[:, :, None] & free[:, None]), products * free
+    # A trace of a ridge shares out what atoms that are equal explain; what it leaves is solved for once more.
+    diagonal = torch.ones_like(products).masked_fill_(free, _RANK_TOLERANCE**2)
+    system = gram + torch.diag_embed(diagonal)
+    solved = torch.linalg.solve(system, products)
+    return solved + torch.linalg.solve(system, products - (gram @ solved[:, :, None]).squeeze(2))
 
 
 class _Side:
@@ -121,7 +123,7 @@ class _Side:
         self._chosen = queries.new_zeros(len(queries), n_atoms, queries.shape[1])
         self._squared = atoms.square().sum(1)
         # Inner products below this are zero but for rounding.
-        rounding = 10 * torch.finfo(queries.dtype).eps
+        rounding = 100 * torch.finfo(queries.dtype).eps
         self._negligible = rounding * queries.norm(dim=1)[:, None] * self._squared.sqrt()
 
     def correlations(self) -> Tensor:

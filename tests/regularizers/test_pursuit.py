@@ -70,7 +70,7 @@ def by_hand(F, Y, f, y, k, label_weight, feature_weight, mode):
 @st.composite
 def problems(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    m, b, L, d = (draw(st.integers(low, top)) for low, top in ((1, 12), (1, 4), (1, 5), (2, 6)))  # no ties
+    m, b, L, d = (draw(st.integers(low, top)) for low, top in ((1, 12), (1, 4), (2, 5), (2, 6)))  # no ties
     F, f = rng.normal(size=(m, d)), rng.normal(size=(b, d))
     if draw(st.booleans()):  # features of a network
         F, f = np.abs(F), np.abs(f)
