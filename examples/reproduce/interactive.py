@@ -86,7 +86,8 @@ def smooth(task: Task, kind: type = InteractiveSmoothness, **settings: Any) -> P
     return probe(task, regularizer=kind(**settings))
 
 
-def methods() -> dict[str, Callable[[Task], Any]]:
+def methods(wanted: list[str] | None) -> dict[str, Callable[[Task], Any]]:
+    """The probe, and all others or those that are wanted."""
     found: dict[str, Callable[[Task], Any]] = {
         "logistic": probe,
         "refined": refined,
@@ -98,7 +99,7 @@ def methods() -> dict[str, Callable[[Task], Any]]:
         found["curriculum"] = lambda task: probe(task, relabeling=relabeling.Curriculum())
     found["IMCL, k = 5"] = lambda task: smooth(task)
     found["IMCL, k = 1"] = lambda task: smooth(task, n_atoms=1)
-    return found
+    return {name: fit for name, fit in found.items() if wanted is None or name in ("logistic", *wanted)}
 
 
 ABLATION: dict[str, Callable[[Task], Any]] = {
@@ -177,6 +178,7 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--known", type=float, nargs="+", default=[0.1, 0.3, 0.5])
+    parser.add_argument("--methods", nargs="+", help="some of those of the gains, beside the probe")
     parser.add_argument("--tables", nargs="+", default=["gain", "ablation", "groups"])
     options = parser.parse_args()
     warnings.simplefilter("ignore", UnfittableLabelsWarning)
@@ -187,7 +189,7 @@ def main() -> None:
             for known in options.known if "gain" in options.tables and name != MANY_LABELS else []:
                 tasks = make_tasks(name, options.data, known, options.seeds, options.quick)
                 title = f"{name}, {known:.0%} known, alpha {tasks[0].alpha:g}: gain in mean average precision"
-                print_gains(title, precisions(methods(), tasks))
+                print_gains(title, precisions(methods(options.methods), tasks))
             if "ablation" in options.tables and name != MANY_LABELS:
                 known = options.known[min(1, len(options.known) - 1)]
                 tasks = make_tasks(name, options.data, known, options.seeds, options.quick)
@@ -195,8 +197,7 @@ def main() -> None:
                 print_gains(title, precisions(ABLATION, tasks))
             if "groups" in options.tables and name == MANY_LABELS:
                 tasks = make_tasks(name, options.data, options.known[0], options.seeds, options.quick)
-                chosen = {key: fit for key, fit in methods().items() if key != "IMCL, k = 5"}
-                found = precisions(chosen, tasks)
+                found = precisions(methods(options.methods), tasks)
                 title = f"{name}, {options.known[0]:.0%} known, alpha {tasks[0].alpha:g}"
                 print_gains(title, found)
                 print_groups("the same by labels, from few annotations to many", found, tasks)

@@ -211,6 +211,11 @@ class InteractiveSmoothness(Regularizer):
                 raise ValueError(f"InteractiveSmoothness: side_labels holds {label!r}, which is none of the labels.")
         return columns
 
+    def _own_columns(self, labels: LabelMatrix) -> list[int]:
+        """Indices of all other labels."""
+        side = set(self._side_columns(labels))
+        return [label for label in range(labels.n_labels) if label not in side]
+
     def _graph(self, labels: LabelMatrix) -> LabelGraph:
         """The label graph at first."""
         if not isinstance(self.label_graph, str):
@@ -256,7 +261,7 @@ class InteractiveSmoothness(Regularizer):
             "presence": presence,
             "edges": edges,
             "graph": graph,
-            "feature_scale": self._feature_scale(features, known),
+            "feature_scale": self._feature_scale(features, known[:, self._own_columns(labels)]),
             # Batches, and sums over them of the loss, the labels' term and that of the features.
             "measured": torch.zeros(4, dtype=torch.float64),
         }
@@ -268,7 +273,8 @@ class InteractiveSmoothness(Regularizer):
             return one
         length = _vectors(features).square().sum(1).mean()
         values = known[~known.isnan()]
-        target = known.shape[1] * (values.square().mean() if len(values) else float(self.absent_value) ** 2)
+        square = values.square().mean() if len(values) else one * float(self.absent_value) ** 2
+        target = max(1, known.shape[1]) * square
         return torch.where(length > 0, (target / length.clamp(min=torch.finfo(one.dtype).tiny)).sqrt(), one)
 
     # ------------------------------------------------------------------------------------------------ values of labels
