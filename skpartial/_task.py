@@ -315,7 +315,9 @@ def resolve_solver(solver: Any, problem: Problem) -> Solver:
         return chosen
     full = FullBatch()
     if full.refusal(problem) is not None or full.working_bytes(problem) > _FULL_BATCH_BYTES:
-        return Minibatch()
+        # From the optimum steps have to shrink, or their noise costs more than what they are taken for brings.
+        refines = problem.regularizer is not None and problem.regularizer.refines
+        return Minibatch(schedule="cosine") if refines else Minibatch()
     return full
 
 

@@ -77,8 +77,8 @@ def probe(task: Task, **more: Any) -> PartialLabelClassifier:
 def refined(task: Task, **more: Any) -> PartialLabelClassifier:
     """The probe, taken further with another loss, by the steps that a refinement takes."""
     clf = probe(task)
-    settings = {"learning_rate": 0.1 / max(task.X.shape[1], 30), "max_epochs": 5}
-    clf.set_params(warm_start=True, solver=Minibatch(**settings), **more)
+    rate = 0.1 / max(task.X.shape[1], 30)
+    clf.set_params(warm_start=True, solver=Minibatch(learning_rate=rate, max_epochs=5, schedule="cosine"), **more)
     return clf.fit(task.X, task.Y)
 
 

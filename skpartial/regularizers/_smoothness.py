@@ -56,8 +56,9 @@ class InteractiveSmoothness(Regularizer):
     reaches networks alone: features that are given have no gradient.
 
     The loss says what known labels teach; a loss that ignores unknown entries is what the method was published with.
-    The classifier is trained without the term first, to the optimum where that is convex, and then refined with it
-    (`history_` has the stages "start" and "head"). A network with ``finetune="all"``, and `partial_fit`, have no first
+    The classifier is trained without the term first, to the optimum where that is convex, and then refined with it, by
+    default in five epochs of small steps that shrink to nothing (`history_` has the stages "start" and "head"). A
+    network with ``finetune="all"``, and `partial_fit`, have no first
     stage.
 
     Parameters
