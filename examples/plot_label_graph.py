@@ -2,15 +2,15 @@
 What a classifier learns of how labels belong together
 ======================================================
 
-Scenes of digits in which some digits come in company. With three in ten labels known, similarities of images and of labels
-are learned along with the classifier, and the graph of the labels is drawn: who speaks for whom.
+Scenes of digits in which some digits come in company. With half of the labels known, similarities of images and of
+labels are learned along with the classifier, and the graph of the labels is drawn: who speaks for whom.
 """
 
 # %%
 # Digits in company
 # -----------------
-# Scenes are drawn at random, so that digits are independent. Here those are kept more often that have an eight along with a
-# three, or a seven with a one, and a six without a zero.
+# Scenes are drawn at random, so that digits are independent. Here those are kept more often that have both of three and
+# eight, or of one and seven, or none, and not both of zero and six.
 import matplotlib
 
 matplotlib.use("agg")  # write figures to files, with or without a screen
@@ -34,9 +34,9 @@ def in_company(n_samples, scans, seed):
     return scenes.data[kept], scenes.target[kept], scenes.label_names
 
 
-X, complete, names = in_company(2000, "train", seed=0)
-X_test, Y_test, _ = in_company(2000, "test", seed=1)
-Y = drop_labels(complete, known=0.3, random_state=0)
+X, complete, names = in_company(1600, "train", seed=0)
+X_test, Y_test, _ = in_company(800, "test", seed=1)
+Y = drop_labels(complete, known=0.5, random_state=0)
 print(f"{len(X)} scenes for training, {(Y != 0).mean():.0%} of their labels known")
 
 # %%
@@ -61,8 +61,8 @@ for source, target, weight in label_relations(clf, names, n_relations=6):
 # %%
 # The graph
 # ---------
-# On the left how often digits are known to be present together, which is all that the graph is told at first; on the right
-# what is learned. The part that each label has in itself is left out.
+# On the left how often digits are known to be present together, which is all that the graph is told at first; on the
+# right what is learned. The part that each label has in itself is left out.
 counts = cooccurrence(Y).astype(float)
 learned = clf.label_graph_.copy()
 fig, axes = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
