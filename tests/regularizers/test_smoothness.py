@@ -194,14 +194,14 @@ def test_weights_of_rows_and_soft_targets():
 def test_side_labels_say_what_is_similar():
     rng = np.random.default_rng(0)
     n, classes = 60, rng.integers(4, size=60)
-    own = rng.choice([-1, 0, 1], size=(n, 3))
+    own = rng.choice([-1, 0, 1], size=(n, 12))
     Y = np.column_stack([own, 2 * np.eye(4, dtype=int)[classes] - 1]).astype(np.int8)
-    names = ["a", "b", "c", *(f"class {i}" for i in range(4))]
+    names = [*(f"label {i}" for i in range(12)), *(f"class {i}" for i in range(4))]
     data = TrainingData.encode(pd.DataFrame(Y, columns=names))
     X = torch.tensor(np.abs(rng.normal(size=(n, D))))
-    head = nn.Linear(D, 7).double()
+    head = nn.Linear(D, 16).double()
     shares = []
-    for side_labels in (None, names[3:], [3, 4, 5, 6]):
+    for side_labels in (None, names[12:], [12, 13, 14, 15]):
         smooth = InteractiveSmoothness(n_atoms=2, side_labels=side_labels)
         smooth.check(data.labels)
         state = smooth.start(TrainingContext(given=data, current=data, predictor=Given(X)))
@@ -210,8 +210,8 @@ def test_side_labels_say_what_is_similar():
         shares.append((classes[found[0].support[:, 0]] == classes[:20]).mean())
         graph = smooth.fitted_attributes(state)["label_graph_"]
         if side_labels is not None:  # joined to nothing
-            np.testing.assert_array_equal(graph[3:], np.eye(7)[3:])
-            np.testing.assert_array_equal(graph[:, 3:], np.eye(7)[:, 3:])
+            np.testing.assert_array_equal(graph[12:], np.eye(16)[12:])
+            np.testing.assert_array_equal(graph[:, 12:], np.eye(16)[:, 12:])
     assert shares[1] == shares[2] == 1
     assert shares[0] < 0.9
 
