@@ -161,7 +161,7 @@ def print_gains(title: str, found: dict[str, np.ndarray]) -> None:
 
 def print_groups(title: str, found: dict[str, np.ndarray], tasks: list[Task], n_groups: int = 5) -> None:
     base_name, base = next(iter(found.items()))
-    # In the order of known presences: of all known entries labels have about equally many, as these are drawn at random.
+    # In the order of known presences: known entries are drawn at random, so that labels have about equally many.
     groups = [np.array_split(np.argsort((task.Y == 1).sum(0), kind="stable"), n_groups) for task in tasks]
 
     def of(values: np.ndarray, group: int) -> np.ndarray:
