@@ -246,7 +246,9 @@ def pursue(
     if mode == "code":
         largest = max(weights) + 1e-4
         weights = (weights[0] / largest, weights[1] / largest)
-        excluded = excluded | (torch.cdist(queries[1], atoms[1]) < _CODE_SAME)
+        # Not by way of products, in which short distances between long vectors get lost.
+        distances = torch.cdist(queries[1], atoms[1], compute_mode="donot_use_mm_for_euclid_dist")
+        excluded = excluded | (distances < _CODE_SAME)
     sides = (
         _Side(atoms[0], queries[0], weights[0], n_atoms),
         _Side(atoms[1], queries[1], weights[1], n_atoms),

@@ -236,3 +236,14 @@ def test_nothing_to_choose_from():
     )
     assert (found.support == -1).all()
     np.testing.assert_array_equal(found.feature_residual, 1)
+
+
+def test_the_code_leaves_out_a_query_that_is_in_the_dictionary():
+    rng = np.random.default_rng(0)
+    F = (100 + np.abs(rng.normal(size=(40, 30)))).astype(np.float32)
+    Y = rng.uniform(0.1, 1, (40, 5)).astype(np.float32)
+    options = {"n_atoms": 1, "label_weight": 1.0, "feature_weight": 0.5}
+    others = joint_nnomp(F, Y, F[1:], Y[1:], mode="code", **options).support[:, 0]
+    assert (others != np.arange(1, 40)).all()
+    itself = joint_nnomp(F, Y, F[1:], Y[1:], **options).support[:, 0]
+    np.testing.assert_array_equal(itself, np.arange(1, 40))
