@@ -66,8 +66,8 @@ class InteractiveSmoothness(Regularizer):
     label_weight : float, default=1.0
         Weight of the labels in the choice of similar rows and in the term, :math:`\lambda_y`; at least 0.
     feature_weight : float, default=0.5
-        Weight of the features, :math:`\lambda_f`. Far above `label_weight` similar rows are chosen by what they look like,
-        not by the labels that the classifier gives them, which has brought most on features.
+        Weight of the features, :math:`\lambda_f`. Far above `label_weight`, similar rows are chosen by what they look
+        like, not by the labels that the classifier gives them, which brought most where it was tried.
     n_atoms : int, default=5
         How many similar rows a row has at most, k.
     n_neighbors_labels : int, default=50
