@@ -37,6 +37,7 @@ from sklearn.preprocessing import StandardScaler
 from skpartial import PartialLabelClassifier, heads, relabeling
 from skpartial.exceptions import UnfittableLabelsWarning
 from skpartial.labels import drop_labels
+from skpartial.losses import WARP
 from skpartial.metrics import average_precision_per_label
 from skpartial.model_selection import BatchedGridSearchCV, PartialLabelKFold
 from skpartial.regularizers import BatchContext, InteractiveSmoothness, JointPursuit
@@ -94,7 +95,7 @@ def methods(wanted: list[str] | None) -> dict[str, Callable[[Task], Any]]:
         "LSEP": lambda task: refined(task, loss="lsep"),
     }
     if hasattr(heads, "LabelEmbedding"):
-        found["WSABIE"] = lambda task: probe(task, head=heads.LabelEmbedding(), loss="warp")
+        found["WSABIE"] = lambda task: probe(task, head=heads.LabelEmbedding(), loss=WARP(unknown="ignore"))
     if hasattr(relabeling, "Curriculum"):
         found["curriculum"] = lambda task: probe(task, relabeling=relabeling.Curriculum())
     found["IMCL, k = 5"] = lambda task: smooth(task)
