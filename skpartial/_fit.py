@@ -53,7 +53,7 @@ class Stage:
     Parameters
     ----------
     name : str
-        "head" or "all".
+        "start", where the head is trained without the regulariser, "head" or "all".
     problem : Problem
         The training task.
     solver : Solver
@@ -76,7 +76,7 @@ class FitPlan:
     rows : Rows
         To train on.
     stages : list of Stage
-        One; of a network that is to train its head first, two.
+        One; of a network that is to train its head first, or of a regulariser that refines a trained head, more.
     images : ImageTask or None
         The network, where X holds images.
     ambiguous : bool
@@ -129,9 +129,12 @@ class FitPlan:
         """
         how = estimator.solver if solver is None else solver
 
+        refines = estimator.regularizer is not None and estimator.regularizer.refines and not incremental
         stages: list[Stage] = []
 
-        def add(name: str, rows: Rows, held: Any, solver: Any, images: ImageTask | None = None) -> None:
+        def add(
+            name: str, rows: Rows, held: Any, solver: Any, images: ImageTask | None = None, *, regularized: bool = True
+        ) -> Problem:
             problem = make_problem(
                 estimator,
                 rows,
@@ -141,11 +144,21 @@ class FitPlan:
                 alpha=stages[0].problem.alpha if stages else alpha,
             )
             problem.incremental = incremental
+            if not regularized:
+                problem.regularizer = None
             stages.append(Stage(name, problem, resolve_solver(solver, problem)))
+            return problem
+
+        def add_head(rows: Rows, held: Any, solver: Any) -> None:
+            if refines:
+                start = add("start", rows, held, "auto", regularized=False)
+                rows = replace(rows, X=start.features)
+                held = None if start.validation is None else start.validation.features
+            add("head", rows, held, solver)
 
         held = None if held_out is None else held_out[0]
         if images is None:
-            add("head", rows, held, how)
+            add_head(rows, held, how)
         else:
             finetune = images.backbone.finetune
             batches = images.batches(rows.X, keep=True)
@@ -153,7 +166,10 @@ class FitPlan:
             if finetune != "all":
                 features = replace(rows, X=images.features(batches))
                 held_features = None if held_batches is None else images.features(held_batches)
-                add("head", features, held_features, how if finetune == "head" else "auto")
+                if finetune == "head":
+                    add_head(features, held_features, how)
+                else:
+                    add("head", features, held_features, "auto", regularized=not refines)
             if finetune != "head":
                 add("all", replace(rows, X=batches), held_batches, how, images)
         ambiguous = warns and not rows.target.binary and warn_if_ambiguous(estimator, stages[0].problem)
@@ -203,7 +219,8 @@ class FitPlan:
             stage.problem.monitor = monitor
             stage.problem.checkpoint = None if folder is None else folder.stage(stage.name)
             if solution is not None:
-                stage.problem.start = {f"head.{name}": value for name, value in solution.parameters.items()}
+                prefix = "" if stage.problem.network is None else "head."
+                stage.problem.start = {f"{prefix}{name}": value for name, value in solution.parameters.items()}
                 stage.problem.previous_states = solution.states
             solution = stage.solver.solve(stage.problem)
             named = {"stage": stage.name} if len(self.stages) > 1 else {}
@@ -350,7 +367,7 @@ def lowered(head: heads.Head, parameters: dict[str, Any], by: float) -> dict[str
 
 def _is_of_rows(part: Stateful) -> bool:
     """Whether something remembers rows of the training set."""
-    return any([spec.per_row for spec in part.state_spec().values()])
+    return bool([spec for spec in part.state_spec().values() if spec.per_row])
 
 
 def warn_unfitted(names: NDArray[Any], n_labels: int) -> None:

@@ -275,6 +275,8 @@ def make_problem(
     loss, target = losses.get(estimator.loss), rows.target
     loss.check(target.labels)
     check_parameters(estimator)
+    if estimator.regularizer is not None:
+        estimator.regularizer.check(target.labels)
     check_prior_is_used(estimator, loss, rows.prior)
     options = features_options(estimator, rows.X)
 
@@ -367,7 +369,9 @@ def resolve_solver(solver: Any, problem: Problem) -> Solver:
         return chosen
     full = FullBatch()
     if full.refusal(problem) is not None or full.working_bytes(problem) > _FULL_BATCH_BYTES:
-        return Minibatch()
+        # From the optimum steps have to shrink, or their noise costs more than what they are taken for brings.
+        refines = problem.regularizer is not None and problem.regularizer.refines
+        return Minibatch(schedule="cosine") if refines else Minibatch()
     return full
 
 

@@ -69,8 +69,7 @@ def recorded_threshold(plan: FitPlan, solution: Solution) -> float:
 
 def _held_out_logits(plan: FitPlan, fitted: NDArray[np.int64], asked: NDArray[np.int64]) -> NDArray[np.floating]:
     """Logits of some rows by the same fit on others."""
-    (stage,) = plan.stages
-    rows, estimator = plan.rows.take(fitted), plan.estimator
+    stage, rows, estimator = plan.stages[-1], plan.rows.take(fitted), plan.estimator
     part = FitPlan.make(
         estimator,
         rows.rescaled(),

@@ -13,7 +13,7 @@ from skpartial import PartialLabelClassifier, SinglePositiveClassifier
 from skpartial.datasets import make_digit_scenes
 from skpartial.features._choice import as_features
 from skpartial.features._moments import mean_squared_distance
-from skpartial.heads import AveragePooling
+from skpartial.heads import AveragePooling, CategoryGNN, Head
 from skpartial.images import Backbone
 from skpartial.labels import drop_labels, keep_single_positive
 from skpartial.losses import AssumeNegative, IgnoreUnknown
@@ -40,7 +40,7 @@ def test_mean_squared_distance():
     weight[::3] = 0
     for w in (None, weight):
         passed = None if w is None else torch.tensor(w)
-        for matrix in (X, sp.csr_array(X), sp.csr_array(np.where(X > np.median(X), X, 0))):
+        for matrix in (X, sp.csr_array(X), sp.csr_array(X * (X > np.median(X)))):
             dense = matrix.toarray() if sp.issparse(matrix) else matrix
             assert mean_squared_distance(held(matrix), passed) == pytest.approx(distance(dense, w), rel=1e-12)
     # Two passes: far from zero one in float64 would have lost all digits, and float32 has them already.
@@ -67,9 +67,22 @@ def test_maps_have_a_row_for_every_position():
     found = mean_squared_distance(held(maps, torch.float32), torch.tensor(weight))
     assert found == pytest.approx(distance(positions, np.repeat(weight, 16)), rel=1e-6)
     clf = PartialLabelClassifier(head=AveragePooling(), solver=Minibatch(max_epochs=1)).fit(maps, Y[:32])
-    # In the units of features scaled to a root mean square of 1, which such a head sees.
-    scaled = distance(positions) / np.square(maps.mean((2, 3))).mean()
-    assert clf.alpha_ == pytest.approx(RELATIVE * scaled, rel=1e-3)
+    assert clf.alpha_ == pytest.approx(RELATIVE * distance(positions), rel=1e-6)
+
+
+class Hidden(Head):
+    """A hidden layer."""
+
+    def build(self, context):
+        hidden = torch.nn.Linear(context.n_features, 4)
+        return torch.nn.Sequential(hidden, torch.nn.ReLU(), torch.nn.Linear(4, context.n_labels))
+
+
+def test_other_heads_have_it_for_features_of_size_one():
+    clf = PartialLabelClassifier(head=Hidden(), solver=Minibatch(max_epochs=1), random_state=0).fit(3 * X, Y)
+    assert clf.alpha_ == pytest.approx(RELATIVE * distance(X) / np.square(X).mean(), rel=1e-2)
+    network = PartialLabelClassifier(head=CategoryGNN(), solver=Minibatch(max_epochs=1), random_state=0).fit(3 * X, Y)
+    assert network.alpha_ == pytest.approx(RELATIVE * distance(3 * X))
 
 
 @settings(max_examples=10)

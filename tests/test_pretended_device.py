@@ -18,6 +18,7 @@ from skpartial import PartialLabelClassifier
 from skpartial.heads import AveragePooling, WeldonPooling
 from skpartial.losses import ROLE, WARP, AssumeNegative, ExpectedPositives, LargeLoss, PartialBCE
 from skpartial.model_selection import BatchedGridSearchCV
+from skpartial.regularizers import InteractiveSmoothness
 from skpartial.solvers import FullBatch, Minibatch
 from skpartial.solvers.gradient import _linear_pass
 
@@ -264,6 +265,18 @@ def test_heads_on_maps(on_device, head):
         PartialLabelClassifier("iu", head=head, solver=Minibatch(max_epochs=2), random_state=0) for _ in range(2)
     )
     assert_equal(on_device(clf.fit, X, Y), expected.fit(X, Y), X, on_device)
+
+
+@pytest.mark.parametrize("bank_size", [20, 1000])
+def test_similarities(partial_data, on_device, bank_size):
+    X, Y = partial_data
+    smooth = InteractiveSmoothness(n_atoms=2, bank_size=bank_size, balance=bank_size == 20)
+    clf, expected = (
+        PartialLabelClassifier("iu", regularizer=smooth, alpha=0.1, solver=Minibatch(max_epochs=2), random_state=0)
+        for _ in range(2)
+    )
+    assert_equal(on_device(clf.fit, X, Y), expected.fit(X, Y), X, on_device)
+    np.testing.assert_allclose(clf.label_graph_, expected.label_graph_, rtol=1e-9)
 
 
 @pytest.mark.parametrize("solver", [FullBatch(), Minibatch(batch_size=8, max_epochs=3)], ids=str)

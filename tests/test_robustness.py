@@ -15,9 +15,11 @@ from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier
 from skpartial.exceptions import AmbiguousLabelsWarning, UnfittableLabelsWarning
 from skpartial.losses import (
+    LSEP,
     ROLE,
     SPLC,
     WARP,
+    ZLPR,
     AssumeNegative,
     AsymmetricLoss,
     EntropyMaximization,
@@ -63,6 +65,8 @@ LOSSES = [
     PairwiseRanking("logit"),
     WARP(),
     RampWARP(rank="sample"),
+    LSEP(unknown_weight=0.5),
+    ZLPR(unknown_weight=1.0),
     AsymmetricLoss(),
     SelectiveLoss(),
     Hill(),
@@ -134,7 +138,7 @@ def fit_and_predict(clf, X, Y, X_new, *, converged=False):
 def test_any_problem(problem, loss, solver, alpha, form):
     X, Y = problem
     # One label has no ranks: such a y is refused, which has its own test.
-    assume(Y.shape[1] > 1 or not isinstance(loss, PairwiseRanking | WARP | RampWARP))
+    assume(Y.shape[1] > 1 or not isinstance(loss, PairwiseRanking | WARP | RampWARP | LSEP))
     for Classifier in (PartialLabelClassifier, SinglePositiveClassifier):
         clf = Classifier(loss, solver=solver, alpha=alpha, random_state=0)
         proba = fit_and_predict(clf, form(X), form(Y) if form is sp.csr_array else Y, form(X))

@@ -21,7 +21,7 @@ from skpartial.heads._module import HeadModule, build_head
 __all__ = ["CategoryGNN"]
 
 # States that are in memory at a time; what is beyond is computed in pieces of the batch, and once more for gradients.
-_WORKING_BYTES = 1 << 28
+_WORKING_BYTES = 1 << 27
 # Numbers that autograd keeps of a step, in multiples of a state: of the messages, the gates and the state itself.
 _KEPT_OF_A_STEP = 16
 # Width of the states, unless there are fewer labels.
@@ -32,6 +32,10 @@ _RATE, _LEAST_WIDTH = 0.3, 30
 
 class _Messages(nn.Module):
     """What each category is told: the mean of what the others say, or those that a graph names."""
+
+    start: Tensor
+    neighbor: Tensor
+    strength: Tensor
 
     def __init__(self, context: HeadContext, graph: Any, n_neighbors: int) -> None:
         super().__init__()
@@ -91,7 +95,7 @@ class CategoryNetwork(nn.Module):
         self.message_in_bias = nn.Parameter(torch.zeros(width))
         self.message_out_bias = nn.Parameter(torch.zeros(width))
         # Without PyTorch's own start, which draws from the generator that all share.
-        self.unit: nn.GRUCell = torch.nn.utils.skip_init(nn.GRUCell, width, width)  # type: ignore[assignment]
+        self.unit: nn.GRUCell = torch.nn.utils.skip_init(nn.GRUCell, width, width)
         with torch.no_grad():
             for parameter in self.unit.parameters():
                 parameter.copy_(uniform(*parameter.shape))
@@ -118,8 +122,9 @@ class CategoryNetwork(nn.Module):
         parts = logits.split(n_rows)
         if not torch.is_grad_enabled():
             return torch.cat([self._correction(part) for part in parts])
-        again = {"use_reentrant": False, "preserve_rng_state": False}
-        return torch.cat([checkpoint(self._correction, part, **again) for part in parts])
+        return torch.cat(
+            [checkpoint(self._correction, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+        )
 
 
 class CategoryGNNModule(HeadModule):
@@ -249,7 +254,7 @@ class CategoryGNN(Head):
 
     Notes
     -----
-    States take at most about 256 MB by count of their numbers, whatever the batch: beyond that rows go through the network in pieces, which are
+    States take at most about 400 MB, whatever the batch: beyond that rows go through the network in pieces, which are
     computed once more for their gradients. One row takes 192 T L D bytes in float32 at T = 3: 61 MB of 5,000 labels
     (D = 64).
 

@@ -90,6 +90,7 @@ class AveragePooling(Head):
 
     takes_maps = True
     draws = False
+    keeps_units = True
 
     def __init__(self, boost: float = 1.0) -> None:
         self.boost = boost

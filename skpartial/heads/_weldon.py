@@ -122,6 +122,7 @@ class WeldonPooling(Head):
 
     takes_maps = True
     draws = False
+    keeps_units = True
 
     def __init__(self, k_max: float = 1, k_min: float | None = None) -> None:
         self.k_max = k_max
@@ -187,6 +188,7 @@ class WildcatPooling(Head):
 
     takes_maps = True
     draws = False
+    keeps_units = True
 
     def __init__(self, k_max: float = 0.2, k_min: float | None = None, alpha: float = 0.7) -> None:
         self.k_max = k_max

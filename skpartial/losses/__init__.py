@@ -10,6 +10,7 @@ from skpartial.losses._expected_positives import ExpectedPositives
 from skpartial.losses._focal import SPLC, Hill
 from skpartial.losses._ignore_unknown import BCE, IgnoreUnknown, PartialBCE
 from skpartial.losses._large_loss import LargeLoss
+from skpartial.losses._log_sum_exp import LSEP, ZLPR
 from skpartial.losses._pointwise import PointwiseLoss, Targets
 from skpartial.losses._ranking import PairwiseRanking
 from skpartial.losses._registry import get
@@ -19,9 +20,11 @@ from skpartial.losses._warp import WARP, RampWARP
 
 __all__ = [
     "BCE",
+    "LSEP",
     "ROLE",
     "SPLC",
     "WARP",
+    "ZLPR",
     "AssumeNegative",
     "AsymmetricLoss",
     "Block",

@@ -23,9 +23,9 @@ def get(name: str | Loss) -> Loss:
     name : str or Loss
         "bce", "iu" (ignore unknown), "partial_bce", "an" (assume negative), "an_ls" (with a smoothing of 0.05), "wan"
         (weak assume negative), "pseudo_negative", "epr" (expected positives), "role", "ll_r", "ll_ct", "ll_cp" (large
-        loss: reject, correct, correct permanently), "pairwise", "warp", "ramp_warp", "asl" (asymmetric), "csl"
-        (selective), "hill", "splc", "em" (entropy maximisation) or "gr" (generalised robust). A loss is returned as it
-        is.
+        loss: reject, correct, correct permanently), "pairwise", "warp", "ramp_warp", "lsep" and "zlpr" (log-sum-exp
+        rankings), "asl" (asymmetric), "csl" (selective), "hill", "splc", "em" (entropy maximisation) or "gr"
+        (generalised robust). A loss is returned as it is.
 
     Returns
     -------

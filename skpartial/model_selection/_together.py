@@ -70,6 +70,8 @@ def reason_against(estimator: Any, fit_params: dict[str, Any]) -> str | None:
     for name in ("backbone", "relabeling", "validation_fraction", "checkpoint_dir", "warm_start", "verbose"):
         if getattr(last, name) not in (None, False, 0):
             return f"{name} is set"
+    if last.regularizer is not None and getattr(last.regularizer, "refines", False):
+        return "the regularizer refines a head that is trained without it first"
     if not isinstance(heads.get(last.head), heads.Linear):
         return "the head is not linear"
     steps = [step for _, step in estimator.steps] if last is not estimator else [estimator]
@@ -328,7 +330,8 @@ def _fit_block(
         else:
             prepared.append((fit, plan))
     fitted = []
-    stages = [stage for _, plan in prepared for stage in plan.stages]  # one each: there is no network
+    # One each: there is no network, and no head that is trained twice.
+    stages = [stage for _, plan in prepared for stage in plan.stages]
     for (fit, plan), solution in zip(prepared, _solve([(stage.solver, stage.problem) for stage in stages])):
         if isinstance(solution, Exception):
             errors[fit.index] = solution

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skpartial._state import State, Stateful
+from skpartial.labels import LabelMatrix
 
 __all__ = ["BatchContext", "Regularizer"]
 
@@ -39,6 +41,8 @@ class BatchContext:
         Soft targets that a relabelling gave, NaN where there is none.
     weights : Tensor of shape (b,) or (b, L), or None, default=None
         Weights of rows or entries.
+    loss : Tensor of shape (), or None, default=None
+        Value of the loss on the batch, detached, for terms that are weighed against it.
     """
 
     features: Tensor
@@ -50,6 +54,7 @@ class BatchContext:
     state: State | None = None
     targets: Tensor | None = None
     weights: Tensor | None = None
+    loss: Tensor | None = None
 
 
 class Regularizer(Stateful, BaseEstimator, ABC):
@@ -58,6 +63,24 @@ class Regularizer(Stateful, BaseEstimator, ABC):
     A subclass defines `__call__`. One that remembers something, such as a memory bank or a matrix that is learned,
     defines `state_spec` and `start` as well, and finds its state in the batch.
     """
+
+    #: Whether the term needs predictions that mean something from its first batch on: the head is then trained without
+    #: it first, by a convex solve where that is possible, and refined with it.
+    refines: ClassVar[bool] = False
+
+    def check(self, labels: LabelMatrix) -> None:
+        """Refuse hyperparameters, or labels, that this term cannot work with, before any training.
+
+        Parameters
+        ----------
+        labels : LabelMatrix
+            The labels to be trained on.
+
+        Raises
+        ------
+        ValueError
+            Naming the parameter, its value and what to do. By default nothing is refused.
+        """
 
     @abstractmethod
     def __call__(self, batch: BatchContext) -> Tensor:

@@ -38,9 +38,11 @@ class Minibatch(Solver):
         Adam, Adam with decoupled weight decay, or gradient descent with momentum.
     learning_rate : float or None, default=None
         Step size; of a network that of its layers before the head. None takes a step that moves a logit by about the
-        same amount whatever the number of features; for a network 1e-5 where it is pretrained, as published, else 1e-3.
+        same amount whatever the number of features, and a tenth of it where a regulariser refines a trained head; for
+        a network 1e-5 where it is pretrained, as published, else 1e-3.
     max_epochs : int or None, default=None
-        Passes over the training set. None takes 25, as published for linear classifiers, and 10 for networks.
+        Passes over the training set. None takes 25, as published for linear classifiers, 5 where a regulariser refines
+        a trained one, and 10 for networks.
     batch_size : int or None, default=None
         Rows in a batch. None takes 16 for networks and small training sets and up to 256 for large ones, so that an
         epoch has at least a hundred steps where possible.
@@ -122,7 +124,7 @@ class Minibatch(Solver):
     @override
     def max_steps(self, problem: Problem) -> int:
         if self.max_epochs is None:
-            return 25 if problem.network is None else 10
+            return 10 if problem.network is not None else 5 if _refines(problem) else 25
         return int(self.max_epochs)
 
     @override
@@ -162,6 +164,8 @@ class Minibatch(Solver):
             learning_rate = default_learning_rate(
                 self.optimizer, problem.features.n_features, problem.labels.n_labels, self.momentum
             )
+            # Near the optimum larger steps of minibatches do nothing but leave it.
+            learning_rate *= 0.1 if _refines(problem) else 1
         return Plan(
             optimizer=self.optimizer,
             learning_rate=float(learning_rate),
@@ -207,6 +211,11 @@ class Minibatch(Solver):
         # The moments of the optimiser are not kept: what is trained side by side does not go on in `partial_fit`.
         plans = [solver.plan(problem) for solver, problem in tasks if isinstance(solver, Minibatch)]
         return train_side_by_side([problem for _, problem in tasks], plans)
+
+
+def _refines(problem: Problem) -> bool:
+    """Whether the head has been trained already, without the regulariser."""
+    return problem.regularizer is not None and problem.regularizer.refines and problem.start is not None
 
 
 def default_learning_rate(optimizer: str, n_features: int, n_labels: int, momentum: float) -> float:

@@ -215,11 +215,10 @@ MEMORY = r"""
 import re
 from pathlib import Path
 import torch
-from skpartial.heads import CategoryGNN, HeadContext, _gnn
+from skpartial.heads import CategoryGNN, HeadContext
 torch.set_num_threads(1)
-_gnn._WORKING_BYTES = 32 << 20
 module = CategoryGNN(hidden_size=8).build(HeadContext(8, 5000))
-features = torch.randn(16, 8)
+features = torch.randn(128, 8)
 module(features[:1]).sum().backward()
 # Of this process alone: getrusage also counts the one that started it.
 peak = lambda: int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
@@ -233,7 +232,7 @@ print(peak() - before)
 def test_five_thousand_labels_stay_within_the_memory_that_is_stated():
     command = [sys.executable, "-c", MEMORY]
     found = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ})
-    assert float(found.stdout) < 80  # as a whole they would keep 120
+    assert float(found.stdout) < 500  # as a whole they would keep 980
 
 
 def test_a_fit_starts_as_the_linear_head(partial_data):

@@ -226,6 +226,8 @@ def test_names():
         "pairwise": losses.PairwiseRanking,
         "warp": losses.WARP,
         "ramp_warp": losses.RampWARP,
+        "lsep": losses.LSEP,
+        "zlpr": losses.ZLPR,
         "asl": losses.AsymmetricLoss,
         "csl": losses.SelectiveLoss,
         "hill": losses.Hill,

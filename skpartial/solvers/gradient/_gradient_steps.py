@@ -391,7 +391,8 @@ class GradientSteps(Learner):
         step = step_of(logits)
         state, leaves = self._differentiable("regularizer")
         rows, labels, targets, weights = known
-        term = regularizer(BatchContext(seen, logits, labels, rows, self.head, epoch, state, targets, weights))
+        context = BatchContext(seen, logits, labels, rows, self.head, epoch, state, targets, weights, step.value)
+        term = regularizer(context)
         ((logits * (step.gradient * share)).sum() + term).backward()
         gradients = {key: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for key, leaf in leaves.items()}
         of_rows = {key: g[rows] if ("regularizer", key) in self._row_steps else g for key, g in gradients.items()}

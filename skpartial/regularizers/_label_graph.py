@@ -1,0 +1,184 @@
+"""Graphs of labels: which labels tell of which other ones, how strongly, and by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from skpartial._checks import check_whole
+from skpartial.labels import LabelMatrix
+from skpartial.labels._forms import check_same_names
+
+__all__ = ["LabelGraph", "LabelRelation", "check_graph", "cooccurrence_graph", "label_relations"]
+
+
+class LabelGraph(NamedTuple):
+    """Weights of relations, and which ones there are.
+
+    Parameters
+    ----------
+    weights : ndarray of float64, shape (L, L)
+        Entry (i, j) is how much label i tells of label j.
+    joined : ndarray of bool, shape (L, L)
+        Where relations are: their weights may be 0 at first.
+    """
+
+    weights: NDArray[np.float64]
+    joined: NDArray[np.bool_]
+
+    def without(self, labels: list[int]) -> LabelGraph:
+        """The same with some labels joined to nothing."""
+        kept = np.ones(len(self.joined), dtype=bool)
+        kept[labels] = False
+        return LabelGraph(self.weights, self.joined & kept & kept[:, None])
+
+    def normalized(self) -> LabelGraph:
+        """The same with relations of weight 1 of each label to itself, and then columns that sum to 1."""
+        itself = np.eye(len(self.joined), dtype=bool)
+        weights = np.where(itself, 1, np.where(self.joined, self.weights, 0))
+        return LabelGraph(weights / weights.sum(axis=0), self.joined | itself)
+
+
+def cooccurrence_graph(labels: LabelMatrix, n_neighbors: int) -> LabelGraph:
+    """Join each label to those that are present most often where it is.
+
+    Parameters
+    ----------
+    labels : LabelMatrix
+        The training labels.
+    n_neighbors : int
+        How many other labels each one is joined to at most.
+
+    Returns
+    -------
+    LabelGraph
+        Label i tells of label j as much as it is present more often in rows where j is, by its share of the rows in
+        which it is known, than in all rows; labels that are independent tell nothing of each other at first.
+    """
+    values = sp.csr_array(labels.values)
+    present, known = (values == 1).astype(np.float64), (values != 0).astype(np.float64)
+    together, both_known = ((part.T @ present).toarray() for part in (present, known))
+    shares = (np.asarray(present.sum(axis=0)) + 0.5) / (np.asarray(known.sum(axis=0)) + 1)
+    # A row at the share in all rows is added, or what is known of one row would be the strongest relation of all.
+    rates = (together + shares[:, None]) / (both_known + 1)
+    joined = together > 0
+    np.fill_diagonal(joined, False)
+    if n_neighbors < len(joined) - 1:
+        last = np.argsort(-np.where(joined, rates, 0), axis=0, kind="stable")[n_neighbors:]
+        np.put_along_axis(joined, last, False, axis=0)
+    return LabelGraph((rates - shares[:, None]).clip(min=0), joined)
+
+
+def check_graph(graph: Any, labels: LabelMatrix, name: str) -> LabelGraph:
+    """A graph of the user's as an array of its own, refused if it is none of these labels.
+
+    Parameters
+    ----------
+    graph : array-like, DataFrame or sparse matrix, shape (L, L)
+        Weights of at least 0.
+    labels : LabelMatrix
+        Whose labels it joins.
+    name : str
+        What error messages call it.
+
+    Returns
+    -------
+    LabelGraph
+        With relations where weights are above 0. Columns with weights above 1, such as counts, are divided by their
+        largest.
+    """
+    for axis in ("columns", "index"):
+        if hasattr(graph, "iloc"):
+            check_same_names(labels.names, list(getattr(graph, axis)), f"the {axis} of {name}", "y")
+    try:
+        weights = np.array(graph.toarray() if sp.issparse(graph) else graph, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a matrix of numbers.") from None
+    if weights.shape != (labels.n_labels,) * 2:
+        raise ValueError(
+            f"{name} must have shape {(labels.n_labels,) * 2}, a row and a column for each label, got {weights.shape}."
+        )
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise ValueError(f"{name} must hold finite weights of at least 0.")
+    return LabelGraph(weights / weights.max(axis=0).clip(min=1), weights > 0)
+
+
+class LabelRelation(NamedTuple):
+    """How much one label tells of another one.
+
+    Parameters
+    ----------
+    source, target : str
+        Their names.
+    weight : float
+        The part of the source in the target, in [0, 1].
+    """
+
+    source: str
+    target: str
+    weight: float
+
+
+def label_relations(
+    graph: Any, label_names: Sequence[Any] | None = None, *, n_relations: int = 20, target: Any = None
+) -> list[LabelRelation]:
+    """The strongest relations of a label graph, by name.
+
+    Parameters
+    ----------
+    graph : fitted estimator, or array-like or sparse matrix of shape (L, L)
+        An estimator with `label_graph_` and `label_names_`, or a graph whose entry (i, j) says how much label i tells
+        of label j.
+    label_names : sequence of L names, or None, default=None
+        Names of the labels; None takes the estimator's, or counts from 0.
+    n_relations : int, default=20
+        How many.
+    target : str or None, default=None
+        The name of the label that is told of; None is any.
+
+    Returns
+    -------
+    list of LabelRelation
+        Named tuples `(source, target, weight)`, the strongest first. Labels' relations with themselves and weights of
+        0 are left out.
+
+    Raises
+    ------
+    ValueError
+        If an estimator has no label graph, or names or `target` do not fit.
+
+    Examples
+    --------
+    >>> from skpartial.regularizers import label_relations
+    >>> graph = [[0.6, 0.5, 0.0], [0.4, 0.5, 0.1], [0.0, 0.0, 0.9]]
+    >>> for source, target, weight in label_relations(graph, ["car", "wheel", "road"], n_relations=2):
+    ...     print(f"{source} -> {target}: {weight}")
+    car -> wheel: 0.5
+    wheel -> car: 0.4
+    """
+    check_whole(None, "n_relations", n_relations, 1)
+    if hasattr(graph, "fit"):
+        if not hasattr(graph, "label_graph_"):
+            raise ValueError(
+                f"{type(graph).__name__} has no label_graph_: fit it with regularizer=InteractiveSmoothness() first."
+            )
+        label_names = graph.label_names_ if label_names is None else label_names
+        graph = graph.label_graph_
+    weights = np.array(graph.toarray() if sp.issparse(graph) else graph, dtype=np.float64)
+    if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
+        raise ValueError(f"graph must be a square matrix, got shape {weights.shape}.")
+    names = [str(name) for name in (range(len(weights)) if label_names is None else label_names)]
+    if len(names) != len(weights):
+        raise ValueError(f"label_names holds {len(names)} names, but graph has {len(weights)} labels.")
+    np.fill_diagonal(weights, 0)
+    if target is not None:
+        if str(target) not in names:
+            raise ValueError(f"target={target!r} is none of the labels.")
+        weights[:, [name != str(target) for name in names]] = 0
+    order = np.argsort(-weights, axis=None, kind="stable")[:n_relations]
+    pairs = zip(*np.unravel_index(order, weights.shape))
+    return [LabelRelation(names[i], names[j], float(weights[i, j])) for i, j in pairs if weights[i, j] > 0]

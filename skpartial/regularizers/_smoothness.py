@@ -1,0 +1,433 @@
+"""Interactive learning of the similarities of labels and of images (IMCL)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from skpartial._checks import check_choice, check_flag, check_number, check_whole
+from skpartial._state import State, StateTensor, TrainingContext
+from skpartial._warnings import warn
+from skpartial.labels import LabelMatrix
+from skpartial.regularizers._base import BatchContext, Regularizer
+from skpartial.regularizers._label_graph import LabelGraph, check_graph, cooccurrence_graph
+from skpartial.regularizers._pursuit import MODES, JointPursuit, Mode, pursue
+
+__all__ = ["InteractiveSmoothness"]
+
+# Rows of the bank whose logits are computed at a time.
+_BLOCK_ROWS = 1024
+# Batches by which the terms are balanced.
+_N_MEASURED = 10
+# Where the released code cuts off what it takes the exponential of.
+_LARGEST = 80.0
+_GRAPHS = ("cooccurrence", "identity")
+
+
+class _Rows(NamedTuple):
+    """Rows of the bank or of a batch."""
+
+    features: Tensor  # (b, d), or maps (b, C, h, w): what the head sees
+    known: Tensor  # (b, L), values of known labels, NaN where unknown
+
+
+class InteractiveSmoothness(Regularizer):
+    r"""Smoothness over similarities of labels and of images that are learned along with the classifier (IMCL).
+
+    Every row i of a batch is reconstructed of at most k rows of a memory bank, by labels and by features:
+
+    .. math::
+
+        \frac{1}{B} \sum_i \left[
+        \lambda_y \Big\lVert y_i - \sum_{s \in S_i} c_{is} \tilde y_s \Big\rVert^2
+        + \lambda_f \Big\lVert f_i - \sum_{s \in S_i} \bar c_{is} f_s \Big\rVert^2 \right]
+
+    Labels y have a value of 1 where present and `absent_value` where absent, and in between where unknown, by the
+    predicted probability. In :math:`\tilde y_s` the predictions are mixed by the label graph A first: the value of
+    label j is :math:`\sum_{j'} A_{j'j} y_{sj'}`. Three things take turns in every step. With the network fixed,
+    :func:`joint_nnomp` finds the similar rows :math:`S_i` and the coefficients; with these fixed, the classifier moves
+    by the gradient of loss and smoothness, and the graph by that of the smoothness, within [0, 1]. The second term
+    reaches networks alone: features that are given have no gradient.
+
+    The loss says what known labels teach; a loss that ignores unknown entries is what the method was published with.
+    The classifier is trained without the term first, to the optimum where that is convex, and then refined with it, by
+    default in five epochs of small steps that shrink to nothing (`history_` has the stages "start" and "head"). A
+    network with ``finetune="all"``, and `partial_fit`, have no first
+    stage.
+
+    Parameters
+    ----------
+    label_weight : float, default=1.0
+        Weight of the labels in the choice of similar rows and in the term, :math:`\lambda_y`; at least 0.
+    feature_weight : float, default=0.5
+        Weight of the features, :math:`\lambda_f`. Far above `label_weight`, similar rows are chosen by what they look
+        like, not by the labels that the classifier gives them, which brought most where it was tried.
+    n_atoms : int, default=5
+        How many similar rows a row has at most, k.
+    n_neighbors_labels : int, default=50
+        Of the graph "cooccurrence": how many other labels each label is joined to at most.
+    label_graph : {"cooccurrence", "identity"} or array-like, DataFrame or sparse matrix, shape (L, L)
+        What the label graph is at first. "cooccurrence" joins each label to those that are present with it most often,
+        with weights by how much more often that is than in all rows; "identity" mixes nothing. Entry (j', j) of a
+        matrix, of at least 0, is how much label j' tells of label j: from text, a taxonomy, counts; where it is 0, it
+        stays so. The diagonal is set to 1, and columns are divided by their sum.
+    learn_graph : bool, default=True
+        Whether the weights of the graph are learned.
+    bank_size : int, default=4096
+        Rows in the memory bank. A bank that holds all rows of the training set keeps them; into a smaller one every
+        batch goes in place of the oldest rows.
+    absent_value : float, default=-0.5
+        Value of an absent label, in [-1, 0): nearer to 0 lets similarities look more to what is present.
+    side_labels : sequence of str or int, or None, default=None
+        Names, or indices, of labels that are known of training rows for their similarity only, such as a class that
+        says which images belong together. They are joined to no other label. The classifier learns them as well.
+    side_weight : float, default=10.0
+        Value of a present side label, above 0: the larger, the more rows are found similar to rows with the same ones.
+    balance : bool, default=False
+        Whether both terms are multiplied by what makes them as large as the loss, over the first ten batches, so that
+        the weights are shares of it. Otherwise they are divided by the number of labels, as the loss is.
+    mode : {None, "paper", "code"}, default=None
+        How similar rows are found, see :func:`joint_nnomp`, on which values. With None and "code" known labels are not
+        mixed, with "paper" they are. None brings features to the size of labels first, so that their unit is not seen.
+        "code" takes :math:`(e^{2x} - 1) / (e^{2x} - 1/a)` for predictions, where x is the logit and a `absent_value`,
+        and adds a constant feature of 1; "paper" and None, the linear function of the probability.
+
+    Attributes
+    ----------
+    label_graph_ : ndarray of shape (L, L)
+        Of the fitted estimator: the weights A of the chosen epoch. :func:`label_relations` names the strongest.
+
+    Raises
+    ------
+    ValueError
+        In `fit`: if y holds no -1. The method fills in unknown labels by what has been learned of presences and
+        absences; of presences alone a classifier learns that everything is present.
+
+    See Also
+    --------
+    joint_nnomp : The pursuit alone.
+    label_relations : The strongest relations of a graph, by name.
+
+    Notes
+    -----
+    A step costs, beside the loss, 2 k B M (L + d) operations for M rows in the bank, and the logits of these rows. The
+    bank holds what the head sees, densely, and one number for each label. A row is never similar to itself, and one
+    that finds no similar row is in no term.
+
+    Published settings: weights 1 and 0.5, k = 5 for Open Images (the released code for fixed features: k = 1); 2, 0.5
+    and 5 for CUB, with the identity; 0.5, 0.5 and 3 for MS-COCO, and `absent_value` -1.
+
+    References
+    ----------
+    .. [1] D. Huynh, E. Elhamifar, "Interactive Multi-Label CNN Learning with Partial Labels", CVPR 2020, equations 3 to
+       8 and Algorithm 1.
+
+    Examples
+    --------
+    >>> from skpartial import PartialLabelClassifier
+    >>> from skpartial.datasets import make_digit_scenes
+    >>> from skpartial.labels import drop_labels
+    >>> from skpartial.regularizers import InteractiveSmoothness
+    >>> from skpartial.solvers import Minibatch
+    >>> scenes = make_digit_scenes(300, random_state=0)
+    >>> y = drop_labels(scenes.target, known=0.3, random_state=0)
+    >>> smooth = InteractiveSmoothness(n_atoms=1)
+    >>> clf = PartialLabelClassifier(regularizer=smooth, alpha=0.01, solver=Minibatch(max_epochs=3), random_state=0)
+    >>> clf.fit(scenes.data, y).label_graph_.shape
+    (10, 10)
+    """
+
+    refines = True
+
+    def __init__(
+        self,
+        label_weight: float = 1.0,
+        feature_weight: float = 0.5,
+        n_atoms: int = 5,
+        n_neighbors_labels: int = 50,
+        label_graph: Any = "cooccurrence",
+        learn_graph: bool = True,
+        bank_size: int = 4096,
+        absent_value: float = -0.5,
+        side_labels: Sequence[Any] | None = None,
+        side_weight: float = 10.0,
+        balance: bool = False,
+        mode: Mode = None,
+    ) -> None:
+        self.label_weight = label_weight
+        self.feature_weight = feature_weight
+        self.n_atoms = n_atoms
+        self.n_neighbors_labels = n_neighbors_labels
+        self.label_graph = label_graph
+        self.learn_graph = learn_graph
+        self.bank_size = bank_size
+        self.absent_value = absent_value
+        self.side_labels = side_labels
+        self.side_weight = side_weight
+        self.balance = balance
+        self.mode = mode
+
+    # ------------------------------------------------------------------------------------------------- before training
+
+    @override
+    def check(self, labels: LabelMatrix) -> None:
+        for name in ("label_weight", "feature_weight"):
+            check_number(self, name, getattr(self, name), "[0, inf)")
+        if not (self.label_weight or self.feature_weight):
+            raise ValueError("InteractiveSmoothness: label_weight and feature_weight must not both be 0.")
+        for name in ("n_atoms", "n_neighbors_labels", "bank_size"):
+            check_whole(self, name, getattr(self, name), 1)
+        check_number(self, "absent_value", self.absent_value, "[-1, 0)")
+        check_number(self, "side_weight", self.side_weight, "(0, inf)")
+        for name in ("learn_graph", "balance"):
+            check_flag(self, name, getattr(self, name))
+        check_choice(self, "mode", self.mode, MODES)
+        self._side_columns(labels)
+        if isinstance(self.label_graph, str):
+            check_choice(self, "label_graph", self.label_graph, _GRAPHS)
+        else:
+            check_graph(self.label_graph, labels, "label_graph")
+        if not labels.has_absent:
+            raise ValueError(
+                "InteractiveSmoothness fills in unknown labels by what is known of presences and of absences, but y "
+                "holds no -1, and of presences alone a classifier learns that everything is present: annotate some "
+                "absences with -1, or leave the regularizer out and choose a loss for presences alone, such as 'role'."
+            )
+
+    def _side_columns(self, labels: LabelMatrix) -> list[int]:
+        """Indices of the side labels."""
+        names = [] if labels.names is None else [str(name) for name in labels.names]
+        columns = []
+        for label in () if self.side_labels is None else self.side_labels:
+            if str(label) in names:
+                columns.append(names.index(str(label)))
+            elif isinstance(label, int | np.integer) and 0 <= label < labels.n_labels:
+                columns.append(int(label))
+            else:
+                raise ValueError(f"InteractiveSmoothness: side_labels holds {label!r}, which is none of the labels.")
+        return columns
+
+    def _own_columns(self, labels: LabelMatrix) -> list[int]:
+        """Indices of all other labels."""
+        side = set(self._side_columns(labels))
+        return [label for label in range(labels.n_labels) if label not in side]
+
+    def _graph(self, labels: LabelMatrix) -> LabelGraph:
+        """The label graph at first."""
+        if not isinstance(self.label_graph, str):
+            graph = check_graph(self.label_graph, labels, "label_graph")
+        elif self.label_graph == "identity":
+            graph = LabelGraph(np.eye(labels.n_labels), np.eye(labels.n_labels, dtype=bool))
+        else:
+            graph = cooccurrence_graph(labels, int(self.n_neighbors_labels))
+            if labels.n_labels > 1 and not graph.joined.any():
+                warn(
+                    "No two labels are known to be present together in any row, so that the label graph joins nothing: "
+                    "pass one as label_graph, or say label_graph='identity'."
+                )
+        return graph.without(self._side_columns(labels)).normalized()
+
+    @override
+    def state_spec(self) -> Mapping[str, StateTensor]:
+        names = ("bank_features", "bank_known", "bank_rows", "oldest", "presence", "edges", "feature_scale", "measured")
+        graph = StateTensor(learned=bool(self.learn_graph), project=_within_unit)
+        return {name: StateTensor() for name in names} | {"graph": graph}
+
+    @torch.no_grad()
+    @override
+    def start(self, context: TrainingContext, previous: State | None = None) -> State:
+        size, labels = min(int(self.bank_size), context.n_rows), context.given.labels
+        rows = torch.randperm(context.n_rows, generator=context.generator)[:size].sort().values
+        features = _wide(context.features(rows))
+        dtype, device = features.dtype, features.device
+        presence = torch.ones(context.n_labels, dtype=dtype, device=device)
+        presence[self._side_columns(labels)] = float(self.side_weight)
+        known = self._values(context.labels(rows), None, presence)
+        if previous is None:
+            weights, joined = self._graph(labels)
+            edges, graph = torch.as_tensor(np.stack(joined.nonzero())), torch.as_tensor(weights[joined], dtype=dtype)
+        else:
+            edges, graph = previous["edges"], previous["graph"].to(dtype)
+        return {
+            "bank_features": features.clone(),
+            "bank_known": known,
+            "bank_rows": rows.to(device),
+            # The slot that is written to next; of a bank that holds all rows each has its own.
+            "oldest": torch.tensor(-1 if size == context.n_rows else 0),
+            "presence": presence,
+            "edges": edges,
+            "graph": graph,
+            "feature_scale": self._feature_scale(features, known[:, self._own_columns(labels)]),
+            # Batches, and sums over them of the loss, the labels' term and that of the features.
+            "measured": torch.zeros(4, dtype=torch.float64),
+        }
+
+    def _feature_scale(self, features: Tensor, known: Tensor) -> Tensor:
+        """What brings the length of the features to that of the labels, were all of them known."""
+        one = torch.ones((), dtype=features.dtype, device=features.device)
+        if self.mode is not None:
+            return one
+        length = _vectors(features).square().sum(1).mean()
+        values = known[~known.isnan()]
+        square = values.square().mean() if len(values) else one * float(self.absent_value) ** 2
+        target = max(1, known.shape[1]) * square
+        return torch.where(length > 0, (target / length.clamp(min=torch.finfo(one.dtype).tiny)).sqrt(), one)
+
+    # ------------------------------------------------------------------------------------------------ values of labels
+
+    def _values(self, labels: Tensor, targets: Tensor | None, presence: Tensor) -> Tensor:
+        """Values of known labels and of soft targets, NaN where there is neither."""
+        absent = float(self.absent_value)
+        values = torch.full(labels.shape, torch.nan, dtype=presence.dtype, device=presence.device)
+        values = torch.where(labels == 1, presence, values).masked_fill_(labels == -1, absent)
+        if targets is None:
+            return values
+        return torch.where(targets.isnan(), values, absent + (presence - absent) * targets.to(presence.dtype))
+
+    def _predicted(self, logits: Tensor, presence: Tensor) -> Tensor:
+        """Values that logits stand for, between those of an absent and of a present label."""
+        absent, logits = float(self.absent_value), logits.to(presence.dtype)
+        if self.mode == "code":
+            # exp(2 x), which divides both sides of the fraction where it would overflow.
+            growth = torch.exp((-2 * logits.abs()).clamp(min=-_LARGEST))
+            above, below = torch.where(logits > 0, 1, growth), torch.where(logits > 0, growth, 1)
+            return presence * (above - below) / (above - below / absent)
+        return absent + (presence - absent) * torch.sigmoid(logits)
+
+    def _mixed(self, known: Tensor, predicted: Tensor, graph: Tensor) -> Tensor:
+        """What rows of the bank say of each label, by way of the graph."""
+        unknown = known.isnan()
+        if self.mode == "paper":
+            return torch.where(unknown, predicted, known) @ graph
+        return torch.where(unknown, predicted @ graph, known)
+
+    # -------------------------------------------------------------------------------------------------------- the term
+
+    @override
+    def __call__(self, batch: BatchContext) -> Tensor:
+        state = batch.state
+        if state is None:
+            raise ValueError("InteractiveSmoothness needs the state that `start` makes.")
+        presence = state["presence"]
+        own = _Rows(_wide(batch.features), self._values(batch.labels, batch.targets, presence))
+        values = torch.where(own.known.isnan(), self._predicted(batch.logits, presence), own.known)
+        compared, graph = self._compared(own.features, state), _matrix(state)
+        with _evaluating(batch.head):
+            found = self._similar(batch, state, values.detach(), compared.detach(), graph.detach())
+            slots = found.support.clamp(min=0)
+            chosen = _Rows(*(state[name][slots.flatten()] for name in ("bank_features", "bank_known")))
+            predicted = self._predicted(batch.head(chosen.features), presence)
+        mixed = self._mixed(chosen.known, predicted, graph).unflatten(0, slots.shape)
+        weight = _row_weights(batch, found.support)
+        of_labels = (weight * (values - _combined(found.label_coef, mixed)).square().sum(1)).sum()
+        of_features = torch.zeros_like(of_labels)
+        if own.features.requires_grad:
+            # Rows of the bank have left the network: the gradient reaches that of the batch alone.
+            similar = self._compared(chosen.features, state).unflatten(0, slots.shape)
+            of_features = (weight * (compared - _combined(found.feature_coef, similar)).square().sum(1)).sum()
+        scales = self._scales(batch, state, of_labels.detach(), of_features.detach())
+        self._remember(batch.rows, own, state)
+        total = scales[0] * float(self.label_weight) * of_labels
+        return total + scales[1] * float(self.feature_weight) * of_features
+
+    def _compared(self, features: Tensor, state: State) -> Tensor:
+        """Features as the pursuit sees them."""
+        vectors = _vectors(features) * state["feature_scale"]
+        return nn.functional.pad(vectors, (0, 1), value=1.0) if self.mode == "code" else vectors
+
+    @torch.no_grad()
+    def _similar(
+        self, batch: BatchContext, state: State, values: Tensor, compared: Tensor, graph: Tensor
+    ) -> JointPursuit:
+        """Similar rows of the bank and their coefficients, with the network and the graph as they are."""
+        bank = _Rows(state["bank_features"], state["bank_known"])
+        logits = torch.cat([batch.head(part) for part in bank.features.split(_BLOCK_ROWS)])
+        mixed = self._mixed(bank.known, self._predicted(logits, state["presence"]), graph)
+        return pursue(
+            (mixed, self._compared(bank.features, state)),
+            (values, compared),
+            (float(self.label_weight), float(self.feature_weight)),
+            int(self.n_atoms),
+            mode=self.mode,
+            excluded=state["bank_rows"] == batch.rows[:, None],
+        )
+
+    @torch.no_grad()
+    def _scales(self, batch: BatchContext, state: State, of_labels: Tensor, of_features: Tensor) -> Tensor:
+        """What both terms are multiplied by, (2,)."""
+        if not self.balance or batch.loss is None:
+            return of_labels.new_full((2,), 1 / batch.logits.shape[1])
+        measured = state["measured"]
+        new = torch.stack([torch.ones_like(of_labels), batch.loss.to(of_labels), of_labels, of_features])
+        measured += (measured[0] < _N_MEASURED) * new
+        scales = measured[1] / measured[2:].clamp(min=torch.finfo(measured.dtype).tiny)
+        return torch.where(measured[2:] > 0, scales, 0).to(of_labels)
+
+    @torch.no_grad()
+    def _remember(self, rows: Tensor, own: _Rows, state: State) -> None:
+        """Put the rows of a batch into the bank."""
+        size = len(state["bank_rows"])
+        rows, own = rows[-size:], _Rows(*(part[-size:] for part in own))
+        oldest = state["oldest"]
+        slots = torch.where(oldest < 0, rows, (oldest + torch.arange(len(rows), device=rows.device)) % size)
+        state["bank_features"][slots] = own.features.detach()
+        state["bank_known"][slots] = own.known
+        state["bank_rows"][slots] = rows
+        oldest.copy_(torch.where(oldest < 0, oldest, (oldest + len(rows)) % size))
+
+    @override
+    def fitted_attributes(self, state: State | None, context: TrainingContext | None = None) -> dict[str, Any]:
+        return {} if state is None else {"label_graph_": _matrix(state).detach().cpu().numpy()}
+
+
+def _within_unit(weights: Tensor) -> Tensor:
+    return weights.clamp(0, 1)
+
+
+def _matrix(state: State) -> Tensor:
+    """The label graph (L, L) of its weights."""
+    n_labels, weights = len(state["presence"]), state["graph"]
+    return weights.new_zeros(n_labels, n_labels).index_put(tuple(state["edges"]), weights)
+
+
+def _wide(features: Tensor) -> Tensor:
+    """Features that are dense, and not of half precision."""
+    dense = features.to_dense() if features.is_sparse else features
+    return dense.float() if dense.dtype.itemsize < 4 else dense
+
+
+def _vectors(features: Tensor) -> Tensor:
+    """One vector a row: of maps, their mean over places."""
+    return features.flatten(2).mean(2) if features.ndim > 2 else features
+
+
+def _combined(coef: Tensor, atoms: Tensor) -> Tensor:
+    """Sums of atoms (b, k, p), weighted by coefficients (b, k)."""
+    return (coef[:, None] @ atoms).squeeze(1)
+
+
+def _row_weights(batch: BatchContext, support: Tensor) -> Tensor:
+    """What each row counts for, (b,), summing to the share of the batch that has similar rows."""
+    rows = torch.ones(len(support), dtype=batch.logits.dtype, device=support.device)
+    if batch.weights is not None:
+        rows = batch.weights.to(rows) if batch.weights.ndim == 1 else batch.weights.to(rows).mean(1)
+    return rows * (support[:, 0] >= 0) / rows.sum().clamp(min=torch.finfo(rows.dtype).tiny)
+
+
+@contextmanager
+def _evaluating(head: nn.Module) -> Iterator[None]:
+    """Without dropout, and without counting the bank among what batch norms see."""
+    modules = [module for module in head.modules() if module.training]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.training = True
