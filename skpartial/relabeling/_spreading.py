@@ -178,7 +178,7 @@ class LabelSpreading(Relabeling):
             seed = int(torch.randint(1 << 31, (), generator=context.generator))
             k, damping = _best(graphs, labels[:, usable], candidates, np.random.default_rng(seed))
         assert context.state is not None
-        context.state["chosen"].copy_(torch.tensor([k, damping]))
+        context.state["chosen"].copy_(torch.tensor([k, damping], dtype=torch.float64))
         targets = np.full(labels.shape, np.nan, dtype=np.float32)
         targets[:, usable] = spread(graphs[k], labels[:, usable], damping)
         targets[labels != 0] = np.nan

@@ -195,7 +195,9 @@ def test_works_as_cv_of_a_grid_search(scenes):
 
 
 def test_representation_and_number_of_splits():
-    assert repr(PartialLabelKFold(3)) == "PartialLabelKFold(n_splits=3, random_state=None, shuffle=True)"
+    assert repr(PartialLabelKFold(3)) == (
+        "PartialLabelKFold(n_splits=3, random_state=None, shuffle=True,\n         unlabelled='split')"
+    )
     assert "test_size=0.2" in repr(PartialLabelShuffleSplit(test_size=0.2))
     assert PartialLabelKFold(3).get_n_splits() == 3
     assert PartialLabelKFold(3).get_n_splits(np.zeros(5), np.zeros((5, 2)), None) == 3
