@@ -430,12 +430,9 @@ def warn_if_ambiguous(estimator: Any, problem: Problem) -> bool:
             f"recorded, use {cure}.",
             AmbiguousLabelsWarning,
         )
-    empty = int((problem.labels.count(axis=1) == 0).sum())
-    if (
-        problem.loss.traits().unknown == "absent"
-        and problem.relabeling is None
-        and _MANY_EMPTY * problem.labels.n_rows <= empty < problem.labels.n_rows
-    ):
+    empty, traits = int((problem.labels.count(axis=1) == 0).sum()), problem.loss.traits()
+    read_as_absent = traits.unknown == "absent" and not traits.rows_need_present and problem.relabeling is None
+    if read_as_absent and _MANY_EMPTY * problem.labels.n_rows <= empty < problem.labels.n_rows:
         warn(
             f"{empty} of {problem.labels.n_rows} rows of y have no known label, and loss={estimator.loss!r} reads all "
             "of their labels as absent. If they are not annotated, add relabeling=skpartial.relabeling.Propagation(), "

@@ -59,7 +59,7 @@ def nearest_rows(
     queries, references : Tensor of int64
         Indices of rows of the training set, ascending.
     n_neighbors : int
-        Neighbours of a query; there must be more references than that.
+        Neighbours of a query; there must be as many references, besides itself.
     directions : bool, default=False
         Whether rows are made unit vectors first, so that the nearest have the largest cosine.
     index : object or None, default=None
@@ -88,8 +88,8 @@ def nearest_rows(
         own[references[own.clamp(max=len(references) - 1)] != rows.to(own.device)] = -1
         found = search.find(block, own, n_neighbors)
         # Rounding decides nothing that is told: distances come from differences, and nearer rows first.
-        differences = (known[column].double() - block.double() for column in found.T)
-        exact = torch.stack([torch.linalg.vector_norm(each, dim=1) for each in differences], dim=1)
+        lengths = [torch.linalg.vector_norm(known[column] - block, dim=1) for column in found.T]
+        exact = torch.stack(lengths, dim=1).double()
         exact, order = exact.sort(dim=1, stable=True)
         distances.append(exact.cpu())
         neighbors.append(references[found.gather(1, order)].cpu())

@@ -139,15 +139,17 @@ class Propagation(Relabeling):
         if not context.is_due(self.refresh_every):
             return None
         given = context.given.labels
-        known = given.count(1, axis=1) + given.count(-1, axis=1)
+        known = given.count(axis=1)
         filled = known == 0 if self.fill == "rows" else known < given.n_labels
         if not filled.any():
             return None
         sources = np.flatnonzero(known > 0)
-        if len(sources) <= self.n_neighbors:
+        # A row that is known in part does not inherit from itself.
+        needed = self.n_neighbors + (self.fill == "entries")
+        if len(sources) < needed:
             raise ValueError(
-                f"Propagation(n_neighbors={self.n_neighbors}) needs more than {self.n_neighbors} rows with known "
-                f"labels to inherit from, but y has {len(sources)}."
+                f"Propagation(n_neighbors={self.n_neighbors}) needs at least {needed} rows with known labels to inherit "
+                f"from, but y has {len(sources)}."
             )
         rows = np.flatnonzero(filled)
         distances, neighbors = nearest_rows(

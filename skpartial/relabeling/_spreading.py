@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +14,7 @@ from skpartial._checks import check_choice, check_least, check_number, check_who
 from skpartial._state import State, StateTensor, TrainingContext
 from skpartial.labels._data import TrainingData
 from skpartial.relabeling._base import Relabeling, RelabelingContext
-from skpartial.relabeling._graph import row_graph, spread
+from skpartial.relabeling._graph import row_graph, spread, spread_blocks
 from skpartial.relabeling._neighbors import check_index, nearest_rows
 
 __all__ = ["LabelSpreading"]
@@ -164,19 +163,20 @@ class LabelSpreading(Relabeling):
                 "LabelSpreading needs a label with known presences and known absences, and y has none: where presences "
                 "only were recorded, take Propagation with a loss that reads unknown as absent, or record absences."
             )
-        if context.n_rows < 3:
-            raise ValueError(f"LabelSpreading needs at least 3 rows, but X has {context.n_rows}.")
+        if context.n_rows < 2:
+            raise ValueError(f"LabelSpreading needs at least 2 rows, but X has {context.n_rows}.")
         labels, usable = given.toarray(), np.flatnonzero(both)
         rows = torch.arange(context.n_rows)
-        candidates = self._candidates(context.n_rows)
-        most = max(k for k, _ in candidates)
-        distances, found = nearest_rows(context, rows, rows, most, directions=True, index=self.index)
+        counts = _N_NEIGHBORS if isinstance(self.n_neighbors, str) else (self.n_neighbors,)
+        dampings = _DAMPING if isinstance(self.damping, str) else (float(self.damping),)
+        counts = tuple(sorted({min(k, context.n_rows - 1) for k in counts}))
+        distances, found = nearest_rows(context, rows, rows, counts[-1], directions=True, index=self.index)
         cosines, neighbors = 1 - distances.numpy() ** 2 / 2, found.numpy()
-        graphs = {k: row_graph(neighbors[:, :k], cosines[:, :k], self.power) for k, _ in candidates}
-        k, damping = candidates[0]
-        if len(candidates) > 1:
+        graphs = {k: row_graph(neighbors[:, :k], cosines[:, :k], self.power) for k in counts}
+        k, damping = counts[0], dampings[0]
+        if len(counts) * len(dampings) > 1:
             seed = int(torch.randint(1 << 31, (), generator=context.generator))
-            k, damping = _best(graphs, labels[:, usable], candidates, np.random.default_rng(seed))
+            k, damping = _best(graphs, labels[:, usable], dampings, np.random.default_rng(seed))
         assert context.state is not None
         context.state["chosen"].copy_(torch.tensor([k, damping], dtype=torch.float64))
         targets = np.full(labels.shape, np.nan, dtype=np.float32)
@@ -186,12 +186,6 @@ class LabelSpreading(Relabeling):
             return TrainingData(given, targets=targets)
         certainty = np.where(np.isnan(targets), 1, np.abs(2 * targets - 1))
         return TrainingData(given, targets=targets, weights=certainty)
-
-    def _candidates(self, n_rows: int) -> list[tuple[int, float]]:
-        """Numbers of neighbours, no more than there are other rows, and damping factors."""
-        neighbors = _N_NEIGHBORS if isinstance(self.n_neighbors, str) else (self.n_neighbors,)
-        damping = _DAMPING if isinstance(self.damping, str) else (float(self.damping),)
-        return list(product(sorted({min(k, n_rows - 2) for k in neighbors}), damping))
 
     @override
     def fitted_attributes(self, state: State | None, context: TrainingContext | None = None) -> dict[str, Any]:
@@ -208,21 +202,21 @@ class LabelSpreading(Relabeling):
 
 
 def _best(
-    graphs: Mapping[int, Any],
-    labels: NDArray[np.int8],
-    candidates: Sequence[tuple[int, float]],
-    rng: np.random.Generator,
+    graphs: Mapping[int, Any], labels: NDArray[np.int8], dampings: Sequence[float], rng: np.random.Generator
 ) -> tuple[int, float]:
-    """The candidate that predicts known entries with the least squared error where they are held out."""
+    """Number of neighbours and damping that predict known entries with the least squared error when held out."""
     rows, columns = np.nonzero(labels)
     fold = rng.integers(_N_FOLDS, size=len(rows))
-    errors = np.zeros(len(candidates))
+    errors = np.zeros((len(graphs), len(dampings)))
     for part in range(_N_FOLDS):
         held = np.flatnonzero(fold == part)
         held = held[:: max(1, len(held) * _N_FOLDS // _MAX_HELD_OUT)]
-        at = rows[held], columns[held]
         rest = labels.copy()
-        rest[at] = 0
-        for i, (k, damping) in enumerate(candidates):
-            errors[i] += np.square(spread(graphs[k], rest, damping)[at] - (labels[at] == 1)).sum()
-    return candidates[int(errors.argmin())]
+        rest[rows[held], columns[held]] = 0
+        for i, graph in enumerate(graphs.values()):
+            for block, found in spread_blocks(graph, rest, dampings):
+                inside = held[(columns[held] >= block.start) & (columns[held] < block.stop)]
+                at, truth = (rows[inside], columns[inside] - block.start), labels[rows[inside], columns[inside]] == 1
+                errors[i] += [np.square(probability[at] - truth).sum() for probability in found]
+    i, j = np.unravel_index(errors.argmin(), errors.shape)
+    return list(graphs)[i], dampings[j]
