@@ -86,12 +86,12 @@ def nearest_rows(
         # Where each query is among the references, if it is.
         own = torch.searchsorted(references, rows.to(references.device))
         own[references[own.clamp(max=len(references) - 1)] != rows.to(own.device)] = -1
-        found = search.find(block, own, n_neighbors)
-        # Rounding decides nothing that is told: distances come from differences, and nearer rows first.
-        lengths = [torch.linalg.vector_norm(known[column] - block, dim=1) for column in found.T]
-        exact = torch.stack(lengths, dim=1).double()
-        exact, order = exact.sort(dim=1, stable=True)
-        distances.append(exact.cpu())
+        lengths, found = search.find(block, own, n_neighbors)
+        if not directions:
+            # Between vectors of any length, differences keep the digits of small distances.
+            lengths = torch.stack([torch.linalg.vector_norm(known[column] - block, dim=1) for column in found.T], dim=1)
+        lengths, order = lengths.double().sort(dim=1, stable=True)
+        distances.append(lengths.cpu())
         neighbors.append(references[found.gather(1, order)].cpu())
     return torch.cat(distances), torch.cat(neighbors)
 
@@ -118,19 +118,22 @@ class _Exact:
         self._factor = torch.cat([-centred, centred.square().sum(1, keepdim=True) / 2], dim=1).T
         self._size = max(1, _CHUNK_ENTRIES // len(known))
 
-    def find(self, block: Tensor, own: Tensor, n_neighbors: int) -> Tensor:
-        """Positions of the nearest references."""
-        found = []
+    def find(self, block: Tensor, own: Tensor, n_neighbors: int) -> tuple[Tensor, Tensor]:
+        """Distances to the nearest references, as far as rounding allows, and their positions."""
+        nearest, found = [], []
         for rows, self_positions in zip(block.split(self._size), own.split(self._size)):
             centred = rows - self._center
             scores = torch.cat([centred, centred.new_ones(len(rows), 1)], dim=1) @ self._factor
             inside = torch.nonzero(self_positions >= 0).squeeze(1)
             scores[inside, self_positions[inside]] = torch.inf
-            if n_neighbors == 1:
-                found.append(scores.min(1).indices[:, None])
+            if n_neighbors == 1:  # which takes a third of the time
+                least, positions = scores.min(1, keepdim=True)
             else:
-                found.append(scores.topk(n_neighbors, dim=1, largest=False).indices)
-        return torch.cat(found)
+                least, positions = scores.topk(n_neighbors, dim=1, largest=False)
+            squares = centred.square().sum(1, keepdim=True) + 2 * least
+            nearest.append(squares.clamp_(min=0).sqrt_())
+            found.append(positions)
+        return torch.cat(nearest), torch.cat(found)
 
 
 class _Indexed:
@@ -148,14 +151,12 @@ class _Indexed:
         self._index = clone(index, safe=False)
         self._index.fit(known.cpu().numpy())
 
-    def find(self, block: Tensor, own: Tensor, n_neighbors: int) -> Tensor:
-        """Positions of the nearest references, as far as the index knows."""
-        inside = own >= 0
-        asked = n_neighbors + bool(inside.any())
-        found = self._index.kneighbors(block.cpu().numpy(), n_neighbors=asked, return_distance=False)
-        neighbors = torch.as_tensor(np.asarray(found, dtype=np.int64), device=own.device)
-        if asked > n_neighbors:
-            # The query itself, or else the farthest, goes to the end and is cut off.
-            itself = neighbors == own[:, None]
-            neighbors = neighbors.gather(1, itself.int().argsort(dim=1, stable=True))[:, :n_neighbors]
-        return neighbors
+    def find(self, block: Tensor, own: Tensor, n_neighbors: int) -> tuple[Tensor, Tensor]:
+        """Distances to the nearest references, as far as the index knows, and their positions."""
+        asked = n_neighbors + bool((own >= 0).any())
+        far, found = self._index.kneighbors(block.cpu().numpy(), n_neighbors=asked)
+        lengths = torch.as_tensor(np.asarray(far, dtype=np.float64), device=own.device)
+        positions = torch.as_tensor(np.asarray(found, dtype=np.int64), device=own.device)
+        # The query itself, or else the farthest, goes to the end and is cut off.
+        order = (positions == own[:, None]).int().argsort(dim=1, stable=True)[:, :n_neighbors]
+        return lengths.gather(1, order), positions.gather(1, order)
