@@ -119,7 +119,7 @@ if __name__ == "__main__":
     parser.add_argument("--neighbors", type=int, nargs="+", default=[1, 10], help="neighbours (default: 1 10)")
     parser.add_argument("--sample", type=int, default=20, help="chunks by which products are timed (default: 20)")
     parser.add_argument("--threads", type=int, default=2, help="threads (default: 2)")
-    parser.add_argument("--scratch", metavar="DIR", help="where 2 GB for the features are (default: a temporary folder)")
+    parser.add_argument("--scratch", metavar="DIR", help="where 2 GB of features go (default: a temporary folder)")
     parser.add_argument("--quick", action="store_true", help="10,000 rows: does it run")
     arguments = parser.parse_args()
     if arguments.quick:

@@ -16,7 +16,8 @@ part of a quarter of the rows, with complete labels.
     figure 3): RampWARP, WARP and cross-entropy; mean average precision and F1 of the three highest scores, per class.
 
 Every method chooses its ``alpha`` by three-fold cross-validation on the training labels of the first seed, from 1e-5 to
-1e-3 times the mean squared distance of the features from their mean, for all seeds; ranking losses are trained by minibatches, with the smallest.
+1e-3 times the mean squared distance of the features from their mean, and keeps it for the other seeds; ranking losses
+are trained by minibatches, with the smallest.
 Peers are scikit-learn's, one label at a time: ``SelfTrainingClassifier`` over ``LogisticRegression``, and
 ``LabelSpreading`` over 10 neighbours of unit vectors. Run with ``--quick`` to see that it runs.
 """
@@ -111,7 +112,9 @@ def read_off(X: Any, Y: Labels, X_test: Any, seed: int) -> NDArray[Any]:
     """Label spreading, and for new rows the mean of the 10 nearest rows by cosine."""
     clf = PartialLabelClassifier("iu", relabeling=LabelSpreading(), alpha=ALPHAS[1] * spread_of(X), random_state=seed)
     spread = clf.fit(X, Y).spread_labels_
-    reader = KNeighborsRegressor(10, metric="cosine", weights=lambda distances: np.maximum(1 - distances, 0) ** 8 + 1e-9)
+    reader = KNeighborsRegressor(
+        10, metric="cosine", weights=lambda distances: np.maximum(1 - distances, 0) ** 8 + 1e-9
+    )
     return np.asarray(reader.fit(X, np.nan_to_num(spread)).predict(X_test))
 
 

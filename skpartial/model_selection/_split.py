@@ -68,8 +68,8 @@ class PartialLabelKFold(BaseCrossValidator):
     random_state : int, RandomState instance or None, default=None
         Seed of the order and of ties, for `shuffle`; an int gives the same folds in every call.
     unlabelled : {"split", "train"}, default="split"
-        Where rows without any known label go: dealt out like all others, or into the training part of every fold, where a
-        relabelling learns from them; in a test part they can only be scored where unknown is read as absent.
+        Where rows without any known label go: dealt out like all others, or into the training part of every fold,
+        where a relabelling learns from them; in a test part they can only be scored where unknown is read as absent.
 
     See Also
     --------

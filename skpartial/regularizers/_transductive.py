@@ -19,8 +19,9 @@ class TransductiveHinge(Regularizer):
 
     over the n rows of a batch, as losses are means over all rows and labels; the rows without any known label are
     those meant. It takes a loss that ignores these, such as ``RampWARP(unknown="ignore")``: one that reads unknown as
-    absent decides about them all by itself. The term is not convex and has no knowledge of how often labels occur; in the
-    source it hardly helped. It is here as the baseline that :class:`~skpartial.relabeling.Propagation` was compared with.
+    absent decides about them all by itself. The term is not convex and has no knowledge of how often labels occur; in
+    the source it hardly helped. It is here as the baseline that :class:`~skpartial.relabeling.Propagation` was compared
+    with.
 
     Parameters
     ----------

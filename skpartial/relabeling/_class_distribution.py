@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -35,7 +36,7 @@ class ClassDistribution(Relabeling):
     A pseudo-label weighs as much as held-out known entries with such a prediction have its sign: through the warm-up a
     fifth of the known entries of each label and sign is not trained on. Their predictions at its end are cut into 20
     bins of equal size; the share of presences in each, interpolated, is the weight of a presence, and what is missing
-    to 1 that of an absence. From then on all known entries are trained on.
+    to 1 that of an absence. Then an epoch trains on all known entries, before the first pseudo-labels.
 
     Parameters
     ----------
@@ -81,7 +82,8 @@ class ClassDistribution(Relabeling):
     >>> scenes = make_digit_scenes(500, random_state=0)
     >>> Y = scenes.target.copy()
     >>> Y[100:] = 0
-    >>> clf = PartialLabelClassifier("iu", relabeling=ClassDistribution(), alpha=0.01, random_state=0).fit(scenes.data, Y)
+    >>> clf = PartialLabelClassifier("iu", relabeling=ClassDistribution(), alpha=0.01, random_state=0)
+    >>> clf = clf.fit(scenes.data, Y)
     >>> found = np.mean(clf.labels_in_use_[100:] == 1, axis=0)
     >>> bool(np.all(np.abs(found - clf.label_frequencies_) < 0.01))
     True
@@ -138,8 +140,8 @@ class ClassDistribution(Relabeling):
         present, absent = given.count(1, axis=0), given.count(-1, axis=0)
         if not ((present > 0) & (absent > 0)).any():
             raise ValueError(
-                "ClassDistribution counts how often labels are present among known entries, but no label of y has known "
-                "presences and known absences: pass frequencies."
+                "ClassDistribution counts how often labels are present among known entries, but no label of y has "
+                "known presences and known absences: pass frequencies."
             )
         share = (present + 0.5) / (present + absent + 1)
         return np.where((present > 0) & (absent > 0), share, np.nan)
@@ -161,6 +163,7 @@ class ClassDistribution(Relabeling):
         if n_passes == self.warm_up and len(rows):
             found = _calibration(logits[rows, columns], labels[rows, columns] == 1)
             state["calibration"].copy_(torch.as_tensor(found))
+            return labels
         filled = self._filled(labels, logits, state["frequencies"].cpu().numpy())
         if not len(rows):
             return filled
@@ -204,5 +207,5 @@ def _calibration(logits: NDArray[np.float64], present: NDArray[np.bool_]) -> NDA
     order = np.argsort(logits, kind="stable")
     # Of few entries a bin has one, and some have the same.
     edges = np.linspace(0, len(order), _N_BINS + 1)
-    bins = [order[int(low) : max(int(low) + 1, int(high))] for low, high in zip(edges[:-1], edges[1:])]
+    bins = [order[int(low) : max(int(low) + 1, int(high))] for low, high in pairwise(edges)]
     return np.array([[logits[part].mean() for part in bins], [present[part].mean() for part in bins]])

@@ -71,7 +71,7 @@ def spread_blocks(
     Yields
     ------
     slice, list of ndarray of float32, shape (n, b)
-        Which labels, and their probabilities for each damping; the prior of the label where no walk meets a known entry.
+        Which labels, and their probabilities for each damping; the label's prior where no walk meets a known entry.
     """
     for start in range(0, labels.shape[1], _BLOCK_LABELS):
         part = labels[:, start : start + _BLOCK_LABELS]

@@ -1,4 +1,4 @@
-"""Label propagation: rows without labels inherit those of the nearest labelled rows, and weigh by how near these are."""
+"""Label propagation: rows without labels inherit those of the nearest labelled rows, and weigh by how near they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from typing_extensions import override
 
 from skpartial._checks import check_choice, check_least, check_number, check_whole
@@ -148,8 +147,8 @@ class Propagation(Relabeling):
         needed = self.n_neighbors + (self.fill == "entries")
         if len(sources) < needed:
             raise ValueError(
-                f"Propagation(n_neighbors={self.n_neighbors}) needs at least {needed} rows with known labels to inherit "
-                f"from, but y has {len(sources)}."
+                f"Propagation(n_neighbors={self.n_neighbors}) needs at least {needed} rows with known labels to "
+                f"inherit from, but y has {len(sources)}."
             )
         rows = np.flatnonzero(filled)
         distances, neighbors = nearest_rows(

@@ -31,8 +31,8 @@ class LabelSpreading(Relabeling):
 
     Every row, labelled in full, in part or not at all, is joined with its nearest rows, by weights
     :math:`\max(0, \cos)^{\text{power}}` of the angles between their features; S is the graph, symmetric and normalised
-    by degrees. From each known entry its label, less the label's frequency :math:`\pi_j` among known entries, walks over
-    the graph:
+    by degrees. From each known entry its label, less the label's frequency :math:`\pi_j` among known entries, walks
+    over the graph:
 
     .. math::
 
@@ -40,8 +40,8 @@ class LabelSpreading(Relabeling):
         t_{ij} = \frac{F_{ij}}{C_{ij}} + \pi_j
 
     with :math:`F_0 = y - \pi` and :math:`C_0 = 1` where a label is known (y is 1 or 0), both 0 elsewhere. An unknown
-    entry gets the mean t as a soft target; known entries stay as they are. Then a head is trained as on complete labels,
-    which makes predictions for new rows.
+    entry gets the mean t as a soft target; known entries stay as they are. Then a head is trained as on complete
+    labels, which makes predictions for new rows.
 
     On features this is done once, before training. Behind a network, whose features change, it is done again on those
     of the present network.

@@ -186,7 +186,7 @@ class TestSearch:
 
 class TestInEstimators:
     def test_searches_pipelines_clones_and_pickles(self):
-        X, Y, truth = unlabelled_scenes()
+        X, Y, _ = unlabelled_scenes()
         steps = make_pipeline(StandardScaler(), PartialLabelClassifier("iu", relabeling=Propagation(), alpha=0.1))
         grid = {"partiallabelclassifier__relabeling__n_neighbors": [1, 3]}
         search = GridSearchCV(steps, grid, cv=PartialLabelKFold(2, random_state=0, unlabelled="train")).fit(X, Y)
@@ -199,7 +199,7 @@ class TestInEstimators:
 
     @pytest.mark.parametrize("unknown", ["absent", "ignore"])
     def test_ranking_with_weighted_rows_in_minibatches(self, unknown):
-        X, Y, truth = unlabelled_scenes()
+        X, Y, _ = unlabelled_scenes()
         how = {"alpha": 1e-3, "solver": Minibatch(max_epochs=4), "random_state": 0}
         clf = PartialLabelClassifier(RampWARP(unknown=unknown), relabeling=Propagation(), **how).fit(X, Y)
         labels, weights = clf.propagated_labels_, clf.similarities_
