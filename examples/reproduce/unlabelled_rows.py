@@ -136,7 +136,7 @@ def label_by_label(make: Callable[[], Any], *, unit: bool = False) -> Method:
 def self_training(X: Any, Y: Labels, X_test: Any, seed: int) -> NDArray[Any]:
     """scikit-learn's, with the middle penalty for every label."""
     C = 1 / (ALPHAS[1] * spread_of(X) * max(1, int((Y != 0).sum(axis=0).mean())))
-    return label_by_label(lambda: SelfTrainingClassifier(LogisticRegression(C=C, max_iter=1000)))(X, Y, X_test, seed)
+    return label_by_label(lambda: SelfTrainingClassifier(LogisticRegression(C=C)))(X, Y, X_test, seed)
 
 
 PEERS: dict[str, Method] = {
@@ -232,6 +232,8 @@ def main(options: Namespace) -> None:
         print(f"| {name} | {' | '.join(f'{share:.0%}' for share in shares)} | s |")
         print(f"|---|{'---|' * (len(shares) + 1)}", flush=True)
         for method, score in methods.items():
+            if options.methods is not None and not any(part in method for part in options.methods):
+                continue
             start, cells = time.process_time(), []
             for share in shares:
                 values = []
@@ -249,6 +251,7 @@ if __name__ == "__main__":
     parser = ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
     add_arguments(parser)
     parser.add_argument("--experiment", choices=list(EXPERIMENTS), default="rows")
+    parser.add_argument("--methods", nargs="+", metavar="PART", help="those whose names hold one of these")
     parser.add_argument("--seeds", type=int, default=5, help="splits and draws of labels (default: 5)")
     arguments = parser.parse_args()
     if arguments.quick:

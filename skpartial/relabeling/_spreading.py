@@ -167,9 +167,9 @@ class LabelSpreading(Relabeling):
             raise ValueError(f"LabelSpreading needs at least 2 rows, but X has {context.n_rows}.")
         labels, usable = given.toarray(), np.flatnonzero(both)
         rows = torch.arange(context.n_rows)
-        counts = _N_NEIGHBORS if isinstance(self.n_neighbors, str) else (self.n_neighbors,)
+        asked = _N_NEIGHBORS if isinstance(self.n_neighbors, str) else (self.n_neighbors,)
+        counts = sorted({min(k, context.n_rows - 1) for k in asked})
         dampings = _DAMPING if isinstance(self.damping, str) else (float(self.damping),)
-        counts = tuple(sorted({min(k, context.n_rows - 1) for k in counts}))
         distances, found = nearest_rows(context, rows, rows, counts[-1], directions=True, index=self.index)
         cosines, neighbors = 1 - distances.numpy() ** 2 / 2, found.numpy()
         graphs = {k: row_graph(neighbors[:, :k], cosines[:, :k], self.power) for k in counts}
@@ -218,5 +218,5 @@ def _best(
                 inside = held[(columns[held] >= block.start) & (columns[held] < block.stop)]
                 at, truth = (rows[inside], columns[inside] - block.start), labels[rows[inside], columns[inside]] == 1
                 errors[i] += [np.square(probability[at] - truth).sum() for probability in found]
-    i, j = np.unravel_index(errors.argmin(), errors.shape)
-    return list(graphs)[i], dampings[j]
+    best, which = divmod(int(errors.argmin()), len(dampings))
+    return list(graphs)[best], dampings[which]
