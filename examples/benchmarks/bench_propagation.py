@@ -3,9 +3,9 @@ Label propagation to many rows without labels
 =============================================
 
 Processor time and memory of the neighbour search of ``relabeling.Propagation`` for 1,000,000 unlabelled rows of 512
-features against 50,000 labelled ones, as a ratio to that of the matrix products alone, which it cannot do without: of the
-same rows, in chunks of the same size, in the same process. The features lie in a file and are read as a memory map, so
-that the memory reported, how far the peak rises over what the process had before, is that of the search: it does not
+features against 50,000 labelled ones, as a ratio to that of the matrix products alone, which it cannot do without: of
+the same rows, in chunks of the same size, in the same process. The features lie in a file and are read as a memory map,
+so that the memory reported, how far the peak rises over what the process had before, is that of the search: it does not
 grow with the number of unlabelled rows.
 
 The products are timed on ``--sample`` chunks spread over all rows, and multiplied up; so is scikit-learn's
