@@ -127,7 +127,9 @@ def label_by_label(make: Callable[[], Any], *, unit: bool = False) -> Method:
         for j, y in enumerate(Y.T):
             if {-1, 1} <= set(y.tolist()):
                 target = np.where(y == 0, -1, y == 1)
-                found[:, j] = make().fit(X, target).predict_proba(X_test)[:, 1]
+                probabilities = make().fit(X, target).predict_proba(X_test)[:, 1]
+                # Rows that nothing spreads to.
+                found[:, j] = np.nan_to_num(probabilities, nan=float((y == 1).sum() / (y != 0).sum()))
         return found
 
     return scores
