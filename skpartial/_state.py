@@ -84,6 +84,8 @@ class TrainingContext:
         The epoch or round that begins or ends, counted from 1; 0 before the first.
     n_features : int or None, default=None
         Width d of the features, or channels of the maps.
+    learned_features : bool, default=False
+        Whether the features change in training, as those do that a network makes while it is trained.
     device : torch.device, default=CPU
         Where tensors are answered.
     generator : torch.Generator, default=seeded with 0
@@ -96,6 +98,7 @@ class TrainingContext:
     current: TrainingData
     epoch: int = 0
     n_features: int | None = None
+    learned_features: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
     predictor: Predictor | None = None

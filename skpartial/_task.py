@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 _FULL_BATCH_BYTES = 4 << 30
 # What "auto" stands for where a network learns its own features.
 _ALPHA_OF_NETWORKS = 1e-4
+# Share of rows without any known label beyond which reading them as all absent is told.
+_MANY_EMPTY = 0.5
 
 __all__ = [
     "Rows",
@@ -484,6 +486,16 @@ def warn_if_ambiguous(estimator: Any, problem: Problem) -> bool:
             f"y holds no -1, so {type(estimator).__name__}(loss={estimator.loss!r}) knows of no absence and every "
             "label keeps zero weights: 0 means unknown. If 0 means absent, pass 2 * y - 1; if only presences were "
             f"recorded, use {cure}.",
+            AmbiguousLabelsWarning,
+        )
+    empty, traits = int((problem.labels.count(axis=1) == 0).sum()), problem.loss.traits()
+    read_as_absent = traits.unknown == "absent" and not traits.rows_need_present and problem.relabeling is None
+    if read_as_absent and _MANY_EMPTY * problem.labels.n_rows <= empty < problem.labels.n_rows:
+        warn(
+            f"{empty} of {problem.labels.n_rows} rows of y have no known label, and loss={estimator.loss!r} reads all "
+            "of their labels as absent. If they are not annotated, add relabeling=skpartial.relabeling.Propagation(), "
+            "take a loss that ignores unknown entries, or leave these rows out; if nothing is present in them, say so "
+            "with -1.",
             AmbiguousLabelsWarning,
         )
     return ambiguous

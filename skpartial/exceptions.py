@@ -13,7 +13,7 @@ class UnfittableLabelsWarning(UserWarning):
 
 
 class AmbiguousLabelsWarning(UserWarning):
-    """A label matrix without any -1 was given to an estimator that reads 0 as unknown."""
+    """A label matrix may mean something else than its author thinks: no -1 in it, or many rows of zeros."""
 
 
 class ImageReadError(ValueError):

@@ -19,6 +19,7 @@ from skpartial.heads import AveragePooling, WeldonPooling
 from skpartial.losses import ROLE, WARP, AssumeNegative, ExpectedPositives, LargeLoss, PartialBCE
 from skpartial.model_selection import BatchedGridSearchCV
 from skpartial.regularizers import InteractiveSmoothness
+from skpartial.relabeling import ClassDistribution, LabelSpreading, Propagation
 from skpartial.solvers import FullBatch, Minibatch
 from skpartial.solvers.gradient import _linear_pass
 
@@ -208,6 +209,18 @@ def test_solvers(partial_data, on_device, loss, solver, form):
     X, Y = partial_data
     X = form(X)
     clf = PartialLabelClassifier(loss, solver=solver, alpha=1e-3, random_state=0, class_weight="balanced")
+    expected = PartialLabelClassifier(**clf.get_params(deep=False)).fit(X, Y)
+    assert_equal(on_device(clf.fit, X, Y), expected, X, on_device)
+
+
+@pytest.mark.parametrize(
+    "relabeling", [Propagation(2, fill="entries"), Propagation(), LabelSpreading(5), ClassDistribution()], ids=str
+)
+@pytest.mark.parametrize("solver", [FullBatch(), Minibatch(max_epochs=3)], ids=str)
+def test_relabellings(partial_data, on_device, relabeling, solver):
+    X, Y = partial_data
+    Y = Y * (np.arange(len(Y)) % 3 > 0)[:, None]
+    clf = PartialLabelClassifier("iu", relabeling=relabeling, solver=solver, alpha=1e-2, random_state=0)
     expected = PartialLabelClassifier(**clf.get_params(deep=False)).fit(X, Y)
     assert_equal(on_device(clf.fit, X, Y), expected, X, on_device)
 

@@ -180,6 +180,10 @@ class LabelDescription:
                 f"{empty:,} {'row has' if empty == 1 else 'rows have'} no known label: of no effect where a loss "
                 "ignores unknown entries, all absent where it assumes absence."
             )
+            notes.append(
+                "Rows without a known label can take part in training by a relabelling (LabelSpreading, Propagation, "
+                "ClassDistribution); PartialLabelKFold(unlabelled='train') keeps them out of test folds."
+            )
         if self.n_labels > 1 and self.present_per_row.max() <= 1:
             notes.append("No two labels are known to be present in one row: there is no co-occurrence to learn from.")
         return notes

@@ -40,6 +40,8 @@ class Traits:
         How an unknown entry is read. Under "ignore" a label whose known entries have one sign only cannot be fitted.
     needs_absent : bool, default=False
         Whether training without any known absence is meaningless.
+    rows_need_present : bool, default=False
+        Whether a row without a known presence is of no effect, however its unknown entries are read.
     scheduled : bool, default=False
         Whether the loss changes with the epoch, so that it has to be told which one it is.
     uses_prior : bool, default=False
@@ -55,6 +57,7 @@ class Traits:
     iterative: bool = False
     unknown: Literal["ignore", "absent", "estimate"] = "estimate"
     needs_absent: bool = False
+    rows_need_present: bool = False
     scheduled: bool = False
     uses_prior: bool = False
     recorded: bool = False

@@ -25,8 +25,8 @@ class RankingLoss(ClosedFormLoss):
     @override
     def traits(self) -> Traits:
         if self.unknown == "ignore":
-            return Traits(unknown="ignore", needs_absent=True)
-        return Traits(unknown="absent")
+            return Traits(unknown="ignore", needs_absent=True, rows_need_present=True)
+        return Traits(unknown="absent", rows_need_present=True)
 
     @override
     def check(self, labels: LabelMatrix | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -13,7 +14,7 @@ from skpartial._checks import check_choice, check_number
 from skpartial._state import State, StateTensor
 from skpartial.labels import LabelMatrix
 from skpartial.losses._assume_negative import _row_uniform
-from skpartial.losses._base import Step
+from skpartial.losses._base import Step, Traits
 from skpartial.losses._pairs import Hinge, Pairs, sides_of
 from skpartial.losses._ranking import RankingLoss
 
@@ -274,6 +275,11 @@ class RampWARP(_RankWeightedLoss):
         self.leak = leak
         self.rank = rank
         self.unknown = unknown
+
+    @override
+    def traits(self) -> Traits:
+        # The ramps of single entries need no pair.
+        return replace(super().traits(), rows_need_present=self.kappa == 0)
 
     @override
     def check(self, labels: LabelMatrix | None = None) -> None:

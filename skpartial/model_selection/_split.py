@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import BaseCrossValidator, BaseShuffleSplit, StratifiedKFold, StratifiedShuffleSplit
 from sklearn.utils import check_random_state
 
-from skpartial._checks import check_flag, check_whole
+from skpartial._checks import check_choice, check_flag, check_whole
 from skpartial._sklearn_compat import num_samples, validate_shuffle_split
+from skpartial.labels import LabelMatrix
 from skpartial.labels._forms import plain
 from skpartial.model_selection._folds import is_vector
 from skpartial.model_selection._stratification import deal_out, indicators
@@ -28,6 +29,21 @@ def _check(splitter: Any, y: Any, groups: Any) -> None:
             f"{name} does not use groups and would put rows of one group on both sides of a split: take "
             f"{name.replace('PartialLabel', 'PartialLabelGroup')}, or leave groups out."
         )
+
+
+def _check_unlabelled(splitter: Any, value: Any) -> Any:
+    check_choice(splitter, "unlabelled", value, ("split", "train"))
+    return value
+
+
+def _labelled_rows(y: Any, n_rows: int, unlabelled: str) -> NDArray[np.intp]:
+    """Rows to be dealt out: all of them, or those with a known label."""
+    if unlabelled == "split" or is_vector(y):
+        return np.arange(n_rows)
+    rows = np.flatnonzero(LabelMatrix.encode(y, name="y").count(axis=1) > 0)
+    if not len(rows):
+        raise ValueError("y has no known label in any row: there is nothing to split by.")
+    return rows
 
 
 class PartialLabelKFold(BaseCrossValidator):
@@ -51,6 +67,9 @@ class PartialLabelKFold(BaseCrossValidator):
         Whether rows are dealt out in random order. Without, every call gives the same folds.
     random_state : int, RandomState instance or None, default=None
         Seed of the order and of ties, for `shuffle`; an int gives the same folds in every call.
+    unlabelled : {"split", "train"}, default="split"
+        Where rows without any known label go: dealt out like all others, or into the training part of every fold,
+        where a relabelling learns from them; in a test part they can only be scored where unknown is read as absent.
 
     See Also
     --------
@@ -83,14 +102,23 @@ class PartialLabelKFold(BaseCrossValidator):
     n_splits: int
     shuffle: bool
     random_state: Any
+    unlabelled: str
 
-    def __init__(self, n_splits: int = 5, *, shuffle: bool = True, random_state: Any = None) -> None:
+    def __init__(
+        self,
+        n_splits: int = 5,
+        *,
+        shuffle: bool = True,
+        random_state: Any = None,
+        unlabelled: Literal["split", "train"] = "split",
+    ) -> None:
         self.n_splits = check_whole(self, "n_splits", n_splits, 2)
         check_flag(self, "shuffle", shuffle)
         if not shuffle and random_state is not None:
             raise ValueError("random_state has no effect without shuffle: leave it None, or set shuffle=True.")
         self.shuffle = shuffle
         self.random_state = random_state
+        self.unlabelled = _check_unlabelled(self, unlabelled)
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """Number of folds.
@@ -142,11 +170,16 @@ class PartialLabelKFold(BaseCrossValidator):
                 mask[test] = True
                 yield mask
             return
-        if n_rows < self.n_splits:
-            raise ValueError(f"Cannot split {n_rows} rows into n_splits={self.n_splits} folds: every fold needs a row.")
+        rows = _labelled_rows(y, n_rows, self.unlabelled)
+        if len(rows) < self.n_splits:
+            raise ValueError(
+                f"Cannot split {len(rows)} rows into n_splits={self.n_splits} folds: every fold needs a row."
+            )
         # Ties are broken at random in any case; without shuffle always in the same way.
         rng = check_random_state(self.random_state if self.shuffle else 0)
-        folds = deal_out(indicators(y), np.full(self.n_splits, 1 / self.n_splits), rng, n_required=self.n_splits)
+        folds = np.full(n_rows, -1)
+        shares = np.full(self.n_splits, 1 / self.n_splits)
+        folds[rows] = deal_out(indicators(y)[rows], shares, rng, n_required=self.n_splits)
         for fold in range(self.n_splits):
             yield folds == fold
 
@@ -168,6 +201,10 @@ class PartialLabelShuffleSplit(BaseShuffleSplit):
         The same of the training part. None is what the test part leaves; rows that neither takes are left out.
     random_state : int, RandomState instance or None, default=None
         Seed; an int gives the same splits in every call.
+    unlabelled : {"split", "train"}, default="split"
+        Where rows without any known label go: dealt out like all others, or into the training part, where a
+        relabelling learns from them; in a test part they can only be scored where unknown is read as absent.
+        Sizes then count the others only.
 
     See Also
     --------
@@ -194,6 +231,7 @@ class PartialLabelShuffleSplit(BaseShuffleSplit):
     test_size: float | int | None
     train_size: float | int | None
     random_state: Any
+    unlabelled: str
 
     def __init__(
         self,
@@ -202,9 +240,11 @@ class PartialLabelShuffleSplit(BaseShuffleSplit):
         test_size: float | int | None = None,
         train_size: float | int | None = None,
         random_state: Any = None,
+        unlabelled: Literal["split", "train"] = "split",
     ) -> None:
         n_splits = check_whole(self, "n_splits", n_splits, 1)
         super().__init__(n_splits=n_splits, test_size=test_size, train_size=train_size, random_state=random_state)
+        self.unlabelled = _check_unlabelled(self, unlabelled)
 
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         """Rows of the training and test part of every split.
@@ -242,12 +282,14 @@ class PartialLabelShuffleSplit(BaseShuffleSplit):
             )
             yield from by_class.split(np.empty((n_rows, 0)), plain(y, "y"))
             return
+        rows = _labelled_rows(y, n_rows, self.unlabelled)
         n_train, n_test = validate_shuffle_split(
-            n_rows, self.test_size, self.train_size, default_test_size=self._default_test_size
+            len(rows), self.test_size, self.train_size, default_test_size=self._default_test_size
         )
-        counts = indicators(y)
+        counts = indicators(y)[rows]
         rng = check_random_state(self.random_state)
-        sizes = np.array([n_train, n_test, n_rows - n_train - n_test]) / n_rows
+        sizes = np.array([n_train, n_test, len(rows) - n_train - n_test]) / len(rows)
         for _ in range(self.n_splits):
-            parts = deal_out(counts, sizes[sizes > 0], rng, n_required=2)
+            parts = np.zeros(n_rows, dtype=np.int64)
+            parts[rows] = deal_out(counts, sizes[sizes > 0], rng, n_required=2)
             yield np.flatnonzero(parts == 0), np.flatnonzero(parts == 1)

@@ -21,13 +21,30 @@ class RelabelingContext(TrainingContext):
 
     Parameters
     ----------
-    given, current, epoch, n_features, device, generator, predictor
+    given, current, epoch, n_features, learned_features, device, generator, predictor
         As in `TrainingContext`; `epoch` is the epoch or round about to begin.
     state : dict of str to Tensor, or None, default=None
         The relabelling's, which it may update in place.
     """
 
     state: State | None = None
+
+    def is_due(self, refresh_every: int | None = None) -> bool:
+        """Whether a relabelling that looks at nothing but features and given labels has something to do.
+
+        Parameters
+        ----------
+        refresh_every : int or None, default=None
+            Epochs after which it looks again where the features change; None is every epoch.
+
+        Returns
+        -------
+        bool
+            True before the first epoch; later only where the features are learned, and it is time.
+        """
+        if self.current is self.given:
+            return True
+        return self.learned_features and (self.epoch - 1) % (refresh_every or 1) == 0
 
 
 class Relabeling(Stateful, BaseEstimator, ABC):
@@ -41,6 +58,8 @@ class Relabeling(Stateful, BaseEstimator, ABC):
     from_start: ClassVar[bool] = False
     #: Whether it makes something of the `label_prior` that `fit` was passed.
     uses_prior: ClassVar[bool] = False
+    #: Whether all is said before the first epoch unless the features are learned: then one convex round is enough.
+    settled_on_features: ClassVar[bool] = False
 
     @abstractmethod
     def relabel(self, context: RelabelingContext) -> Any:

@@ -95,7 +95,9 @@ class FullBatch(Solver):
 
     @staticmethod
     def _looks_at_logits(problem: Problem) -> bool:
-        return problem.loss.traits().iterative or problem.relabeling is not None
+        relabeling = problem.relabeling
+        looks = relabeling is not None and not relabeling.settled_on_features
+        return looks or problem.loss.traits().iterative
 
     def _rounds(self, problem: Problem) -> int:
         return self.rounds if self._looks_at_logits(problem) else 1

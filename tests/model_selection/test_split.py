@@ -195,7 +195,9 @@ def test_works_as_cv_of_a_grid_search(scenes):
 
 
 def test_representation_and_number_of_splits():
-    assert repr(PartialLabelKFold(3)) == "PartialLabelKFold(n_splits=3, random_state=None, shuffle=True)"
+    assert repr(PartialLabelKFold(3)) == (
+        "PartialLabelKFold(n_splits=3, random_state=None, shuffle=True,\n         unlabelled='split')"
+    )
     assert "test_size=0.2" in repr(PartialLabelShuffleSplit(test_size=0.2))
     assert PartialLabelKFold(3).get_n_splits() == 3
     assert PartialLabelKFold(3).get_n_splits(np.zeros(5), np.zeros((5, 2)), None) == 3
@@ -225,3 +227,28 @@ def test_errors():
         PartialLabelShuffleSplit(0)
     with pytest.raises(ValueError, match="test_size=30"):
         next(PartialLabelShuffleSplit(test_size=30).split(np.zeros((5, 1)), np.ones((5, 2))))
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_array])
+def test_unlabelled_rows_in_training_parts_alone(form):
+    Y = make_digit_scenes(60, random_state=0).target.copy()
+    empty = np.arange(0, 60, 3)
+    Y[empty] = 0
+    tested = []
+    for train, test in PartialLabelKFold(4, random_state=0, unlabelled="train").split(np.zeros((60, 1)), form(Y)):
+        assert np.isin(empty, train).all()
+        assert not set(train) & set(test)
+        tested += test.tolist()
+    assert sorted(tested) == np.setdiff1d(np.arange(60), empty).tolist()
+    splitter = PartialLabelShuffleSplit(2, test_size=0.25, random_state=0, unlabelled="train")
+    for train, test in splitter.split(np.zeros((60, 1)), form(Y)):
+        assert np.isin(empty, train).all()
+        assert len(test) == pytest.approx(10, abs=2)
+        assert len(train) + len(test) == 60
+    with pytest.raises(ValueError, match="unlabelled must be 'split' or 'train'"):
+        PartialLabelKFold(4, unlabelled="drop")
+    with pytest.raises(ValueError, match="no known label in any row"):
+        list(PartialLabelKFold(2, unlabelled="train").split(np.zeros((4, 1)), form(np.zeros((4, 2), dtype=int))))
+    # Classes know no unlabelled rows.
+    classes = np.repeat([0, 1], 4)
+    assert len(list(PartialLabelKFold(2, unlabelled="train").split(np.zeros((8, 1)), classes))) == 2

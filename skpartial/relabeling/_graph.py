@@ -1,0 +1,96 @@
+"""A graph of rows, and labels that spread over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+__all__ = ["prior_of", "row_graph", "spread", "spread_blocks"]
+
+# Steps of a walk: what lies farther has hardly any weight.
+_N_STEPS = 30
+# Labels that spread at a time, so that working arrays stay small beside the result.
+_BLOCK_LABELS = 16
+
+
+def row_graph(neighbors: NDArray[np.int64], cosines: NDArray[np.float64], power: float) -> Any:
+    r"""The symmetric graph of nearest rows, normalised by the degrees: :math:`D^{-1/2} W D^{-1/2}`.
+
+    Parameters
+    ----------
+    neighbors : ndarray of int64, shape (n, k)
+        The nearest other rows of each row.
+    cosines : ndarray of shape (n, k)
+        Of the angles to them.
+    power : float
+        Exponent that makes weights of cosines above 0.
+
+    Returns
+    -------
+    csr_array of float32, shape (n, n)
+        Eigenvalues in [-1, 1].
+    """
+    n, k = neighbors.shape
+    weights = np.maximum(cosines, 0) ** power
+    directed = sp.csr_array((weights.ravel(), neighbors.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
+    both = (directed + directed.T) / 2
+    degrees = np.asarray(both.sum(axis=1)).ravel()
+    roots = np.divide(1, np.sqrt(degrees), out=np.zeros_like(degrees), where=degrees > 0)
+    scale = sp.dia_array((roots[None], [0]), shape=(n, n))
+    return sp.csr_array(scale @ both @ scale).astype(np.float32)
+
+
+def prior_of(labels: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Share of presences among the known entries of each label, with half an entry of each sign added; shape (L,)."""
+    present, known = (labels == 1).sum(axis=0), (labels != 0).sum(axis=0)
+    return (present + 0.5) / (known + 1)
+
+
+def spread_blocks(
+    graph: Any, labels: NDArray[np.int8], dampings: Sequence[float]
+) -> Iterator[tuple[slice, list[NDArray[np.float32]]]]:
+    r"""Probabilities of presence, from the known entries that walks over the graph end in, a block of labels at a time.
+
+    With :math:`F_0 = y - \pi` and :math:`C_0 = 1` where a label is known and both 0 elsewhere,
+
+    .. math:: F \leftarrow a S F + (1 - a) F_0, \quad C \leftarrow a S C + (1 - a) C_0, \quad p = F / C + \pi
+
+    Parameters
+    ----------
+    graph : csr_array of shape (n, n)
+        The normalised graph S.
+    labels : ndarray of int8, shape (n, L)
+        Values in {-1, 0, 1}.
+    dampings : sequence of float
+        Shares a of what a row has from its neighbours, in (0, 1); all of them cost the products of one.
+
+    Yields
+    ------
+    slice, list of ndarray of float32, shape (n, b)
+        Which labels, and their probabilities for each damping; the label's prior where no walk meets a known entry.
+    """
+    for start in range(0, labels.shape[1], _BLOCK_LABELS):
+        part = labels[:, start : start + _BLOCK_LABELS]
+        prior, known, n = prior_of(part).astype(np.float32), part != 0, part.shape[1]
+        # After t steps the iteration is (1 - a) times the sum of a^s S^s F_0 over s < t, and a^t S^t F_0.
+        walk = np.hstack([np.where(known, (part == 1) - prior, 0), known]).astype(np.float32)
+        sums = [(1 - a) * walk for a in dampings]
+        for step in range(1, _N_STEPS + 1):
+            walk = graph @ walk
+            for total, a in zip(sums, dampings):
+                total += (a**step * (1 - a if step < _N_STEPS else 1)) * walk
+        found = []
+        for total in sums:
+            share, reached = total[:, :n], total[:, n:]
+            mean = np.divide(share, reached, out=np.zeros_like(share), where=reached > 0)
+            found.append(np.clip(mean + prior, 0, 1))
+        yield slice(start, start + n), found
+
+
+def spread(graph: Any, labels: NDArray[np.int8], damping: float) -> NDArray[np.float32]:
+    """All of what `spread_blocks` gives for one damping, shape (n, L)."""
+    return np.hstack([found for _, (found,) in spread_blocks(graph, labels, [damping])])
