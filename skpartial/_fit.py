@@ -21,6 +21,7 @@ from skpartial._fingerprint import rows_key
 from skpartial._state import Stateful, TrainingContext
 from skpartial._task import Rows, make_problem, resolve_solver, warn_if_ambiguous
 from skpartial._warnings import warn
+from skpartial.heads._ensemble import members_of_linear
 from skpartial.exceptions import UnfittableLabelsWarning
 from skpartial.solvers import Solver
 from skpartial.training._checkpoints import CheckpointFolder
@@ -34,7 +35,17 @@ __all__ = ["FitPlan", "Stage"]
 # Results of the size of y that are kept at most, in bytes, where `store_state` leaves it open.
 _STORE_BYTES = 100_000_000
 # What belongs to one fit beside the parameters, and goes when another one is accepted.
-_OF_ONE_FIT = ("best_epoch_", "network_", "skipped_", "train_rows_", "_optimizer_state", "_states", "_state_rows")
+_OF_ONE_FIT = (
+    "best_epoch_",
+    "member_coef_",
+    "member_intercept_",
+    "network_",
+    "skipped_",
+    "train_rows_",
+    "_optimizer_state",
+    "_states",
+    "_state_rows",
+)
 
 
 @dataclass
@@ -218,7 +229,7 @@ class FitPlan:
             "label_names_": np.arange(n_labels).astype(str).astype(object) if given is None else given,
             "_binary": target.binary,
             "_fitted_shape": (problem.features.n_features, n_labels),
-            "_head": clone(heads.get(self.estimator.head)),
+            "_head": clone(problem.head),
             "_head_context": problem.head_context,
         }
 
@@ -238,7 +249,7 @@ class FitPlan:
             Fitted attributes.
         """
         attributes: dict[str, Any] = {}
-        head = heads.get(self.estimator.head)
+        head = self.stages[-1].problem.head
         if self.images is not None:
             whole = any(name.startswith("body.") for name in parameters)
             named = parameters if whole else {f"head.{name}": value for name, value in parameters.items()}
@@ -248,6 +259,16 @@ class FitPlan:
             return attributes | {
                 "coef_": parameters["weight"],
                 "intercept_": parameters["bias"],
+                "head_parameters_": None,
+            }
+        if members_of_linear(head):
+            shape = head.n_members, context.n_labels
+            weight, bias = (parameters[name].reshape(*shape, *parameters[name].shape[1:]) for name in ("weight", "bias"))
+            return attributes | {
+                "coef_": weight.mean(axis=0),
+                "intercept_": bias.mean(axis=0),
+                "member_coef_": weight,
+                "member_intercept_": bias,
                 "head_parameters_": None,
             }
         return attributes | {"head_parameters_": parameters}

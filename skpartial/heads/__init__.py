@@ -1,12 +1,14 @@
 """Heads: how features become logits."""
 
 from skpartial.heads._base import Head, HeadContext, ParameterGroup
+from skpartial.heads._ensemble import Ensemble
 from skpartial.heads._linear import Linear
 from skpartial.heads._pooling import AveragePooling
 from skpartial.heads._weldon import WeldonPooling, WildcatPooling
 
 __all__ = [
     "AveragePooling",
+    "Ensemble",
     "Head",
     "HeadContext",
     "Linear",
