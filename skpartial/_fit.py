@@ -21,8 +21,8 @@ from skpartial._fingerprint import rows_key
 from skpartial._state import Stateful, TrainingContext
 from skpartial._task import Rows, make_problem, resolve_solver, warn_if_ambiguous
 from skpartial._warnings import warn
-from skpartial.heads._ensemble import members_of_linear
 from skpartial.exceptions import UnfittableLabelsWarning
+from skpartial.heads._ensemble import members_of_linear
 from skpartial.solvers import Solver
 from skpartial.training._checkpoints import CheckpointFolder
 from skpartial.training._problem import Monitor, Problem, Solution
@@ -263,7 +263,7 @@ class FitPlan:
             }
         if members_of_linear(head):
             shape = head.n_members, context.n_labels
-            weight, bias = (parameters[name].reshape(*shape, *parameters[name].shape[1:]) for name in ("weight", "bias"))
+            weight, bias = parameters["weight"].reshape(*shape, -1), parameters["bias"].reshape(shape)
             return attributes | {
                 "coef_": weight.mean(axis=0),
                 "intercept_": bias.mean(axis=0),

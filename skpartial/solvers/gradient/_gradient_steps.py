@@ -329,18 +329,21 @@ class GradientSteps(Learner):
         The value, and what the loss learns, go by the mean over members; each member moves by its own gradient.
         """
         if self._bootstrap is None:
-            step, share = self.loss_of(known, logits, epoch), self._share(known.weights)
-            return Step(step.value * share, step.gradient * share, {key: g * share for key, g in step.state.items()})
-        own = [known.weighted(weights) for weights in self._bootstrap[:, known.rows]]
-        steps = [self.loss_of(part, x, epoch) for part, x in zip(own, logits)]
-        shares = [self._share(part.weights) for part in own]
-        state = {key: sum(s.state[key] * share for s, share in zip(steps, shares)) / len(steps) for key in steps[0].state}
-        value = sum(s.value * share for s, share in zip(steps, shares)) / len(steps)
-        return Step(value, torch.stack([s.gradient * share for s, share in zip(steps, shares)]), state)
+            return self._step_of_member(known, logits, epoch)
+        weights = self._bootstrap[:, known.rows]
+        steps = [self._step_of_member(known.weighted(own), x, epoch) for own, x in zip(weights, logits)]
+        state = {key: torch.stack([step.state[key] for step in steps]).mean(0) for key in steps[0].state}
+        value = torch.stack([step.value for step in steps]).mean()
+        return Step(value, torch.stack([step.gradient for step in steps]), state)
+
+    def _step_of_member(self, known: LabeledRows, logits: Tensor, epoch: int) -> Step:
+        step, share = self.loss_of(known, logits, epoch), self._share(known.weights)
+        return Step(step.value * share, step.gradient * share, {key: g * share for key, g in step.state.items()})
 
     def _logits(self, features: Tensor) -> Tensor:
         """Logits (b, L) that the loss is asked about, or (M, b, L) of the members of an ensemble."""
-        logits: Tensor = (self.module if self._bootstrap is None else self.module.member_logits)(features)  # type: ignore[operator]
+        module: Any = self.module
+        logits: Tensor = module(features) if self._bootstrap is None else module.member_logits(features)
         return logits
 
     def _share(self, weights: Tensor | None) -> Tensor | float:
