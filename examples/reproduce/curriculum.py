@@ -16,8 +16,8 @@ with Partial Labels" (CVPR 2019), by their protocol on data that fit on a desk:
 
 Rows have a tenth of their labels known, test labels are complete, features are standardised. The strength of the
 penalty is the one that cross-validation on the known training labels of the first seed chooses for the loss without
-relabelling. Figures are percentages, means over seeds with their standard deviation; differences are from the classifier
-without relabelling on the same seed.
+relabelling. Figures are percentages, means over seeds with their standard deviation; differences are from the
+classifier without relabelling on the same seed.
 
 Run it with ``--data`` naming the folder of the benchmarks' data sets; without it the digit scenes are used.
 """
