@@ -27,7 +27,7 @@ __all__ = ["Curriculum"]
 _THRESHOLDS: dict[str, tuple[float, str]] = {
     "threshold": (2.0, "[0, inf]"),
     "proportion": (0.8, "[0, 1]"),
-    "positives": (5.0, "[-inf, inf]"),
+    "positives": (2.0, "[-inf, inf]"),
     "ensemble": (2.0, "[0, inf]"),
     "uncertainty": (0.3, "[0, inf]"),
     "all": (0.0, "[0, 0]"),
