@@ -202,8 +202,9 @@ class TrainingContext:
     def logit_variance(self, rows: Tensor | None = None, *, dropout: float = 0.5, n_samples: int = 20) -> Tensor:
         r"""How uncertain logits are: their variance while dropout is active.
 
-        Of a linear head the variance is known in closed form, :math:`\frac{r}{1 - r} \sum_k (w_{jk} f_{ik})^2` at a rate
-        r, and nothing is drawn. Of another head it is that of `sampled_logits`. What is dropped is what the head's own layers drop, or if it has none of them its inputs.
+        Of a linear head the variance is known in closed form, :math:`\frac{r}{1 - r} \sum_k (w_{jk} f_{ik})^2` at a
+        rate r, and nothing is drawn. Of another head it is that of `sampled_logits`. What is dropped is what the head's
+        own layers drop, or if it has none of them its inputs.
 
         Parameters
         ----------

@@ -136,7 +136,7 @@ def head_of(estimator: Any) -> heads.Head:
         A value object.
     """
     head = heads.get(estimator.head)
-    return head if estimator.relabeling is None else estimator.relabeling.head(head)
+    return head if estimator.relabeling is None else estimator.relabeling.adapt_head(head)
 
 
 def load_images(estimator: Any, seed: int) -> ImageTask | None:

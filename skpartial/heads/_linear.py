@@ -93,9 +93,8 @@ class LinearModule(HeadModule):
             return dropped
         features = features.coalesce()
         # What is zero stays so.
-        return torch.sparse_coo_tensor(
-            features.indices(), self.dropout(features.values()), features.shape, is_coalesced=True
-        )
+        indices, values = features.indices(), self.dropout(features.values())
+        return torch.sparse_coo_tensor(indices, values, features.shape, is_coalesced=True, check_invariants=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits of a batch."""

@@ -48,7 +48,7 @@ class Relabeling(Stateful, BaseEstimator, ABC):
         """Whether what it does depends on how many epochs or rounds are planned (`context.n_epochs`)."""
         return False
 
-    def head(self, head: Head) -> Head:
+    def adapt_head(self, head: Head) -> Head:
         """The head that is trained, which a relabelling may need to be of some kind.
 
         Parameters

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from skpartial._checks import check_choice, check_flag, check_number, check_whole, wrong_value
 from skpartial._state import State, StateTensor, TrainingContext
+from skpartial._warnings import warn
 from skpartial.heads import Ensemble, Head
 from skpartial.labels._data import TrainingData
 from skpartial.relabeling._base import Relabeling, RelabelingContext
@@ -26,7 +27,7 @@ __all__ = ["Curriculum"]
 _THRESHOLDS: dict[str, tuple[float, str]] = {
     "threshold": (2.0, "[0, inf]"),
     "proportion": (0.8, "[0, 1]"),
-    "positives": (5.0, "[-inf, inf]"),
+    "positives": (2.0, "[-inf, inf]"),
     "ensemble": (2.0, "[0, inf]"),
     "uncertainty": (0.3, "[0, inf]"),
     "all": (0.0, "[0, 0]"),
@@ -173,7 +174,7 @@ class Curriculum(Relabeling):
         return self.epochs is None
 
     @override
-    def head(self, head: Head) -> Head:
+    def adapt_head(self, head: Head) -> Head:
         self.check()
         if self.strategy != "ensemble" or head.n_members > 1:
             return head
@@ -214,10 +215,23 @@ class Curriculum(Relabeling):
         assert state is not None
         if context.epoch in epochs:
             self._label(context, state, epochs.index(context.epoch))
-        elif context.epoch != 1:
+        elif context.epoch > 1:
             return None
+        else:
+            self._warn_if_idle(context, epochs)
+            if self.strategy != "calibrated" and not bool(state["value"].any()):
+                return None
         n_done = sum(epoch <= context.epoch for epoch in epochs)
         return self._in_use(context, state, None if n_done == len(epochs) else n_done % _FOLDS)
+
+    def _warn_if_idle(self, context: RelabelingContext, epochs: list[int]) -> None:
+        planned = context.n_epochs
+        if planned is not None and epochs[0] > planned:
+            warn(
+                f"Curriculum relabels before epoch or round {epochs[0]} at the earliest, but {planned} "
+                f"{'is' if planned == 1 else 'are'} planned: raise solver__rounds or solver__max_epochs, or lower "
+                "relabeling__epochs."
+            )
 
     def _label(self, context: RelabelingContext, state: State, n_before: int) -> None:
         """Give weak labels, and note since when and by which score."""
