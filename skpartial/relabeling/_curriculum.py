@@ -33,6 +33,8 @@ _THRESHOLDS: dict[str, tuple[float, str]] = {
     "all": (0.0, "[0, 0]"),
     "calibrated": (0.5, "[0, 1]"),
 }
+# Weight of a weak label of the sign that there is not too much of, in "balanced" weights.
+_BALANCED = 0.3
 # Parts that known entries are divided into, one of which is held out at a time to measure precision.
 _FOLDS = 5
 
@@ -69,9 +71,12 @@ class Curriculum(Relabeling):
         One of the above.
     threshold : float or None, default=None
         :math:`\theta`; None takes the default of the strategy. "all" has none.
-    weight : float, default=0.3
-        Weight of a weak label, at least 0, where a known one has 1; the source has 1, too. Weighted means divide by the
-        sum of the weights.
+    weight : "balanced" or float, default="balanced"
+        Weight of a weak label, at least 0, where a known one has 1. Weighted means divide by the sum of the weights.
+        "balanced" is 0.3 for the sign of a label that too few weak labels have, and for the other one as much less as
+        lets presences keep, by weight, the share that they have among the known labels: a model is surer of what is
+        frequent, most often of absences, and with equal weights presences would become rarer with every relabelling.
+        For "positives" it is 0.3. The source has 1.
     epochs : sequence of int, or None, default=None
         Before which epochs or rounds it relabels, counted from 1; that before the first it cannot. None takes one half
         and three quarters of those planned, as published (10 and 15 of 20), and for "all" one half alone.
@@ -127,7 +132,7 @@ class Curriculum(Relabeling):
         strategy: Strategy = "threshold",
         threshold: float | None = None,
         *,
-        weight: float = 0.3,
+        weight: float | Literal["balanced"] = "balanced",
         epochs: Sequence[int] | None = None,
         accumulate: bool = False,
         n_members: int = 5,
@@ -156,7 +161,8 @@ class Curriculum(Relabeling):
             raise wrong_value(self, "threshold", "None for strategy='all', which labels everything", self.threshold)
         if self.threshold is not None:
             check_number(self, "threshold", self.threshold, _THRESHOLDS[self.strategy][1])
-        check_number(self, "weight", self.weight, "[0, inf)")
+        if self.weight != "balanced":
+            check_number(self, "weight", self.weight, "[0, inf)", "'balanced' or a number of at least 0")
         if self.epochs is not None:
             what = "None or whole numbers of at least 2"
             if isinstance(self.epochs, str) or not np.iterable(self.epochs) or not len(list(self.epochs)):
@@ -278,7 +284,11 @@ class Curriculum(Relabeling):
         labels: Any = np.where(known, given.toarray(), value)
         weights: NDArray[np.float32] | None = None
         if self.weight != 1 or self.strategy == "calibrated":
-            weak = self.weight * (state["score"].cpu().numpy() if self.strategy == "calibrated" else np.float32(1))
+            weak = np.abs(value) * (state["score"].cpu().numpy() if self.strategy == "calibrated" else np.float32(1))
+            if self.weight != "balanced":
+                weak *= self.weight
+            else:
+                weak *= _BALANCED if self.strategy == "positives" else _BALANCED * _balance(labels * known, value, weak)
             weights = np.where(value != 0, weak, 1).astype(np.float32)
         if self.strategy == "calibrated" and held_out is not None:
             assert weights is not None
@@ -305,3 +315,14 @@ def _largest(size: Tensor, among: Tensor, share: float) -> Tensor:
     chosen = torch.zeros_like(among).ravel()
     chosen[candidates[order[: round(share * len(candidates))]]] = True
     return chosen.view_as(among)
+
+
+def _balance(given: NDArray[Any], value: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
+    """Factors (n, L) of at most 1 by which weak presences get the share, by weight, that known ones have of a label."""
+    known_present, known_absent = (given == 1).sum(0), (given == -1).sum(0)
+    odds = (known_present + 0.5) / (known_absent + 0.5)
+    present, absent = (np.where(value == sign, weights, 0).sum(0, dtype=np.float64) for sign in (1, -1))
+    # Of a sign that is missing nothing has to be lowered; the other one then counts for nothing.
+    of_present = np.minimum(1, np.divide(absent * odds, present, out=np.ones(len(odds)), where=present > 0))
+    of_absent = np.minimum(1, np.divide(present / odds, absent, out=np.ones(len(odds)), where=absent > 0))
+    return np.where(value == 1, of_present, of_absent).astype(np.float32)

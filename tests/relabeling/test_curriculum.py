@@ -95,6 +95,31 @@ def test_a_round_is_the_rule_and_then_a_fit_of_what_it_labelled(strategy, weight
     np.testing.assert_allclose(record["score"], scores[record["row"], record["label"]], rtol=1e-3)
 
 
+@pytest.mark.parametrize("strategy", ["threshold", "all", "positives"])
+def test_balanced_weights_keep_the_share_of_presences(strategy):
+    X, Y, _ = make_data()
+    clf = fitted(curriculum(strategy, epochs=[2]), X, Y)
+    weak = as_matrix(clf.relabeled_, Y.shape)
+    weights = np.ones(Y.shape)
+    for given, value, weight in zip(Y.T, weak.T, weights.T):
+        of_present = of_absent = 0.3
+        present, absent = (value == 1).sum(), (value == -1).sum()
+        odds = ((given == 1).sum() + 0.5) / ((given == -1).sum() + 0.5)
+        if strategy != "positives" and present < odds * absent:
+            # Nothing for absences where there are no presences.
+            of_absent *= present / absent / odds
+        elif strategy != "positives":
+            of_present *= odds * absent / present
+        weight[value == 1], weight[value == -1] = of_present, of_absent
+    lowered = np.unique(weights[weak != 0])
+    assert lowered.tolist() == [0.3] if strategy == "positives" else len(lowered) > 3
+    assert strategy != "threshold" or lowered.min() == 0
+    second = fitted(None, X, np.where(weak != 0, weak, Y), weights=weights)
+    np.testing.assert_allclose(clf.coef_, second.coef_, rtol=1e-4, atol=1e-5)
+    plain = fitted(curriculum(strategy, epochs=[2], weight=0.3), X, Y)
+    assert (strategy == "positives") == np.allclose(plain.coef_, clf.coef_)
+
+
 def test_members_of_an_ensemble_are_fits_of_rows_with_weights_of_their_own():
     X, Y, _ = make_data()
     clf = fitted(curriculum("ensemble", weight=1, epochs=[2], n_members=3), X, Y)
