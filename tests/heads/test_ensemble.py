@@ -31,12 +31,12 @@ def fitted(X, Y, loss="iu", **more):
 
 def test_both_solvers_find_the_same_members():
     X, Y = make_data()
-    solved = fitted(X, Y, solver=FullBatch(tol=1e-10))
+    solved = fitted(X, Y, alpha=0.3, solver=FullBatch(tol=1e-10))
     solver = Minibatch(learning_rate=0.1, max_epochs=200, batch_size=60, schedule="cosine")
-    trained = fitted(X, Y, solver=solver)
+    trained = fitted(X, Y, alpha=0.3, solver=solver)
     apart = solved.member_coef_.std(axis=0).mean()
-    assert apart > 0.01
-    np.testing.assert_allclose(trained.member_coef_, solved.member_coef_, atol=0.02 * apart)
+    assert apart > 0.005
+    np.testing.assert_allclose(trained.member_coef_, solved.member_coef_, atol=0.05 * apart)
     np.testing.assert_allclose(trained.member_intercept_, solved.member_intercept_, atol=0.01)
 
 
