@@ -85,7 +85,7 @@ for place, clf in enumerate(fitted.values()):
     axes.text(0.3, place, text, va="center")
 axes.set_yticks(range(len(fitted)), list(fitted))
 axes.axvline(0, color="black", lw=1)
-axes.set(xlabel="share of the unknown entries: labelled absent to the left, present to the right", xlim=(-1, 1))
+axes.set(xlabel="share of the unknown entries: labelled absent to the left, present to the right", xlim=(-1, 1.05))
 axes.invert_yaxis()
 plt.show()
 
@@ -93,16 +93,19 @@ plt.show()
 # Over time
 # ---------
 # The first relabelling sees logits of a model of known labels, all later ones those of a model that was also trained on
-# its own guesses. These make it surer: every round labels more, and what it adds is less often right.
+# its own guesses. These make it surer: where a threshold in logits decides, every round labels more, and less of it is
+# right. By default a curriculum therefore labels once.
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
 for name, values in Logged.log.items():
     shares = [(value[unknown] != 0).mean() for value in values]
     rights = [(value == train.target)[value != 0].mean() if value.any() else np.nan for value in values]
     left.plot(ROUNDS, shares, "o-", label=name)
     right.plot(ROUNDS, rights, "o-", label=name)
-left.set(xlabel="round", ylabel="share of the unknown entries labelled", ylim=(-0.05, 1.05))
+left.set(xlabel="round", ylabel="share of the unknown entries labelled", ylim=(0, 1.05))
 right.set(xlabel="round", ylabel="share of these labels that is right")
-right.legend(fontsize="x-small")
+for panel in (left, right):
+    panel.set_xticks(ROUNDS)
+figure.legend(*left.get_legend_handles_labels(), loc="outside right center", fontsize="small")
 plt.show()
 
 # %%

@@ -29,7 +29,7 @@ _THRESHOLDS: dict[str, tuple[float, str]] = {
     "proportion": (0.8, "[0, 1]"),
     "positives": (2.0, "[-inf, inf]"),
     "ensemble": (2.0, "[0, inf]"),
-    "uncertainty": (1.0, "[0, inf]"),
+    "uncertainty": (0.3, "[0, inf]"),
     "all": (0.0, "[0, 0]"),
     "calibrated": (0.8, "[0, 1]"),
 }
@@ -55,15 +55,15 @@ class Curriculum(Relabeling):
     - "ensemble": as "threshold" by the mean logits of members, which :class:`~skpartial.heads.Ensemble` trains side by
       side (2);
     - "uncertainty": entries whose logit has a variance of at most :math:`\theta` while inputs of the head are dropped,
-      by the sign of x (1). Of a linear head the variance is known in closed form:
+      by the sign of x (0.3). Of a linear head the variance is known in closed form:
       see :meth:`~skpartial.training.TrainingContext.logit_variance`;
     - "all": every entry by the sign of x. The source's "2 steps", to compare with;
     - "calibrated": every entry whose label is right with a probability of at least :math:`\theta` (0.8), weighted by
       that probability. It is measured: until each relabelling a fifth of the known entries, another one each time, is
       kept out of training, and the precision is that of 20 bins of predicted probabilities of these, interpolated.
 
-    Numbers in brackets are defaults, found on linear classifiers of features; the source has 5 for "positives" and 0.3
-    for "uncertainty". A logit of 0 counts as absent. Known entries are never altered, and a loss that
+    Numbers in brackets are defaults, found on linear classifiers of features; the source has 5 for "positives".
+    A logit of 0 counts as absent. Known entries are never altered, and a loss that
     asks how much of a row is known, such as :class:`~skpartial.losses.PartialBCE`, counts weak labels.
 
     Parameters

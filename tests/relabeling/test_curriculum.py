@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -329,6 +333,61 @@ def test_a_fit_that_ended_halfway_goes_on_to_equal_weights_and_records(tmp_path,
     np.testing.assert_array_equal(clf.coef_, whole.coef_)
     np.testing.assert_array_equal(clf.relabeled_, whole.relabeled_)
     np.testing.assert_array_equal(clf.labels_in_use_, whole.labels_in_use_)
+
+
+SCRIPT = """
+import sys
+import numpy as np
+import torch
+from skpartial import PartialLabelClassifier
+from skpartial.relabeling import Curriculum
+from skpartial.solvers import Minibatch
+from skpartial.training._checkpoints import Checkpoint
+
+torch.set_num_threads(1)
+data, folder, out, last = sys.argv[1:]
+save = Checkpoint.save
+
+
+def saved(self, content):
+    save(self, content)
+    if content["epoch"] == int(last):
+        print("saved", flush=True)
+        sys.stdin.read()  # until it is killed
+
+
+Checkpoint.save = saved
+with np.load(data) as file:
+    X, Y = file["X"], file["Y"]
+curriculum = Curriculum("calibrated", epochs=[3, 6])
+clf = PartialLabelClassifier(
+    relabeling=curriculum, solver=Minibatch(max_epochs=8), alpha=0.02, random_state=3, checkpoint_dir=folder or None
+).fit(X, Y)
+np.savez(out, coef=clf.coef_, relabeled=clf.relabeled_, in_use=clf.labels_in_use_)
+"""
+
+
+def test_a_fit_that_was_killed_goes_on_to_equal_weights_and_records(tmp_path):
+    X, Y, _ = make_data(n=60)
+    np.savez(tmp_path / "data.npz", X=X, Y=Y)
+
+    def start(folder, name, last):
+        arguments = tmp_path / "data.npz", folder, tmp_path / name, last
+        command = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True, **pipes)
+
+    process = start(tmp_path / "checkpoints", "killed.npz", 4)
+    assert process.stdout.readline() == "saved\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    for each in (start(tmp_path / "checkpoints", "killed.npz", 0), start("", "whole.npz", 0)):
+        each.communicate()
+        assert each.returncode == 0
+    with np.load(tmp_path / "whole.npz") as expected, np.load(tmp_path / "killed.npz") as found:
+        assert len(expected["relabeled"])
+        for name in expected.files:
+            np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
 
 
 @pytest.mark.parametrize(("epochs", "goes_on"), [(None, False), ([2], True)])
