@@ -25,10 +25,10 @@ __all__ = ["Curriculum"]
 
 #: Strategies with the threshold that each has by default, and the interval that it has to lie in.
 _THRESHOLDS: dict[str, tuple[float, str]] = {
-    "threshold": (2.0, "[0, inf]"),
+    "threshold": (1.0, "[0, inf]"),
     "proportion": (0.8, "[0, 1]"),
     "positives": (2.0, "[-inf, inf]"),
-    "ensemble": (2.0, "[0, inf]"),
+    "ensemble": (1.0, "[0, inf]"),
     "uncertainty": (0.3, "[0, inf]"),
     "all": (0.0, "[0, 0]"),
     "calibrated": (0.8, "[0, 1]"),
@@ -48,12 +48,12 @@ class Curriculum(Relabeling):
     that the strategy chooses get weak labels, which are trained on like known ones, with a weight. With logits x and
     threshold :math:`\theta` it chooses
 
-    - "threshold": x of at least :math:`\theta` as present, below :math:`-\theta` as absent (2);
+    - "threshold": x of at least :math:`\theta` as present, below :math:`-\theta` as absent (1);
     - "proportion": a share :math:`\theta` of all unknown entries, those of largest \|x\|, by the sign of x (0.8). The
       source sorts within a batch; here it is the whole training set;
     - "positives": x of at least :math:`\theta` as present, and nothing as absent (2);
     - "ensemble": as "threshold" by the mean logits of members, which :class:`~skpartial.heads.Ensemble` trains side by
-      side (2);
+      side (1);
     - "uncertainty": entries whose logit has a variance of at most :math:`\theta` while inputs of the head are dropped,
       by the sign of x (0.3). Of a linear head the variance is known in closed form:
       see :meth:`~skpartial.training.TrainingContext.logit_variance`;
@@ -62,8 +62,8 @@ class Curriculum(Relabeling):
       that probability. It is measured: until each relabelling a fifth of the known entries, another one each time, is
       kept out of training, and the precision is that of 20 bins of predicted probabilities of these, interpolated.
 
-    Numbers in brackets are defaults, found on linear classifiers of features; the source has 5 for "positives".
-    A logit of 0 counts as absent. Known entries are never altered, and a loss that
+    Numbers in brackets are defaults, found on linear classifiers of features; the source has 2 for "threshold" and
+    "ensemble", and 5 for "positives". A logit of 0 counts as absent. Known entries are never altered, and a loss that
     asks how much of a row is known, such as :class:`~skpartial.losses.PartialBCE`, counts weak labels.
 
     Parameters
