@@ -415,7 +415,7 @@ def test_a_longer_fit_goes_on_only_where_it_relabels_alike(tmp_path, monkeypatch
         ({"strategy": "proportion", "threshold": 80}, r"threshold must be a number in \[0, 1\], got 80"),
         ({"strategy": "threshold", "threshold": -1}, r"threshold must be a number in \[0, inf\], got -1"),
         ({"strategy": "all", "threshold": 1.0}, "threshold must be None for strategy='all'"),
-        ({"weight": -1}, "weight must be a number"),
+        ({"weight": -1}, "weight must be 'balanced' or a number of at least 0"),
         ({"epochs": [1]}, "epochs must be None or whole numbers of at least 2, got 1"),
         ({"epochs": 10}, "epochs must be None or whole numbers of at least 2, got 10"),
         ({"epochs": []}, "epochs must be None or whole numbers of at least 2"),
