@@ -18,6 +18,9 @@ __all__ = ["DataSource", "EntryWeights", "LabelSource", "LabeledRows", "bootstra
 
 # Entries whose weights are summed up at a time.
 _BLOCK_ENTRIES = 1 << 20
+# Of the weights of members' rows, whose standard deviation is one half. At 1, as in the Bayesian bootstrap, the mean of
+# five linear members was worse than a single one.
+_GAMMA_SHAPE = 4.0
 
 
 def bootstrap_weights(n_rows: int, n_members: int, seed: int) -> Tensor | None:
@@ -33,11 +36,11 @@ def bootstrap_weights(n_rows: int, n_members: int, seed: int) -> Tensor | None:
     Returns
     -------
     Tensor of float64, shape (M, n), or None
-        Drawn from an exponential distribution, so that every row counts for something.
+        Drawn from a gamma distribution, so that every row counts for something.
     """
     if n_members == 1:
         return None
-    drawn = np.random.RandomState(seed).exponential(size=(n_members, n_rows))
+    drawn = np.random.RandomState(seed).gamma(_GAMMA_SHAPE, size=(n_members, n_rows))
     return torch.from_numpy(drawn / drawn.mean(axis=1, keepdims=True))
 
 

@@ -35,8 +35,8 @@ def test_both_solvers_find_the_same_members():
     solver = Minibatch(learning_rate=0.1, max_epochs=200, batch_size=60, schedule="cosine")
     trained = fitted(X, Y, alpha=0.3, solver=solver)
     apart = solved.member_coef_.std(axis=0).mean()
-    assert apart > 0.005
-    np.testing.assert_allclose(trained.member_coef_, solved.member_coef_, atol=0.05 * apart)
+    assert apart > 0.002
+    np.testing.assert_allclose(trained.member_coef_, solved.member_coef_, atol=0.1 * apart)
     np.testing.assert_allclose(trained.member_intercept_, solved.member_intercept_, atol=0.01)
 
 

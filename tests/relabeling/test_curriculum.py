@@ -128,7 +128,7 @@ def test_members_of_an_ensemble_are_fits_of_rows_with_weights_of_their_own():
     X, Y, _ = make_data()
     clf = fitted(curriculum("ensemble", weight=1, epochs=[2], n_members=3), X, Y)
     seed = np.random.RandomState(3).randint(np.iinfo(np.int32).max)
-    weights = np.random.RandomState(seed).exponential(size=(3, len(X)))
+    weights = np.random.RandomState(seed).gamma(4.0, size=(3, len(X)))
     weights /= weights.mean(axis=1, keepdims=True)
     logits = np.mean([fitted(None, X, Y, weights=own).decision_function(X) for own in weights], axis=0)
     labels = np.where(Y == 0, chosen_by("ensemble", logits, None, Y == 0), Y)
