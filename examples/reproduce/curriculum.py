@@ -259,7 +259,7 @@ def figures_5_and_6(arguments: Namespace, data_sets: list[str]) -> None:
         for name, result in found.items():
             change = result - result.mean(axis=0)
             panel.errorbar(values, change.mean(axis=1), change.std(axis=1), marker="o", capsize=2, label=name)
-        panel.set(xlabel=title, ylabel="mean average precision, from its mean (points)")
+        panel.set(xlabel=title, ylabel="mean average precision, centred")
     panels[0].set_xscale("log")
     panels[0].legend(fontsize="small")
     figure.savefig(arguments.figures)

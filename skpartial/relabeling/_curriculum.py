@@ -62,9 +62,9 @@ class Curriculum(Relabeling):
       that probability. It is measured: until each relabelling a fifth of the known entries, another one each time, is
       kept out of training, and the precision is that of 20 bins of predicted probabilities of these, interpolated.
 
-    Numbers in brackets are defaults; the source has 2 for "threshold" and
-    "ensemble", and 5 for "positives". A logit of 0 counts as absent. Known entries are never altered, and a loss that
-    asks how much of a row is known, such as :class:`~skpartial.losses.PartialBCE`, counts weak labels.
+    Numbers in brackets are defaults; the source has 2 for "threshold" and "ensemble", and 5 for "positives". A logit of
+    0 counts as absent. Known entries are never altered, and a loss that asks how much of a row is known, such as
+    :class:`~skpartial.losses.PartialBCE`, counts weak labels.
 
     Parameters
     ----------
