@@ -91,6 +91,10 @@ coef_ : ndarray of shape (L, d)
     Weights of a linear head.
 intercept_ : ndarray of shape (L,)
     Intercepts of a linear head.
+member_coef_ : ndarray of shape (M, L, d)
+    Weights of each linear member, of an ensemble of these; `coef_` and `intercept_` are the means over members.
+member_intercept_ : ndarray of shape (M, L)
+    Their intercepts.
 head_parameters_ : dict of str to ndarray, or None
     Parameters of another head.
 alpha_ : float
@@ -110,6 +114,8 @@ train_rows_ : ndarray of int64
     all of them: with a `validation_fraction`, or with images that were skipped.
 labels_in_use_ : ndarray or csr_array of int8, shape (n, L)
     Labels that were trained on in the end, if there was a relabelling.
+relabeled_ : ndarray of records
+    Weak labels among them after a curriculum: row, label, value, epoch and score of each.
 targets_in_use_ : ndarray of shape (n, L)
     Soft targets that were trained on in the end, if a relabelling gave any; NaN where the label decides.
 n_features_in_ : int

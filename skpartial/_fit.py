@@ -22,6 +22,7 @@ from skpartial._state import Stateful, TrainingContext
 from skpartial._task import Rows, make_problem, resolve_solver, warn_if_ambiguous
 from skpartial._warnings import warn
 from skpartial.exceptions import UnfittableLabelsWarning
+from skpartial.heads._ensemble import members_of_linear
 from skpartial.solvers import Solver
 from skpartial.training._checkpoints import CheckpointFolder
 from skpartial.training._problem import Monitor, Problem, Solution
@@ -37,6 +38,8 @@ _STORE_BYTES = 100_000_000
 _OF_ONE_FIT = (
     "_shift",
     "best_epoch_",
+    "member_coef_",
+    "member_intercept_",
     "network_",
     "skipped_",
     "train_rows_",
@@ -181,7 +184,7 @@ class FitPlan:
         # What had to come before the last stage is done.
         self.stages, problem = [stage], stage.problem
         start = estimator._parameters() if problem.network is None else _arrays_of(estimator.network_)
-        problem.start = lowered(heads.get(estimator.head), start, -estimator._shift)
+        problem.start = lowered(problem.head, start, -estimator._shift)
         known = getattr(estimator, "_states", {})
         for name, state in known.items():
             part = problem.parts.get(name)
@@ -253,7 +256,7 @@ class FitPlan:
             "_binary": target.binary,
             "alpha_": problem.alpha,
             "_fitted_shape": (problem.features.n_features, n_labels),
-            "_head": clone(heads.get(self.estimator.head)),
+            "_head": clone(problem.head),
             "_head_context": problem.head_context,
         }
 
@@ -273,7 +276,7 @@ class FitPlan:
             Fitted attributes.
         """
         attributes: dict[str, Any] = {}
-        head = heads.get(self.estimator.head)
+        head = self.stages[-1].problem.head
         if self.images is not None:
             whole = any(name.startswith("body.") for name in parameters)
             named = parameters if whole else {f"head.{name}": value for name, value in parameters.items()}
@@ -283,6 +286,16 @@ class FitPlan:
             return attributes | {
                 "coef_": parameters["weight"],
                 "intercept_": parameters["bias"],
+                "head_parameters_": None,
+            }
+        if members_of_linear(head):
+            shape = head.n_members, context.n_labels
+            weight, bias = parameters["weight"].reshape(*shape, -1), parameters["bias"].reshape(shape)
+            return attributes | {
+                "coef_": weight.mean(axis=0),
+                "intercept_": bias.mean(axis=0),
+                "member_coef_": weight,
+                "member_intercept_": bias,
                 "head_parameters_": None,
             }
         return attributes | {"head_parameters_": parameters}
@@ -361,7 +374,8 @@ def lowered(head: heads.Head, parameters: dict[str, Any], by: float) -> dict[str
 
     Other heads have no parameters that do so: of theirs, predictions subtract it.
     """
-    names = {"bias", "head.bias"} if by and isinstance(head, heads.Linear) else set()
+    is_linear = isinstance(head, heads.Linear) or members_of_linear(head)
+    names = {"bias", "head.bias"} if by and is_linear else set()
     return {name: value - value.dtype.type(by) if name in names else value for name, value in parameters.items()}
 
 

@@ -37,6 +37,8 @@ class Predictions:
     head_parameters_: dict[str, Any] | None
     coef_: NDArray[Any]
     intercept_: NDArray[Any]
+    member_coef_: NDArray[Any]
+    member_intercept_: NDArray[Any]
     _binary: bool
     _head: heads.Head
     _head_context: heads.HeadContext
@@ -62,6 +64,27 @@ class Predictions:
         """
         logits = self._logits(X)
         return logits[:, 0] if self._binary else logits
+
+    def member_decision_function(self, X: Any) -> NDArray[Any]:
+        """Logits of each member of an ensemble, whose mean `decision_function` answers.
+
+        Their standard deviation over the first axis says how far the members are apart, for each row and label.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (M, n, L)
+            Of a head that is no ensemble M is 1.
+
+        See Also
+        --------
+        skpartial.heads.Ensemble : Trains members side by side.
+        """
+        return self._logits(X, members=True)
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Probabilities of presence.
@@ -166,27 +189,23 @@ class Predictions:
             )
         return lambda logits: mean_average_precision(labels, logits, unknown=reading)
 
-    def _logits(self, X: Any) -> NDArray[Any]:
+    def _logits(self, X: Any, *, members: bool = False) -> NDArray[Any]:
+        """Logits (n, L), or those of the members (M, n, L)."""
         check_is_fitted(self)
-        # A linear head has it in its intercepts.
-        lower = 0.0 if isinstance(self._head, heads.Linear) else self._shift
+        # Linear heads have it in their intercepts.
+        lower = 0.0 if self.head_parameters_ is None else self._shift
         if hasattr(self, "network_"):
-            return predict_images(self, X) - np.float32(lower)
+            return predict_images(self, X, members=members) - np.float32(lower)
         X = check_features(self, X, reset=False, maps=self._head.takes_maps)
         device = choose_device(self.device, X, predicting=True)
-        parameters = self._parameters()
         dtype = compute_dtype(X, self.precision)
         if self.head_parameters_ is None:
-            weight, bias = (torch.as_tensor(parameters[name]) for name in ("weight", "bias"))
-            dtype = torch.promote_types(dtype, weight.dtype)
-            # One pass over X: by the chunk where it would have to be converted or moved, else in place.
-            features = as_features(X, dtype=dtype, device=device, max_resident_bytes=0)
-            logits = features.forward(weight.to(device, dtype)).T + bias.to(device, dtype)
+            logits = self._linear_logits(X, dtype, device, members=members)
         else:
-            head = rebuild_head(self._head, self._head_context, parameters)
+            head = rebuild_head(self._head, self._head_context, self.head_parameters_).to(device)
             dtype = next(head.parameters()).dtype
             features = as_features(X, dtype=dtype, device=device, max_resident_bytes=0)
-            logits = predict_logits(head.to(device), features) - lower
+            logits = predict_logits(head, features, members=members) - lower
         array: NDArray[Any] = logits.cpu().numpy()
         if not np.isfinite(array).all():
             raise ValueError(
@@ -195,7 +214,22 @@ class Predictions:
             )
         return array
 
+    def _linear_logits(self, X: Any, dtype: torch.dtype, device: torch.device, *, members: bool) -> torch.Tensor:
+        weight, bias = self.coef_[None], self.intercept_[None]
+        if members and hasattr(self, "member_coef_"):
+            weight, bias = self.member_coef_, self.member_intercept_
+        dtype = torch.promote_types(dtype, torch.as_tensor(weight).dtype)
+        # One pass over X: by the chunk where it would have to be converted or moved, else in place.
+        features = as_features(X, dtype=dtype, device=device, max_resident_bytes=0)
+        flat = torch.as_tensor(weight.reshape(-1, weight.shape[-1])).to(device, dtype)
+        logits = features.forward(flat).T + torch.as_tensor(bias.ravel()).to(device, dtype)
+        return logits.unflatten(1, (len(weight), -1)).transpose(0, 1) if members else logits
+
     def _parameters(self) -> dict[str, Any]:
+        """Parameters of the head as solvers take them."""
+        if hasattr(self, "member_coef_"):
+            weight, bias = self.member_coef_, self.member_intercept_
+            return {"weight": weight.reshape(-1, weight.shape[-1]), "bias": bias.ravel()}
         if self.head_parameters_ is None:
             return {"weight": self.coef_, "bias": self.intercept_}
         parameters: dict[str, Any] = self.head_parameters_

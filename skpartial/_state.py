@@ -66,6 +66,9 @@ class Predictor(Protocol):
     def member_logits(self, rows: Tensor | None) -> Tensor:
         """Logits (M, b, L) of the members of an ensemble; of another head M is 1."""
 
+    def logit_variance(self, rows: Tensor | None, dropout: float, n_samples: int, seed: int) -> Tensor:
+        """Variance (b, L) of the logits where inputs of the head are dropped, or what its own dropout drops."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingContext:
@@ -82,6 +85,8 @@ class TrainingContext:
         What is trained on at present, as last relabelled.
     epoch : int, default=0
         The epoch or round that begins or ends, counted from 1; 0 before the first.
+    n_epochs : int or None, default=None
+        Epochs or rounds that are planned; training may stop before. None before it begins.
     n_features : int or None, default=None
         Width d of the features, or channels of the maps.
     learned_features : bool, default=False
@@ -97,6 +102,7 @@ class TrainingContext:
     given: TrainingData
     current: TrainingData
     epoch: int = 0
+    n_epochs: int | None = None
     n_features: int | None = None
     learned_features: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -195,6 +201,30 @@ class TrainingContext:
         """
         seed = int(torch.randint(1 << 62, (), generator=self.generator))
         return self._head.sampled_logits(rows, n_samples, seed)
+
+    def logit_variance(self, rows: Tensor | None = None, *, dropout: float = 0.5, n_samples: int = 20) -> Tensor:
+        r"""How uncertain logits are: their variance while dropout is active.
+
+        Of a linear head the variance is known in closed form, :math:`\frac{r}{1 - r} \sum_k (w_{jk} f_{ik})^2` at a
+        rate r, and nothing is drawn. Of another head it is that of `sampled_logits`. What is dropped is what the head's
+        own layers drop, or if it has none of them its inputs.
+
+        Parameters
+        ----------
+        rows : Tensor of int64, shape (b,), or None, default=None
+            Which rows.
+        dropout : float, default=0.5
+            Share of the inputs that is dropped, for a head without dropout of its own.
+        n_samples : int, default=20
+            How many samples are drawn, where they are.
+
+        Returns
+        -------
+        Tensor of shape (b, L)
+            In squared logits.
+        """
+        seed = int(torch.randint(1 << 62, (), generator=self.generator))
+        return self._head.logit_variance(rows, dropout, n_samples, seed)
 
     def member_logits(self, rows: Tensor | None = None) -> Tensor:
         """Predictions of each member of an ensemble.

@@ -65,6 +65,7 @@ __all__ = [
     "check_input",
     "check_parameters",
     "features_options",
+    "head_of",
     "hold_out",
     "load_images",
     "make_problem",
@@ -119,10 +120,31 @@ def open_checkpoints(estimator: Any, seed: int, *data: Any) -> CheckpointFolder 
 
 def _shorthands(estimator: Any) -> dict[str, Any]:
     """What strings among the parameters stand for, as far as that does not depend on the data."""
-    objects = {"loss": losses.get(estimator.loss), "head": heads.get(estimator.head)}
-    if isinstance(estimator.solver, str) and estimator.solver != "auto":
-        objects["solver"] = solvers.get(estimator.solver)
+    objects: dict[str, Any] = {"loss": losses.get(estimator.loss), "head": heads.get(estimator.head)}
+    solver = estimator.solver
+    if isinstance(solver, str) and solver != "auto":
+        objects["solver"] = solver = solvers.get(solver)
+    if estimator.relabeling is not None and estimator.relabeling.looks_ahead and isinstance(solver, Solver):
+        # Then a fit for more epochs is another one from the start.
+        objects["length"] = {name: getattr(solver, name) for name in solver.length_parameters()}
     return objects
+
+
+def head_of(estimator: Any) -> heads.Head:
+    """The head that is trained: the estimator's, or what the relabelling makes of it.
+
+    Parameters
+    ----------
+    estimator : BasePartialLabelClassifier
+        Gives `head` and `relabeling`.
+
+    Returns
+    -------
+    Head
+        A value object.
+    """
+    head = heads.get(estimator.head)
+    return head if estimator.relabeling is None else estimator.relabeling.adapt_head(head)
 
 
 def load_images(estimator: Any, seed: int) -> ImageTask | None:
@@ -135,7 +157,7 @@ def load_images(estimator: Any, seed: int) -> ImageTask | None:
 
     backbone = images.get(estimator.backbone)
     device, n_workers = choose_device(estimator.device, None), int(joblib.effective_n_jobs(estimator.n_jobs))
-    return load_task(backbone, heads.get(estimator.head), device, estimator.precision, n_workers, seed)
+    return load_task(backbone, head_of(estimator), device, estimator.precision, n_workers, seed)
 
 
 def check_input(estimator: Any, images: ImageTask | None, X: Any, *, reset: bool = False) -> Any:
@@ -145,7 +167,7 @@ def check_input(estimator: Any, images: ImageTask | None, X: Any, *, reset: bool
     if images is not None:
         return images.source(X)
     try:
-        return check_features(estimator, X, reset=reset, maps=heads.get(estimator.head).takes_maps)
+        return check_features(estimator, X, reset=reset, maps=head_of(estimator).takes_maps)
     except ValueError as error:
         from skpartial.images._sources import holds_images
 
@@ -157,12 +179,12 @@ def check_input(estimator: Any, images: ImageTask | None, X: Any, *, reset: bool
         raise
 
 
-def predict_images(estimator: Any, X: Any) -> NDArray[Any]:
-    """Logits of images under the fitted network."""
+def predict_images(estimator: Any, X: Any, *, members: bool = False) -> NDArray[Any]:
+    """Logits (n, L) of images under the fitted network, or those of its members (M, n, L)."""
     from skpartial.images._task import predict
 
     device = choose_device(estimator.device, None, predicting=True)
-    return predict(estimator.network_, X, device, int(joblib.effective_n_jobs(estimator.n_jobs)))
+    return predict(estimator.network_, X, device, int(joblib.effective_n_jobs(estimator.n_jobs)), members=members)
 
 
 def check_same_length(X: Any, labels: LabelMatrix, name: str, name_of_labels: str) -> None:
@@ -301,7 +323,7 @@ def make_problem(
     class_weight = check_class_weight(
         estimator.class_weight, target, loss.traits().unknown, rows.weights, options["dtype"]
     )
-    head = heads.get(estimator.head)
+    head = head_of(estimator)
     if alpha is None or not isinstance(estimator.alpha, str):
         alpha = resolve_alpha(estimator.alpha, loss, head, rows, whole_network=images is not None)
     return Problem(

@@ -1,6 +1,7 @@
 """Heads: how features become logits."""
 
 from skpartial.heads._base import Head, HeadContext, ParameterGroup
+from skpartial.heads._ensemble import Ensemble
 from skpartial.heads._gnn import CategoryGNN
 from skpartial.heads._linear import Linear
 from skpartial.heads._pooling import AveragePooling
@@ -9,6 +10,7 @@ from skpartial.heads._weldon import WeldonPooling, WildcatPooling
 __all__ = [
     "AveragePooling",
     "CategoryGNN",
+    "Ensemble",
     "Head",
     "HeadContext",
     "Linear",

@@ -7,7 +7,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -132,13 +132,15 @@ class Head(BaseEstimator, ABC):
     """
 
     #: Whether X holds feature maps, of shape (n, C, h, w), instead of rows of features.
-    takes_maps: ClassVar[bool] = False
+    takes_maps: bool = False
     #: Whether `alpha` is meant for features in the units in which they are passed, as that of a linear head is, and not
     #: for features scaled to a root mean square of 1.
-    keeps_units: ClassVar[bool] = False
+    keeps_units: bool = False
     #: Whether its module draws from PyTorch's own generator, when it is built or in training, as layers of
     #: :mod:`torch.nn` and dropout do. That generator, which all threads share, is then seeded for a fit and put back.
-    draws: ClassVar[bool] = True
+    draws: bool = True
+    #: Members that are trained each for itself, on rows that weigh differently: see :class:`Ensemble`.
+    n_members: int = 1
 
     @abstractmethod
     def build(self, context: HeadContext) -> nn.Module:

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import override
 
+from skpartial._checks import check_number
 from skpartial.heads._base import Head, HeadContext
 from skpartial.heads._module import HeadModule
 
-__all__ = ["Linear", "LinearModule"]
+__all__ = ["Linear", "LinearModule", "dropout_variance"]
 
 
 class LinearModule(HeadModule):
@@ -22,6 +23,8 @@ class LinearModule(HeadModule):
     ----------
     n_features, n_labels : int
         Width of the features and number of labels.
+    dropout : float, default=0.0
+        Share of the features that are left out of a row in training.
 
     Attributes
     ----------
@@ -31,8 +34,9 @@ class LinearModule(HeadModule):
 
     input_scale: float = 1.0
 
-    def __init__(self, n_features: int, n_labels: int) -> None:
+    def __init__(self, n_features: int, n_labels: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout) if dropout > 0 else None
         # From zero: the linear problem is convex in the weights for most losses, so a random start adds noise only.
         self.weight = nn.Parameter(torch.zeros(n_labels, n_features))
         self.bias = nn.Parameter(torch.zeros(n_labels))
@@ -49,6 +53,11 @@ class LinearModule(HeadModule):
     def penalty_scale(self) -> float:
         # Weights for features as they were passed are these times the scale.
         return self.input_scale**2
+
+    @property
+    def mean_weight(self) -> Tensor:
+        """Weights (L, d) of the logits that `forward` answers with."""
+        return self.weight
 
     def set_scale(self, scale: float) -> None:
         self.input_scale = scale
@@ -75,8 +84,21 @@ class LinearModule(HeadModule):
         self.load_state_dict({name: torch.as_tensor(value) for name, value in arrays.items()})
         self.weight.div_(self.input_scale)
 
+    def _dropped(self, features: Tensor) -> Tensor:
+        """Features of which dropout has left some out."""
+        if self.dropout is None:
+            return features
+        if not features.is_sparse:
+            dropped: Tensor = self.dropout(features)
+            return dropped
+        features = features.coalesce()
+        # What is zero stays so.
+        indices, values = features.indices(), self.dropout(features.values())
+        return torch.sparse_coo_tensor(indices, values, features.shape, is_coalesced=True, check_invariants=False)
+
     def forward(self, features: Tensor) -> Tensor:
         """Logits of a batch."""
+        features = self._dropped(features)
         if features.is_sparse:
             return torch.sparse.mm(features, self.weight.T) * self.input_scale + self.bias
         return torch.addmm(self.bias, features, self.weight.T, alpha=self.input_scale)
@@ -87,6 +109,12 @@ class Linear(Head):
 
     The parameters of the module are `weight` (L, d) and `bias` (L,).
 
+    Parameters
+    ----------
+    dropout : float, default=0.0
+        Share of the features, in [0, 1), that are left out of a row in training, at random and anew in every step; the
+        others are divided by 1 - dropout. Predictions use them all. Above 0 it needs ``solver=Minibatch()``.
+
     Examples
     --------
     >>> from skpartial.heads import HeadContext, Linear
@@ -94,9 +122,44 @@ class Linear(Head):
     15
     """
 
-    draws = False
     keeps_units = True
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        self.dropout = dropout
+
+    @property
+    def draws(self) -> bool:  # type: ignore[override]  # of a value object
+        """Whether it draws from PyTorch's own generator."""
+        return self.dropout > 0
 
     @override
     def build(self, context: HeadContext) -> nn.Module:
-        return LinearModule(context.n_features, context.n_labels)
+        rate = check_number(self, "dropout", self.dropout, "[0, 1)")
+        return LinearModule(context.n_features, context.n_labels, rate)
+
+
+def dropout_variance(features: Tensor, weight: Tensor, rate: float) -> Tensor:
+    r"""Variance of the logits of a linear head whose inputs are dropped at random, exactly.
+
+    .. math::
+
+        \mathrm{Var}(x_{ij}) = \frac{r}{1 - r} \sum_k (w_{jk} f_{ik})^2
+
+    Parameters
+    ----------
+    features : Tensor of shape (b, d)
+        Rows, dense or sparse COO.
+    weight : Tensor of shape (L, d)
+        Of the labels.
+    rate : float
+        Share r of the inputs that is dropped, in [0, 1).
+
+    Returns
+    -------
+    Tensor of shape (b, L)
+        In squared logits.
+    """
+    squares = weight.square().T * (rate / (1 - rate))
+    if features.is_sparse:
+        return torch.sparse.mm((features * features).coalesce(), squares)
+    return features.square() @ squares

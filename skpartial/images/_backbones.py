@@ -149,6 +149,12 @@ class Network(nn.Module):
         logits: Tensor = self.head(found)
         return logits
 
+    def member_logits(self, images: Tensor) -> Tensor:
+        """Logits (M, b, L) of the members of an ensemble; of another head M is 1."""
+        assert self.head is not None
+        logits: Tensor = self.head.member_logits(self.features(images))  # type: ignore[operator]
+        return logits
+
 
 class Backbone(BaseEstimator):
     """A network that turns images into features.

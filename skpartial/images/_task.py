@@ -133,15 +133,18 @@ def load_task(
     return ImageTask(backbone, loaded, head.takes_maps, device, autocast, n_workers)
 
 
-def predict(network: Network, X: Any, device: torch.device, n_workers: int) -> NDArray[np.float32]:
-    """Logits (n, L) of images under a fitted network, which stays on the CPU."""
+def predict(
+    network: Network, X: Any, device: torch.device, n_workers: int, *, members: bool = False
+) -> NDArray[np.float32]:
+    """Logits (n, L) of images under a fitted network, which stays on the CPU; or those of its members (M, n, L)."""
     source = as_source(X, network.image_size, network.channels)
     batches = ImageBatches(source, 0, torch.float32, device, n_workers=n_workers)
     parts = torch.arange(batches.n_rows).split(_BATCH)
     try:
         network.to(device).eval()
         with torch.inference_mode():
-            found = [network(images).float().cpu() for images in batches.batches(parts)]
+            logits = network.member_logits if members else network
+            found = [logits(images).float().cpu() for images in batches.batches(parts)]
     finally:
         network.to("cpu")
-    return torch.cat(found).numpy()
+    return torch.cat(found, dim=-2).numpy()

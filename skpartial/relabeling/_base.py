@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from sklearn.base import BaseEstimator
 
 from skpartial._state import State, Stateful, TrainingContext
+from skpartial.heads import Head
 from skpartial.labels import LabelMatrix
 from skpartial.labels._data import TrainingData
 
@@ -21,7 +22,7 @@ class RelabelingContext(TrainingContext):
 
     Parameters
     ----------
-    given, current, epoch, n_features, learned_features, device, generator, predictor
+    given, current, epoch, n_epochs, n_features, learned_features, device, generator, predictor
         As in `TrainingContext`; `epoch` is the epoch or round about to begin.
     state : dict of str to Tensor, or None, default=None
         The relabelling's, which it may update in place.
@@ -60,6 +61,26 @@ class Relabeling(Stateful, BaseEstimator, ABC):
     uses_prior: ClassVar[bool] = False
     #: Whether all is said before the first epoch unless the features are learned: then one convex round is enough.
     settled_on_features: ClassVar[bool] = False
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether what it does depends on how many epochs or rounds are planned (`context.n_epochs`)."""
+        return False
+
+    def adapt_head(self, head: Head) -> Head:
+        """The head that is trained, which a relabelling may need to be of some kind.
+
+        Parameters
+        ----------
+        head : Head
+            The estimator's.
+
+        Returns
+        -------
+        Head
+            By default the same.
+        """
+        return head
 
     @abstractmethod
     def relabel(self, context: RelabelingContext) -> Any:

@@ -13,6 +13,7 @@ from typing_extensions import override
 from skpartial._checks import check_least
 from skpartial._warnings import warn
 from skpartial.features._matrix import StreamedFeatures
+from skpartial.heads._ensemble import members_of_linear
 from skpartial.heads._linear import Linear
 from skpartial.losses import PointwiseLoss
 from skpartial.solvers._base import Solver
@@ -137,8 +138,9 @@ class FullBatch(Solver):
             return f"the loss {loss!r} is neither convex nor a sequence of convex problems"
         if any(spec.learned for spec in loss.state_spec().values()):
             return f"the loss {loss!r} learns a state of its own"
-        if not isinstance(problem.head, Linear):
-            return f"the head {problem.head!r} is not linear"
+        if members_of_linear(problem.head) is None:
+            dropped = isinstance(problem.head, Linear)
+            return f"the head {problem.head!r} {'drops features at random' if dropped else 'is not linear'}"
         if problem.regularizer is not None:
             return f"the regularizer {problem.regularizer!r} is a term of the batch"
         return None
@@ -158,7 +160,8 @@ class FullBatch(Solver):
         """
         features = problem.features
         streamed = features.n_features if isinstance(features, StreamedFeatures) else 0
-        return features.n_rows * (6 * problem.labels.n_labels + streamed) * features.dtype.itemsize
+        n_columns = problem.labels.n_labels * problem.head.n_members
+        return features.n_rows * (6 * n_columns + streamed) * features.dtype.itemsize
 
     @override
     def solve(self, problem: Problem) -> Solution:
@@ -170,7 +173,7 @@ class FullBatch(Solver):
             return None
         surrogate = problem.loss.surrogate if isinstance(problem.loss, PointwiseLoss) else None
         numbers = float(self.tol), int(self.max_iter), self._rounds(problem), problem.first_epoch
-        return *numbers, problem.labels.shape, surrogate
+        return *numbers, problem.labels.shape, problem.head.n_members, surrogate
 
     @classmethod
     @override

@@ -230,7 +230,7 @@ class Training:
     def __init__(
         self, problem: Problem, learner: Learner, n_epochs: int, *, patience: int | None = None, tol: float = 0.0
     ) -> None:
-        self.problem, self.learner = problem, learner
+        self.problem, self.learner, self.n_epochs = problem, learner, n_epochs
         self.patience, self.tol = patience, tol
         self.log = _Log(problem.monitor)
         self._generator = torch.Generator().manual_seed(problem.seed)
@@ -276,6 +276,7 @@ class Training:
             given=problem.data,
             current=self._data,
             epoch=epoch,
+            n_epochs=self.n_epochs,
             n_features=problem.features.n_features,
             learned_features=problem.network is not None,
             device=problem.device,

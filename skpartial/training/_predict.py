@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from skpartial.features._base import Features
+from skpartial.heads._linear import LinearModule, dropout_variance
 from skpartial.heads._module import HeadModule
 
 __all__ = ["HeadPredictor", "predict_logits"]
@@ -46,15 +47,20 @@ def _drop(module: Any, inputs: Any, output: Tensor, *, generator: torch.Generato
     return scale * torch.where(kept, output, low) - scale * low * p
 
 
+def _dropouts(head: nn.Module) -> list[Any]:
+    return [module for module in head.modules() if isinstance(module, nn.modules.dropout._DropoutNd)]
+
+
 def _batches(features: Features, rows: Tensor | None) -> Iterator[Tensor]:
     index = torch.arange(features.n_rows) if rows is None else rows
     return iter(features.batches(index.split(max(1, _BATCH_BYTES // max(1, features.row_bytes)))))
 
 
-def predict_logits(module: nn.Module, features: Features, rows: Tensor | None = None) -> Tensor:
-    """Logits of all rows, or of some, in evaluation mode and by batches."""
+def predict_logits(module: HeadModule, features: Features, *, members: bool = False) -> Tensor:
+    """Logits (n, L) of all rows, or those of the members (M, n, L), in evaluation mode and by batches."""
+    logits = module.member_logits if members else module
     with _evaluating(module):
-        return torch.cat([module(batch) for batch in _batches(features, rows)])
+        return torch.cat([logits(batch) for batch in _batches(features, None)], dim=-2)
 
 
 class HeadPredictor:
@@ -97,16 +103,40 @@ class HeadPredictor:
 
     def sampled_logits(self, rows: Tensor | None, n_samples: int, seed: int) -> Tensor:
         """Logits (n_samples, b, L) with the head's dropout active; the features are computed once."""
-        dropouts = [module for module in self._head.modules() if isinstance(module, nn.modules.dropout._DropoutNd)]
+        dropouts = _dropouts(self._head)
         if not dropouts:
             raise ValueError(
                 "Predictions with dropout need a head that has some, and this one has none: choose a head with dropout."
             )
+        return torch.cat(list(self._samples(rows, dropouts, None, n_samples, seed)), dim=1)
+
+    def logit_variance(self, rows: Tensor | None, dropout: float, n_samples: int, seed: int) -> Tensor:
+        """Variance (b, L) of the logits where inputs of the head are dropped, or what its own dropout drops."""
+        dropouts = _dropouts(self._head)
+        if isinstance(self._head, LinearModule):
+            rate = dropouts[0].p if dropouts else dropout
+            weight = self._head.mean_weight * self._head.scale
+            with _evaluating(self._network or self._head):
+                return torch.cat([dropout_variance(seen, weight, rate) for seen in self._seen(rows)])
+        inputs = None if dropouts else nn.Dropout(dropout)
+        samples = self._samples(rows, dropouts, inputs, n_samples, seed)
+        return torch.cat([part.var(0, correction=0) for part in samples])
+
+    def _samples(
+        self, rows: Tensor | None, dropouts: list[Any], inputs: nn.Module | None, n_samples: int, seed: int
+    ) -> Iterator[Tensor]:
+        """Logits (n_samples, b, L) of batches, with some dropouts active: those of the head, or one of its inputs."""
         generator = torch.Generator(next(self._head.parameters()).device).manual_seed(seed)
         with ExitStack() as stack:
             stack.enter_context(_evaluating(self._network or self._head))
             for module in dropouts:
                 handle = module.register_forward_hook(partial(_drop, generator=generator))
                 stack.callback(handle.remove)
-            parts = [torch.stack([self._head(x) for _ in range(n_samples)]) for x in self._seen(rows)]
-        return torch.cat(parts, dim=1)
+            for seen in self._seen(rows):
+                dense = seen.to_dense() if seen.is_sparse and inputs is not None else seen
+                yield torch.stack(
+                    [
+                        self._head(dense if inputs is None else _drop(inputs, None, dense, generator=generator))
+                        for _ in range(n_samples)
+                    ]
+                )

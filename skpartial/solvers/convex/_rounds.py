@@ -11,18 +11,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skpartial.features._base import Features
+from skpartial.heads._ensemble import members_of_linear
+from skpartial.heads._linear import dropout_variance
 from skpartial.labels._data import TrainingData
 from skpartial.losses import PointwiseLoss
 from skpartial.solvers.convex._logistic import LogisticProblem
 from skpartial.solvers.convex._prepared import PreparedFeatures
 from skpartial.solvers.convex._solve import Outcome, solve_round
 from skpartial.solvers.convex._squared import SquaredProblem, solve_squared_round
-from skpartial.training._data import DataSource
+from skpartial.training._data import DataSource, bootstrap_weights
 from skpartial.training._loop import Learner, Report
 from skpartial.training._problem import Problem
 from skpartial.training._targets import FoldedTargets, prior_intercepts, starting_rule, target_masses
 
 __all__ = ["ConvexRounds", "solve_rounds"]
+
+# Rows whose variances are worked out at a time.
+_ROWS = 4096
 
 
 class LinearPredictor:
@@ -41,7 +46,9 @@ class LinearPredictor:
 
     def logits(self, rows: Tensor | None) -> Tensor:
         """Logits (b, L)."""
-        theta = self._learner.theta
+        return self._scores(rows, self._learner.mean_theta)
+
+    def _scores(self, rows: Tensor | None, theta: Tensor) -> Tensor:
         if rows is None:
             return self._features.scores(theta).T.contiguous()
         return self._features.batch(rows) @ theta[:, :-1].T + theta[:, -1]
@@ -51,12 +58,20 @@ class LinearPredictor:
         return self._features.batch(torch.arange(self._features.n_rows) if rows is None else rows)
 
     def member_logits(self, rows: Tensor | None) -> Tensor:
-        """Logits (1, b, L): there is one member."""
-        return self.logits(rows)[None]
+        """Logits (M, b, L) of the members of an ensemble; of another head M is 1."""
+        members = self._scores(rows, self._learner.theta).unflatten(1, (self._learner.n_members, -1))
+        return members.transpose(0, 1)
 
     def sampled_logits(self, rows: Tensor | None, n_samples: int, seed: int) -> Tensor:
         """Refused: the weights of a convex problem have no dropout."""
         raise ValueError("Predictions with dropout need a head that has some, and solver=Minibatch().")
+
+    def logit_variance(self, rows: Tensor | None, dropout: float, n_samples: int, seed: int) -> Tensor:
+        """Variance (b, L) of the logits where features are dropped, in closed form."""
+        index = torch.arange(self._features.n_rows) if rows is None else rows
+        weight = self._learner.mean_theta[:, :-1]
+        blocks = self._features.batches(index.split(_ROWS))
+        return torch.cat([dropout_variance(block, weight, dropout) for block in blocks])
 
 
 class ConvexRounds(Learner):
@@ -83,8 +98,10 @@ class ConvexRounds(Learner):
         self.head_context = problem.head_context
         self.tol, self.max_iter, self.prepared = tol, max_iter, prepared
         self._n_steps = 0
-        shape = problem.labels.n_labels, problem.features.n_features + 1
-        #: Weights, and intercepts in the last column.
+        self.n_members = members_of_linear(problem.head) or 1
+        self._bootstrap = bootstrap_weights(problem.features.n_rows, self.n_members, problem.seed)
+        shape = self.n_members * problem.labels.n_labels, problem.features.n_features + 1
+        #: Weights, and intercepts in the last column; the labels of one member of an ensemble after the other's.
         self.theta = torch.zeros(shape, dtype=problem.dtype, device=problem.device)
         self._started = problem.start is not None
         if problem.start is not None:
@@ -96,7 +113,15 @@ class ConvexRounds(Learner):
     def take(self, data: TrainingData) -> None:
         """Train on other labels from here on."""
         problem = self.problem
-        self._source = DataSource(data, problem.weights, problem.device, problem.dtype)
+        own = [None] if self._bootstrap is None else self._bootstrap
+        self._sources = [
+            DataSource(data, problem.weights.times(of_rows), problem.device, problem.dtype) for of_rows in own
+        ]
+
+    @property
+    def mean_theta(self) -> Tensor:
+        """Weights and intercepts of the mean logits, shape (L, d + 1)."""
+        return self.theta if self.n_members == 1 else self.theta.unflatten(0, (self.n_members, -1)).mean(0)
 
     def predictor(self, features: Features) -> LinearPredictor:
         """Predictions of the present parameters on the rows of some features."""
@@ -108,25 +133,36 @@ class ConvexRounds(Learner):
 
     def prepare(self, epoch: int) -> LogisticProblem:
         """The convex problem of a round, and parameters that it starts from."""
+        size = self.problem.labels.n_labels
+        members = [
+            self._prepare(epoch, source, self.theta[i * size : (i + 1) * size])
+            for i, source in enumerate(self._sources)
+        ]
+        self._started = True
+        convex = LogisticProblem.join(members)
+        self._fixed = convex.unfitted
+        self.unfitted = self._fixed.unflatten(0, (self.n_members, -1)).all(0)
+        return convex
+
+    def _prepare(self, epoch: int, source: DataSource, theta: Tensor) -> LogisticProblem:
+        """The problem of one member, whose parameters are changed in place."""
         problem, loss = self.problem, self.problem.loss
         assert isinstance(loss, PointwiseLoss)
         if not self._started and loss.traits().iterative:
             # A rule that looks at the logits meets those of the prior, under its reading of unknown entries.
             starting = starting_rule(loss)
             if starting is not None:
-                folded = FoldedTargets(problem, starting, self._source, state=self.state)
-                self.theta[:, -1] = prior_intercepts(*target_masses(folded))[1].to(problem.dtype)
-        logits = self.predictor(problem.features).logits(None) if loss.traits().iterative else None
-        targets = FoldedTargets(problem, loss, self._source, logits=logits, state=self.state, epoch=epoch)
+                folded = FoldedTargets(problem, starting, source, state=self.state)
+                theta[:, -1] = prior_intercepts(*target_masses(folded))[1].to(problem.dtype)
+        logits = problem.features.scores(theta).T.contiguous() if loss.traits().iterative else None
+        targets = FoldedTargets(problem, loss, source, logits=logits, state=self.state, epoch=epoch)
         kind = SquaredProblem if loss.surrogate == "squared" else LogisticProblem
         convex = kind(targets, problem.alpha, problem.dtype, problem.device)
         prior = convex.prior.to(problem.dtype)
         if not self._started:
-            self.theta[:, -1] = prior
-            self._started = True
-        self.unfitted = convex.unfitted
-        self.theta[self.unfitted, :-1] = 0
-        self.theta[self.unfitted, -1] = prior[self.unfitted]
+            theta[:, -1] = prior
+        theta[convex.unfitted, :-1] = 0
+        theta[convex.unfitted, -1] = prior[convex.unfitted]
         return convex
 
     def tell(self, objective: Tensor, gap: Tensor, theta: Callable[[], Tensor], report: Report) -> bool:
@@ -134,7 +170,7 @@ class ConvexRounds(Learner):
         self._n_steps += 1
         numbers = {
             "iteration": self._n_steps,
-            "objective": float(objective[~self.unfitted].mean()),
+            "objective": float(objective[~self._fixed].mean()),
             "relative_gap": float(gap.max()),
         }
         return report(numbers, lambda: _arrays(theta()))
@@ -183,7 +219,7 @@ def solve_rounds(learners: Sequence[ConvexRounds], epoch: int, reports: Sequence
     """
     first = learners[0]
     convex = LogisticProblem.join([learner.prepare(epoch) for learner in learners])
-    size = first.problem.labels.n_labels
+    size = len(first.theta)
     parts = [slice(start, start + size) for start in range(0, size * len(learners), size)]
     stopped, arrived = [False] * len(learners), [False] * len(learners)
 

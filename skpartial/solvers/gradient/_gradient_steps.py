@@ -24,7 +24,7 @@ from skpartial.regularizers import BatchContext
 from skpartial.solvers.gradient._attempts import attempt
 from skpartial.solvers.gradient._plan import Plan
 from skpartial.solvers.gradient._row_steps import RowAdam, RowSGD, RowSteps
-from skpartial.training._data import DataSource, LabeledRows
+from skpartial.training._data import DataSource, LabeledRows, bootstrap_weights
 from skpartial.training._loop import Learner, Report
 from skpartial.training._predict import HeadPredictor
 from skpartial.training._problem import Problem
@@ -211,6 +211,8 @@ class GradientSteps(Learner):
             # A copy, as PyTorch would go on in the very tensors, which are the estimator's if this fit fails.
             self.optimizer.load_state_dict(copy.deepcopy(problem.optimizer_state["optimizer"]))
         self._generator = torch.Generator().manual_seed(problem.seed)
+        drawn = bootstrap_weights(problem.features.n_rows, problem.head.n_members, problem.seed)
+        self._bootstrap = None if drawn is None else drawn.to(dtype=problem.dtype, device=problem.device)
         self._randomness = _Randomness(problem.device, problem.draws)
         self._pieces, self._n_steps, self._has_moved = plan.accumulate, 0, False
         # Tensors of the states that a step of the optimiser moves as a whole.
@@ -295,7 +297,6 @@ class GradientSteps(Learner):
         """Move everything by the gradient of a batch; returns the batch's loss."""
         problem = self.problem
         known = self._labels.source.rows(rows.to(problem.device))
-        share = self._share(known.weights)
         self.catch_up(known.rows)
         found: Step | None = None
 
@@ -303,25 +304,48 @@ class GradientSteps(Learner):
             # Once for a batch, also if memory runs out later on: a loss may note in its state what it has seen.
             nonlocal found
             if found is None:
-                found = self.loss_of(known, logits.detach(), epoch)
+                found = self._shared_step(known, logits.detach(), epoch)
             return found
 
         drawn = self._randomness.state() if problem.network is not None else None
         while True:
             try:
                 if self._pieces == 1:
-                    step, term = self._backward(features, known, epoch, share, step_of)
+                    step, term = self._backward(features, known, epoch, step_of)
                 else:
-                    step, term = self._backward_in_pieces(features, share, step_of), 0.0
+                    step, term = self._backward_in_pieces(features, step_of), 0.0
                 break
             except torch.OutOfMemoryError:
                 self._halve(len(rows))
                 assert drawn is not None
                 self._randomness.restore(drawn)
-        self._take_gradients("loss", step.state, known.rows, share)
+        self._take_gradients("loss", step.state, known.rows, 1.0)
         self.move()
         self.optimizer.zero_grad()
-        return step.value * share + term
+        return step.value + term
+
+    def _shared_step(self, known: LabeledRows, logits: Tensor, epoch: int) -> Step:
+        """What the loss says of a batch, by its share; of an ensemble what it says of each member's logits (M, b, L).
+
+        The value, and what the loss learns, go by the mean over members; each member moves by its own gradient.
+        """
+        if self._bootstrap is None:
+            return self._step_of_member(known, logits, epoch)
+        weights = self._bootstrap[:, known.rows]
+        steps = [self._step_of_member(known.weighted(own), x, epoch) for own, x in zip(weights, logits)]
+        state = {key: torch.stack([step.state[key] for step in steps]).mean(0) for key in steps[0].state}
+        value = torch.stack([step.value for step in steps]).mean()
+        return Step(value, torch.stack([step.gradient for step in steps]), state)
+
+    def _step_of_member(self, known: LabeledRows, logits: Tensor, epoch: int) -> Step:
+        step, share = self.loss_of(known, logits, epoch), self._share(known.weights)
+        return Step(step.value * share, step.gradient * share, {key: g * share for key, g in step.state.items()})
+
+    def _logits(self, features: Tensor) -> Tensor:
+        """Logits (b, L) that the loss is asked about, or (M, b, L) of the members of an ensemble."""
+        module: Any = self.module
+        logits: Tensor = module(features) if self._bootstrap is None else module.member_logits(features)
+        return logits
 
     def _share(self, weights: Tensor | None) -> Tensor | float:
         """Of a batch in the weight: its loss, a mean, is multiplied by it, so that the batches add up to the whole."""
@@ -376,24 +400,24 @@ class GradientSteps(Learner):
         features: Tensor,
         known: LabeledRows,
         epoch: int,
-        share: Tensor | float,
         step_of: Callable[[Tensor], Step],
     ) -> tuple[Step, Tensor | float]:
         """Gradients of a batch that passes through at once, and the value of the regulariser."""
         regularizer = self.problem.regularizer
         if regularizer is None:
-            logits = self.module(features)
+            logits = self._logits(features)
             step = step_of(logits)
-            logits.backward(step.gradient * share)
+            logits.backward(step.gradient)
             return step, 0.0
         seen = features if self.module is self.head else self.module.features(features)  # type: ignore[operator]
-        logits = self.head(seen)
-        step = step_of(logits)
+        members = self.head.member_logits(seen) if self._bootstrap is not None else self.head(seen)
+        step = step_of(members)
+        logits = members if self._bootstrap is None else members.mean(0)
         state, leaves = self._differentiable("regularizer")
         rows, labels, targets, weights = known
         context = BatchContext(seen, logits, labels, rows, self.head, epoch, state, targets, weights, step.value)
         term = regularizer(context)
-        ((logits * (step.gradient * share)).sum() + term).backward()
+        ((members * step.gradient).sum() + term).backward()
         gradients = {key: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for key, leaf in leaves.items()}
         of_rows = {key: g[rows] if ("regularizer", key) in self._row_steps else g for key, g in gradients.items()}
         self._take_gradients("regularizer", of_rows, rows, 1.0)
@@ -408,7 +432,7 @@ class GradientSteps(Learner):
         leaves = {key: state[key].detach().requires_grad_() for key in learned}
         return state | leaves, leaves
 
-    def _backward_in_pieces(self, features: Tensor, share: Tensor | float, step_of: Callable[[Tensor], Step]) -> Step:
+    def _backward_in_pieces(self, features: Tensor, step_of: Callable[[Tensor], Step]) -> Step:
         """Gradients of a batch that passes through in pieces: once to know all logits, and once more for each piece.
 
         So the loss sees the whole batch, whose entries it may compare, and only batch norms see pieces.
@@ -422,13 +446,13 @@ class GradientSteps(Learner):
         drawn = self._randomness.state()
         buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
         with torch.no_grad():
-            step = step_of(torch.cat([self.module(part) for part in parts]))
+            step = step_of(torch.cat([self._logits(part) for part in parts], dim=-2))
             for name, buffer in self.module.named_buffers():
                 buffer.copy_(buffers[name])
         self._randomness.restore(drawn)
-        gradients = (step.gradient * share).split([len(part) for part in parts])
+        gradients = step.gradient.split([len(part) for part in parts], dim=-2)
         for part, gradient in zip(parts, gradients):
-            self.module(part).backward(gradient)
+            self._logits(part).backward(gradient)
         return step
 
     def _halve(self, n_rows: int) -> None:

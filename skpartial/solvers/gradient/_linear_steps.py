@@ -25,6 +25,7 @@ def is_linear(problem: Problem, plan: Plan) -> bool:
     """Whether a problem is one of a linear head on rows of features, with no term beside the loss."""
     return (
         type(problem.head) is Linear
+        and problem.head.dropout == 0
         and problem.network is None
         and problem.regularizer is None
         and plan.accumulate == 1

@@ -1,0 +1,327 @@
+"""Curriculum labelling: a model labels what is easy for it, and goes on with these labels as well."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import override
+
+from skpartial._checks import check_choice, check_flag, check_number, check_whole, wrong_value
+from skpartial._state import State, StateTensor, TrainingContext
+from skpartial._warnings import warn
+from skpartial.heads import Ensemble, Head
+from skpartial.labels._data import TrainingData
+from skpartial.relabeling._base import Relabeling, RelabelingContext
+from skpartial.relabeling._precision import N_BINS, binned_precision, precision_at
+
+__all__ = ["Curriculum"]
+
+#: Strategies with the threshold that each has by default, and the interval that it has to lie in.
+_THRESHOLDS: dict[str, tuple[float, str]] = {
+    "threshold": (1.0, "[0, inf]"),
+    "proportion": (0.8, "[0, 1]"),
+    "positives": (2.0, "[-inf, inf]"),
+    "ensemble": (1.0, "[0, inf]"),
+    "uncertainty": (0.3, "[0, inf]"),
+    "all": (0.0, "[0, 0]"),
+    "calibrated": (0.8, "[0, 1]"),
+}
+# Weight of a weak label of the sign that there is not too much of, in "balanced" weights.
+_BALANCED = 0.3
+# Parts that known entries are divided into, one of which is held out at a time to measure precision.
+_FOLDS = 5
+
+Strategy = Literal["threshold", "proportion", "positives", "ensemble", "uncertainty", "all", "calibrated"]
+
+
+class Curriculum(Relabeling):
+    r"""Labels unknown entries that are easy for the model, and trains on with them.
+
+    At some epochs, or rounds of :class:`~skpartial.solvers.FullBatch`, the model predicts the unknown entries; those
+    that the strategy chooses get weak labels, which are trained on like known ones, with a weight. With logits x and
+    threshold :math:`\theta` it chooses
+
+    - "threshold": x of at least :math:`\theta` as present, below :math:`-\theta` as absent (1);
+    - "proportion": a share :math:`\theta` of all unknown entries, those of largest \|x\|, by the sign of x (0.8). The
+      source sorts within a batch; here it is the whole training set;
+    - "positives": x of at least :math:`\theta` as present, and nothing as absent (2);
+    - "ensemble": as "threshold" by the mean logits of members, which :class:`~skpartial.heads.Ensemble` trains side by
+      side (1);
+    - "uncertainty": entries whose logit has a variance of at most :math:`\theta` while inputs of the head are dropped,
+      by the sign of x (0.3). Of a linear head the variance is known in closed form:
+      see :meth:`~skpartial.training.TrainingContext.logit_variance`;
+    - "all": every entry by the sign of x. The source's "2 steps", to compare with;
+    - "calibrated": every entry whose label is right with a probability of at least :math:`\theta` (0.8), weighted by
+      that probability. It is measured: until each relabelling a fifth of the known entries, another one each time, is
+      kept out of training, and the precision is that of 20 bins of predicted probabilities of these, interpolated.
+
+    Numbers in brackets are defaults; the source has 2 for "threshold" and "ensemble", and 5 for "positives". A logit of
+    0 counts as absent. Known entries are never altered, and a loss that asks how much of a row is known, such as
+    :class:`~skpartial.losses.PartialBCE`, counts weak labels.
+
+    Parameters
+    ----------
+    strategy : str, default="threshold"
+        One of the above.
+    threshold : float or None, default=None
+        :math:`\theta`; None takes the default of the strategy. "all" has none.
+    weight : "balanced" or float, default="balanced"
+        Weight of a weak label, at least 0, where a known one has 1. Weighted means divide by the sum of the weights.
+        "balanced" is 0.3 for the sign of a label that too few weak labels have, and for the other one as much less as
+        lets presences keep, by weight, the share that they have among the known labels: a model is surer of what is
+        frequent, most often of absences, and with equal weights presences would become rarer with every relabelling.
+        For "positives" it is 0.3. The source has 1.
+    epochs : sequence of int, or None, default=None
+        Before which epochs or rounds it relabels, counted from 1; before the first it cannot. None is once, halfway
+        through those that are planned. The source does it before epochs 10 and 15.
+    accumulate : bool, default=False
+        Whether weak labels, once given, stay. By default all unknown entries are looked at anew each time.
+    n_members : int, default=5
+        Members of the ensemble, unless the estimator's head is one.
+    dropout : float, default=0.5
+        Share of the head's inputs that is dropped to see how uncertain it is, unless the head has dropout of its own.
+    n_samples : int, default=20
+        How often they are dropped, where there is no closed form.
+
+    See Also
+    --------
+    skpartial.losses.PartialBCE : The source's loss.
+    skpartial.heads.Ensemble : Trains members side by side.
+
+    Notes
+    -----
+    A fitted estimator shows `labels_in_use_`, the labels that were trained on in the end, and `relabeled_`, a
+    structured array with an entry for each weak label among them: `row` and `label`, its `value`, 1 or -1, the `epoch`
+    since which it has had that value, and the `score` that the strategy last went by: the logit, or of "uncertainty"
+    the variance and of "calibrated" the probability that it is right. What it remembers takes nine bytes for each entry
+    of y.
+
+    References
+    ----------
+    .. [1] T. Durand, N. Mehrasa, G. Mori, "Learning a Deep ConvNet for Multi-label Classification with Partial
+       Labels", CVPR 2019, section 3.3, equations 8 to 12.
+
+    Examples
+    --------
+    >>> from skpartial import PartialLabelClassifier
+    >>> from skpartial.datasets import make_digit_scenes
+    >>> from skpartial.labels import drop_labels
+    >>> from skpartial.relabeling import Curriculum
+    >>> scenes = make_digit_scenes(300, random_state=0)
+    >>> Y = drop_labels(scenes.target, known=0.3, random_state=0)
+    >>> clf = PartialLabelClassifier(relabeling=Curriculum("proportion", 0.5), alpha=0.01).fit(scenes.data, Y)
+    >>> added = clf.relabeled_
+    >>> len(added), added.dtype.names
+    (1050, ('row', 'label', 'value', 'epoch', 'score'))
+    >>> truth = scenes.target[added["row"], added["label"]]
+    >>> bool((added["value"] == truth).mean() > 0.8)
+    True
+    """
+
+    # What an earlier stage of training has labelled is in use from the first epoch.
+    from_start = True
+
+    def __init__(
+        self,
+        strategy: Strategy = "threshold",
+        threshold: float | None = None,
+        *,
+        weight: float | Literal["balanced"] = "balanced",
+        epochs: Sequence[int] | None = None,
+        accumulate: bool = False,
+        n_members: int = 5,
+        dropout: float = 0.5,
+        n_samples: int = 20,
+    ) -> None:
+        self.strategy = strategy
+        self.threshold = threshold
+        self.weight = weight
+        self.epochs = epochs
+        self.accumulate = accumulate
+        self.n_members = n_members
+        self.dropout = dropout
+        self.n_samples = n_samples
+
+    def check(self) -> None:
+        """Refuse hyperparameters that have no meaning.
+
+        Raises
+        ------
+        ValueError
+            Naming the parameter, its value and what it has to be.
+        """
+        check_choice(self, "strategy", self.strategy, tuple(_THRESHOLDS))
+        if self.strategy == "all" and self.threshold is not None:
+            raise wrong_value(self, "threshold", "None for strategy='all', which labels everything", self.threshold)
+        if self.threshold is not None:
+            check_number(self, "threshold", self.threshold, _THRESHOLDS[self.strategy][1])
+        if self.weight != "balanced":
+            check_number(self, "weight", self.weight, "[0, inf)", "'balanced' or a number of at least 0")
+        if self.epochs is not None:
+            what = "None or whole numbers of at least 2"
+            if isinstance(self.epochs, str) or not np.iterable(self.epochs) or not len(list(self.epochs)):
+                raise wrong_value(self, "epochs", what, self.epochs)
+            for epoch in self.epochs:
+                check_whole(self, "epochs", epoch, 2, what)
+        check_flag(self, "accumulate", self.accumulate)
+        check_whole(self, "n_members", self.n_members, 2)
+        check_number(self, "dropout", self.dropout, "(0, 1)")
+        check_whole(self, "n_samples", self.n_samples, 2)
+
+    @property
+    @override
+    def looks_ahead(self) -> bool:
+        return self.epochs is None
+
+    @override
+    def adapt_head(self, head: Head) -> Head:
+        self.check()
+        if self.strategy != "ensemble" or head.n_members > 1:
+            return head
+        return Ensemble(head, self.n_members)
+
+    @override
+    def state_spec(self) -> Mapping[str, StateTensor]:
+        names = ["value", "epoch", "score", *(["fold"] if self.strategy == "calibrated" else [])]
+        spec = {name: StateTensor(per_row=True) for name in names}
+        return spec | {"precision": StateTensor()} if self.strategy == "calibrated" else spec
+
+    @override
+    def start(self, context: TrainingContext, previous: State | None = None) -> State:
+        shape = context.n_rows, context.n_labels
+        if previous is not None and previous["value"].shape == shape:
+            return {name: previous[name].clone() for name in self.state_spec()}
+        state = {
+            "value": torch.zeros(shape, dtype=torch.int8),
+            "epoch": torch.zeros(shape, dtype=torch.int32),
+            "score": torch.zeros(shape, dtype=torch.float32),
+        }
+        if self.strategy == "calibrated":
+            state["fold"] = torch.randint(_FOLDS, shape, generator=context.generator, dtype=torch.int8)
+            state["precision"] = torch.full((N_BINS, 2), torch.nan, dtype=torch.float64)
+        return state
+
+    def _epochs(self, context: TrainingContext) -> list[int]:
+        """Before which epochs labels are given."""
+        if self.epochs is not None:
+            return sorted({int(epoch) for epoch in self.epochs})
+        return [max(2, math.ceil((context.n_epochs or 1) / 2))]
+
+    @override
+    def relabel(self, context: RelabelingContext) -> TrainingData | None:
+        state, epochs = context.state, self._epochs(context)
+        assert state is not None
+        if context.epoch in epochs:
+            self._label(context, state, epochs.index(context.epoch))
+        elif context.epoch > 1:
+            return None
+        else:
+            self._warn_if_idle(context, epochs)
+            if self.strategy != "calibrated" and not bool(state["value"].any()):
+                return None
+        n_done = sum(epoch <= context.epoch for epoch in epochs)
+        return self._in_use(context, state, None if n_done == len(epochs) else n_done % _FOLDS)
+
+    def _warn_if_idle(self, context: RelabelingContext, epochs: list[int]) -> None:
+        planned = context.n_epochs
+        if planned is not None and epochs[0] > planned:
+            warn(
+                f"Curriculum relabels before epoch or round {epochs[0]} at the earliest, but {planned} "
+                f"{'is' if planned == 1 else 'are'} planned: raise solver__rounds or solver__max_epochs, or lower "
+                "relabeling__epochs."
+            )
+
+    def _label(self, context: RelabelingContext, state: State, n_before: int) -> None:
+        """Give weak labels, and note since when and by which score."""
+        given = torch.as_tensor(context.given.labels.toarray(), device=context.device)
+        value, score = self._choose(context, state, given, n_before)
+        value = torch.where(given == 0, value, 0).to(torch.int8)
+        if self.accumulate:
+            earlier = state["value"] != 0
+            value, score = torch.where(earlier, state["value"], value), torch.where(earlier, state["score"], score)
+        new = value != state["value"]
+        state["epoch"].copy_(torch.where(value == 0, 0, torch.where(new, context.epoch, state["epoch"])))
+        state["score"].copy_(torch.where(value == 0, 0.0, score))
+        state["value"].copy_(value)
+
+    def _choose(self, context: RelabelingContext, state: State, given: Tensor, n_before: int) -> tuple[Tensor, Tensor]:
+        """Values that entries would get, 0 for none, and scores; those of known entries mean nothing."""
+        logits, limit = context.logits(), self.threshold
+        if limit is None:
+            limit = _THRESHOLDS[self.strategy][0]
+        signs = torch.where(logits > 0, 1, -1)
+        if self.strategy in ("threshold", "ensemble"):
+            return torch.where(logits >= limit, 1, torch.where(logits < -limit, -1, 0)), logits
+        if self.strategy == "proportion":
+            return signs * _largest(logits.abs(), given == 0, limit), logits
+        if self.strategy == "positives":
+            return (logits >= limit).to(signs.dtype), logits
+        if self.strategy == "uncertainty":
+            variance = context.logit_variance(dropout=self.dropout, n_samples=self.n_samples)
+            return signs * (variance <= limit), variance
+        if self.strategy == "all":
+            return signs, logits
+        held_out = (given != 0) & (state["fold"] == n_before % _FOLDS)
+        probability = torch.sigmoid(logits.double())
+        if bool(held_out.any()):
+            state["precision"].copy_(binned_precision(probability[held_out], given[held_out] == 1))
+        present = precision_at(state["precision"], probability)
+        right = torch.maximum(present, 1 - present)
+        return torch.where(present > 0.5, 1, -1) * (right >= limit), right
+
+    def _in_use(self, context: RelabelingContext, state: State, held_out: int | None) -> TrainingData:
+        """Labels with the weak ones among them, and their weights; a fold that is held out weighs nothing."""
+        given = context.given.labels
+        known, value = given.toarray() != 0, state["value"].cpu().numpy()
+        labels: Any = np.where(known, given.toarray(), value)
+        weights: NDArray[np.float32] | None = None
+        if self.weight != 1 or self.strategy == "calibrated":
+            weak = np.abs(value) * (state["score"].cpu().numpy() if self.strategy == "calibrated" else np.float32(1))
+            if self.weight != "balanced":
+                weak *= self.weight
+            else:
+                weak *= _BALANCED if self.strategy == "positives" else _BALANCED * _balance(labels * known, value, weak)
+            weights = np.where(value != 0, weak, 1).astype(np.float32)
+        if self.strategy == "calibrated" and held_out is not None:
+            assert weights is not None
+            weights[known & (state["fold"].cpu().numpy() == held_out)] = 0
+        return TrainingData.encode(sp.csr_array(labels) if given.is_sparse else labels, weights=weights)
+
+    @override
+    def fitted_attributes(self, state: State | None, context: TrainingContext | None = None) -> dict[str, Any]:
+        assert state is not None
+        values, epochs, scores = (state[name].cpu().numpy() for name in ("value", "epoch", "score"))
+        rows, labels = np.nonzero(values)
+        kinds = [("row", np.int64), ("label", np.int64), ("value", np.int8), ("epoch", np.int64), ("score", np.float64)]
+        record = np.empty(len(rows), dtype=kinds)
+        columns = rows, labels, values[rows, labels], epochs[rows, labels], scores[rows, labels]
+        for (name, _), column in zip(kinds, columns):
+            record[name] = column
+        return {"relabeled_": record}
+
+
+def _largest(size: Tensor, among: Tensor, share: float) -> Tensor:
+    """Which entries are the largest share of some, rounded to whole entries; of equal ones the first."""
+    candidates = torch.nonzero(among.ravel()).squeeze(1)
+    order = torch.sort(size.ravel()[candidates], descending=True, stable=True).indices
+    chosen = torch.zeros_like(among).ravel()
+    chosen[candidates[order[: round(share * len(candidates))]]] = True
+    return chosen.view_as(among)
+
+
+def _balance(given: NDArray[Any], value: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
+    """Factors (n, L) of at most 1 by which weak presences get the share, by weight, that known ones have of a label."""
+    known_present, known_absent = (given == 1).sum(0), (given == -1).sum(0)
+    odds = (known_present + 0.5) / (known_absent + 0.5)
+    present, absent = (np.where(value == sign, weights, 0).sum(0, dtype=np.float64) for sign in (1, -1))
+    # Of a sign that is missing nothing has to be lowered; the other one then counts for nothing.
+    of_present = np.minimum(1, np.divide(absent * odds, present, out=np.ones(len(odds)), where=present > 0))
+    of_absent = np.minimum(1, np.divide(present / odds, absent, out=np.ones(len(odds)), where=absent > 0))
+    return np.where(value == 1, of_present, of_absent).astype(np.float32)

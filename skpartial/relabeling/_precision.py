@@ -1,0 +1,58 @@
+"""How often predictions of a probability come true, measured on entries that were not trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["N_BINS", "binned_precision", "precision_at"]
+
+N_BINS = 20
+
+
+def binned_precision(probability: Tensor, present: Tensor) -> Tensor:
+    """Share of presences among entries of about the same predicted probability.
+
+    Parameters
+    ----------
+    probability : Tensor of shape (m,)
+        Predictions for held-out entries.
+    present : Tensor of bool, shape (m,)
+        What they are.
+
+    Returns
+    -------
+    Tensor of float64, shape (20, 2)
+        For each of 20 bins of equal width the mean probability of its entries and their share of presences, after half
+        an entry of each sign is added; NaN where a bin is empty.
+    """
+    bins = (probability * N_BINS).long().clamp(max=N_BINS - 1)
+    count, total, found = (torch.zeros(N_BINS, dtype=torch.float64, device=bins.device) for _ in range(3))
+    count.index_add_(0, bins, torch.ones_like(probability, dtype=torch.float64))
+    total.index_add_(0, bins, probability.double())
+    found.index_add_(0, bins, present.double())
+    precision = torch.where(count > 0, (found + 0.5) / (count + 1), torch.nan)
+    return torch.stack([total / count, precision], dim=1)
+
+
+def precision_at(bins: Tensor, probability: Tensor) -> Tensor:
+    """Share of presences that is expected at other probabilities, interpolated between bins.
+
+    Parameters
+    ----------
+    bins : Tensor of shape (20, 2)
+        What `binned_precision` found. Where all of it is empty, predictions are taken at their word.
+    probability : Tensor of any shape
+        Predictions.
+
+    Returns
+    -------
+    Tensor of the same shape
+        In (0, 1); beyond the outermost bins that of these.
+    """
+    known = bins[~bins.isnan().any(1)].cpu().numpy()
+    if not len(known):
+        return probability
+    found = np.interp(probability.cpu().numpy(), known[:, 0], known[:, 1])
+    return torch.as_tensor(found, dtype=probability.dtype, device=probability.device)
