@@ -109,7 +109,11 @@ class ArraySource(ImageSource):
     def read_rows(self, rows: NDArray[np.int64]) -> Tensor:
         if not isinstance(self.X, np.ndarray | Tensor):
             return super().read_rows(rows)
-        return self._prepare(self.X[torch.from_numpy(rows)] if isinstance(self.X, Tensor) else self.X[rows], "X")
+        if not isinstance(self.X, Tensor):
+            return self._prepare(self.X[rows], "X")
+        # The oldest PyTorch cannot choose among uint16.
+        plain = self.X.view(torch.int16) if self.X.dtype == torch.uint16 else self.X
+        return self._prepare(plain[torch.from_numpy(rows)].view(self.X.dtype), "X")
 
     def _prepare(self, images: Any, what: str) -> Tensor:
         images = _tensor(images, what)

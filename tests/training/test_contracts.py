@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import sklearn
 import torch
+from joblib.externals import cloudpickle
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from torch import nn
@@ -176,7 +177,7 @@ class _NeighboursModule(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def member_logits(self, features):
-        logits = self.dropout(torch.relu(features @ self.hidden)) @ self.out
+        logits = self.dropout(torch.tanh(features @ self.hidden)) @ self.out
         return logits + self.share * (logits @ self.graph.T)
 
     def forward(self, features):
@@ -234,7 +235,6 @@ ON = ["features", "images"]
 @pytest.fixture
 def _by_value():
     """Let worker processes, which cannot import this file, unpickle the classes defined in it."""
-    cloudpickle = pytest.importorskip("cloudpickle")  # what joblib pickles with
     module = sys.modules[Curriculum.__module__]
     cloudpickle.register_pickle_by_value(module)
     yield
