@@ -49,7 +49,7 @@ class Traits:
     recorded : bool, default=False
         Whether probabilities are those of a presence having been recorded, less than of being present: every unknown
         entry counts as a full absence.
-    relative_alpha : float, default=2e-4
+    relative_alpha : float, default=1e-4
         What ``alpha="auto"`` is for this loss, relative to the mean squared distance of the features from their mean.
     """
 
@@ -61,7 +61,7 @@ class Traits:
     scheduled: bool = False
     uses_prior: bool = False
     recorded: bool = False
-    relative_alpha: float = 2e-4
+    relative_alpha: float = 1e-4
 
     def __post_init__(self) -> None:
         if self.unknown not in ("ignore", "absent", "estimate"):

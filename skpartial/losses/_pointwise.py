@@ -137,5 +137,5 @@ class PointwiseLoss(EntrywiseLoss):
     def _convex_traits(self, unknown: str) -> Traits:
         """Traits of a rule that does not look at the logits."""
         # Squared error has more to say of what is far from its target, of which assumed absences are many.
-        relative = 1e-3 if self.surrogate == "squared" and unknown == "absent" else 2e-4
+        relative = 1e-3 if self.surrogate == "squared" and unknown == "absent" else 1e-4
         return Traits(convex=self.eps == 0, unknown=unknown, relative_alpha=relative)  # type: ignore[arg-type]
