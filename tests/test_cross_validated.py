@@ -6,7 +6,11 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse as sp
+import torch
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -281,9 +285,24 @@ def test_a_failed_fit_leaves_all_as_it_was(partial_data):
     assert all(vars(clf)[name] is value for name, value in before.items())
 
 
+def test_forms_of_data_and_metadata_routing(partial_data):
+    X, Y = partial_data
+    expected = PartialLabelClassifierCV(ALPHAS, cv=2, random_state=0).fit(X, Y)
+    frames = pd.DataFrame(X).add_prefix("f"), pd.DataFrame(Y, columns=list("abcde"))
+    for X_in, Y_in in [frames, (sp.csr_array(X), sp.csr_array(Y)), (torch.as_tensor(X), Y)]:
+        clf = PartialLabelClassifierCV(ALPHAS, cv=2, random_state=0).fit(X_in, Y_in)
+        np.testing.assert_allclose(clf.scores_, expected.scores_, atol=1e-3)
+        assert clf.alpha_ == expected.alpha_
+    weights = np.linspace(0.5, 2, len(X))
+    weighted = PartialLabelClassifierCV(ALPHAS, cv=2, random_state=0).fit(X, Y, sample_weight=weights)
+    with config_context(enable_metadata_routing=True):
+        routed = PartialLabelClassifierCV(ALPHAS, cv=2, random_state=0).fit(X, Y, sample_weight=weights)
+    np.testing.assert_array_equal(routed.scores_, weighted.scores_)
+
+
 @pytest.mark.filterwarnings("ignore::skpartial.exceptions.UnfittableLabelsWarning")
 def test_the_choice_is_stable_where_little_is_known():
-    scenes = make_digit_scenes(600, random_state=0)
+    scenes = make_digit_scenes(2000, random_state=0)
     chosen, best = [], []
     for seed in range(5):
         Y = drop_labels(scenes.target, known=0.03, by="entry", random_state=seed)
