@@ -514,6 +514,8 @@ def warn_if_ambiguous(estimator: Any, problem: Problem) -> bool:
         )
     empty, traits = int((problem.labels.count(axis=1) == 0).sum()), problem.loss.traits()
     read_as_absent = traits.unknown == "absent" and not traits.rows_need_present and problem.relabeling is None
+    # That one label is not recorded says nothing of a row.
+    read_as_absent &= problem.labels.n_labels > 1
     if read_as_absent and _MANY_EMPTY * problem.labels.n_rows <= empty < problem.labels.n_rows:
         warn(
             f"{empty} of {problem.labels.n_rows} rows of y have no known label, and loss={estimator.loss!r} reads all "

@@ -110,7 +110,9 @@ class LargeLoss(PointwiseLoss):
 
     @override
     def traits(self) -> Traits:
-        return Traits(iterative=self.eps == 0, unknown="absent", scheduled=True)
+        # As for assumed absences, which most of its unknown entries are.
+        relative = 7e-4 if self.surrogate == "logistic" else 1e-3
+        return Traits(iterative=self.eps == 0, unknown="absent", scheduled=True, relative_alpha=relative)
 
     @override
     def check(self, labels: LabelMatrix | None = None) -> None:

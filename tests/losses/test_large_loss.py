@@ -159,7 +159,7 @@ class TestFit:
     @pytest.mark.parametrize("solver", [FullBatch(), Minibatch(max_epochs=5)])
     def test_fewer_presences_are_missed(self, scenes, scheme, solver):
         X, Y, Z = scenes
-        plain = SinglePositiveClassifier("an", solver=solver, random_state=0).fit(X, Z)
+        plain = SinglePositiveClassifier("an", solver=solver, threshold=0.5, random_state=0).fit(X, Z)
         large = SinglePositiveClassifier(LargeLoss(scheme, delta=0.02), solver=solver, random_state=0).fit(X, Z)
         recall = [(clf.predict(X)[Y == 1] == 1).mean() for clf in (plain, large)]
         assert recall[1] > recall[0] + 0.05
@@ -167,7 +167,7 @@ class TestFit:
     def test_full_batch_threshold_is_over_the_whole_set(self, scenes):
         """In the second round, the entries rejected are the largest losses of the first round's classifier."""
         X, _Y, Z = scenes
-        an = SinglePositiveClassifier("an").fit(X, Z)
+        an = SinglePositiveClassifier("an", threshold=0.5).fit(X, Z)
         loss = LargeLoss("correct_permanently", delta=0.03)
         clf = SinglePositiveClassifier(loss, solver=FullBatch(rounds=2)).fit(X, Z)
         k = int(np.ceil(Z.size * 0.03))
@@ -180,7 +180,7 @@ class TestFit:
         X, _, Z = scenes
         for solver in (FullBatch(rounds=2), Minibatch(max_epochs=2)):
             plain, none = (
-                SinglePositiveClassifier(loss, solver=solver, random_state=0).fit(X, Z)
+                SinglePositiveClassifier(loss, solver=solver, threshold=0.5, random_state=0).fit(X, Z)
                 for loss in ("an", LargeLoss(delta=0.0))
             )
             np.testing.assert_allclose(plain.coef_, none.coef_, atol=2e-3)

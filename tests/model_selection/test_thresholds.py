@@ -250,6 +250,8 @@ def test_labels_that_cannot_be_tuned_keep_the_default():
     assert_array_equal(model.thresholds_, [0.0])
 
 
+# Two thirds of the rows have no presence.
+@pytest.mark.filterwarnings("ignore:.* rows of y have no known label")
 def test_positive_only_labels_are_tuned_as_absent():
     y = np.maximum(Y, 0)
     tuned = TunedThresholdsCV(SinglePositiveClassifier(random_state=0), unknown="absent", random_state=0).fit(X, y)

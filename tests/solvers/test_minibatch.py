@@ -17,7 +17,7 @@ def objective(clf, X, Y):
     """IgnoreUnknown's objective of a linear classifier, in float64."""
     logits = X @ clf.coef_.T.astype(float) + clf.intercept_
     entries = np.where(Y == 0, 0, np.logaddexp(0, -Y * logits))
-    return entries.mean() + clf.alpha / (2 * Y.shape[1]) * (clf.coef_.astype(float) ** 2).sum()
+    return entries.mean() + clf.alpha_ / (2 * Y.shape[1]) * (clf.coef_.astype(float) ** 2).sum()
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

@@ -180,12 +180,13 @@ def test_each_fit_has_its_own(partial_data, killed, tmp_path):
     assert interrupted(solver=Minibatch(max_epochs=3, warm_up=0.1)) == 11
     assert interrupted(solver=Minibatch(max_epochs=4, warm_up=0.1)) == 12
     # Nor does the name that an object has.
-    assert interrupted(loss="partial_bce", head=Linear()) == 12
+    assert interrupted(loss="iu", head=Linear()) == 12
 
 
 def test_grid_search(partial_data, tmp_path):
     X, Y = partial_data
-    clf = PartialLabelClassifier(solver=Minibatch(max_epochs=2), random_state=0, checkpoint_dir=str(tmp_path))
+    solver = Minibatch(max_epochs=2)
+    clf = PartialLabelClassifier("partial_bce", solver=solver, random_state=0, checkpoint_dir=str(tmp_path))
     grid = GridSearchCV(clf, {"loss__gamma": [-1, 1]}, cv=3, n_jobs=2).fit(X, Y)
     plain = GridSearchCV(clf.set_params(checkpoint_dir=None), {"loss__gamma": [-1, 1]}, cv=3).fit(X, Y)
     np.testing.assert_array_equal(grid.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"])

@@ -179,19 +179,22 @@ def test_solvers_and_partial_fit_refuse_what_they_cannot_serve(partial_data):
 def test_iterative_loss_in_rounds(partial_data):
     X, Y = partial_data
     seen = np.where(Y == 1, 1, 0)
-    rounds = SinglePositiveClassifier(RejectConfident(threshold=0.0), solver=FullBatch(rounds=3)).fit(X, seen)
+    rounds = SinglePositiveClassifier(RejectConfident(threshold=0.0), solver=FullBatch(rounds=3), alpha=1e-4).fit(
+        X, seen
+    )
     assert {record["epoch"] for record in rounds.history_} == {1, 2, 3}
-    plain = SinglePositiveClassifier("an", solver=FullBatch(tol=1e-8)).fit(X, seen)
-    one = SinglePositiveClassifier(RejectConfident(threshold=0.0), solver=FullBatch(rounds=1, tol=1e-8)).fit(X, seen)
+    plain = SinglePositiveClassifier("an", solver=FullBatch(tol=1e-8), alpha=1e-4, threshold=0.5).fit(X, seen)
+    solver = FullBatch(rounds=1, tol=1e-8)
+    one = SinglePositiveClassifier(RejectConfident(threshold=0.0), solver=solver, alpha=1e-4).fit(X, seen)
     np.testing.assert_allclose(one.coef_, plain.coef_, atol=1e-3)
     # Rejecting what it calls present makes the classifier call more present.
     assert rounds.predict(X).sum() > plain.predict(X).sum()
     # A round solves the problem that its rule poses at the logits of the round before.
-    second = SinglePositiveClassifier(RejectConfident(threshold=0.0), solver=FullBatch(rounds=2, tol=1e-10)).fit(
-        X, seen
-    )
+    solver = FullBatch(rounds=2, tol=1e-10)
+    second = SinglePositiveClassifier(RejectConfident(threshold=0.0), solver=solver, alpha=1e-4).fit(X, seen)
     keep = ~((seen == 0) & (plain.decision_function(X) > 0))
-    oracle = SinglePositiveClassifier("an", solver=FullBatch(tol=1e-10), alpha=1e-4 * seen.size / keep.sum())
+    alpha = 1e-4 * seen.size / keep.sum()
+    oracle = SinglePositiveClassifier("an", solver=FullBatch(tol=1e-10), alpha=alpha, threshold=0.5)
     oracle.fit(X, seen, sample_weight=keep.astype(float))
     np.testing.assert_allclose(second.decision_function(X), oracle.decision_function(X), atol=2e-2)
     by_batches = SinglePositiveClassifier(RejectConfident(threshold=0.0), solver=Minibatch(), random_state=0)

@@ -263,11 +263,11 @@ def test_integer_weights_are_repetitions():
     X, Y = data()
     counts = np.random.default_rng(0).integers(0, 3, len(X))
     loss = AssumeNegative(surrogate="squared")
-    weighted = SinglePositiveClassifier(loss, alpha=0.02).fit(X, Y, sample_weight=counts)
-    repeated = SinglePositiveClassifier(loss, alpha=0.02).fit(X.repeat(counts, 0), Y.repeat(counts, 0))
+    weighted = SinglePositiveClassifier(loss, alpha=0.02, threshold=0.5).fit(X, Y, sample_weight=counts)
+    repeated = SinglePositiveClassifier(loss, alpha=0.02, threshold=0.5).fit(X.repeat(counts, 0), Y.repeat(counts, 0))
     slope = check_same_up_to_slope(weighted, repeated.coef_, repeated.intercept_)
     assert ((slope > 0.5) & (slope < 1)).all()
-    kept = SinglePositiveClassifier(loss, alpha=0.02).fit(
+    kept = SinglePositiveClassifier(loss, alpha=0.02, threshold=0.5).fit(
         X[counts > 0], Y[counts > 0], sample_weight=counts[counts > 0]
     )
     np.testing.assert_allclose(weighted.coef_, kept.coef_, rtol=1e-8)
@@ -401,7 +401,7 @@ def test_rounds_of_large_loss(scheme):
     seen = keep_single_positive(Y[(Y == 1).any(1)], random_state=0)
     X = X[(Y == 1).any(1)]
     clf = SinglePositiveClassifier(LargeLoss(scheme, delta=0.02, surrogate="squared"), alpha=0.01).fit(X, seen)
-    plain = SinglePositiveClassifier(AssumeNegative(surrogate="squared"), alpha=0.01).fit(X, seen)
+    plain = SinglePositiveClassifier(AssumeNegative(surrogate="squared"), alpha=0.01, threshold=0.5).fit(X, seen)
     assert [record["epoch"] for record in clf.history_][-1] == 5
     # Fewer absences are assumed, or more presences.
     assert clf.predict_proba(X).sum() > plain.predict_proba(X).sum()
