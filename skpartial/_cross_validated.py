@@ -326,7 +326,7 @@ class PartialLabelClassifierCV(_AlphaByCrossValidation, PartialLabelClassifier):
     Notes
     -----
     Images are refused: search with `GridSearchCV` there. `checkpoint_dir`, `warm_start`, `verbose` and callbacks belong
-    to the fit on all rows.
+    to the fit on all rows. Ten penalties on five folds take some 15 to 30 times as long as one fit.
 
     Examples
     --------
