@@ -9,6 +9,7 @@ from importlib.metadata import version as _version
 from typing import Any as _Any
 
 from skpartial import datasets, heads, labels, losses, metrics, model_selection, regularizers, relabeling, solvers
+from skpartial._cross_validated import PartialLabelClassifierCV, SinglePositiveClassifierCV
 from skpartial._partial_label import PartialLabelClassifier
 from skpartial._single_positive import SinglePositiveClassifier
 
@@ -17,7 +18,9 @@ __version__ = _version("skpartial")
 __all__ = [
     "ImageFeatures",
     "PartialLabelClassifier",
+    "PartialLabelClassifierCV",
     "SinglePositiveClassifier",
+    "SinglePositiveClassifierCV",
     "__version__",
     "datasets",
     "heads",

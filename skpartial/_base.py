@@ -159,7 +159,9 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         usable = given.take(readable).rescaled()
         chosen, held_out = hold_out(self, usable.X, usable.target, X_val, y_val, np.random.RandomState(seed), check)
 
-        plan = FitPlan.make(self, usable.take(chosen), seed=seed, held_out=held_out, images=images)
+        plan = FitPlan.make(
+            self, usable.take(chosen), seed=seed, held_out=held_out, images=images, alpha=self._chosen_alpha()
+        )
         if goes_on:
             self._check_same_shape("warm_start=True", target, plan.stages[-1].problem.features.n_features)
             plan.go_on()
@@ -286,6 +288,10 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
 
     def _check_parameters(self) -> None:
         """Refuse hyperparameters that only this class has."""
+
+    def _chosen_alpha(self) -> float | None:
+        """The penalty that takes the place of "auto", where a search has chosen one."""
+        return None
 
     def _lowering(self, plan: FitPlan, solution: Solution) -> float:
         """By how much the logits of a solution are lowered, so that labels are present where they are above 0."""

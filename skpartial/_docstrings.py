@@ -7,7 +7,14 @@ import textwrap
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["CLASSIFIER_ATTRIBUTES", "CLASSIFIER_PARAMETERS", "fill"]
+__all__ = [
+    "CLASSIFIER_ATTRIBUTES",
+    "CLASSIFIER_PARAMETERS",
+    "CV_ATTRIBUTES",
+    "CV_PARAMETERS",
+    "PARAMETERS_BUT_ALPHA",
+    "fill",
+]
 
 T = TypeVar("T", bound=type)
 
@@ -31,7 +38,7 @@ def _put(docstring: str, name: str, text: str) -> str:
     return re.sub(rf"^( *)\{{{name}\}}$", indented, docstring, flags=re.MULTILINE)
 
 
-CLASSIFIER_PARAMETERS = """\
+_BEFORE_ALPHA = """\
 backbone : str, torch.nn.Module, Backbone or None, default=None
     The network that turns images into features, and what of it is fine-tuned: see
     :class:`skpartial.images.Backbone`, for which a name or module stands. None takes X for features.
@@ -43,14 +50,18 @@ regularizer : Regularizer or None, default=None
     A term of the batch added to the loss; needs minibatches.
 solver : "auto", "full_batch", "minibatch", FullBatch or Minibatch, default="auto"
     How parameters move. "auto" takes `FullBatch` where loss and head allow it (convex losses, and iterative ones in
-    rounds) and it needs less than 4 GiB beside the features, else `Minibatch`.
+    rounds) and it needs less than 4 GiB beside the features, else `Minibatch`."""
+
+_ALPHA = """\
 alpha : float or "auto", default="auto"
     L2 penalty of the weights, as in scikit-learn's SGDClassifier, for each label: the objective is
     loss + alpha / (2 L) ||W||^2. Intercepts are free. A head that is not linear says what of it is penalised, for
     features scaled to a root mean square of 1. "auto" is relative to the mean squared distance of the rows of X from
     their mean (of feature maps: of all positions), weighted by `sample_weight`, so that the units of X do not matter:
     1e-4 times it, or what else suits the loss (its `traits().relative_alpha`); 1e-4 where a network is fine-tuned
-    whole. `alpha_` tells what it was.
+    whole. `alpha_` tells what it was."""
+
+_AFTER_ALPHA = """\
 class_weight : None, "balanced", array-like of shape (L,) or (L, 2), dict or Series, default=None
     Weights that multiply the sample weights of entries: those of present entries (L,), or of absent and present
     ones (L, 2). "balanced" gives both signs of a label the same total. Unknown entries weigh as absent ones under a
@@ -81,6 +92,29 @@ random_state : int, RandomState instance or None, default=None
     Seed of all random numbers.
 verbose : int, default=0
     Above 0, a line is printed for every epoch. For bars use `sklearn.callback.ProgressBar`."""
+
+CLASSIFIER_PARAMETERS = f"{_BEFORE_ALPHA}\n{_ALPHA}\n{_AFTER_ALPHA}"
+PARAMETERS_BUT_ALPHA = f"{_BEFORE_ALPHA}\n{_AFTER_ALPHA}"
+
+CV_PARAMETERS = """\
+alphas : int or sequence of float and "auto", default=10
+    Penalties to choose from. A number of them is spaced evenly in the logarithm, from a hundredth to a hundred times
+    what ``alpha="auto"`` stands for on all rows.
+cv : int, splitter, iterable of (train, test), or None, default=None
+    How to split. An int is the number of folds of a :class:`~skpartial.model_selection.PartialLabelKFold`, or where
+    `fit` is passed groups of a :class:`~skpartial.model_selection.PartialLabelGroupKFold`, with `random_state`; 1-D y
+    gets folds with equal shares of both classes. None is 5.
+scoring : str, callable or None, default=None
+    Scorer; None is the classifier's own score: mean average precision, or for 1-D y accuracy."""
+
+CV_ATTRIBUTES = """\
+alphas_ : ndarray of float64, shape (n_alphas,)
+    Penalties that were tried, in numbers.
+scores_ : ndarray of float64, shape (n_alphas, n_folds)
+    Score of each on the held-out rows of every fold; NaN for folds that cannot be scored.
+best_score_ : float
+    Mean score of `alpha_` over folds; NaN where no fold can be scored. Its alpha was chosen by it, so that it is
+    slightly optimistic."""
 
 CLASSIFIER_ATTRIBUTES = """\
 classes_ : ndarray of shape (L, 2), or (2,) after 1-D y

@@ -124,6 +124,8 @@ def _shorthands(estimator: Any) -> dict[str, Any]:
     solver = estimator.solver
     if isinstance(solver, str) and solver != "auto":
         objects["solver"] = solver = solvers.get(solver)
+    if estimator._chosen_alpha() is not None:
+        objects["chosen_alpha"] = estimator._chosen_alpha()
     if estimator.relabeling is not None and estimator.relabeling.looks_ahead and isinstance(solver, Solver):
         # Then a fit for more epochs is another one from the start.
         objects["length"] = {name: getattr(solver, name) for name in solver.length_parameters()}

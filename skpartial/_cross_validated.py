@@ -1,0 +1,488 @@
+"""Classifiers that choose the strength of their penalty by cross-validation."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import check_cv
+from sklearn.utils import indexable
+from typing_extensions import override
+
+from skpartial._base import BasePartialLabelClassifier
+from skpartial._checks import check_number, check_whole, wrong_value
+from skpartial._docstrings import CLASSIFIER_ATTRIBUTES, CV_ATTRIBUTES, CV_PARAMETERS, PARAMETERS_BUT_ALPHA, fill
+from skpartial._fit import FitPlan
+from skpartial._inputs import EncodedTarget, encode_target, rows_of_labels
+from skpartial._partial_label import PartialLabelClassifier
+from skpartial._single_positive import SinglePositiveClassifier
+from skpartial._task import Rows, check_input, check_parameters
+from skpartial._unchanged import unchanged_on_failure
+from skpartial._warnings import warn
+from skpartial.exceptions import AmbiguousLabelsWarning, UnfittableLabelsWarning
+from skpartial.heads import Head
+from skpartial.labels._forms import plain
+from skpartial.losses import Loss
+from skpartial.model_selection import BatchedGridSearchCV, PartialLabelGroupKFold, PartialLabelKFold
+from skpartial.model_selection._groups import check_apart
+from skpartial.regularizers import Regularizer
+from skpartial.relabeling import Relabeling
+from skpartial.solvers import Solver
+
+__all__ = ["PartialLabelClassifierCV", "SinglePositiveClassifierCV"]
+
+Split = tuple[NDArray[Any], NDArray[Any]]
+
+# How many powers of ten the default penalties lie below and above "auto".
+_DECADES = 2
+
+# Set otherwise on the candidates: what is saved, shown or gone on from is the fit on all rows.
+_OF_THE_LAST_FIT = {"checkpoint_dir": None, "warm_start": False, "verbose": 0}
+
+
+class _Data(NamedTuple):
+    """What candidates are fitted on and scored by, as slices are taken of it."""
+
+    X: Any
+    y: Any
+    target: EncodedTarget
+
+
+class _AlphaByCrossValidation(BasePartialLabelClassifier):
+    """Chooses alpha by cross-validation, and is then the classifier with it.
+
+    Underneath, `alpha` stays at "auto", which is no parameter here; `_chosen_alpha` takes its place.
+    """
+
+    alphas: Any
+    cv: Any
+    scoring: Any
+
+    _classifier: ClassVar[type[BasePartialLabelClassifier]]
+
+    @override
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        label_prior: Any = None,
+        groups: Any = None,
+    ) -> Self:
+        """Choose alpha by cross-validation and train with it on all rows.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or sparse matrix, shape (n, d), or maps of shape (n, C, h, w)
+            Features, or feature maps for a head that pools them.
+        y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
+            Labels: 1 present, -1 absent, 0 unknown. 1-D y with two classes is plain binary classification.
+        sample_weight : array-like of shape (n,) or (n, L), or None, default=None
+            Non-negative weights of rows or of entries in training; scores are unweighted.
+        X_val, y_val : like X and y, default=None
+            Held-out rows by which the epoch of the fit on all rows is chosen; alpha is not.
+        label_prior : array-like or DataFrame of shape (n, L), or None, default=None
+            Probabilities of presence that are expected before any training, for a loss or relabelling that starts
+            from them.
+        groups : array-like of shape (n,) or None, default=None
+            Groups of rows, none of which may be on both sides of a split.
+
+        Returns
+        -------
+        self
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If an argument has the wrong shape or values, or a split divides a group; one sentence says which.
+
+        Warns
+        -----
+        UserWarning
+            If no fold can be scored, so that alpha is what "auto" stands for; or if the penalties cannot be tried
+            together, which takes longer.
+        """
+        with unchanged_on_failure(self):
+            self._choose(X, y, {"sample_weight": sample_weight, "label_prior": label_prior}, groups)
+            return super().fit(X, y, sample_weight, X_val=X_val, y_val=y_val, label_prior=label_prior)
+
+    @property
+    def partial_fit(self) -> Any:
+        """Not there, so that nothing offers batches to what needs all rows at once."""
+        raise AttributeError(
+            f"{type(self).__name__} chooses alpha by cross-validation, which needs all rows at once: use fit, or "
+            f"{self._classifier.__name__}(alpha=...).partial_fit."
+        )
+
+    @override
+    def _chosen_alpha(self) -> float | None:
+        return getattr(self, "_best_alpha", None)
+
+    @override
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if self.backbone is not None:
+            raise ValueError(
+                f"{type(self).__name__} takes features, not images: with a backbone search over alpha with "
+                f"GridSearchCV({self._classifier.__name__}(backbone=...), ...)."
+            )
+        what = "a number of penalties of at least 1, or a sequence of 'auto' and numbers of at least 0"
+        if isinstance(self.alphas, Integral):
+            check_whole(self, "alphas", self.alphas, 1, what)
+        elif isinstance(self.alphas, str) or not np.iterable(self.alphas) or not len(list(self.alphas)):
+            raise wrong_value(self, "alphas", what, self.alphas)
+        else:
+            for alpha in self.alphas:
+                if not (isinstance(alpha, str) and alpha == "auto"):
+                    check_number(self, "alphas", alpha, "[0, inf)", what)
+        if isinstance(self.cv, Integral):
+            check_whole(self, "cv", self.cv, 2, "a number of folds of at least 2, a splitter or splits")
+
+    def _choose(self, X: Any, y: Any, fit_params: dict[str, Any], groups: Any) -> None:
+        """Set what is known of the penalties, and which of them is used."""
+        check_parameters(self)
+        goes_on = self.warm_start and hasattr(self, "n_iter_")
+        checked = check_input(self, None, X, reset=not goes_on)
+        with warnings.catch_warnings():
+            # What there is to say of y is said by the fit on all rows.
+            warnings.simplefilter("ignore")
+            target = encode_target(self, y, matrix=goes_on and not self._binary)
+        rows = Rows.check(checked, target, fit_params["sample_weight"], fit_params["label_prior"]).rescaled()
+        candidate = self._candidate()
+        auto = FitPlan.make(candidate, rows, seed=0, warns=False).stages[0].problem.alpha
+        if isinstance(self.alphas, Integral):
+            n = int(self.alphas)
+            steps = np.linspace(-_DECADES, _DECADES, n) if n > 1 else np.zeros(1)
+            alphas: list[Any] = (auto * 10.0**steps).tolist()
+        else:
+            alphas = [alpha if isinstance(alpha, str) else float(alpha) for alpha in self.alphas]
+        numbers = np.array([auto if isinstance(alpha, str) else alpha for alpha in alphas])
+        X, y = indexable(X, np.ravel(plain(y, "y")) if target.binary else rows_of_labels(y))
+        data = _Data(X, y, target)
+        given = {name: value for name, value in fit_params.items() if value is not None}
+        scores = self._scores_of(alphas, candidate, data, given, self._splits(data, groups))
+        best = choose_alpha(numbers, scores, auto)
+        if best is None:
+            warn(
+                f"{type(self).__name__} cannot score any fold, so that alpha is what 'auto' stands for, {auto:.3g}: a "
+                "held-out part of y needs a label with a presence and an absence, and 1-D y both classes in each "
+                "training part.",
+            )
+        self.alphas_, self.scores_ = numbers, scores
+        self.best_score_ = float("nan") if best is None else float(scores[best][_scored(scores)].mean())
+        self._best_alpha = auto if best is None else float(numbers[best])
+
+    def _candidate(self) -> BasePartialLabelClassifier:
+        """The classifier that is tried, with alpha still to be set."""
+        own = {"alphas", "cv", "scoring"}
+        parameters = {name: value for name, value in self.get_params(deep=False).items() if name not in own}
+        return self._classifier(**clone(parameters, safe=False) | _OF_THE_LAST_FIT)
+
+    def _splits(self, data: _Data, groups: Any) -> list[Split]:
+        cv: Any = 5 if self.cv is None else self.cv
+        if isinstance(cv, Integral):
+            folds = PartialLabelKFold if groups is None else PartialLabelGroupKFold
+            cv = folds(int(cv), random_state=self.random_state)
+        splits: list[Split] = list(check_cv(cv).split(data.X, data.y, groups))
+        check_apart(splits, groups, cv)
+        return splits
+
+    def _scores_of(
+        self,
+        alphas: Sequence[Any],
+        candidate: BasePartialLabelClassifier,
+        data: _Data,
+        fit_params: dict[str, Any],
+        splits: list[Split],
+    ) -> NDArray[np.float64]:
+        """The score of every alpha on every fold, NaN on those that cannot be scored."""
+        scores = np.full((len(alphas), len(splits)), np.nan)
+        can_be_scored = np.array([self._can_be_scored(data.target, *split) for split in splits])
+        if not can_be_scored.any():
+            return scores
+        search = BatchedGridSearchCV(
+            candidate,
+            {"alpha": list(alphas)},
+            scoring=self.scoring,
+            cv=[split for split, usable in zip(splits, can_be_scored) if usable],
+            refit=False,
+        )
+        # All is passed on that was given: there is nothing to be asked for by metadata routing.
+        with config_context(enable_metadata_routing=False), warnings.catch_warnings():
+            for category in (AmbiguousLabelsWarning, UnfittableLabelsWarning, ConvergenceWarning):
+                warnings.simplefilter("ignore", category)
+            # Documented, and the same in every fold.
+            warnings.filterwarnings("ignore", ".*does not support sample_weight")
+            results = search.fit(data.X, data.y, **fit_params).cv_results_
+        per_fold = [results[f"split{fold}_test_score"] for fold in range(search.n_splits_)]
+        scores[:, can_be_scored] = np.transpose(per_fold)
+        return scores
+
+    def _can_be_scored(self, target: EncodedTarget, train: NDArray[Any], test: NDArray[Any]) -> bool:
+        """Whether a fold holds what fits and the classifier's own score need; other scorers see for themselves."""
+        if target.binary:
+            return len(np.unique(target.labels.take(train).toarray())) == 2
+        if self.scoring is not None:
+            return True
+        labels = target.labels.take(test)
+        try:
+            self._scorer(labels)(np.zeros(labels.shape))
+        except ValueError:
+            return False
+        return True
+
+
+def _scored(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The folds on which all candidates have a score."""
+    return np.asarray(np.isfinite(scores).all(axis=0))
+
+
+def choose_alpha(alphas: NDArray[np.float64], scores: NDArray[np.float64], auto: float) -> int | None:
+    r"""Of the penalties that score about as well as the best, the one nearest to what "auto" stands for.
+
+    With means over K folds, b the best and :math:`d_{ak} = s_{bk} - s_{ak}`, about as well is
+
+    .. math:: \bar{d}_a \le \frac{1}{\sqrt{K}} \operatorname{sd}_k(d_{ak})
+
+    the one-standard-error rule of classification and regression trees, of paired differences: what folds have in common
+    does not count. Where few entries are known the scores say little, and the choice stays near "auto".
+
+    Parameters
+    ----------
+    alphas : ndarray of shape (n_alphas,)
+        Penalties.
+    scores : ndarray of shape (n_alphas, n_folds)
+        Higher is better; folds with a NaN are left out.
+    auto : float
+        What is near, in the logarithm.
+
+    Returns
+    -------
+    int or None
+        Which one; None where there is no fold. Of two that are as near, the one with the better mean.
+
+    References
+    ----------
+    L. Breiman, J. Friedman, R. Olshen, C. Stone, "Classification and Regression Trees", 1984, section 3.4.3.
+    """
+    scores = scores[:, _scored(scores)]
+    n_folds = scores.shape[1]
+    if not n_folds:
+        return None
+    means = scores.mean(axis=1)
+    behind = scores[np.argmax(means)] - scores
+    error = behind.std(axis=1, ddof=1) / np.sqrt(n_folds) if n_folds > 1 else np.zeros(len(alphas))
+    with np.errstate(divide="ignore"):
+        distance = np.abs(np.log10(alphas) - np.log10(auto)).round(6)
+    distance[behind.mean(axis=1) > error] = np.inf
+    return int(np.lexsort((-means, distance))[0])
+
+
+@fill(
+    cv_parameters=CV_PARAMETERS,
+    parameters=PARAMETERS_BUT_ALPHA,
+    attributes=CLASSIFIER_ATTRIBUTES,
+    cv_attributes=CV_ATTRIBUTES,
+)
+class PartialLabelClassifierCV(_AlphaByCrossValidation, PartialLabelClassifier):
+    r"""`PartialLabelClassifier` that chooses its penalty by cross-validation.
+
+    All penalties are fitted together on each fold. Scores are pooled over labels and folds, and of the penalties whose
+    mean score is within one standard error of the best the one is taken that is nearest to what ``alpha="auto"`` stands
+    for: where few entries are known the scores say little, and the choice stays near it. With
+    :math:`s_{ak}` the score of penalty a on fold k of K, and b the penalty with the best mean, those stay for which
+
+    .. math:: \frac{1}{K} \sum_k d_{ak} \le \frac{1}{\sqrt{K}} \operatorname{sd}_k(d_{ak}),
+        \qquad d_{ak} = s_{bk} - s_{ak}
+
+    Parameters
+    ----------
+    {cv_parameters}
+    loss : str or Loss, default="iu"
+        What is minimised, and what an unknown entry means; see :mod:`skpartial.losses`.
+    {parameters}
+
+    Attributes
+    ----------
+    {cv_attributes}
+    {attributes}
+
+    See Also
+    --------
+    PartialLabelClassifier : With a given alpha.
+    skpartial.model_selection.BatchedGridSearchCV : For other parameters than alpha.
+
+    Notes
+    -----
+    Images are refused: search with `GridSearchCV` there. `checkpoint_dir`, `warm_start`, `verbose` and callbacks belong
+    to the fit on all rows. Ten penalties on five folds take some 15 to 30 times as long as one fit.
+
+    Examples
+    --------
+    >>> from skpartial import PartialLabelClassifierCV
+    >>> from skpartial.datasets import make_digit_scenes
+    >>> from skpartial.labels import drop_labels
+    >>> scenes = make_digit_scenes(300, random_state=0)
+    >>> Y = drop_labels(scenes.target, known=0.3, random_state=0)
+    >>> clf = PartialLabelClassifierCV(5, cv=3, random_state=0).fit(scenes.data, Y)
+    >>> clf.scores_.shape
+    (5, 3)
+    >>> clf.alpha_ in clf.alphas_
+    True
+    """
+
+    _classifier = PartialLabelClassifier
+
+    def __init__(
+        self,
+        alphas: Any = 10,
+        *,
+        cv: Any = None,
+        scoring: Any = None,
+        loss: str | Loss = "iu",
+        backbone: Any = None,
+        head: str | Head = "linear",
+        relabeling: Relabeling | None = None,
+        regularizer: Regularizer | None = None,
+        solver: str | Solver = "auto",
+        class_weight: Any = None,
+        validation_fraction: float | None = None,
+        warm_start: bool = False,
+        device: Any = "auto",
+        precision: str = "auto",
+        n_jobs: int | None = None,
+        checkpoint_dir: str | None = None,
+        store_state: bool | Literal["auto"] = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            loss,
+            backbone=backbone,
+            head=head,
+            relabeling=relabeling,
+            regularizer=regularizer,
+            solver=solver,
+            class_weight=class_weight,
+            validation_fraction=validation_fraction,
+            warm_start=warm_start,
+            device=device,
+            precision=precision,
+            n_jobs=n_jobs,
+            checkpoint_dir=checkpoint_dir,
+            store_state=store_state,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.alphas = alphas
+        self.cv = cv
+        self.scoring = scoring
+
+
+@fill(
+    cv_parameters=CV_PARAMETERS,
+    parameters=PARAMETERS_BUT_ALPHA,
+    attributes=CLASSIFIER_ATTRIBUTES,
+    cv_attributes=CV_ATTRIBUTES,
+)
+class SinglePositiveClassifierCV(_AlphaByCrossValidation, SinglePositiveClassifier):
+    """`SinglePositiveClassifier` that chooses its penalty by cross-validation.
+
+    As in :class:`PartialLabelClassifierCV`. The score reads unknown entries as absent, so that alpha is chosen by how
+    well recorded presences are found, in rows that were not trained on; no clean labels are needed.
+
+    Parameters
+    ----------
+    {cv_parameters}
+    loss : str or Loss, default="an"
+        What is minimised, and what an unknown entry means; see :mod:`skpartial.losses`.
+    {parameters}
+    threshold : float in (0, 1) or "auto", default="auto"
+        The fitted probability from which on a label is predicted to be present, as in
+        :class:`SinglePositiveClassifier`.
+
+    Attributes
+    ----------
+    {cv_attributes}
+    {attributes}
+    threshold_ : float
+        The threshold that was used.
+
+    See Also
+    --------
+    SinglePositiveClassifier : With a given alpha.
+    PartialLabelClassifierCV : For labels of which both signs are known.
+
+    Examples
+    --------
+    >>> from skpartial import SinglePositiveClassifierCV
+    >>> from skpartial.datasets import make_digit_scenes
+    >>> from skpartial.labels import keep_single_positive
+    >>> scenes = make_digit_scenes(300, random_state=0)
+    >>> seen = keep_single_positive(scenes.target, random_state=0)
+    >>> clf = SinglePositiveClassifierCV([1e-3, "auto", 10.0], cv=3, random_state=0).fit(scenes.data, seen)
+    >>> clf.scores_.shape
+    (3, 3)
+    >>> clf.alpha_ < 10
+    True
+    """
+
+    _classifier = SinglePositiveClassifier
+
+    def __init__(
+        self,
+        alphas: Any = 10,
+        *,
+        cv: Any = None,
+        scoring: Any = None,
+        loss: str | Loss = "an",
+        backbone: Any = None,
+        head: str | Head = "linear",
+        relabeling: Relabeling | None = None,
+        regularizer: Regularizer | None = None,
+        solver: str | Solver = "auto",
+        class_weight: Any = None,
+        validation_fraction: float | None = None,
+        warm_start: bool = False,
+        device: Any = "auto",
+        precision: str = "auto",
+        n_jobs: int | None = None,
+        checkpoint_dir: str | None = None,
+        store_state: bool | Literal["auto"] = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+        threshold: float | Literal["auto"] = "auto",
+    ) -> None:
+        super().__init__(
+            loss,
+            backbone=backbone,
+            head=head,
+            relabeling=relabeling,
+            regularizer=regularizer,
+            solver=solver,
+            class_weight=class_weight,
+            validation_fraction=validation_fraction,
+            warm_start=warm_start,
+            device=device,
+            precision=precision,
+            n_jobs=n_jobs,
+            checkpoint_dir=checkpoint_dir,
+            store_state=store_state,
+            random_state=random_state,
+            verbose=verbose,
+            threshold=threshold,
+        )
+        self.alphas = alphas
+        self.cv = cv
+        self.scoring = scoring
