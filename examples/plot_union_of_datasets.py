@@ -53,7 +53,7 @@ print(describe(Y))
 # %%
 # Fit and score
 # -------------
-# ``loss="iu"`` leaves unknown entries out and weighs all known ones the same; the default, ``"partial_bce"``, would
+# ``loss="iu"`` leaves unknown entries out and weighs all known ones the same; ``"partial_bce"`` would
 # weigh entries of the third data set more, because its rows have fewer known labels. The last model is what complete
 # annotations of all images would have given.
 
