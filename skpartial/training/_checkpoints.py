@@ -227,11 +227,11 @@ class CheckpointFolder:
         """The seed of the fit that was killed last, if one was."""
         left: list[tuple[float, int]] = []
         with self.told():
-            for file in self._parent.glob(f"{self._fingerprint}-*/*.pt"):
-                seed = file.parent.name.removeprefix(f"{self._fingerprint}-")
+            for folder in self._parent.glob(f"{self._fingerprint}-*"):
+                seed = folder.name.removeprefix(f"{self._fingerprint}-")
                 if re.fullmatch("0|[1-9][0-9]{0,9}", seed) and int(seed) <= _LARGEST:
-                    with suppress(FileNotFoundError):  # which has just ended
-                        left.append((file.stat().st_mtime, int(seed)))
+                    with suppress(FileNotFoundError):  # a fit that has just ended, and taken its folder with it
+                        left += [(file.stat().st_mtime, int(seed)) for file in folder.glob("*.pt")]
         return max(left)[1] if left else proposed
 
     def stage(self, name: str) -> Checkpoint:
