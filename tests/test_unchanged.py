@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from functools import cache
 from types import SimpleNamespace
@@ -134,7 +135,9 @@ def interrupted(act, estimator, at):
 
     def trace(frame, event, arg):
         nonlocal made
-        if "skpartial" in frame.f_globals.get("__name__", "").partition(".")[0]:
+        # Within a generator that is left half way and closed, Python itself would swallow what is raised.
+        generates = frame.f_code.co_flags & inspect.CO_GENERATOR
+        if not generates and "skpartial" in frame.f_globals.get("__name__", "").partition(".")[0]:
             made += 1
             if made == at:
                 raise KeyboardInterrupt
