@@ -16,7 +16,7 @@ from sklearn.utils import Tags, check_random_state
 
 from skpartial import heads
 from skpartial._checks import wrong_value
-from skpartial._fit import FitPlan, lowered
+from skpartial._fit import FitPlan, shift_intercepts
 from skpartial._inputs import EncodedTarget, encode_target
 from skpartial._predictions import Predictions
 from skpartial._sklearn_compat import has_callbacks
@@ -170,7 +170,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         context = self._init_callback_context(max_subtasks=plan.max_steps)
         context.call_on_fit_task_begin(estimator=self, X=usable.X, y=y, metadata=metadata)
         solution = plan.solve(self._monitor(plan, context, usable.X, y, metadata), folder)
-        plan.accept(solution, shift=self._lowering(plan, solution))
+        plan.accept(solution, shift=self._find_shift(plan, solution))
         if skipped is not None:
             self.skipped_ = skipped
         if chosen is not None or readable is not None:
@@ -248,7 +248,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
                     f"partial_fit cannot train {part!r}, which keeps a state for every training row: use fit."
                 )
         if not first:
-            problem.start = lowered(self._head, self._parameters(), -self._shift)
+            problem.start = shift_intercepts(self._head, self._parameters(), -self._shift)
             problem.first_epoch = self.n_iter_ + 1
             problem.optimizer_state = getattr(self, "_optimizer_state", None)
             problem.previous_states = dict(getattr(self, "_states", {}))
@@ -293,8 +293,8 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         """The penalty that takes the place of "auto", where a search has chosen one."""
         return None
 
-    def _lowering(self, plan: FitPlan, solution: Solution) -> float:
-        """By how much the logits of a solution are lowered, so that labels are present where they are above 0."""
+    def _find_shift(self, plan: FitPlan, solution: Solution) -> float:
+        """What is added to the logits of a solution, so that labels are predicted where they are above 0."""
         return 0.0
 
     def _draw_seed(self) -> int:

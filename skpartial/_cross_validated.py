@@ -83,17 +83,10 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
 
         Parameters
         ----------
-        X : array-like, DataFrame or sparse matrix, shape (n, d), or maps of shape (n, C, h, w)
-            Features, or feature maps for a head that pools them.
-        y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
-            Labels: 1 present, -1 absent, 0 unknown. 1-D y with two classes is plain binary classification.
-        sample_weight : array-like of shape (n,) or (n, L), or None, default=None
-            Non-negative weights of rows or of entries in training; scores are unweighted.
+        X, y, sample_weight, label_prior
+            As in `PartialLabelClassifier.fit`. Weights count in training; scores are unweighted.
         X_val, y_val : like X and y, default=None
             Held-out rows by which the epoch of the fit on all rows is chosen; alpha is not.
-        label_prior : array-like or DataFrame of shape (n, L), or None, default=None
-            Probabilities of presence that are expected before any training, for a loss or relabelling that starts
-            from them.
         groups : array-like of shape (n,) or None, default=None
             Groups of rows, none of which may be on both sides of a split.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from skpartial.training._problem import Monitor, Problem, Solution
 if TYPE_CHECKING:
     from skpartial.images._task import ImageTask
 
-__all__ = ["FitPlan", "Stage", "lowered"]
+__all__ = ["FitPlan", "Stage", "shift_intercepts"]
 
 # Results of the size of y that are kept at most, in bytes, where `store_state` leaves it open.
 _STORE_BYTES = 100_000_000
@@ -184,7 +185,7 @@ class FitPlan:
         # What had to come before the last stage is done.
         self.stages, problem = [stage], stage.problem
         start = estimator._parameters() if problem.network is None else _arrays_of(estimator.network_)
-        problem.start = lowered(problem.head, start, -estimator._shift)
+        problem.start = shift_intercepts(problem.head, start, -estimator._shift)
         known = getattr(estimator, "_states", {})
         for name, state in known.items():
             part = problem.parts.get(name)
@@ -319,12 +320,12 @@ class FitPlan:
         past : list of dict, or None, default=None
             The history of a fit that this one goes on from, whose names and results stay; warnings were given then.
         shift : float, default=0.0
-            By how much all logits are lowered, for predictions.
+            What is added to all logits, for predictions.
         """
         estimator, problem = self.estimator, self.stages[-1].problem
         found: dict[str, Any] = {"alpha_": problem.alpha} if past is not None else self.attributes(names)
         context = solution.head_context
-        parameters = lowered(problem.head, solution.parameters, shift)
+        parameters = shift_intercepts(problem.head, solution.parameters, shift)
         found |= {"_head_context": context, "_shift": shift} | self.parameter_attributes(parameters, context)
         found["history_"] = [*(past or []), *solution.history]
         found["n_iter_"] = len(found["history_"])
@@ -369,19 +370,19 @@ class FitPlan:
         return results
 
 
-def lowered(head: heads.Head, parameters: dict[str, Any], by: float) -> dict[str, Any]:
-    """Parameters of a linear head, or of a network with one, whose logits are lower by a number.
+def shift_intercepts(head: heads.Head, parameters: dict[str, Any], shift: float) -> dict[str, Any]:
+    """Parameters of linear heads, or of a network with one, with a number added to all logits.
 
-    Other heads have no parameters that do so: of theirs, predictions subtract it.
+    Other heads have no parameters that do so: predictions add it to their logits.
     """
     is_linear = isinstance(head, heads.Linear) or members_of_linear(head)
-    names = {"bias", "head.bias"} if by and is_linear else set()
-    return {name: value - value.dtype.type(by) if name in names else value for name, value in parameters.items()}
+    names = {"bias", "head.bias"} if shift and is_linear else set()
+    return {name: value + value.dtype.type(shift) if name in names else value for name, value in parameters.items()}
 
 
 def _is_of_rows(part: Stateful) -> bool:
     """Whether something remembers rows of the training set."""
-    return bool([spec for spec in part.state_spec().values() if spec.per_row])
+    return any(map(attrgetter("per_row"), part.state_spec().values()))
 
 
 def warn_unfitted(names: NDArray[Any], n_labels: int) -> None:

@@ -193,9 +193,9 @@ class Predictions:
         """Logits (n, L), or those of the members (M, n, L)."""
         check_is_fitted(self)
         # Linear heads have it in their intercepts.
-        lower = 0.0 if self.head_parameters_ is None else self._shift
+        shift = 0.0 if self.head_parameters_ is None else self._shift
         if hasattr(self, "network_"):
-            return predict_images(self, X, members=members) - np.float32(lower)
+            return predict_images(self, X, members=members) + np.float32(shift)
         X = check_features(self, X, reset=False, maps=self._head.takes_maps)
         device = choose_device(self.device, X, predicting=True)
         dtype = compute_dtype(X, self.precision)
@@ -205,7 +205,7 @@ class Predictions:
             head = rebuild_head(self._head, self._head_context, self.head_parameters_).to(device)
             dtype = next(head.parameters()).dtype
             features = as_features(X, dtype=dtype, device=device, max_resident_bytes=0)
-            logits = predict_logits(head, features, members=members) - lower
+            logits = predict_logits(head, features, members=members) + shift
         array: NDArray[Any] = logits.cpu().numpy()
         if not np.isfinite(array).all():
             raise ValueError(

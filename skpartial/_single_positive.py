@@ -129,7 +129,7 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
     @property
     def threshold_(self) -> float:
         """The threshold that was used."""
-        return float(expit(self._shift))
+        return float(expit(-self._shift))
 
     @override
     def _check_parameters(self) -> None:
@@ -137,8 +137,8 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
             check_number(self, "threshold", self.threshold, "(0, 1)", "'auto' or a number in (0, 1)")
 
     @override
-    def _lowering(self, plan: FitPlan, solution: Solution) -> float:
-        return float(logit(self._resolve_threshold(plan, solution)))
+    def _find_shift(self, plan: FitPlan, solution: Solution) -> float:
+        return -float(logit(self._resolve_threshold(plan, solution)))
 
     def _resolve_threshold(self, plan: FitPlan, solution: Solution) -> float:
         if not isinstance(self.threshold, str):

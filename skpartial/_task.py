@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from skpartial import heads, losses, solvers
+from skpartial._alpha import resolve_alpha
 from skpartial._checks import (
     check_flag,
     check_least,
@@ -38,7 +39,7 @@ from skpartial._warnings import warn
 from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.features._base import Features, compute_dtype
 from skpartial.features._choice import as_features
-from skpartial.features._moments import mean_squared_distance, unit_scale
+from skpartial.features._moments import mean_squared_distance
 from skpartial.features._rows import take_rows
 from skpartial.labels import LabelMatrix
 from skpartial.labels._data import TrainingData
@@ -55,8 +56,6 @@ if TYPE_CHECKING:
 
 # Beyond this, "auto" prefers minibatches: a fixed number, so that the choice does not depend on the machine.
 _FULL_BATCH_BYTES = 4 << 30
-# What "auto" stands for where a network learns its own features.
-_ALPHA_OF_NETWORKS = 1e-4
 # Share of rows without any known label beyond which reading them as all absent is told.
 _MANY_EMPTY = 0.5
 
@@ -345,37 +344,6 @@ def make_problem(
     )
 
 
-def resolve_alpha(alpha: Any, loss: losses.Loss, head: heads.Head, rows: Rows, *, whole_network: bool) -> float:
-    """The strength of the penalty: the number that was given, or for "auto" what suits loss and features.
-
-    Parameters
-    ----------
-    alpha : float or "auto"
-        Checked.
-    loss : Loss
-        Says which strength suits it, relative to the mean squared distance of the features from their mean.
-    head : Head
-        One that is not linear sees features scaled to a root mean square of 1, for which its alpha is meant.
-    rows : Rows
-        With features as a solver holds them.
-    whole_network : bool
-        Whether a network learns its own features, which may take any scale.
-
-    Returns
-    -------
-    float
-        At least 0.
-    """
-    if not isinstance(alpha, str):
-        return float(alpha)
-    if whole_network:
-        return _ALPHA_OF_NETWORKS
-    relative = loss.traits().relative_alpha
-    if head.keeps_units:
-        return relative * rows.mean_squared_distance
-    return relative * rows.mean_squared_distance * unit_scale(rows.X, rows.row_weight) ** 2
-
-
 def check_prior_is_used(estimator: Any, loss: losses.Loss, prior: NDArray[Any] | None) -> None:
     """Refuse a prior of labels that nothing would look at."""
     relabeling = estimator.relabeling
@@ -512,16 +480,24 @@ def warn_if_ambiguous(estimator: Any, problem: Problem) -> bool:
             f"recorded, use {cure}.",
             AmbiguousLabelsWarning,
         )
-    empty, traits = int((problem.labels.count(axis=1) == 0).sum()), problem.loss.traits()
-    read_as_absent = traits.unknown == "absent" and not traits.rows_need_present and problem.relabeling is None
+    _warn_if_empty(estimator, problem)
+    return ambiguous
+
+
+def _warn_if_empty(estimator: Any, problem: Problem) -> None:
+    """Warn of many rows without any known label, where all of their labels would be read as absent."""
+    traits, n_rows = problem.loss.traits(), problem.labels.n_rows
+    if traits.unknown != "absent" or traits.rows_need_present or problem.relabeling is not None:
+        return
     # That one label is not recorded says nothing of a row.
-    read_as_absent &= problem.labels.n_labels > 1
-    if read_as_absent and _MANY_EMPTY * problem.labels.n_rows <= empty < problem.labels.n_rows:
+    if problem.labels.n_labels == 1:
+        return
+    empty = int((problem.labels.count(axis=1) == 0).sum())
+    if _MANY_EMPTY * n_rows <= empty < n_rows:
         warn(
-            f"{empty} of {problem.labels.n_rows} rows of y have no known label, and loss={estimator.loss!r} reads all "
+            f"{empty} of {n_rows} rows of y have no known label, and loss={estimator.loss!r} reads all "
             "of their labels as absent. If they are not annotated, add relabeling=skpartial.relabeling.Propagation(), "
             "take a loss that ignores unknown entries, or leave these rows out; if nothing is present in them, say so "
             "with -1.",
             AmbiguousLabelsWarning,
         )
-    return ambiguous

@@ -16,7 +16,7 @@ from skpartial.features._moments import mean_squared_distance
 from skpartial.heads import AveragePooling, CategoryGNN, Head
 from skpartial.images import Backbone
 from skpartial.labels import drop_labels, keep_single_positive
-from skpartial.losses import AssumeNegative, IgnoreUnknown
+from skpartial.losses import AssumeNegative, IgnoreUnknown, get
 from skpartial.model_selection import BatchedGridSearchCV
 from skpartial.solvers import FullBatch, Minibatch
 
@@ -110,8 +110,9 @@ def test_it_is_the_number_that_it_stands_for(solver, convert):
 
 def test_each_loss_has_its_own():
     labels = keep_single_positive(SCENES.target)
-    for loss in ("an", "wan"):
+    for loss in ("an", "wan", "an_ls", "ll_r", AssumeNegative(surrogate="squared")):
         clf = SinglePositiveClassifier(loss).fit(X, labels)
+        assert clf.alpha_ == pytest.approx(get(loss).traits().relative_alpha * distance(X))
         relative = clone(clf).fit(2 * X, labels).alpha_ / distance(2 * X)
         assert clf.alpha_ / distance(X) == pytest.approx(relative)
     assert AssumeNegative().traits().relative_alpha > RELATIVE

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from skpartial._checks import check_choice, check_number, check_whole, wrong_value
 from skpartial.heads._base import Head, HeadContext, ParameterGroup
-from skpartial.heads._graph import cooccurrence_graph, user_graph
+from skpartial.heads._graph import companion_graph, user_graph
 from skpartial.heads._linear import Linear
 from skpartial.heads._module import HeadModule, build_head
 
@@ -44,7 +44,7 @@ class _Messages(nn.Module):
         if self.full:
             return
         if isinstance(graph, str):
-            edges = cooccurrence_graph(context.cooccurrence, n_neighbors)
+            edges = companion_graph(context.cooccurrence, n_neighbors)
         else:
             edges = user_graph(graph, context.label_names, n_labels)
         # As arrays of their own, and not as a sparse tensor, so that they are saved as other buffers are.
@@ -254,9 +254,9 @@ class CategoryGNN(Head):
 
     Notes
     -----
-    States take at most about 400 MB, whatever the batch: beyond that rows go through the network in pieces, which are
-    computed once more for their gradients. One row takes 192 T L D bytes in float32 at T = 3: 61 MB of 5,000 labels
-    (D = 64).
+    States of 5,000 labels take about 400 MB, whatever the batch: beyond that rows go through the network in pieces,
+    which are computed once more for their gradients. One row takes 192 T L D bytes in float32 at T = 3: 61 MB of 5,000
+    labels (D = 64).
 
     The paper leaves open how states start, how they are read, the width and the number of steps. Here they are a
     logit times a vector (in the paper's supplement, as it is quoted, a unit vector), and a readout that starts at zero.

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-__all__ = ["cooccurrence_graph", "user_graph"]
+__all__ = ["companion_graph", "user_graph"]
 
 
-def cooccurrence_graph(counts: sp.csr_array, n_neighbors: int) -> sp.csr_array:
+def companion_graph(counts: sp.csr_array, n_neighbors: int) -> sp.csr_array:
     """Each label's most frequent companions, weighted by the rows that it shares with them.
 
     Parameters

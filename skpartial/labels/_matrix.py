@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from skpartial.labels._forms import RaggedRows, column_names, plain
 from skpartial.labels._memory import check_fits
 
-__all__ = ["LabelMatrix"]
+__all__ = ["LabelMatrix", "present_share"]
 
 # Rows handled at a time where a dense pass would otherwise make temporaries of the whole matrix.
 _BLOCK_ENTRIES = 1 << 22
@@ -119,6 +119,11 @@ def _dense_copy(values: sp.csr_array) -> NDArray[np.int8]:
     check_fits(values.shape, "A label matrix", "leave it sparse, or take fewer rows or labels at a time")
     dense: NDArray[np.int8] = values.toarray()
     return dense
+
+
+def present_share(present: Any, known: Any) -> Any:
+    """Share of presences among known entries, after half an entry of each sign is added; of counts of any shape."""
+    return (present + 0.5) / (known + 1)
 
 
 class LabelMatrix:

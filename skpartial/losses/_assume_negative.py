@@ -14,7 +14,7 @@ from skpartial._state import State, StateTensor
 from skpartial.labels import LabelMatrix
 from skpartial.losses._base import Traits
 from skpartial.losses._entrywise import Block
-from skpartial.losses._pointwise import PointwiseLoss, Surrogate, Targets
+from skpartial.losses._pointwise import ALPHA_OF_ABSENCES, PointwiseLoss, Surrogate, Targets
 
 __all__ = ["AssumeNegative", "PseudoNegative", "WeakAssumeNegative"]
 
@@ -81,11 +81,10 @@ class AssumeNegative(PointwiseLoss):
 
     @override
     def traits(self) -> Traits:
-        traits = self._convex_traits("absent" if self.unknown_weight != 0 else "ignore")
+        traits = self._convex_traits("absent" if self.unknown_weight != 0 else "ignore", ALPHA_OF_ABSENCES)
         # A smoothed absence has a probability of its own, which says nothing of having been recorded.
         recorded = self.unknown_weight == 1 and self._smoothing()[1] == 0
-        relative = 7e-4 if self.surrogate == "logistic" else traits.relative_alpha
-        return replace(traits, recorded=recorded, relative_alpha=relative)
+        return replace(traits, recorded=recorded)
 
     def _smoothing(self) -> tuple[float, float]:
         s = self.label_smoothing

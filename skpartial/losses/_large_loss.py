@@ -15,7 +15,7 @@ from skpartial.labels import LabelMatrix
 from skpartial.losses._base import Traits
 from skpartial.losses._cross_entropy import cross_entropy
 from skpartial.losses._entrywise import Block
-from skpartial.losses._pointwise import PointwiseLoss, Surrogate, Targets
+from skpartial.losses._pointwise import ALPHA_OF_ABSENCES, PointwiseLoss, Surrogate, Targets
 
 __all__ = ["LargeLoss"]
 
@@ -110,8 +110,7 @@ class LargeLoss(PointwiseLoss):
 
     @override
     def traits(self) -> Traits:
-        # As for assumed absences, which most of its unknown entries are.
-        relative = 7e-4 if self.surrogate == "logistic" else 1e-3
+        relative = self._relative_alpha("absent", ALPHA_OF_ABSENCES)
         return Traits(iterative=self.eps == 0, unknown="absent", scheduled=True, relative_alpha=relative)
 
     @override

@@ -16,7 +16,10 @@ from skpartial.losses._cross_entropy import cross_entropy, cross_entropy_gradien
 from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
 from skpartial.losses._squared_error import squared_error, squared_error_gradient
 
-__all__ = ["PointwiseLoss", "Surrogate", "Targets"]
+__all__ = ["ALPHA_OF_ABSENCES", "PointwiseLoss", "Surrogate", "Targets"]
+
+#: `Traits.relative_alpha` of cross-entropy that takes most unknown entries for full absences.
+ALPHA_OF_ABSENCES = 7e-4
 
 #: What takes the place of the error in each entry.
 Surrogate = Literal["logistic", "squared"]
@@ -134,8 +137,14 @@ class PointwiseLoss(EntrywiseLoss):
             return Entries(value, gradient)
         return Entries(value.mul_(weight), gradient.mul_(weight))
 
-    def _convex_traits(self, unknown: str) -> Traits:
-        """Traits of a rule that does not look at the logits."""
+    def _relative_alpha(self, unknown: str, logistic: float = 1e-4) -> float:
+        """What `Traits.relative_alpha` is under the surrogate; for cross-entropy the number given."""
+        if self.surrogate == "logistic":
+            return logistic
         # Squared error has more to say of what is far from its target, of which assumed absences are many.
-        relative = 1e-3 if self.surrogate == "squared" and unknown == "absent" else 1e-4
-        return Traits(convex=self.eps == 0, unknown=unknown, relative_alpha=relative)  # type: ignore[arg-type]
+        return 1e-3 if unknown == "absent" else 1e-4
+
+    def _convex_traits(self, unknown: Literal["ignore", "absent"], logistic_alpha: float = 1e-4) -> Traits:
+        """Traits of a rule that does not look at the logits."""
+        relative = self._relative_alpha(unknown, logistic_alpha)
+        return Traits(convex=self.eps == 0, unknown=unknown, relative_alpha=relative)

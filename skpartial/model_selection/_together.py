@@ -337,8 +337,8 @@ def _fit_block(
             errors[fit.index] = solution
             continue
         fold.adopt(fit)
-        lowering = fit.last._lowering(replace(plan, rows=fold.rows), solution) if decides else 0.0
-        plan.accept(solution, shift=lowering)
+        shift = fit.last._find_shift(replace(plan, rows=fold.rows), solution) if decides else 0.0
+        plan.accept(solution, shift=shift)
         fitted.append(fit)
     return fitted
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from skpartial._checks import check_whole
 from skpartial.labels import LabelMatrix
 from skpartial.labels._forms import check_same_names
+from skpartial.labels._matrix import present_share
 
 __all__ = ["LabelGraph", "LabelRelation", "check_graph", "cooccurrence_graph", "label_relations"]
 
@@ -62,7 +63,7 @@ def cooccurrence_graph(labels: LabelMatrix, n_neighbors: int) -> LabelGraph:
     values = sp.csr_array(labels.values)
     present, known = (values == 1).astype(np.float64), (values != 0).astype(np.float64)
     together, both_known = ((part.T @ present).toarray() for part in (present, known))
-    shares = (np.asarray(present.sum(axis=0)) + 0.5) / (np.asarray(known.sum(axis=0)) + 1)
+    shares = present_share(labels.count(1, axis=0), labels.count(axis=0))
     # A row at the share in all rows is added, or what is known of one row would be the strongest relation of all.
     rates = (together + shares[:, None]) / (both_known + 1)
     joined = together > 0

@@ -15,6 +15,7 @@ from skpartial._checks import check_choice, check_least, check_number
 from skpartial._state import State, StateTensor, TrainingContext
 from skpartial.labels import LabelMatrix
 from skpartial.labels._data import TrainingData, probabilities
+from skpartial.labels._matrix import present_share
 from skpartial.relabeling._base import Relabeling, RelabelingContext
 
 __all__ = ["ClassDistribution"]
@@ -143,7 +144,7 @@ class ClassDistribution(Relabeling):
                 "ClassDistribution counts how often labels are present among known entries, but no label of y has "
                 "known presences and known absences: pass frequencies."
             )
-        share = (present + 0.5) / (present + absent + 1)
+        share = present_share(present, present + absent)
         return np.where((present > 0) & (absent > 0), share, np.nan)
 
     @override

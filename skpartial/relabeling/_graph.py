@@ -9,6 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from skpartial.labels._matrix import present_share
+
 __all__ = ["prior_of", "row_graph", "spread", "spread_blocks"]
 
 # Steps of a walk: what lies farther has hardly any weight.
@@ -47,7 +49,7 @@ def row_graph(neighbors: NDArray[np.int64], cosines: NDArray[np.float64], power:
 def prior_of(labels: NDArray[np.int8]) -> NDArray[np.float64]:
     """Share of presences among the known entries of each label, with half an entry of each sign added; shape (L,)."""
     present, known = (labels == 1).sum(axis=0), (labels != 0).sum(axis=0)
-    return (present + 0.5) / (known + 1)
+    return np.asarray(present_share(present, known))
 
 
 def spread_blocks(

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skpartial.labels._matrix import present_share
+
 __all__ = ["N_BINS", "binned_precision", "precision_at"]
 
 N_BINS = 20
@@ -32,7 +34,7 @@ def binned_precision(probability: Tensor, present: Tensor) -> Tensor:
     count.index_add_(0, bins, torch.ones_like(probability, dtype=torch.float64))
     total.index_add_(0, bins, probability.double())
     found.index_add_(0, bins, present.double())
-    precision = torch.where(count > 0, (found + 0.5) / (count + 1), torch.nan)
+    precision = torch.where(count > 0, present_share(found, count), torch.nan)
     return torch.stack([total / count, precision], dim=1)
 
 

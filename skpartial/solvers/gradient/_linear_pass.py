@@ -132,8 +132,7 @@ class LinearPass:
         self.scale = heads[0].input_scale
         self.weight, self.weight_gradient = _joined([head.weight for head in heads])
         self.bias, self.bias_gradient = _joined([head.bias for head in heads])
-        # No generator, left half way and closed by the interpreter, which would swallow an interrupt.
-        self.fixed = not [learner for learner in learners if not has_fixed_targets(learner.problem.loss)]
+        self.fixed = all(map(has_fixed_targets, [learner.problem.loss for learner in learners]))
         self._recorded: _Recorded | None = None
         self._records = True
         self._has_run = False
