@@ -419,10 +419,8 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         check_is_fitted(self)
         return np.asarray(self.estimator_.decision_function(X))
 
-    def score(self, X: Any, y: Any) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The fitted estimator's own score; for 1-D y the accuracy of the tuned predictions.
-
-        It takes no `sample_weight`, as the classifiers' own does not.
 
         Parameters
         ----------
@@ -430,6 +428,8 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             Features.
         y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
             Labels.
+        sample_weight : array-like of shape (n,) or (n, L), or None, default=None
+            Weights of rows or of entries, as the fitted estimator's score takes them.
 
         Returns
         -------
@@ -439,9 +439,10 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         if self._binary:
-            return float(accuracy_score(plain(y, "y"), self.predict(X)))
+            return float(accuracy_score(plain(y, "y"), self.predict(X), sample_weight=sample_weight))
         check_label_names(self.label_names_, column_names(y), "y")
-        return float(self.estimator_.score(X, y))
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        return float(self.estimator_.score(X, y, **weights))
 
     def __sklearn_tags__(self) -> Tags:
         """Tags: those of the estimator."""
