@@ -216,8 +216,8 @@ def test_routed_weights_in_cross_validation(problem):
     with config_context(enable_metadata_routing=True):
         clf = PartialLabelClassifier().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         found = cross_val_score(clf, X, y, cv=2, params={"sample_weight": weights})
+        unset = PartialLabelClassifier().set_fit_request(sample_weight=True)
         with pytest.raises(UnsetMetadataPassedError):  # as of scikit-learn's own classifiers
-            unset = PartialLabelClassifier().set_fit_request(sample_weight=True)
             cross_val_score(unset, X, y, cv=2, params={"sample_weight": weights})
         scorer = copy.deepcopy(metrics.f1_macro_scorer).set_score_request(sample_weight=False)
         cross_val_score(clf, X, y, cv=2, scoring=scorer, params={"sample_weight": weights})
