@@ -16,6 +16,7 @@ twin that reads unknown as absent (``f1_micro_unknown_absent_scorer``). Others a
 """
 
 from skpartial.metrics._classification import exact_match, f1, hamming_loss, precision, precision_recall_f1, recall
+from skpartial.metrics._label_report import LabelReport, label_report
 from skpartial.metrics._ranking import (
     average_precision_per_label,
     label_ranking_loss,
@@ -62,6 +63,7 @@ from skpartial.metrics._scorers import (
 from skpartial.metrics._top_k import TopKScores, precision_at_k, recall_at_k, top_k_scores
 
 __all__ = [
+    "LabelReport",
     "TopKScores",
     "average_precision_per_label",
     "exact_match",
@@ -78,6 +80,7 @@ __all__ = [
     "label_ranking_loss",
     "label_ranking_loss_scorer",
     "label_ranking_loss_unknown_absent_scorer",
+    "label_report",
     "mean_average_precision",
     "mean_average_precision_scorer",
     "mean_average_precision_unknown_absent_scorer",
