@@ -94,6 +94,7 @@ class Truth:
 
     def __init__(self, y_true: Any, unknown: Unknown, sample_weight: Any = None, *, rows_only: bool = False) -> None:
         check_choice(None, "unknown", unknown, ("ignore", "absent"))
+        self.unknown = unknown
         self.labels = LabelMatrix.encode(y_true, name="y_true")
         self.shape = self.labels.shape
         if unknown == "ignore" and not self.labels.has_absent:

@@ -191,13 +191,13 @@ def label_report(
     if not isinstance(scores, Mapping):
         if isinstance(y_pred, Mapping):
             raise ValueError("y_pred is a dict, but scores is none: pass scores as a dict with the same names.")
-        return _as_table([*names, *_SUMMARIES], found | _columns(truth, unknown, scores, y_pred, confidence_level))
+        return _as_table([*names, *_SUMMARIES], found | _columns(truth, scores, y_pred, confidence_level))
     if not scores or (y_pred is not None and not (isinstance(y_pred, Mapping) and set(y_pred) == set(scores))):
         raise ValueError(
             "scores must be a dict of at least one classifier's, and y_pred None or a dict with the same names."
         )
     each = {
-        str(name): _columns(truth, unknown, of_one, None if y_pred is None else y_pred[name], confidence_level)
+        str(name): _columns(truth, of_one, None if y_pred is None else y_pred[name], confidence_level)
         for name, of_one in scores.items()
     }
     side_by_side: dict[Any, NDArray[Any]] = {(name, ""): values for name, values in found.items()}
@@ -214,9 +214,7 @@ def _as_table(index: list[str], data: dict[Any, NDArray[Any]]) -> Any:
     return pd.DataFrame(data, index=index)
 
 
-def _columns(
-    truth: Truth, unknown: Unknown, scores: Any, y_pred: Any, confidence_level: float
-) -> dict[str, NDArray[np.float64]]:
+def _columns(truth: Truth, scores: Any, y_pred: Any, confidence_level: float) -> dict[str, NDArray[np.float64]]:
     """The columns of one classifier, of all labels and then of the summaries."""
     scores = as_scores(scores, truth.shape, names=truth.labels.names)
     probabilities = bool(np.nanmin(scores) >= 0 and np.nanmax(scores) <= 1)
@@ -228,10 +226,10 @@ def _columns(
         thresholds = _thresholds(scores, predicted)
     weight, effective = _presences(truth)
 
-    per_label = _scored(truth.labels, scores, predicted, unknown, truth.weights)
+    per_label = _scored(truth.labels, scores, predicted, truth.unknown, truth.weights)
     if probabilities:
         per_label["brier"] = _brier(truth, scores)
-    over_all = {name: values[0] for name, values in _micro(truth, unknown, scores, predicted, probabilities).items()}
+    over_all = {name: values[0] for name, values in _micro(truth, scores, predicted, probabilities).items()}
     low, high = _logit_interval(per_label["average_precision"], effective, confidence_level)
     columns = {}
     nothing = np.full(len(_SUMMARIES), np.nan)
@@ -260,9 +258,10 @@ def _scored(
 
 
 def _micro(
-    truth: Truth, unknown: Unknown, scores: NDArray[Any], predicted: LabelMatrix, probabilities: bool
+    truth: Truth, scores: NDArray[Any], predicted: LabelMatrix, probabilities: bool
 ) -> dict[str, NDArray[np.float64]]:
     """The metrics of the entries that count, as if they were of one label."""
+    unknown = truth.unknown
     weights = None if truth.weights is None else truth.weights if truth.weights.ndim == 2 else truth.weights[:, None]
     if truth.labels.is_sparse and unknown == "ignore":
         rows, columns = truth.labels.values.nonzero()
@@ -322,6 +321,14 @@ def _thresholds(scores: NDArray[Any], predicted: LabelMatrix) -> NDArray[np.floa
         lowest = np.fmin(lowest, np.where(present, block, np.inf).min(axis=0))
         highest = np.fmax(highest, np.where(present, -np.inf, block).max(axis=0))
     return np.where(np.isfinite(lowest) & (lowest > highest), lowest, np.nan)
+
+
+def average_precision_interval(
+    truth: Truth, scores: NDArray[Any], level: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Average precision of each label and both ends of its interval, shape (L,) each."""
+    values = average_precision_per_label(truth.labels, scores, truth.unknown, sample_weight=truth.weights)
+    return values, *_logit_interval(values, _presences(truth)[1], level)
 
 
 def _logit_interval(
