@@ -323,7 +323,6 @@ class RecoveredLabelsDisplay:
 def _recovered(estimator: Any, labels: LabelMatrix) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Unknown entries that training took for present: rows of `labels`, columns, and how sure it was."""
     train_rows = getattr(estimator, "train_rows_", np.arange(labels.n_rows))
-    n_rows = len(train_rows)
     if hasattr(estimator, "relabeled_"):
         record = estimator.relabeled_
         record = record[record["value"] == 1]
@@ -336,8 +335,11 @@ def _recovered(estimator: Any, labels: LabelMatrix) -> tuple[NDArray[np.int64], 
             f"{type(estimator).__name__} kept no relabeled_, corrected_labels_ or label_estimates_: fit it with a "
             "Curriculum, a LargeLoss that corrects for good or ROLE, and store_state=True."
         )
-    if found.shape != (n_rows, labels.n_labels):
-        raise ValueError(f"y has shape {labels.shape}, but estimator was fitted on {n_rows} rows: pass these labels.")
+    if found.shape != (len(train_rows), labels.n_labels) or train_rows.max() >= labels.n_rows:
+        raise ValueError(
+            f"y has shape {labels.shape}, but estimator was fitted on {len(found)} rows and {found.shape[1]} labels: "
+            "pass the labels of these."
+        )
     unknown = labels.rows(slice(None))[train_rows] == 0
     rows, columns = np.nonzero(unknown & (found == 1 if corrected is not None else found >= 0.5))
     return train_rows[rows], columns, np.asarray(found[rows, columns], dtype=np.float64)

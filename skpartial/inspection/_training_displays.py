@@ -179,7 +179,7 @@ class LossTrace:
     Attributes
     ----------
     true_negative_, false_negative_ : list of float
-        Mean loss of an assumed absence, :math:`\\log(1 + e^x)` of the logit x, after every epoch of the last fit.
+        Mean loss of an assumed absence, :math:`\log(1 + e^x)` of the logit x, after every epoch of the last fit.
 
     References
     ----------
