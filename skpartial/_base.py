@@ -16,6 +16,7 @@ from sklearn.utils import Tags, check_random_state
 
 from skpartial import heads
 from skpartial._checks import wrong_value
+from skpartial._documentation import Documented
 from skpartial._fit import FitPlan, shift_intercepts
 from skpartial._inputs import EncodedTarget, encode_target
 from skpartial._predictions import Predictions
@@ -40,7 +41,7 @@ from skpartial.training._problem import Monitor, Solution
 __all__ = ["BasePartialLabelClassifier"]
 
 
-class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMixin, BaseEstimator, ABC):
+class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, Documented, ClassifierMixin, BaseEstimator, ABC):
     """Shared part of the classifiers: validates, encodes labels, picks the solver, fits and exposes fitted state."""
 
     n_features_in_: int

@@ -49,6 +49,10 @@ class Predictions:
     #: otherwise than the whole.
     _unknown_in_scores: ClassVar[Literal["ignore", "absent"]] = "ignore"
 
+    #: Under metadata routing a search that trains with weights scores without them, as it does without routing, unless
+    #: `set_score_request` asks for them.
+    __metadata_request__score: ClassVar[dict[str, bool]] = {"sample_weight": False}
+
     def decision_function(self, X: Any) -> NDArray[Any]:
         """Logits: above 0 a label is predicted to be present.
 
@@ -151,8 +155,8 @@ class Predictions:
         y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
             Labels in {-1, 0, 1}. A label without both a presence and an absence that count is left out.
         sample_weight : array-like of shape (n,) or (n, L), or None, default=None
-            Non-negative weights of rows or of entries. Searches that pass one to `fit` do not pass it here, unless
-            scikit-learn's metadata routing asks for it (`set_score_request`).
+            Non-negative weights of rows or of entries. Searches that train with weights score without, unless
+            scikit-learn's metadata routing is enabled and `set_score_request(sample_weight=True)` asks for them.
 
         Returns
         -------

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skpartial._checks import check_choice, check_number, wrong_value
+from skpartial._documentation import Documented
 from skpartial._warnings import warn_slower
 from skpartial.images._expects import Statistics, check_statistics, count_channels, says, statistics
 from skpartial.images._transforms import AUGMENTATIONS, Augment, Normalize, unit_range
@@ -156,7 +157,7 @@ class Network(nn.Module):
         return logits
 
 
-class Backbone(BaseEstimator):
+class Backbone(Documented, BaseEstimator):
     """A network that turns images into features.
 
     Parameters

@@ -331,24 +331,27 @@ def recovered_by(display, scenes):
 
 @pytest.mark.filterwarnings("ignore::skpartial.exceptions.UnfittableLabelsWarning")
 def test_labels_that_a_curriculum_recovered(scenes, known):
-    Y = known.to_numpy()[:60]
+    Y = known.to_numpy()[:120]
     clf = PartialLabelClassifier(
         "iu",
         relabeling=Curriculum("threshold"),
         solver=Minibatch(max_epochs=12, learning_rate=0.1),
         validation_fraction=0.2,
         random_state=0,
-    ).fit(scenes.data[:60], Y)
-    display = RecoveredLabelsDisplay.from_estimator(clf, scenes.images[:60], Y, y_true=scenes.target[:60], n_images=500)
+    ).fit(scenes.data[:120], Y)
+    display = RecoveredLabelsDisplay.from_estimator(
+        clf, scenes.images[:120], Y, y_true=scenes.target[:120], n_images=500
+    )
     record = clf.relabeled_[clf.relabeled_["value"] == 1]
     expected = set(zip(clf.train_rows_[record["row"]].tolist(), record["label"].tolist()))
     assert expected
     assert recovered_by(display, scenes) == expected
-    best = RecoveredLabelsDisplay.from_estimator(clf, scenes.images[:60], Y, n_images=1)
+    best = RecoveredLabelsDisplay.from_estimator(clf, scenes.images[:120], Y, n_images=1)
     assert best.rows.tolist() == [clf.train_rows_[record["row"][np.argmax(record["score"])]]]
 
 
 @pytest.mark.parametrize("loss", [LargeLoss("correct_permanently", delta=0.01), ROLE(expected_positives=3)])
+@pytest.mark.filterwarnings("ignore::skpartial.exceptions.UnfittableLabelsWarning")
 def test_labels_that_a_loss_recovered(scenes, loss):
     Y = keep_single_positive(scenes.target[:24], random_state=0)
     solver = Minibatch(max_epochs=5, learning_rate=0.03)

@@ -13,7 +13,6 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import config_context
-from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.model_selection import cross_val_score
 
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier, metrics
@@ -216,14 +215,15 @@ def test_routed_weights_in_cross_validation(problem):
     with config_context(enable_metadata_routing=True):
         clf = PartialLabelClassifier().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         found = cross_val_score(clf, X, y, cv=2, params={"sample_weight": weights})
-        unset = PartialLabelClassifier().set_fit_request(sample_weight=True)
-        with pytest.raises(UnsetMetadataPassedError):  # as of scikit-learn's own classifiers
-            cross_val_score(unset, X, y, cv=2, params={"sample_weight": weights})
+        silent = PartialLabelClassifier().set_fit_request(sample_weight=True)
+        unweighted = cross_val_score(silent, X, y, cv=2, params={"sample_weight": weights})
         scorer = copy.deepcopy(metrics.f1_macro_scorer).set_score_request(sample_weight=False)
         cross_val_score(clf, X, y, cv=2, scoring=scorer, params={"sample_weight": weights})
-    expected = []
+    expected, expected_unweighted = [], []
     for test in (slice(0, 60), slice(60, 120)):
         train = np.setdiff1d(np.arange(120), np.arange(120)[test])
         fitted = PartialLabelClassifier().fit(X[train], y[train], weights[train])
         expected.append(fitted.score(X[test], y[test], weights[test]))
+        expected_unweighted.append(fitted.score(X[test], y[test]))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(unweighted, expected_unweighted, rtol=1e-6)
