@@ -181,8 +181,8 @@ class Backbone(Documented, BaseEstimator):
         A classification network of torchvision by name, "timm/NAME" if timm is installed, or a module from images
         (b, channels, H, W), normalised by `mean` and `std`, to features (b, d) or maps (b, C, h, w). A module is never
         changed: training works on a copy. A pickled classifier that was fine-tuned from a module holds it as it was
-        fitted only, and needs it again to train anew. How many channels it takes is what its first layer says, or the length of
-        `mean` or `std`, or else three.
+        fitted only, and needs it again to train anew. How many channels it takes is what its first layer says, or the
+        length of `mean` or `std`, or else three.
     weights : str, path or None, default="DEFAULT"
         Pretrained weights: "DEFAULT" or another name of torchvision's, which are downloaded once; the path of a file
         of weights (.pth, .pt or .safetensors), for machines without a network, in which they may stand under other
