@@ -34,10 +34,11 @@ def _size_of(estimator: Any, X: Any) -> tuple[int, int]:
     network = getattr(estimator, "network_", None)
     if network is not None:
         return int(network.image_size[0]), int(network.image_size[1])
-    shape = np.shape(X) if hasattr(X, "shape") else ()
+    shape: tuple[int, ...] = np.shape(X) if hasattr(X, "shape") else ()
     if len(shape) in (3, 4):
-        height, width = shape[2:4] if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3) else shape[1:3]
-        return int(height), int(width)
+        channels_first = len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3)
+        first = 2 if channels_first else 1
+        return shape[first], shape[first + 1]
     return 224, 224
 
 

@@ -364,7 +364,8 @@ class ReliabilityDisplay:
         edges = inner if strategy == "uniform" else np.quantile(p, inner)
         bins = np.searchsorted(edges, p, side="right")
         counts, sum_true, sum_pred = (
-            np.bincount(bins, weights=w, minlength=n_bins) for w in (weights, weights * present, weights * p)
+            np.asarray(np.bincount(bins, weights=w, minlength=n_bins), dtype=np.float64)
+            for w in (weights, weights * present, weights * p)
         )
         some = counts > 0
         counts, prob_true, prob_pred = counts[some], sum_true[some] / counts[some], sum_pred[some] / counts[some]

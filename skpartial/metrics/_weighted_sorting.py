@@ -62,7 +62,8 @@ class WeightedRanking:
 
     def sum(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Sum values of the present entries, times their weights, over each ranking, shape (P,) to (b,)."""
-        return np.bincount(self._row, weights=values * self._weights, minlength=len(self.n_present))
+        total: Any = np.bincount(self._row, weights=values * self._weights, minlength=len(self.n_present))
+        return np.asarray(total, dtype=np.float64)
 
     def highest_from_here(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """The highest value at each present entry or at one that scores lower in its ranking, shape (P,)."""
