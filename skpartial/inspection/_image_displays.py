@@ -285,8 +285,9 @@ class RecoveredLabelsDisplay:
             is_right = [
                 truth.rows(slice(int(row), int(row) + 1))[0, found] == 1 for row, found in zip(chosen, of_images)
             ]
+        channels = estimator.network_.channels if hasattr(estimator, "network_") else 3
         return cls(
-            _photographs(images, chosen, _size_of(estimator, images)),
+            _photographs(images, chosen, _size_of(estimator, images), channels),
             rows=chosen,
             labels=of_images,
             is_right=is_right,
