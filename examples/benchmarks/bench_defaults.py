@@ -100,7 +100,9 @@ def of_classifier(classifier: Any, X: Any, Z: Any, X_test: Any) -> tuple[np.ndar
     return classifier.predict_proba(X_test), classifier.predict(X_test)
 
 
-def label_by_label(make: Callable[[np.ndarray], Any], X: Any, Z: np.ndarray, X_test: Any) -> tuple[np.ndarray, np.ndarray]:
+def label_by_label(
+    make: Callable[[np.ndarray], Any], X: Any, Z: np.ndarray, X_test: Any
+) -> tuple[np.ndarray, np.ndarray]:
     """A classifier of two classes for each label, on its known entries; the prior where they have one sign."""
     probabilities = np.empty((X_test.shape[0], Z.shape[1]))
     for j, z in enumerate(Z.T):
