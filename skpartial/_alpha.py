@@ -70,9 +70,9 @@ def share_known(labels: LabelMatrix, weights: NDArray[Any] | None) -> float:
         Above 0; 1 where nothing that is known weighs anything.
     """
     if weights is None:
-        known, total = labels.n_known, labels.n_rows * labels.n_labels
+        share = labels.n_known / max(1, labels.n_rows * labels.n_labels)
     elif weights.ndim == 1:
-        known, total = weights @ labels.proportion_known(axis=1), weights.sum()
+        share = float(weights @ labels.proportion_known(axis=1) / weights.sum())
     else:
-        known, total = sp.csr_array(labels.values).astype(bool).multiply(weights).sum(), weights.sum()
-    return float(known / total) if known > 0 else 1.0
+        share = float(sp.csr_array(labels.values).astype(bool).multiply(weights).sum() / weights.sum())
+    return share if share > 0 else 1.0
