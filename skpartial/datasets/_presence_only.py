@@ -99,7 +99,10 @@ def _at_sites(
     first, at = first[order], rank[at]
     differ = ~((data == data[first[at]]) | (np.isnan(data) & np.isnan(data[first[at]]))).all(axis=1)
     if differ.any():
-        fault(path, f"has different features in rows of the site {groups[np.argmax(differ)]!r}, which cannot be merged")
+        fault(
+            path,
+            f"has different features in rows of the site {str(groups[np.argmax(differ)])!r}, which cannot be merged",
+        )
     return first, at
 
 
