@@ -18,6 +18,7 @@ from skpartial.datasets._coco_json import images_of, items_of, read_coco
 from skpartial.datasets._files import (
     as_folder,
     check_subset,
+    check_year,
     complete_matrix,
     fault,
     read_json,
@@ -133,7 +134,7 @@ def load_coco(
     path: Any,
     *,
     subset: str = "all",
-    year: int | str = 2014,
+    year: int | str | None = None,
     labels: str = "instances",
     n_words: int = 1000,
     stop_words: Iterable[str] = (),
@@ -151,8 +152,9 @@ def load_coco(
         ``train2014`` and ``val2014``, or in those folders in ``images``.
     subset : {"all", "train", "val"}, default="all"
         The official split; the labels of the test images are not published.
-    year : {2014, 2017}, default=2014
-        Which release: 82,783 images for training and 40,504 for validation, or 118,287 and 5,000.
+    year : {2014, 2017} or None, default=None
+        Which release, None for the one that the folder holds: 82,783 images for training and 40,504 for validation, or
+        118,287 and 5,000.
     labels : {"instances", "caption_words"}, default="instances"
         What the labels are: the categories of objects, or the words that occur most often in the captions of the
         training images (``captions_train2014.json`` and so on), as Huynh and Elhamifar have them.
@@ -223,8 +225,6 @@ def load_coco(
     >>> load_coco(folder, subset="train", labels="caption_words", n_words=3).label_names
     ['a', 'and', 'ball']
     """
-    number = int(year) if isinstance(year, str) and year.isdecimal() else year
-    check_choice(None, "year", number, _YEARS)
     check_subset(subset, _SPLITS)
     check_choice(None, "labels", labels, tuple(_ABOUT))
     check_whole(None, "n_words", n_words, 1)
@@ -233,11 +233,14 @@ def load_coco(
     if isinstance(stop_words, str):
         raise ValueError(f"stop_words must be a list of words, got the string {stop_words!r}.")
     root = as_folder(path, "annotations/ and the images of COCO")
+    kind = "instances" if labels == "instances" else "captions"
+    there = [one for one in _YEARS if any(_file(root, kind, split, one).exists() for split in _SPLITS)]
+    number = check_year(year, _YEARS, there, root)
     splits = _SPLITS if subset == "all" else (subset,)
     if labels == "instances":
-        parts, names = _instances(root, splits, int(number))
+        parts, names = _instances(root, splits, number)
     else:
-        parts, names = _caption_words(root, splits, int(number), n_words, frozenset(stop_words))
+        parts, names = _caption_words(root, splits, number, n_words, frozenset(stop_words))
     both = _joined([_in_order_of_ids(part) for part in parts])
     if len(set(both.image_ids)) < len(both.image_ids):
         fault(root / "annotations", "has files for train and val that list the same image")

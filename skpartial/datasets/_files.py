@@ -30,6 +30,7 @@ __all__ = [
     "as_wanted",
     "check_distinct",
     "check_subset",
+    "check_year",
     "complete_matrix",
     "fault",
     "find",
@@ -211,6 +212,17 @@ def read_xml(path: Path, cure: str | None = None) -> ElementTree.Element:
     except (ElementTree.ParseError, LookupError, ValueError) as error:
         fault(path, f"is not well-formed XML: {error}")
     return root
+
+
+def check_year(year: Any, years: Sequence[int], there: Sequence[int], folder: Path) -> int:
+    """The year of a release as a number, which may come as a string; None is the one that is there, or the first."""
+    if year is None:
+        if len(there) > 1:
+            raise ValueError(f"{folder} holds the data of {' and '.join(map(str, there))}: say which by year.")
+        return there[0] if there else years[0]
+    number = int(year) if isinstance(year, str) and year.isdecimal() else year
+    check_choice(None, "year", number, years)
+    return int(number)
 
 
 def check_subset(subset: Any, choices: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from skpartial.datasets._files import (
     as_wanted,
     check_distinct,
     check_subset,
+    check_year,
     fault,
     find,
     image_paths,
@@ -38,11 +39,20 @@ which every object of 20 classes was marked. A label says whether an object of t
 of which all objects are marked as difficult are {difficult} here."""
 
 
-def _check_year(year: Any) -> int:
-    """The year as a number; torchvision has it as a string."""
-    number = int(year) if isinstance(year, str) and year.isdecimal() else year
-    check_choice(None, "year", number, _YEARS)
-    return int(number)
+def _lists(root: Path, year: int) -> list[Path]:
+    """Where the lists of images of a year may be."""
+    parts = ("ImageSets", "Main")
+    return [root.joinpath(*place, *parts) for place in (("VOCdevkit", f"VOC{year}"), (f"VOC{year}",), ())]
+
+
+def _years_in(root: Path) -> list[int]:
+    """The years of which a folder holds the data."""
+    return [
+        year
+        for year in _YEARS
+        if any(lists.is_dir() for lists in _lists(root, year)[:2])
+        or (root.resolve().name == f"VOC{year}" and _lists(root, year)[2].is_dir())
+    ]
 
 
 def _download(path: Path, year: int, splits: tuple[str, ...]) -> None:
@@ -100,7 +110,7 @@ def load_voc(
     path: Any,
     *,
     subset: str = "all",
-    year: int | str = 2007,
+    year: int | str | None = None,
     difficult: str = "unknown",
     sparse: bool = False,
     download: bool = False,
@@ -120,14 +130,14 @@ def load_voc(
     subset : {"all", "train", "val", "trainval", "test"}, default="all"
         The official split. "all" is train and val, and test where its list is there. The labels of the test images
         after 2007 are not published.
-    year : {2007, ..., 2012}, default=2007
-        Which of the yearly challenges, as a number or a string.
+    year : {2007, ..., 2012} or None, default=None
+        Which of the yearly challenges, as a number or a string. None is the one that the folder holds.
     difficult : {"unknown", "present", "absent"}, default="unknown"
         What a class is in an image in which all of its objects are marked as difficult.
     sparse : bool, default=False
         Whether `target` is a csr_array.
     download : bool, default=False
-        Whether torchvision fetches what is not there into ``path/VOCdevkit`` (about 1 to 2 GB).
+        Whether torchvision fetches what is not there into ``path/VOCdevkit``, 1 to 2 GB; it needs `year`.
 
     Returns
     -------
@@ -148,7 +158,8 @@ def load_voc(
     Raises
     ------
     ValueError
-        If an argument is none of the above, or a file is malformed: the message names it.
+        If an argument is none of the above, the folder holds several years and none is given, or a file is malformed:
+        the message names it.
     OSError
         If a file is not there or cannot be read.
 
@@ -178,21 +189,22 @@ def load_voc(
     >>> voc.target[:, 10:13], voc.label_names[11]
     (array([[-1,  1, -1]], dtype=int8), 'dog')
     """
-    number = _check_year(year)
     check_subset(subset, ("train", "val", "trainval", "test"))
     check_choice(None, "difficult", difficult, tuple(_DIFFICULT))
     for name, value in (("sparse", sparse), ("download", download)):
         check_flag(None, name, value)
-    splits = _splits(subset, number)
     root = as_path(path)
+    if download and year is None:
+        raise ValueError("download=True needs a year: say which by year=2007 or year=2012.")
+    number = check_year(year, _YEARS, _years_in(root), root)
+    splits = _splits(subset, number)
     if download:
         _download(root, number, splits)
     cure = (
         f"extract the archives of VOC {number}, VOCtrainval_*.tar and for 2007 VOCtest_*.tar, so that {root} holds "
         f"VOCdevkit/VOC{number}, or pass download=True"
     )
-    candidates = [root / "VOCdevkit" / f"VOC{number}", root / f"VOC{number}", root]
-    lists = find([folder / "ImageSets" / "Main" for folder in candidates], cure)
+    lists = find(_lists(root, number), cure)
     if subset == "all":
         splits = tuple(part for part in splits if (lists / f"{part}.txt").exists()) or splits
     names, split = _listed(lists, splits, cure)

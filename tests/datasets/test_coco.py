@@ -93,6 +93,14 @@ def test_subsets_are_rows_of_all_and_sparse_is_the_same(coco, labels, drop_empty
         assert part[name].tolist() == everything[name][rows].tolist()
 
 
+def test_the_year_is_the_one_that_is_there(tmp_path):
+    assert load_coco(make_coco(tmp_path, 2017)).paths[0] == str(tmp_path / "train2017" / file_name("train", 2017, 100))
+    make_coco(tmp_path, 2014)
+    with pytest.raises(ValueError, match=r"holds the data of 2014 and 2017: say which by year\.$"):
+        load_coco(tmp_path)
+    assert load_coco(tmp_path, year="2014").DESCR.startswith("MS-COCO 2014\n")
+
+
 def test_images_without_objects_are_dropped_on_request(coco):
     assert load_coco(coco, drop_empty=True).image_ids.tolist() == [100, 9, 42, 8]
 

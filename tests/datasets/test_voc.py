@@ -142,10 +142,22 @@ def test_download_fetches_what_is_not_there(tmp_path, monkeypatch):
                 make_voc(tmp_path / "VOCdevkit" / "VOC2007")
 
     monkeypatch.setattr("torchvision.datasets.VOCDetection", Fake)
-    assert len(load_voc(tmp_path, download=True).paths) == 4
+    assert len(load_voc(tmp_path, year=2007, download=True).paths) == 4
     assert fetched == [(str(tmp_path), "2007", "trainval")]
-    load_voc(tmp_path, download=True)
+    load_voc(tmp_path, year="2007", download=True)
     assert len(fetched) == 1
+    with pytest.raises(ValueError, match="needs a year"):
+        load_voc(tmp_path, download=True)
+
+
+def test_the_year_is_the_one_that_is_there(tmp_path):
+    later = make_voc(tmp_path / "VOC2012", 2012)
+    for folder in (tmp_path, later):
+        assert load_voc(folder).DESCR.startswith("PASCAL VOC 2012\n")
+    make_voc(tmp_path / "VOCdevkit" / "VOC2007", 2007)
+    with pytest.raises(ValueError, match=r"holds the data of 2007 and 2012: say which by year\.$"):
+        load_voc(tmp_path)
+    assert [len(load_voc(tmp_path, year=year).paths) for year in (2007, 2012)] == [4, 3]
 
 
 def rewrite(name, old, new):
@@ -186,7 +198,15 @@ def test_what_is_malformed_is_named_in_one_sentence(voc, damage, said):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"year": 2006}, {"subset": "testing"}, {"difficult": True}, {"sparse": 1}, {"download": "yes"}, {"path": None}],
+    [
+        {"year": 2006},
+        {"year": "two"},
+        {"subset": "testing"},
+        {"difficult": True},
+        {"sparse": 1},
+        {"download": "yes"},
+        {"path": None},
+    ],
 )
 def test_arguments_are_checked(voc, wrong):
     (name,) = wrong
