@@ -99,12 +99,14 @@ def load_annotations_csv(
     >>> import tempfile
     >>> from pathlib import Path
     >>> from skpartial.datasets import load_annotations_csv
-    >>> file = Path(tempfile.mkdtemp()) / "seen.csv"
+    >>> here = tempfile.TemporaryDirectory()
+    >>> file = Path(here.name) / "seen.csv"
     >>> _ = file.write_text("photo,species,seen\na.jpg,cat,yes\na.jpg,dog,no\nb.jpg,dog,yes\n")
     >>> seen = load_annotations_csv(file, columns=("photo", "species", "seen"), present="yes", absent="no")
     >>> seen.target, seen.label_names, seen.row_names
     (array([[ 1, -1],
            [ 0,  1]], dtype=int8), ['cat', 'dog'], ['a.jpg', 'b.jpg'])
+    >>> here.cleanup()
     """
     check_flag(None, "sparse", sparse)
     if not isinstance(delimiter, str) or len(delimiter) != 1:

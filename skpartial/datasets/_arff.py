@@ -177,7 +177,8 @@ def load_arff(path: Any, *, subset: str = "all", labels: Any = None, sparse: boo
     >>> import tempfile
     >>> from pathlib import Path
     >>> from skpartial.datasets import load_arff
-    >>> file = Path(tempfile.mkdtemp()) / "music.arff"
+    >>> here = tempfile.TemporaryDirectory()
+    >>> file = Path(here.name) / "music.arff"
     >>> _ = file.write_text(
     ...     "@relation 'music: -C 2'\n"
     ...     "@attribute calm {0,1}\n"
@@ -194,6 +195,7 @@ def load_arff(path: Any, *, subset: str = "all", labels: Any = None, sparse: boo
     >>> music.data
     array([[90.],
            [nan]])
+    >>> here.cleanup()
     """
     check_subset(subset, ("train", "test"))
     check_flag(None, "sparse", sparse)

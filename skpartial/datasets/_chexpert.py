@@ -192,7 +192,8 @@ def load_chexpert(
     >>> import tempfile
     >>> from pathlib import Path
     >>> from skpartial.datasets import load_chexpert
-    >>> table = Path(tempfile.mkdtemp()) / "train.csv"
+    >>> here = tempfile.TemporaryDirectory()
+    >>> table = Path(here.name) / "train.csv"
     >>> _ = table.write_text(
     ...     "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Edema,Fracture\n"
     ...     "CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg,Female,68,Frontal,AP,,-1.0,1.0\n"
@@ -205,6 +206,7 @@ def load_chexpert(
     >>> chexpert.target, chexpert.groups.tolist()
     (array([[-1,  1,  1],
            [ 1, -1,  0]], dtype=int8), ['patient00001', 'patient00002'])
+    >>> here.cleanup()
     """
     check_subset(subset, tuple(_FILES))
     check_flag(None, "sparse", sparse)

@@ -216,7 +216,8 @@ def load_coco(
     >>> import json, tempfile
     >>> from pathlib import Path
     >>> from skpartial.datasets import load_coco
-    >>> folder = Path(tempfile.mkdtemp())
+    >>> here = tempfile.TemporaryDirectory()
+    >>> folder = Path(here.name)
     >>> (folder / "annotations").mkdir()
     >>> _ = (folder / "annotations/captions_train2014.json").write_text(json.dumps({
     ...     "images": [{"id": 9, "file_name": "COCO_train2014_000000000009.jpg"}],
@@ -224,6 +225,7 @@ def load_coco(
     ... }))
     >>> load_coco(folder, subset="train", labels="caption_words", n_words=3).label_names
     ['a', 'and', 'ball']
+    >>> here.cleanup()
     """
     check_subset(subset, _SPLITS)
     check_choice(None, "labels", labels, tuple(_ABOUT))

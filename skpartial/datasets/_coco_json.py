@@ -171,7 +171,8 @@ def load_coco_json(path: Any, *, images: Any = None, unannotated: str = "unknown
     >>> import json, tempfile
     >>> from pathlib import Path
     >>> from skpartial.datasets import load_coco_json
-    >>> file = Path(tempfile.mkdtemp()) / "annotations.json"
+    >>> here = tempfile.TemporaryDirectory()
+    >>> file = Path(here.name) / "annotations.json"
     >>> _ = file.write_text(json.dumps({
     ...     "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "b.jpg"}],
     ...     "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
@@ -180,6 +181,7 @@ def load_coco_json(path: Any, *, images: Any = None, unannotated: str = "unknown
     >>> load_coco_json(file).target
     array([[0, 0],
            [0, 1]], dtype=int8)
+    >>> here.cleanup()
     """
     check_choice(None, "unannotated", unannotated, ("unknown", "absent"))
     check_flag(None, "sparse", sparse)

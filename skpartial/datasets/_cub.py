@@ -166,7 +166,8 @@ def load_cub(path: Any, *, subset: str = "all", min_certainty: int = 1, sparse: 
     >>> import tempfile
     >>> from pathlib import Path
     >>> from skpartial.datasets import load_cub
-    >>> folder = Path(tempfile.mkdtemp()) / "CUB_200_2011"
+    >>> here = tempfile.TemporaryDirectory()
+    >>> folder = Path(here.name) / "CUB_200_2011"
     >>> (folder / "attributes").mkdir(parents=True)
     >>> files = {
     ...     "images.txt": "1 001.Black_footed_Albatross/a.jpg\n",
@@ -178,6 +179,7 @@ def load_cub(path: Any, *, subset: str = "all", min_certainty: int = 1, sparse: 
     ...     _ = (folder / name).write_text(text)
     >>> load_cub(folder).target, load_cub(folder, min_certainty=2).target
     (array([[-1,  1]], dtype=int8), array([[0, 1]], dtype=int8))
+    >>> here.cleanup()
     """
     check_subset(subset, _SPLITS)
     if check_whole(None, "min_certainty", min_certainty, 1) > _CERTAINTIES:

@@ -104,7 +104,8 @@ def load_libsvm(
     >>> import tempfile
     >>> from pathlib import Path
     >>> from skpartial.datasets import load_libsvm
-    >>> file = Path(tempfile.mkdtemp()) / "yeast.svm"
+    >>> here = tempfile.TemporaryDirectory()
+    >>> file = Path(here.name) / "yeast.svm"
     >>> _ = file.write_text("0,3 1:0.5 3:1.5\n1 2:1\n")
     >>> yeast = load_libsvm(file)
     >>> yeast.target, yeast.label_names
@@ -113,6 +114,7 @@ def load_libsvm(
     >>> yeast.data.toarray()
     array([[0.5, 0. , 1.5],
            [0. , 1. , 0. ]])
+    >>> here.cleanup()
     """
     check_choice(None, "unlisted", unlisted, ("absent", "unknown"))
     check_choice(None, "zero_based", zero_based, (True, False, "auto"))

@@ -150,7 +150,8 @@ def load_nuswide(path: Any, *, subset: str = "all", missing: str = "warn", spars
     >>> import tempfile
     >>> from pathlib import Path
     >>> from skpartial.datasets import load_nuswide
-    >>> folder = Path(tempfile.mkdtemp())
+    >>> here = tempfile.TemporaryDirectory()
+    >>> folder = Path(here.name)
     >>> files = {
     ...     "ConceptsList/Concepts81.txt": "airport\nanimal\n",
     ...     "ImageList/TrainImagelist.txt": "actor\\0001_2124494179.jpg\n",
@@ -162,6 +163,7 @@ def load_nuswide(path: Any, *, subset: str = "all", missing: str = "warn", spars
     ...     _ = (folder / name).write_text(text)
     >>> load_nuswide(folder, subset="train", missing="ignore").target
     array([[-1,  1]], dtype=int8)
+    >>> here.cleanup()
     """
     check_subset(subset, _SPLITS)
     check_choice(None, "missing", missing, _MISSING)

@@ -184,7 +184,8 @@ def load_presence_only(
     >>> import tempfile
     >>> from pathlib import Path
     >>> from skpartial.datasets import load_presence_only
-    >>> folder = Path(tempfile.mkdtemp())
+    >>> here = tempfile.TemporaryDirectory()
+    >>> folder = Path(here.name)
     >>> _ = (folder / "po.csv").write_text("siteid,spid,occ,rain\n1,wren,1,3.5\n2,robin,1,0.5\n")
     >>> _ = (folder / "bg.csv").write_text("siteid,spid,occ,rain\n1,NA,0,2.5\n")
     >>> birds = load_presence_only(folder / "po.csv", background=folder / "bg.csv")
@@ -194,6 +195,7 @@ def load_presence_only(
            [0, 0]], dtype=int8), ['robin', 'wren'])
     >>> birds.data.ravel(), birds.background
     (array([3.5, 0.5, 2.5]), array([False, False,  True]))
+    >>> here.cleanup()
     """
     check_subset(subset, ("train", "test"))
     for name, value in (("merge_sites", merge_sites), ("sparse", sparse)):

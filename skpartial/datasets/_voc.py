@@ -179,7 +179,8 @@ def load_voc(
     >>> import tempfile
     >>> from pathlib import Path
     >>> from skpartial.datasets import load_voc
-    >>> folder = Path(tempfile.mkdtemp())
+    >>> here = tempfile.TemporaryDirectory()
+    >>> folder = Path(here.name)
     >>> for name in ("Annotations", "ImageSets/Main"):
     ...     (folder / "VOC2007" / name).mkdir(parents=True)
     >>> document = "<annotation><object><name>dog</name><difficult>0</difficult></object></annotation>"
@@ -188,6 +189,7 @@ def load_voc(
     >>> voc = load_voc(folder, subset="train")
     >>> voc.target[:, 10:13], voc.label_names[11]
     (array([[-1,  1, -1]], dtype=int8), 'dog')
+    >>> here.cleanup()
     """
     check_subset(subset, ("train", "val", "trainval", "test"))
     check_choice(None, "difficult", difficult, tuple(_DIFFICULT))
