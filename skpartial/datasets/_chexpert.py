@@ -110,7 +110,9 @@ def _paths(table: Table) -> list[str]:
     names = [name.replace("\\", "/") for name in table.columns["Path"]]
     check_distinct(table.path, names, "lists the image {} more than once")
     root, skipped = _image_folder(table.path.parent, names[0])
-    return [os.path.join(root, *name.split("/")[skipped:]) for name in names]
+    if skipped:
+        names = [name.partition("/")[2] for name in names]
+    return [os.path.join(root, name) for name in names]
 
 
 def _tables(path: Path, subset: str) -> dict[str, Table]:

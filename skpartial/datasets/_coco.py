@@ -248,14 +248,14 @@ def load_coco(
         fault(root / "annotations", "has files for train and val that list the same image")
     split = np.repeat(splits, [len(part.image_ids) for part in parts])
     kept = np.unique(both.present[:, 0]) if drop_empty else np.arange(len(both.image_ids))
-    rows = np.searchsorted(kept, both.present[:, 0])
+    present = np.stack([np.searchsorted(kept, both.present[:, 0]), both.present[:, 1]], axis=1)
     folders = {name: _image_folder(root, f"{name}{number}") for name in splits}
     files = [folders[name] / file for name, file in zip(split, both.file_names)]
     return make_bunch(
         f"MS-COCO {number}",
         _ABOUT[labels],
         paths=np.array([str(file) for file in files])[kept],
-        target=complete_matrix(rows, both.present[:, 1], (len(kept), len(names)), sparse=sparse),
+        target=complete_matrix(present, (len(kept), len(names)), sparse=sparse),
         label_names=names,
         split=split[kept],
         image_ids=np.array(both.image_ids)[kept],

@@ -190,11 +190,11 @@ def load_coco_json(path: Any, *, images: Any = None, unannotated: str = "unknown
     coco = read_coco(file)
     shape = (len(coco.image_ids), len(coco.categories))
     if unannotated == "absent":
-        target = complete_matrix(*coco.present.T, shape, sparse=sparse)
+        target = complete_matrix(coco.present, shape, sparse=sparse)
     else:
         known = np.concatenate([coco.present, coco.absent])
         signs = np.repeat([1, -1], [len(coco.present), len(coco.absent)])
-        target = label_matrix(*known.T, signs, shape, sparse=sparse)
+        target = label_matrix(known, signs, shape, sparse=sparse)
     return make_bunch(
         f"Annotations of {file.name}",
         _ABOUT.format(unannotated=unannotated),

@@ -6,6 +6,7 @@ What is not there is a FileNotFoundError (an OSError), what cannot be understood
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections import Counter
@@ -48,6 +49,10 @@ __all__ = [
 ]
 
 
+# Rows of a table that are read at a time.
+_BLOCK = 4096
+
+
 class Table(NamedTuple):
     """A table of text: a list of strings a column, and the line of the file on which each row ends."""
 
@@ -58,17 +63,21 @@ class Table(NamedTuple):
     def numbers(self, name: str) -> NDArray[np.float64]:
         """A column as numbers; what is blank or NA is NaN."""
         values = self.columns[name]
-        try:
-            return np.array([value.strip() or "nan" for value in values], dtype=np.float64)
-        except ValueError:
-            pass
-        numbers = np.empty(len(values))
-        for i, value in enumerate(values):
-            try:
-                numbers[i] = np.nan if value.strip() in ("", "NA") else float(value)
-            except ValueError:
-                fault(self.path, f"holds {value!r} in column {name!r}, where a number should be", self.lines[i])
-        return numbers
+        # Each different value once: findings and labels have few.
+        found = {value: _number(value) for value in set(values)}
+        if None in found.values():
+            i = next(i for i, value in enumerate(values) if found[value] is None)
+            fault(self.path, f"holds {values[i]!r} in column {name!r}, where a number should be", self.lines[i])
+        return np.array([found[value] for value in values], dtype=np.float64)
+
+
+def _number(text: str) -> float | None:
+    """A number, NaN for blank and R's NA, None for anything else."""
+    text = text.strip()
+    try:
+        return np.nan if text in ("", "NA") else float(text)
+    except ValueError:
+        return None
 
 
 def fault(path: Path, what: str, line: int | None = None) -> NoReturn:
@@ -144,28 +153,48 @@ def read_lines(path: Path, cure: str | None = None) -> list[str]:
 
 def read_table(path: Path, needed: Iterable[str] = (), *, delimiter: str = ",", cure: str | None = None) -> Table:
     """A table with a header, such as CSV, of which some columns are needed; blank lines are passed over."""
-    lines = read_text(path, cure).split("\n")
-    reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter, strict=True)
-    rows, ends = [], []
+    reader = csv.reader(io.StringIO(read_text(path, cure)), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    columns: list[list[str]] = []
+    rows: list[list[str]] = []
+    ends: list[int] = []
     try:
-        for row in reader:
-            if row:
-                rows.append(row)
-                ends.append(reader.line_num)
+        for row in filter(None, reader):
+            if not header:
+                header = _header(path, row, needed)
+                columns = [[] for _ in header]
+                continue
+            if len(row) != len(header):
+                said = f"has {len(row)} fields, but the header names {len(header)} columns"
+                fault(path, said, reader.line_num)
+            rows.append(row)
+            ends.append(reader.line_num)
+            # Columns grow by blocks: garbage collection would go through millions of rows again and again.
+            if len(rows) == _BLOCK:
+                _extend(columns, rows)
     except csv.Error as error:
         fault(path, f"is not well-formed: {error}", reader.line_num)
-    header = [name.strip() for name in rows[0]]
+    if not ends:
+        fault(path, "has a header, but no rows")
+    _extend(columns, rows)
+    return Table(path, dict(zip(header, columns)), ends)
+
+
+def _header(path: Path, row: list[str], needed: Iterable[str]) -> list[str]:
+    """Names of columns, each once, and those that are needed among them."""
+    header = [name.strip() for name in row]
     check_distinct(path, header, "has the column {} more than once")
     for name in needed:
         if name not in header:
             fault(path, f"has no column {name!r}; its columns are {shown(header, 8)}")
-    for row, end in zip(rows[1:], ends[1:]):
-        if len(row) != len(header):
-            fault(path, f"has {len(row)} fields, but the header names {len(header)} columns", end)
-    if len(rows) == 1:
-        fault(path, "has a header, but no rows")
-    columns = dict(zip(header, map(list, zip(*rows[1:]))))
-    return Table(path, columns, ends[1:])
+    return header
+
+
+def _extend(columns: list[list[str]], rows: list[list[str]]) -> None:
+    """Move rows to the ends of columns."""
+    for column, values in zip(columns, zip(*rows)):
+        column.extend(values)
+    rows.clear()
 
 
 def read_json(path: Path, *, without: Sequence[str] = (), cure: str | None = None) -> Any:
@@ -267,19 +296,20 @@ def missing_files(paths: NDArray[np.str_]) -> NDArray[np.bool_]:
     return missing
 
 
-def label_matrix(rows: Any, labels: Any, values: Any, shape: tuple[int, int], *, sparse: bool) -> Any:
-    """The label matrix with the given known entries, each given once: an int8 array, or a csr_array of them."""
+def label_matrix(pairs: Any, values: Any, shape: tuple[int, int], *, sparse: bool) -> Any:
+    """The label matrix with given values at pairs of row and label, each once: an int8 array, or a csr_array."""
     if not sparse:
         check_fits(shape, "A label matrix", "take sparse=True")
-    indices = (np.asarray(part, dtype=np.int64) for part in (rows, labels))
-    return assemble(*indices, np.asarray(values, dtype=np.int8), shape, "sparse" if sparse else "dense")
+    rows, labels = np.asarray(pairs, dtype=np.int64).T
+    return assemble(rows, labels, np.asarray(values, dtype=np.int8), shape, "sparse" if sparse else "dense")
 
 
-def complete_matrix(rows: Any, labels: Any, shape: tuple[int, int], *, sparse: bool) -> Any:
-    """The label matrix of which everything is known, and absent where it is not among the given presences."""
+def complete_matrix(pairs: Any, shape: tuple[int, int], *, sparse: bool) -> Any:
+    """The label matrix with presences at pairs of row and label, and absences everywhere else."""
     check_fits(shape, "A label matrix of which everything is known", "take a subset")
     dense = np.full(shape, -1, dtype=np.int8)
-    dense[np.asarray(rows, dtype=np.int64), np.asarray(labels, dtype=np.int64)] = 1
+    rows, labels = np.asarray(pairs, dtype=np.int64).T
+    dense[rows, labels] = 1
     return as_wanted(dense, sparse=sparse)
 
 

@@ -143,7 +143,7 @@ def load_libsvm(
     pairs = np.unique(np.stack([rows, columns], axis=1), axis=0)
     shape = (len(listed), len(names))
     if unlisted == "absent":
-        target = complete_matrix(*pairs.T, shape, sparse=sparse)
+        target = complete_matrix(pairs, shape, sparse=sparse)
     else:
-        target = label_matrix(*pairs.T, np.ones(len(pairs)), shape, sparse=sparse)
+        target = label_matrix(pairs, np.ones(len(pairs)), shape, sparse=sparse)
     return make_bunch(file.stem, _ABOUT.format(unlisted=unlisted), data=data, target=target, label_names=names)

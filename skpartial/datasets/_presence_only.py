@@ -242,7 +242,7 @@ def _joined(
     position = {name: j for j, name in enumerate(names)}
     entries = np.stack([rows, np.array([position[name] for name in seen]), signs], axis=1)
     entries = np.unique(entries, axis=0)
-    target = label_matrix(*entries.T, (len(first), len(names)), sparse=sparse)
+    target = label_matrix(entries[:, :2], entries[:, 2], (len(first), len(names)), sparse=sparse)
     split = np.where(kind == "survey", "test", "train")[first]
     kept = np.ones(len(first), dtype=bool) if subset == "all" else split == subset
     if not kept.any():

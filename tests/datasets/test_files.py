@@ -136,5 +136,5 @@ def test_missing_files_are_found_by_folder(tmp_path):
 
 def test_a_matrix_that_does_not_fit_is_refused_before_it_is_made():
     with pytest.raises(ValueError, match="take sparse=True"):
-        _files.label_matrix([0], [0], [1], (10**9, 10**6), sparse=False)
-    assert _files.label_matrix([0], [0], [1], (10**9, 10**6), sparse=True).nnz == 1
+        _files.label_matrix([[0, 0]], [1], (10**5, 10**10), sparse=False)
+    assert _files.label_matrix([[0, 0]], [1], (10**5, 10**10), sparse=True).nnz == 1
