@@ -41,8 +41,13 @@ in the photograph. About a fifth of the photographs show none of them. Some are 
 
 
 def _concepts(root: Path) -> list[str]:
-    """Names of the concepts, in the order of their list."""
+    """Names of the concepts, in the order of their list; without it in that of the alphabet, which is the same."""
     candidates = [root / "ConceptsList" / "Concepts81.txt", root / "Concepts81.txt"]
+    if not any(path.exists() for path in candidates):
+        files = (root / "Groundtruth" / "TrainTestLabels").glob("Labels_*_Train.txt")
+        named = sorted(file.stem.removeprefix("Labels_").removesuffix("_Train") for file in files)
+        if named:
+            return named
     path = find(candidates, _CURE)
     names = read_lines(path)
     check_distinct(path, names, "lists the concept {} more than once")
@@ -94,8 +99,8 @@ def load_nuswide(path: Any, *, subset: str = "all", missing: str = "warn", spars
     ----------
     path : str or path-like
         The folder that holds ``ImageList`` (``TrainImagelist.txt``, ``TestImagelist.txt``),
-        ``Groundtruth/TrainTestLabels`` (``Labels_airport_Train.txt`` and so on), ``ConceptsList/Concepts81.txt`` and
-        the photographs in ``Flickr``, or in ``images``.
+        ``Groundtruth/TrainTestLabels`` (``Labels_airport_Train.txt`` and so on), perhaps
+        ``ConceptsList/Concepts81.txt``, and the photographs in ``Flickr``, or in ``images``.
     subset : {"all", "train", "test"}, default="all"
         The official split, 161,789 photographs for training and 107,859 for testing.
     missing : {"warn", "drop", "ignore"}, default="warn"

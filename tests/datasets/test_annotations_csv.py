@@ -98,3 +98,8 @@ def test_arguments_are_checked(write, wrong, said):
         load_annotations_csv(write(TABLE), **wrong)
     with pytest.raises(TypeError, match="unexpected keyword argument 'output'"):
         load_annotations_csv(write(TABLE), output="pandas")
+
+
+def test_damage_of_any_kind(write, tmp_path, withstands_damage):
+    path = write(TABLE)
+    withstands_damage(tmp_path, lambda: load_annotations_csv(path), times=100)

@@ -291,3 +291,10 @@ def test_labels_that_are_not_there(write, refuses, tmp_path):
 def test_arguments_are_checked(write, wrong, said):
     with pytest.raises(ValueError, match=said):
         load_arff(write(MULAN), **wrong)
+
+
+@pytest.mark.parametrize("text", [MULAN, MEKA.format(name="-C 2 -split-number 2"), SPARSE])
+def test_damage_of_any_kind(write, tmp_path, withstands_damage, text):
+    path = write(text)
+    write(XML, "set.xml")
+    withstands_damage(tmp_path, lambda: load_arff(path), times=150)

@@ -168,3 +168,7 @@ def test_what_is_not_there(folder, refuses):
 def test_arguments_are_checked(folder, wrong, said):
     with pytest.raises(ValueError, match=said):
         load_chexpert(folder, **wrong)
+
+
+def test_damage_of_any_kind(folder, withstands_damage):
+    withstands_damage(folder, lambda: load_chexpert(folder), times=100)

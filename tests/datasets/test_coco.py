@@ -294,3 +294,8 @@ class TestCocoJson:
             load_coco_json(path, unannotated=0)
         with pytest.raises(ValueError, match="images must be a path"):
             load_coco_json(path, images=["a.jpg"])
+
+
+@pytest.mark.parametrize("labels", ["instances", "caption_words"])
+def test_damage_of_any_kind(coco, withstands_damage, labels):
+    withstands_damage(coco, lambda: load_coco(coco, labels=labels, n_words=2))

@@ -153,3 +153,7 @@ def test_arguments_are_checked(cub, wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=name):
         load_cub(cub, **wrong)
+
+
+def test_damage_of_any_kind(cub, withstands_damage):
+    withstands_damage(cub.parent, lambda: load_cub(cub))

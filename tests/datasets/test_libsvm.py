@@ -97,3 +97,9 @@ def test_arguments_are_checked(write, wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=name):
         load_libsvm(write(LINES), **wrong)
+
+
+@pytest.mark.parametrize("text", [LINES, "3 5 4\n0,3 1:0.5 3:1.5\n 2:2\n3 4:-1\n"])
+def test_damage_of_any_kind(write, tmp_path, withstands_damage, text):
+    path = write(text)
+    withstands_damage(tmp_path, lambda: load_libsvm(path), times=200)

@@ -100,6 +100,18 @@ def test_no_photographs_at_all_are_refused_where_rows_are_dropped(nus, refuses):
     refuses(lambda: load_nuswide(nus, missing="drop"), nus / "Flickr", "holds none of the 5 images")
 
 
+def test_without_a_list_of_concepts_they_are_those_of_the_files(nus, refuses):
+    path = nus / "ConceptsList" / "Concepts81.txt"
+    listed = load_nuswide(nus, missing="ignore")
+    path.unlink()
+    bunch = load_nuswide(nus, missing="ignore")
+    assert bunch.label_names == sorted(CONCEPTS)
+    order = [CONCEPTS.index(name) for name in bunch.label_names]
+    np.testing.assert_array_equal(bunch.target, listed.target[:, order])
+    (nus / "Groundtruth" / "TrainTestLabels").rename(nus / "elsewhere")
+    refuses(lambda: load_nuswide(nus, missing="ignore"), path, "does not exist; extract ImageList.zip")
+
+
 LABELS_FILE = "Groundtruth/TrainTestLabels/Labels_water_Train.txt"
 
 
@@ -114,7 +126,6 @@ LABELS_FILE = "Groundtruth/TrainTestLabels/Labels_water_Train.txt"
         ("ImageList/TrainImagelist.txt", b"a.jpg\n\xe9.jpg\n", "line 2, is not UTF-8"),
         ("ImageList/TestImagelist.txt", None, "does not exist; extract"),
         ("ConceptsList/Concepts81.txt", b"airport\nairport\n", "lists the concept 'airport' more than once"),
-        ("ConceptsList/Concepts81.txt", None, "does not exist; extract"),
     ],
 )
 def test_what_is_malformed_is_named(nus, refuses, name, contents, said):
@@ -139,3 +150,7 @@ def test_arguments_are_checked(nus, wrong):
         load_nuswide(nus, **wrong)
     with pytest.raises(OSError, match="does not exist; path must be the folder"):
         load_nuswide(nus / "nowhere")
+
+
+def test_damage_of_any_kind(nus, withstands_damage):
+    withstands_damage(nus, lambda: load_nuswide(nus))

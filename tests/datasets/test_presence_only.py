@@ -155,3 +155,7 @@ def test_tables_that_do_not_fit(folder, refuses):
 def test_arguments_are_checked(folder, wrong, said):
     with pytest.raises(ValueError, match=said):
         load(folder, **wrong)
+
+
+def test_damage_of_any_kind(folder, withstands_damage):
+    withstands_damage(folder, lambda: load(folder))

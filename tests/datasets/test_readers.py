@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from skpartial import datasets
+from skpartial import PartialLabelClassifier, datasets
+from skpartial.datasets import load_coco_json, make_digit_scenes
+from skpartial.images import Backbone
+from skpartial.solvers import Minibatch
 
 READERS = [name for name in datasets.__all__ if name.startswith("load_")]
 # Files of one part have no split.
@@ -47,3 +53,26 @@ def test_the_documentation_has_what_it_needs(name):
     for part in ("Parameters", "Returns", "Raises", "Examples", "target : ", "label_names : ", "DESCR : "):
         assert part in text
     assert "paths : " in text or "data : " in text
+
+
+def test_what_is_read_goes_into_a_classifier(tmp_path):
+    scenes = make_digit_scenes(12, random_state=0)
+    names = [f"scene {i}.png" for i in range(12)]
+    for name, image in zip(names, scenes.images):
+        Image.fromarray(image).save(tmp_path / name)
+    content = {
+        "images": [{"id": i, "file_name": name} for i, name in enumerate(names)],
+        "categories": [{"id": j, "name": name} for j, name in enumerate(scenes.label_names)],
+        "annotations": [{"image_id": int(i), "category_id": int(j)} for i, j in zip(*np.nonzero(scenes.target == 1))],
+    }
+    (tmp_path / "scenes.json").write_text(json.dumps(content))
+    bunch = load_coco_json(tmp_path / "scenes.json", unannotated="absent", sparse=True)
+    np.testing.assert_array_equal(bunch.target.toarray(), scenes.target)
+
+    def fit(X, Y):
+        backbone = Backbone("resnet18", weights=None, image_size=32, augment=None)
+        clf = PartialLabelClassifier("an", backbone=backbone, solver=Minibatch(max_epochs=1), random_state=0)
+        return clf.fit(X, Y).decision_function(X)
+
+    rows = np.arange(12) < 6
+    np.testing.assert_allclose(fit(bunch.paths[rows], bunch.target[rows]), fit(scenes.images[:6], scenes.target[:6]))

@@ -220,3 +220,7 @@ def test_reading_needs_no_torchvision(voc, monkeypatch):
     assert len(load_voc(voc).paths) == 4
     with pytest.raises(ImportError):
         load_voc(voc.parent.parent / "other", year=2012, download=True)
+
+
+def test_damage_of_any_kind(voc, withstands_damage):
+    withstands_damage(voc, lambda: load_voc(voc))
