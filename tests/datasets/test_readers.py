@@ -56,8 +56,8 @@ def test_the_documentation_has_what_it_needs(name):
 
 
 def test_what_is_read_goes_into_a_classifier(tmp_path):
-    scenes = make_digit_scenes(12, random_state=0)
-    names = [f"scene {i}.png" for i in range(12)]
+    scenes = make_digit_scenes(40, random_state=0)
+    names = [f"scene {i}.png" for i in range(40)]
     for name, image in zip(names, scenes.images):
         Image.fromarray(image).save(tmp_path / name)
     content = {
@@ -74,5 +74,5 @@ def test_what_is_read_goes_into_a_classifier(tmp_path):
         clf = PartialLabelClassifier("an", backbone=backbone, solver=Minibatch(max_epochs=1), random_state=0)
         return clf.fit(X, Y).decision_function(X)
 
-    rows = np.arange(12) < 6
-    np.testing.assert_allclose(fit(bunch.paths[rows], bunch.target[rows]), fit(scenes.images[:6], scenes.target[:6]))
+    rows = np.arange(40) < 30
+    np.testing.assert_allclose(fit(bunch.paths[rows], bunch.target[rows]), fit(scenes.images[:30], scenes.target[:30]))
