@@ -67,6 +67,14 @@ def _file_name(image: dict[str, Any], path: Path) -> str:
     return name
 
 
+def _negatives(image: dict[str, Any], path: Path) -> list[Any]:
+    """Ids of the categories that were looked for in an image and not found."""
+    listed = image.get("neg_category_ids") or []
+    if not isinstance(listed, list):
+        fault(path, f"has neg_category_ids={listed!r} for the image with id {image['id']!r}, which should be a list")
+    return listed
+
+
 def images_of(content: Any, path: Path) -> tuple[list[Any], list[str]]:
     """Ids and names of the images that a file lists, each of them once."""
     images = items_of(content, "images", path, ("id",))
@@ -103,9 +111,7 @@ def read_coco(path: Path, cure: str | None = None) -> CocoFile:
     )
     columns = positions(path, (item["category_id"] for item in annotations), category_at, no_category)
     present = np.unique(np.stack([rows, columns], axis=1), axis=0)
-    negatives = [
-        (i, category) for i, image in enumerate(content["images"]) for category in image.get("neg_category_ids") or ()
-    ]
+    negatives = [(i, category) for i, image in enumerate(content["images"]) for category in _negatives(image, path)]
     absent_rows = np.array([i for i, _ in negatives], dtype=np.int64)
     absent_columns = positions(path, (category for _, category in negatives), category_at, no_category)
     absent = np.unique(np.stack([absent_rows, absent_columns], axis=1), axis=0)

@@ -189,7 +189,7 @@ def load_cub(path: Any, *, subset: str = "all", min_certainty: int = 1, sparse: 
     folder = find([root / "CUB_200_2011" / "images.txt", root / "images.txt"], _CURE).parent
     named = _pairs(folder / "images.txt")
     check_distinct(folder / "images.txt", named.values(), "lists the image {} more than once")
-    attributes = _pairs(find([folder / "attributes" / "attributes.txt", folder.parent / "attributes.txt"], _CURE))
+    attributes = _pairs(find([folder.parent / "attributes.txt", folder / "attributes" / "attributes.txt"], _CURE))
     images = list(named)
     is_train = _numbers_of(folder / "train_test_split.txt", images)
     if not set(is_train.tolist()) <= {0, 1}:

@@ -173,6 +173,7 @@ DAMAGE = [
     (("annotations", 0, "image_id"), 10, "has an annotation with image_id=10, which is not the id of an image"),
     (("images", 0, "neg_category_ids"), [1], "says that 'person' is present and absent in the image"),
     (("images", 0, "neg_category_ids"), [3], "has category_id=3"),
+    (("images", 0, "neg_category_ids"), 3, "has neg_category_ids=3 for the image with id 9, which should be a list"),
 ]
 
 
