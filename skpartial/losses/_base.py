@@ -52,6 +52,9 @@ class Traits:
         entry counts as a full absence.
     relative_alpha : float, default=1e-4
         What ``alpha="auto"`` is for this loss, relative to the mean squared distance of the features from their mean.
+    alpha_exponent : float, default=0.0
+        The power of the share of known entries by which that is multiplied: where unknown entries are left out, the
+        sum of the known ones falls with their share.
     """
 
     convex: bool = False
@@ -63,6 +66,7 @@ class Traits:
     uses_prior: bool = False
     recorded: bool = False
     relative_alpha: float = 1e-4
+    alpha_exponent: float = 0.0
 
     def __post_init__(self) -> None:
         if self.unknown not in ("ignore", "absent", "estimate"):

@@ -270,16 +270,18 @@ def test_a_column_that_takes_the_digits_of_products_of_rows(size, dtype):
     assert (left_to_gain(X, Y, clf, 1e-3, sizes) < 5e-5).all()
 
 
-@pytest.mark.parametrize("alpha, dtype", [(1e-3, np.float64), (1e-6, np.float32), (1e-9, np.float64)])
-def test_columns_of_all_sizes(alpha, dtype):
-    """Conjugate gradients are slow here, and a few steps of them tell little of what is left."""
+@pytest.mark.parametrize(
+    "alpha, dtype, gap", [(1e-3, np.float64, 2e-5), (1e-6, np.float32, 2e-5), (1e-9, np.float64, 4e-5)]
+)
+def test_columns_of_all_sizes(alpha, dtype, gap):
+    """Conjugate gradients are slow here, and a few steps of them tell little of what is left: least with no penalty."""
     rng = np.random.default_rng(1)
     sizes = np.logspace(-3, 3, 150)
     X = (rng.normal(size=(4000, 150)) * sizes).astype(np.float32).astype(np.float64)
     logits = X @ rng.normal(size=(150, 6)) / 150**0.5
     Y = np.where(logits + 0.5 * rng.logistic(size=(4000, 6)) > 0, 1, -1) * (rng.random((4000, 6)) < 0.02)
     clf = PartialLabelClassifier("iu", alpha=alpha).fit(X.astype(dtype), Y)
-    assert (left_to_gain(X, Y, clf, alpha, sizes) < 2e-5).all()
+    assert (left_to_gain(X, Y, clf, alpha, sizes) < gap).all()
 
 
 @pytest.mark.parametrize("n, d", [(40, 200), (30, 512), (200, 10)])
