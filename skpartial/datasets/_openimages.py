@@ -53,35 +53,53 @@ class _Classes(NamedTuple):
 
 
 class _Lookup:
-    """Positions of many names at a time among the known ones.
+    """Positions of many names at a time among the known ones: a hash table that is asked for all of them at once.
 
-    Names are compared as numbers of eight bytes: by their sum with random odd factors first, then one by one.
+    Names are numbers of eight bytes each; their sum with odd factors says where in the table to look first, and the
+    next places follow where that one is taken.
     """
 
     def __init__(self, ids: Sequence[str]) -> None:
         encoded = [name.encode() for name in ids]
-        self.n_words = max(1, -(-max(map(len, encoded)) // 8))
+        self.n_labels, self.n_words = len(ids), max(1, -(-max(map(len, encoded)) // 8))
         names = np.array(encoded, dtype=f"S{8 * self.n_words}")
-        self.words = names.view("<u8").reshape(len(names), self.n_words)
+        self.words = np.ascontiguousarray(names.view("<u8").reshape(len(names), self.n_words).T)
         self.lengths = np.array(list(map(len, encoded)))
-        self.factors = np.random.RandomState(0).randint(1, 2**63, self.n_words, dtype=np.uint64) * 2 + 1
-        sums = self._sums(self.words)
-        self.order = np.argsort(sums)
-        self.sums = sums[self.order]
+        generator = np.random.RandomState(0)
+        self.factors = generator.randint(1, 2**62, self.n_words, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+        n_bits = len(ids).bit_length() + 3
+        self.shift, self.table = np.uint64(64 - n_bits), np.full(1 << n_bits, -1, dtype=np.int64)
+        for position, place in enumerate(self._places(self.words).tolist()):
+            while self.table[place] >= 0:
+                place = (place + 1) % len(self.table)
+            self.table[place] = position
 
-    def _sums(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        total = words[:, 0] * self.factors[0]
-        for k in range(1, self.n_words):
-            total += words[:, k] * self.factors[k]
-        return total
+    def _places(self, words: NDArray[np.uint64]) -> NDArray[np.int64]:
+        total = words[0] * self.factors[0]
+        for word, factor in zip(words[1:], self.factors[1:]):
+            total += word * factor
+        return (total >> self.shift).astype(np.int64)
 
     def positions(self, block: Block, column: int) -> NDArray[np.int64]:
         """Position of each row's name; -1 where it is none of the known."""
-        words = block.words(column, self.n_words)
-        place = np.searchsorted(self.sums, self._sums(words))
-        found = self.order[np.minimum(place, len(self.order) - 1)]
-        same = (self.words[found] == words).all(axis=1) & (self.lengths[found] == block.lengths[:, column])
-        return np.where(same, found, -1)
+        words, lengths = block.words(column, self.n_words), block.lengths[column]
+        places = self._places(words)
+        positions = self.table[places]
+        rows = np.flatnonzero((positions >= 0) & ~self._same(positions, words, lengths))
+        while len(rows):
+            places[rows] = (places[rows] + 1) % len(self.table)
+            positions[rows] = self.table[places[rows]]
+            found = positions[rows]
+            rows = rows[(found >= 0) & ~self._same(found, words[:, rows], lengths[rows])]
+        return positions
+
+    def _same(
+        self, positions: NDArray[np.int64], words: NDArray[np.uint64], lengths: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        same: NDArray[np.bool_] = self.lengths[positions] == lengths
+        for known, word in zip(self.words, words):
+            same &= known[positions] == word
+        return same
 
 
 class _Paths(Sequence[str]):
@@ -241,10 +259,11 @@ def _distinct(ids: NDArray[np.bytes_]) -> tuple[NDArray[np.bytes_], NDArray[np.i
 def _runs(block: Block) -> tuple[NDArray[np.bytes_], NDArray[np.int32]]:
     """The image ids of a block, each once where its rows follow each other, and each row's among them."""
     words = block.words(0)
-    new = np.concatenate([[True], (words[1:] != words[:-1]).any(axis=1)])
-    ids = np.ascontiguousarray(words[new]).view(f"S{8 * words.shape[1]}").ravel()
-    if not block.lengths[:, 0].all():
-        fault(block.path, "has no image id", int(block.lines[int(np.argmin(block.lengths[:, 0]))]))
+    new = np.ones(words.shape[1], dtype=bool)
+    new[1:] = np.logical_or.reduce([word[1:] != word[:-1] for word in words])
+    ids = np.ascontiguousarray(words[:, new].T).view(f"S{8 * len(words)}").ravel()
+    if not block.lengths[0].all():
+        fault(block.path, "has no image id", int(block.lines[int(np.argmin(block.lengths[0]))]))
     return ids, np.cumsum(new, dtype=np.int32) - 1
 
 
@@ -281,7 +300,7 @@ def _read_labels(path: Path, lookup: _Lookup, kind: str, thresholds: tuple[float
         n_runs += len(block_ids)
     distinct, positions = _distinct(np.concatenate(ids))
     row = positions[np.concatenate(rows)]
-    shape = (len(distinct), len(lookup.lengths))
+    shape = (len(distinct), lookup.n_labels)
     # What is said of an entry several times is added up; a zero that stays says that people disagree.
     entries = sp.csr_array(sp.coo_array((np.concatenate(signs), (row, np.concatenate(labels))), shape=shape))
     np.clip(entries.data, -1, 1, out=entries.data)
