@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from skpartial._checks import check_choice, check_number, wrong_value
 from skpartial._warnings import warn_slower
+from skpartial._warnings import warn
 from skpartial.images._expects import Statistics, check_statistics, count_channels, says, statistics
 from skpartial.images._transforms import AUGMENTATIONS, Augment, Normalize, unit_range
 from skpartial.images._weights import load_weights
@@ -291,6 +292,7 @@ class Backbone(BaseEstimator):
         self.check()
         if isinstance(self.model, nn.Module):
             module = copy.deepcopy(self.model).float()
+            _notice_classifier(module)
             known, trained_size = says(module)
             body = _Body(module, trained_size, known)
         elif self.model.startswith("timm/"):
@@ -396,6 +398,28 @@ class LoadedBackbone:
         if not isinstance(found, Tensor):
             raise ValueError(f"Backbone {name!r} answers with a {type(found).__name__}, not with a tensor of features.")
         return found
+
+
+#: What networks call the layers that tell classes apart.
+_CLASSIFIERS = ("fc", "classifier", "head", "heads")
+
+
+def _notice_classifier(module: nn.Module) -> None:
+    """Warn of a network whose last part is a classifier still, so that its features would be logits of other classes."""
+    children = list(module.named_children())
+    # Other parts may come after it that are never called in inference, such as Inception's auxiliary outputs.
+    for name, part in reversed(children):
+        layers = [layer for layer in part.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+        if name not in _CLASSIFIERS or not layers:
+            continue
+        last = layers[-1]
+        widths = (last.in_features, last.out_features) if isinstance(last, nn.Linear) else (last.in_channels, last.out_channels)
+        parent = next(f"{name}.{path}".rstrip(".") for path, layer in part.named_modules() if layer is last)
+        warn(
+            f"Backbone: {type(module).__name__} still has its classifier, {parent!r}, whose {widths[1]} outputs would be the "
+            f"features instead of the {widths[0]} that it takes: put torch.nn.Identity() in its place."
+        )
+        return
 
 
 def _without_classifier(model: nn.Module, name: str) -> nn.Module:
