@@ -35,14 +35,23 @@ def progress_bar(what: str, total: int, *, shown: bool = True, unit: str = "") -
         yield lambda n_steps: None
         return
     try:
+        from rich.errors import LiveError
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     except ImportError:
         yield _lines(what, total, unit)
         return
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    progress = Progress(*columns)
+    try:
+        progress.start()
+    except LiveError:  # another bar is shown, such as that of scikit-learn's callback
+        yield lambda n_steps: None
+        return
+    try:
         task = progress.add_task(what, total=total)
         yield lambda n_steps: progress.advance(task, n_steps)
+    finally:
+        progress.stop()
 
 
 def _lines(what: str, total: int, unit: str) -> Callable[[int], None]:

@@ -2,9 +2,9 @@
 
     python examples/benchmarks/bench_openimages.py [--rows 10000000] [--kind human] [--data FOLDER]
 
-The file is made here, of the published layout, in a temporary folder unless --data names one, where it stays. Each reader runs in a
-process of its own, three times in turns; the shortest time counts. The peak is that of the process, without what it had
-before it read.
+The file is made here, of the published layout, in a temporary folder unless --data names one, where it stays. Each
+reader runs in a process of its own, three times in turns; the shortest time counts. The peak is that of the process,
+without what it had before it read.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def fault(path: Path, what: str, line: int | None = None) -> NoReturn:
 
 
 class Block(NamedTuple):
-    """Some consecutive rows of a table: the text, and where in it the fields of the needed columns are, (columns, n)."""
+    """Some consecutive rows of a table: the text, and where in it fields of needed columns are, (columns, n)."""
 
     path: Path
     names: Sequence[str]

@@ -6,6 +6,7 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -219,10 +220,8 @@ def _read_classes(folder: Path, classes: Any, version: int | None) -> _Classes:
         "all": (["class-descriptions.csv", "classes.txt"], "the list of all classes"),
     }
     described: dict[str, str] = {}
-    try:
+    with suppress(FileNotFoundError):  # without it, ids are names
         described = _descriptions(_find(folder, ["class-descriptions.csv"], version, "the names of classes"))
-    except FileNotFoundError:
-        pass  # ids are names then
     if isinstance(classes, str):
         path = _find(folder, *lists[classes][:1], version, lists[classes][1])
         rows = list(_table(path))
@@ -238,7 +237,9 @@ def _read_classes(folder: Path, classes: Any, version: int | None) -> _Classes:
         ids = [name if name in described else by_name.get(name, name) for name in classes]
         unknown = [name for name in ids if described and name not in described]
         if unknown:
-            raise ValueError(f"classes holds {unknown[0]!r}, which is no label of Open Images, neither an id nor a name.")
+            raise ValueError(
+                f"classes holds {unknown[0]!r}, which is no label of Open Images: neither an id nor a name."
+            )
     names = [described.get(key, key) for key in ids]
     counts = Counter(names)
     return _Classes(ids, [name if counts[name] == 1 else f"{name} ({key})" for name, key in zip(names, ids)])
@@ -362,10 +363,10 @@ def load_openimages(
     version: int | None = None,
     sparse: bool = True,
 ) -> Bunch:
-    """Read the image-level labels of Open Images, versions 3 to 7: nine million photographs, thousands of labels.
+    r"""Read the image-level labels of Open Images, versions 3 to 7: nine million photographs, thousands of labels.
 
-    The tables are read block by block: memory is needed for the ids of the images and for the entries that are known, at
-    about 30 bytes each at the most, and never for a dense matrix.
+    The tables are read block by block: memory is needed for the ids of the images and for the entries that are known,
+    at about 30 bytes each at the most, and never for a dense matrix.
 
     Parameters
     ----------
@@ -398,9 +399,9 @@ def load_openimages(
         With the attributes
 
         paths : sequence of str, length n
-            Of the photographs, by their ids in order, train before validation before test: ``path/train/<id>.jpg``. Each
-            is put together when it is asked for. An index of rows or a mask gives another such sequence; NumPy makes an
-            array of it.
+            Of the photographs, by their ids in order, train before validation before test: ``path/train/<id>.jpg``.
+            Each is put together when it is asked for. An index of rows or a mask gives another such sequence; NumPy
+            makes an array of it.
         target : csr_array or ndarray of int8, shape (n, L)
             1 present, -1 absent, 0 unknown. A row for each image that a file of labels names.
         label_names : list of str
@@ -429,16 +430,17 @@ def load_openimages(
 
     Examples
     --------
-    >>> from pathlib import Path
+    >>> from contextlib import suppress
+    from pathlib import Path
     >>> from tempfile import TemporaryDirectory
     >>> from skpartial.datasets import load_openimages
     >>> with TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "classes-trainable.txt").write_text("/m/01yrx\\n/m/0bt9lr\\n")
-    ...     _ = Path(folder, "class-descriptions.csv").write_text("/m/01yrx,Cat\\n/m/0bt9lr,Dog\\n")
+    ...     _ = Path(folder, "classes-trainable.txt").write_text("/m/01yrx\n/m/0bt9lr\n")
+    ...     _ = Path(folder, "class-descriptions.csv").write_text("/m/01yrx,Cat\n/m/0bt9lr,Dog\n")
     ...     _ = Path(folder, "train-annotations-human-imagelabels.csv").write_text(
-    ...         "ImageID,Source,LabelName,Confidence\\n"
-    ...         "000026e7ee790996,verification,/m/01yrx,1\\n"
-    ...         "000062a39995e348,verification,/m/0bt9lr,0\\n")
+    ...         "ImageID,Source,LabelName,Confidence\n"
+    ...         "000026e7ee790996,verification,/m/01yrx,1\n"
+    ...         "000062a39995e348,verification,/m/0bt9lr,0\n")
     ...     data = load_openimages(folder)
     >>> data.target.toarray()
     array([[ 1,  0],

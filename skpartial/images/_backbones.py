@@ -17,8 +17,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skpartial._checks import check_choice, check_number, wrong_value
-from skpartial._warnings import warn_slower
-from skpartial._warnings import warn
+from skpartial._warnings import warn, warn_slower
 from skpartial.images._expects import Statistics, check_statistics, count_channels, says, statistics
 from skpartial.images._transforms import AUGMENTATIONS, Augment, Normalize, unit_range
 from skpartial.images._weights import load_weights
@@ -405,21 +404,17 @@ _CLASSIFIERS = ("fc", "classifier", "head", "heads")
 
 
 def _notice_classifier(module: nn.Module) -> None:
-    """Warn of a network whose last part is a classifier still, so that its features would be logits of other classes."""
-    children = list(module.named_children())
-    # Other parts may come after it that are never called in inference, such as Inception's auxiliary outputs.
-    for name, part in reversed(children):
-        layers = [layer for layer in part.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
-        if name not in _CLASSIFIERS or not layers:
-            continue
-        last = layers[-1]
-        widths = (last.in_features, last.out_features) if isinstance(last, nn.Linear) else (last.in_channels, last.out_channels)
-        parent = next(f"{name}.{path}".rstrip(".") for path, layer in part.named_modules() if layer is last)
-        warn(
-            f"Backbone: {type(module).__name__} still has its classifier, {parent!r}, whose {widths[1]} outputs would be the "
-            f"features instead of the {widths[0]} that it takes: put torch.nn.Identity() in its place."
-        )
+    """Warn of a network whose last part is a classifier still: its features would be logits of other classes."""
+    layers = [(path, layer) for path, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    if not layers or layers[-1][0].partition(".")[0] not in _CLASSIFIERS:
         return
+    path, last = layers[-1]
+    sizes = ("in_features", "out_features") if isinstance(last, nn.Linear) else ("in_channels", "out_channels")
+    taken, given = (getattr(last, size) for size in sizes)
+    warn(
+        f"Backbone: {type(module).__name__} still has its classifier, so that features would be its {given} outputs "
+        f"and not the {taken} numbers before: put torch.nn.Identity() in the place of {path!r}."
+    )
 
 
 def _without_classifier(model: nn.Module, name: str) -> nn.Module:

@@ -183,9 +183,7 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         prepared = loaded.image_size, loaded.normalize.mean.tolist(), loaded.normalize.std.tolist()
         return str(joblib.hash((module_key(loaded.module), prepared, bfloat16)))
 
-    def _look_up(
-        self, X: Any, source: ImageSource, shelf: Shelf
-    ) -> tuple[NDArray[np.float32], dict[int, str]]:
+    def _look_up(self, X: Any, source: ImageSource, shelf: Shelf) -> tuple[NDArray[np.float32], dict[int, str]]:
         """Features that are kept, and those of all other images, which are computed once each and kept."""
         keys = image_keys(source.identity(np.array([row])) for row in range(source.n_rows))
         features, found = shelf.read(keys)
@@ -209,9 +207,7 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return features, failures
 
     @with_callbacks
-    def _compute(
-        self, X: Any, source: ImageSource, keep: Any = None
-    ) -> tuple[NDArray[np.float32], dict[int, str]]:
+    def _compute(self, X: Any, source: ImageSource, keep: Any = None) -> tuple[NDArray[np.float32], dict[int, str]]:
         """Features of all images of the source, a part of X, and what is wrong with those that cannot be read."""
         backbone = get(self.backbone)
         device = choose_device(self.device, None)

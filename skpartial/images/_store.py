@@ -7,7 +7,7 @@ import hashlib
 import os
 import uuid
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,10 @@ _VALUES, _KEYS = ".features.npy", ".index.npy"
 class FeatureStore(BaseEstimator):
     """A folder in which features of images are kept, up to a number of bytes.
 
-    Each image is known by its file's path, size and time of change, or by its pixels; features are found again under the
-    network's weights, the image size, the normalisation and the precision. So every subset of images, such as the folds
-    of a search, uses what another has computed. Files hold plain numbers and checksums: what is damaged is computed
-    anew, with a warning, and nothing in them is executed. Several processes may use a folder at once.
+    Each image is known by its file's path, size and time of change, or by its pixels; features are found again under
+    the network's weights, the image size, the normalisation and the precision. So every subset of images, such as the
+    folds of a search, uses what another has computed. Files hold plain numbers and checksums: what is damaged is
+    computed anew, with a warning, and nothing in them is executed. Several processes may use a folder at once.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class Shelf:
 
     def __init__(self, root: Path, key: str, n_features: int, max_bytes: float) -> None:
         self.root, self.folder, self.n_features, self.max_bytes = root, root / key, n_features, max_bytes
-        self._pending: list[tuple[Sequence[bytes], NDArray[np.float32]]] = []
+        self._pending: list[tuple[NDArray[np.bytes_], NDArray[np.float32]]] = []
 
     def read(self, images: NDArray[np.bytes_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """What is kept of some images.
@@ -155,21 +155,21 @@ class Shelf:
         first = np.searchsorted(ordered, keys["image"], side="left")
         last = np.searchsorted(ordered, keys["image"], side="right")
         wanted = np.flatnonzero(last > first)
-        n_damaged = 0
+        good = []
         for at in wanted.tolist():
             row = np.array(kept[at])
-            if zlib.crc32(row.tobytes()) != keys["checksum"][at]:
-                n_damaged += 1
-                continue
-            rows = order[first[at] : last[at]]
-            features[rows], found[rows] = row, True
+            if zlib.crc32(row.tobytes()) == keys["checksum"][at]:
+                rows = order[first[at] : last[at]]
+                features[rows], found[rows] = row, True
+                good.append(at)
         if len(wanted):
             with contextlib.suppress(OSError):
                 os.utime(index)  # it was used
-        if n_damaged:
-            raise ValueError(f"{n_damaged} images differ from their checksums")
+        if len(good) < len(wanted):
+            self._pending.append((keys["image"][good], np.array(kept[good])))  # the file will be deleted
+            raise ValueError(f"{len(wanted) - len(good)} images differ from their checksums")
 
-    def add(self, images: Sequence[bytes], features: NDArray[np.float32]) -> None:
+    def add(self, images: NDArray[np.bytes_], features: NDArray[np.float32]) -> None:
         """Keep features of images, at the latest when `flush` is called."""
         self._pending.append((images, features))
         if sum(part.nbytes for _, part in self._pending) >= _FILE_BYTES:
@@ -181,7 +181,7 @@ class Shelf:
             return
         features = np.concatenate([part for _, part in self._pending]).astype("<f4", copy=False)
         keys = np.empty(len(features), dtype=_INDEX)
-        keys["image"] = [image for images, _ in self._pending for image in images]
+        keys["image"] = np.concatenate([images for images, _ in self._pending])
         keys["checksum"] = [zlib.crc32(np.ascontiguousarray(row).tobytes()) for row in features]
         self._pending = []
         try:

@@ -218,7 +218,9 @@ def drop_labels(
         for block in entries.blocks():
             keys = rng.random_sample(len(block.columns))
             if by == "row":
-                yield _chosen(block, _smallest(keys, block.counts, np.rint(shares[0, 0] * block.counts).astype(np.int64)))
+                yield _chosen(
+                    block, _smallest(keys, block.counts, np.rint(shares[0, 0] * block.counts).astype(np.int64))
+                )
             else:
                 yield _chosen(block, keys < shares[block.columns, (block.signs == 1).astype(np.int64)])
 
@@ -294,8 +296,8 @@ def keep_single_positive(
     Returns
     -------
     ndarray of int8, DataFrame or csr_array of int8, shape (n, L)
-        1 present, 0 unknown, and -1 absent with `n_absent` or ``others="absent"``. A DataFrame for a DataFrame, with its columns and index; a
-        csr_array for a sparse matrix.
+        1 present, 0 unknown, and -1 absent with `n_absent` or ``others="absent"``. A DataFrame for a DataFrame, with
+        its columns and index; a csr_array for a sparse matrix.
 
     Raises
     ------
@@ -323,7 +325,9 @@ def keep_single_positive(
     number = {1: _check_count(n_present, "n_present"), -1: _check_count(n_absent, "n_absent")}
     check_choice(None, "others", others, ("unknown", "absent"))
     if others == "absent" and number[-1] != 0:
-        raise ValueError("n_absent has no meaning with others='absent', where all absent labels are kept: leave it out.")
+        raise ValueError(
+            "n_absent has no meaning with others='absent', where all absent labels are kept: leave it out."
+        )
     entries = _Known(Y, zero)
     rng = check_random_state(random_state)
     if weights is None:
