@@ -430,8 +430,7 @@ def load_openimages(
 
     Examples
     --------
-    >>> from contextlib import suppress
-    from pathlib import Path
+    >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
     >>> from skpartial.datasets import load_openimages
     >>> with TemporaryDirectory() as folder:
