@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ _KINDS = {"both": ("human", "machine"), "human": ("human",), "machine": ("machin
 _VERSIONS = (3, 4, 5, 6, 7)
 # Folders of the archives, in the order in which they are looked into.
 _FOLDERS = (".", "2017_11", "2018_04", "v5", "v6", "v7", "annotations", "metadata")
+# What the first column of a list of classes is called, in those that have a header.
+_HEADS = ("labelname", "id")
 _COLUMNS = ("ImageID", "LabelName", "Confidence")
 _WHERE = "the files of labels and classes are to be fetched from https://storage.googleapis.com/openimages/web"
 
@@ -157,20 +160,20 @@ def _prefixes(version: int | None) -> list[str]:
 
 def _label_file(folder: Path, split: str, kind: str, classes: Any, version: int | None) -> Path | None:
     """The file of one kind of labels of one part of the split; None if it is not there."""
+    prefixes = _prefixes(version)
+    # Labels of the classes with boxes are in a file of their own, too, which is shorter.
+    endings = ["-boxable", ""] if classes == "boxable" else ["", "-boxable"]
     candidates = []
     for place in _FOLDERS:
         for name in _SPLITS[split]:
             places = [folder / place, folder / place / name, folder / name / place]
             if version != 3:
-                # Labels of the classes with boxes are in a file of their own, too, which is shorter.
-                endings = ["-boxable", ""] if classes == "boxable" else ["", "-boxable"]
-                for prefix in _prefixes(version):
-                    for ending in endings:
-                        file = f"{prefix}{name}-annotations-{kind}-imagelabels{ending}.csv"
-                        candidates += [(ending != endings[0], prefix == "", at / file) for at in places]
+                for (i, ending), (j, prefix) in product(enumerate(endings), enumerate(prefixes)):
+                    file = f"{prefix}{name}-annotations-{kind}-imagelabels{ending}.csv"
+                    candidates += [(i, j, at / file) for at in places]
             if version in (None, 3):
-                candidates += [(False, True, at / f"annotations-{kind}.csv") for at in places[1:]]
-    # Stable: whole files before those of some classes, newer ones before older, folders as listed.
+                candidates += [(0, len(prefixes), at / f"annotations-{kind}.csv") for at in places[1:]]
+    # Stable: files of the classes that are wanted before others, newer ones before older, folders as listed.
     return next((file for *_, file in sorted(candidates, key=lambda c: c[:2]) if file.is_file()), None)
 
 
@@ -190,7 +193,7 @@ def _table(path: Path) -> Iterator[list[str]]:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             for row in reader:
-                if not row or (reader.line_num == 1 and not row[0].startswith("/") and len(row) > 1):
+                if not row or (reader.line_num == 1 and row[0].lower() in _HEADS):
                     continue
                 if not row[0].strip():
                     fault(path, "has no label id", reader.line_num)
@@ -301,6 +304,7 @@ def _read_labels(path: Path, lookup: _Lookup, kind: str, thresholds: tuple[float
         n_runs += len(block_ids)
     distinct, positions = _distinct(np.concatenate(ids))
     row = positions[np.concatenate(rows)]
+    rows.clear()
     shape = (len(distinct), lookup.n_labels)
     # What is said of an entry several times is added up; a zero that stays says that people disagree.
     entries = sp.csr_array(sp.coo_array((np.concatenate(signs), (row, np.concatenate(labels))), shape=shape))
@@ -366,7 +370,7 @@ def load_openimages(
     r"""Read the image-level labels of Open Images, versions 3 to 7: nine million photographs, thousands of labels.
 
     The tables are read block by block: memory is needed for the ids of the images and for the entries that are known,
-    at about 30 bytes each at the most, and never for a dense matrix.
+    at some dozens of bytes each, and never for a dense matrix.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 import uuid
 import zlib
 from collections.abc import Iterable
@@ -20,11 +21,13 @@ from skpartial._warnings import warn
 
 __all__ = ["FeatureStore", "Shelf", "as_store", "image_keys"]
 
+# Seconds after which a file without an index has no process that would still write one.
+_ABANDONED = 3600
 # Bytes of features that are written to one file.
 _FILE_BYTES = 64 << 20
 # By what an image is known, and what tells whether its features are as they were written.
 _INDEX = np.dtype([("image", "S32"), ("checksum", "<u4")])
-_VALUES, _KEYS = ".features.npy", ".index.npy"
+_FOLDER, _VALUES, _KEYS = "features-", ".features.npy", ".index.npy"
 
 
 class FeatureStore(BaseEstimator):
@@ -102,7 +105,8 @@ class Shelf:
     """
 
     def __init__(self, root: Path, key: str, n_features: int, max_bytes: float) -> None:
-        self.root, self.folder, self.n_features, self.max_bytes = root, root / key, n_features, max_bytes
+        self.root, self.folder = root, root / f"{_FOLDER}{key}"
+        self.n_features, self.max_bytes = n_features, max_bytes
         self._pending: list[tuple[NDArray[np.bytes_], NDArray[np.float32]]] = []
 
     def read(self, images: NDArray[np.bytes_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -145,11 +149,13 @@ class Shelf:
         features: NDArray[np.float32],
         found: NDArray[np.bool_],
     ) -> None:
-        keys = np.load(index, allow_pickle=False)
+        # Mapped, a file cannot claim to be larger than it is.
+        keys = np.load(index, mmap_mode="r", allow_pickle=False)
         values_file = _values_of(index)
         kept = np.load(values_file, mmap_mode="r", allow_pickle=False)
         if keys.dtype != _INDEX or keys.ndim != 1:
             raise ValueError("it holds other numbers")
+        keys = np.array(keys)
         if kept.dtype != np.dtype("<f4") or kept.shape != (len(keys), self.n_features):
             raise ValueError(f"{values_file.name} has shape {kept.shape} of {kept.dtype}")
         first = np.searchsorted(ordered, keys["image"], side="left")
@@ -202,7 +208,12 @@ class Shelf:
     def _shrink(self) -> None:
         """Delete what was used longest ago until the folder is small enough."""
         files = []
-        for index in self.root.glob(f"*/*{_KEYS}"):
+        for unfinished in (*self.root.glob(f"{_FOLDER}*/*.part"), *self.root.glob(f"{_FOLDER}*/*{_VALUES}")):
+            # What a process left that was killed, and not what another is writing.
+            with contextlib.suppress(OSError):
+                if time.time() - unfinished.stat().st_mtime > _ABANDONED and not _index_of(unfinished).exists():
+                    unfinished.unlink()
+        for index in self.root.glob(f"{_FOLDER}*/*{_KEYS}"):
             with contextlib.suppress(OSError):
                 size = sum(file.stat().st_size for file in (index, _values_of(index)))
                 files.append((index.stat().st_mtime_ns, size, index))
@@ -222,6 +233,10 @@ class Shelf:
 
 def _values_of(index: Path) -> Path:
     return index.with_name(index.name.removesuffix(_KEYS) + _VALUES)
+
+
+def _index_of(file: Path) -> Path:
+    return file.with_name(file.name.partition(".")[0] + _KEYS)
 
 
 def image_keys(identities: Iterable[str]) -> NDArray[np.bytes_]:

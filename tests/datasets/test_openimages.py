@@ -113,6 +113,18 @@ def test_kinds_and_thresholds(tree):
     np.testing.assert_array_equal(both.target.toarray(), [[1, -1, -1, 0], [0, 0, 1, 0], [0, 0, -1, 1]])
 
 
+def test_the_newest_file_is_taken(tree):
+    """Whatever the validation set is called, and whatever else lies there."""
+    write(tree, {"oidv7-val-annotations-human-imagelabels.csv": lines([(A, "/m/01yrx", "1")])})
+    write(tree, {"oidv6-validation-annotations-human-imagelabels.csv": lines([(B, "/m/01yrx", "1")])})
+    write(tree, {"validation-annotations-human-imagelabels.csv": lines([(C, "/m/01yrx", "1")])})
+    for version, image in ((None, A), (7, A), (6, B), (5, C), (4, C)):
+        data = load_openimages(tree, subset="validation", version=version)
+        assert list(data.paths) == [str(tree / "validation" / f"{image}.jpg")]
+    with pytest.raises(FileNotFoundError):
+        load_openimages(tree, subset="validation", version=3)
+
+
 def test_people_who_contradict_each_other(tree):
     rows = [(A, "/m/01yrx", "1"), (A, "/m/01yrx", "0"), (A, "/m/0bt9lr", "0"), (A, "/m/0bt9lr", "1")]
     rows += [(A, "/m/0bt9lr", "0"), (A, "/m/011k07", "1"), (A, "/m/011k07", "1")]

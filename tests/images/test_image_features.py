@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import time
 
 import joblib
 import numpy as np
@@ -434,6 +435,18 @@ def test_half_of_a_file_is_nothing(pixels, seen, kept):
     seen.clear()
     np.testing.assert_allclose(transformer.transform(pixels), by_hand(pixels), atol=1e-5)
     assert sum(seen) == 20
+
+
+def test_what_killed_processes_left_is_removed(pixels, kept):
+    transformer, folder = kept
+    for name, age in (("a.features.npy", 7200), ("b.index.npy.part", 7200), ("c.features.npy", 60)):
+        (folder / name).write_bytes(b"begun")
+        os.utime(folder / name, (time.time() - age,) * 2)
+    transformer.transform(255 - pixels)
+    left = {file.name for file in folder.iterdir()}
+    assert "c.features.npy" in left
+    assert not {"a.features.npy", "b.index.npy.part"} & left
+    assert len(left) == 7
 
 
 def test_a_store_is_bounded(pixels, tmp_path):
