@@ -218,9 +218,8 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             if not len(rows) and keep is None:
                 raise none_readable(failures)
             source = source[rows]
-        whole = np.full((n_rows, self.n_features_out_), np.nan, dtype=np.float32)
         if not len(rows):
-            return whole, failures
+            return np.full((n_rows, self.n_features_out_), np.nan, dtype=np.float32), failures
         network = backbone.network(self._loaded, None)
         network.autocast = autocast_dtype(self.precision, device)
         network.to(device)
@@ -244,6 +243,7 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         context.call_on_fit_task_end(estimator=self, X=X, y=None, metadata=None, reconstruction_attributes={})
         if not failures:
             return features, failures
+        whole = np.full((n_rows, self.n_features_out_), np.nan, dtype=np.float32)
         whole[rows] = features
         return whole, failures
 
