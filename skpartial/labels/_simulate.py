@@ -387,10 +387,10 @@ def _weighted_draw(
 def _check_weights(weights: ArrayLike | str, entries: _Known) -> NDArray[np.float64]:
     if isinstance(weights, str):
         check_choice(None, "weights", weights, ("frequency",))
-        return sum(
-            (np.bincount(block.columns[block.signs == 1], minlength=entries.n_labels) for block in entries.blocks()),
-            start=np.zeros(entries.n_labels),
-        )
+        counts = np.zeros(entries.n_labels)
+        for block in entries.blocks():
+            counts += np.bincount(block.columns[block.signs == 1], minlength=entries.n_labels)
+        return counts
     shape = entries.matrix.shape
     array = np.asarray(weights, dtype=np.float64)
     if array.shape not in (shape[1:], shape):
