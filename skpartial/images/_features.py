@@ -212,7 +212,8 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         backbone = get(self.backbone)
         device = choose_device(self.device, None)
         n_rows, n_workers = source.n_rows, int(joblib.effective_n_jobs(self.n_jobs))
-        rows, failures = np.arange(n_rows), {}
+        rows = np.arange(n_rows)
+        failures: dict[int, str] = {}
         if backbone.on_error == "skip":
             rows, failures = readable_rows(source, n_workers)
             if not len(rows) and keep is None:
