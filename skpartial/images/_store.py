@@ -64,7 +64,27 @@ class FeatureStore(BaseEstimator):
         self.max_bytes = max_bytes
 
     def shelf(self, key: str, n_features: int) -> Shelf:
-        """The features under one network; `key` is a name of letters and digits."""
+        """The part of the folder that holds the features under one network.
+
+        Parameters
+        ----------
+        key : str
+            Letters and digits that stand for the network, its weights and the preparation of images.
+        n_features : int
+            Width d of the features.
+
+        Returns
+        -------
+        Shelf
+            Reads features of images, and keeps more.
+
+        Raises
+        ------
+        ValueError
+            If `path` or `max_bytes` is none.
+        NotADirectoryError
+            If `path` is a file.
+        """
         if not isinstance(self.path, str | os.PathLike):
             raise wrong_value(self, "path", "a path", self.path)
         max_bytes = check_number(self, "max_bytes", self.max_bytes, "(0, inf]")
