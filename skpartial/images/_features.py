@@ -212,7 +212,7 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         backbone = get(self.backbone)
         device = choose_device(self.device, None)
         n_rows, n_workers = source.n_rows, int(joblib.effective_n_jobs(self.n_jobs))
-        rows = np.arange(n_rows)
+        rows: NDArray[np.int64] = np.arange(n_rows, dtype=np.int64)
         failures: dict[int, str] = {}
         if backbone.on_error == "skip":
             rows, failures = readable_rows(source, n_workers)
