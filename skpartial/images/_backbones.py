@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from skpartial._checks import check_choice, check_number, wrong_value
 from skpartial._documentation import Documented
-from skpartial._warnings import warn_slower
+from skpartial._warnings import warn, warn_slower
 from skpartial.images._expects import Statistics, check_statistics, count_channels, says, statistics
 from skpartial.images._transforms import AUGMENTATIONS, Augment, Normalize, unit_range
 from skpartial.images._weights import load_weights
@@ -310,6 +310,7 @@ class Backbone(Documented, BaseEstimator):
         if isinstance(self.model, nn.Module):
             given = self.model.module if isinstance(self.model, FittedModule) else self.model
             module = copy.deepcopy(given).float()
+            _notice_classifier(module)
             known, trained_size = says(module)
             body = _Body(module, trained_size, known)
         elif self.model.startswith("timm/"):
@@ -415,6 +416,24 @@ class LoadedBackbone:
         if not isinstance(found, Tensor):
             raise ValueError(f"Backbone {name!r} answers with a {type(found).__name__}, not with a tensor of features.")
         return found
+
+
+#: What networks call the layers that tell classes apart.
+_CLASSIFIERS = ("fc", "classifier", "head", "heads")
+
+
+def _notice_classifier(module: nn.Module) -> None:
+    """Warn of a network whose last part is a classifier still: its features would be logits of other classes."""
+    layers = [(path, layer) for path, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    if not layers or layers[-1][0].partition(".")[0] not in _CLASSIFIERS:
+        return
+    path, last = layers[-1]
+    sizes = ("in_features", "out_features") if isinstance(last, nn.Linear) else ("in_channels", "out_channels")
+    taken, given = (getattr(last, size) for size in sizes)
+    warn(
+        f"Backbone: {type(module).__name__} still has its classifier, so that features would be its {given} outputs "
+        f"and not the {taken} numbers before: put torch.nn.Identity() in the place of {path!r}."
+    )
 
 
 def _without_classifier(model: nn.Module, name: str) -> nn.Module:
