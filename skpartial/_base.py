@@ -30,6 +30,7 @@ from skpartial._task import (
     resolve_shorthand,
 )
 from skpartial._unchanged import estimators_in, unchanged_on_failure
+from skpartial._versioned import VersionedPickles
 from skpartial.labels._forms import check_label_names, check_same_names, is_vector
 from skpartial.losses import Loss
 from skpartial.regularizers import Regularizer
@@ -40,7 +41,9 @@ from skpartial.training._problem import Monitor, Solution
 __all__ = ["BasePartialLabelClassifier"]
 
 
-class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMixin, BaseEstimator, ABC):
+class BasePartialLabelClassifier(
+    VersionedPickles, CallbackSupportMixin, Predictions, ClassifierMixin, BaseEstimator, ABC
+):
     """Shared part of the classifiers: validates, encodes labels, picks the solver, fits and exposes fitted state."""
 
     n_features_in_: int

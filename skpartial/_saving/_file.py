@@ -54,7 +54,7 @@ class Tensors:
             if start in self._storages:
                 whole = whole.clone()  # the layout has no views
             self._storages.add(whole.untyped_storage().data_ptr())
-            name = place
+            name = place.encode(errors="replace").decode()
             while name in self.by_name:
                 name += "'"
             self.by_name[name], self._names[digest] = whole, name

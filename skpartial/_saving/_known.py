@@ -183,7 +183,7 @@ def class_name(kind: type) -> str:
     places = _subpackages() if root == "skpartial" else _SKLEARN_CLASSES if root == "sklearn" else ()
     for place in places:
         # Where a class is exported is where its module lies, so that nothing else has to be imported.
-        if place == "skpartial" or kind.__module__.startswith(f"{place}."):
+        if place == "skpartial" or f"{kind.__module__}.".startswith(f"{place}."):
             name = f"{place}.{kind.__name__}"
             if _public(name) is kind and (root == "sklearn" or _is_savable(kind)):
                 return name

@@ -23,7 +23,7 @@ from skpartial._sklearn_compat import (
 __all__ = ["OBJECT_KINDS"]
 
 # What has a cache on this machine, a folder of pickles that the next transform or fit would execute.
-_WITH_CACHE = ("skpartial.images.ImageFeatures", "sklearn.pipeline.Pipeline")
+_WITH_CACHE = ("skpartial.ImageFeatures", "sklearn.pipeline.Pipeline")
 
 
 def _write_object(writer: Writer, value: Any) -> Any:

@@ -18,6 +18,8 @@ __all__ = ["VALUE_KINDS"]
 
 # Types of arrays that are written as tensors of another type: their items, and what is written.
 _VIEWS = ((re.compile(r"<[Mm]8(\[\w+\])?"), "int64"), (re.compile(r"<c8"), "float32"), (re.compile(r"<c16"), "float64"))
+# Characters of a word for which there is room, needed or not.
+_WIDE = 64
 _OF_OBJECTS = re.compile(r"\|O|<U\d{1,6}")
 _BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 
@@ -76,7 +78,8 @@ def _write_array(writer: Writer, array: Any) -> Any:
         return {"dtype": dtype.newbyteorder("<").str, "shape": list(array.shape), "items": items}
     if dtype.kind not in "biufcMm" or dtype.itemsize > (16 if dtype.kind == "c" else 8):
         raise Refused(f"it is an array of type {dtype}")
-    native = array.astype(dtype.newbyteorder("="), copy=False)
+    # Types that differ in their name in C alone are one.
+    native = array.astype(dtype.newbyteorder("="), copy=False).view(np.dtype(dtype.newbyteorder("=").str))
     columns_first = native.ndim > 1 and native.flags.f_contiguous and not native.flags.c_contiguous
     whole = np.array(native.T if columns_first else native, order="C", copy=None)
     kept = next((kept for pattern, kept in _VIEWS if pattern.fullmatch(dtype.newbyteorder("<").str)), None)
@@ -101,11 +104,13 @@ def _read_array(reader: Reader, entry: Any) -> Any:
             isinstance(item, str) for item in items if entry["dtype"] != "|O"
         ):
             raise Refused("it is damaged: an array of another type")
-        longest = max((len(item) for item in items), default=0) if entry["dtype"] != "|O" else 0
-        width = min(int(entry["dtype"][2:] or 0), max(1, longest)) if entry["dtype"] != "|O" else 0
-        found = np.empty(len(items), dtype=object if entry["dtype"] == "|O" else f"<U{width}")
+        found = np.empty(len(items), dtype=object)
         for i, item in enumerate(items):
             found[i] = item  # one by one: items may be sequences
+        if entry["dtype"] != "|O":
+            # No wider than its words where that would take far more than there is in the file.
+            width = min(int(entry["dtype"][2:]), max(_WIDE, *map(len, items), _WIDE))
+            found = found.astype(f"<U{width}")
         return found.reshape(_shape(entry, least=len(items)))
     found = reader.tensor(entry).numpy()
     dtype = _word(entry["dtype"])

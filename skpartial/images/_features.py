@@ -19,6 +19,7 @@ from skpartial._devices import autocast_dtype, choose_device
 from skpartial._fingerprint import identity, module_key
 from skpartial._seeding import seeded
 from skpartial._unchanged import unchanged_on_failure
+from skpartial._versioned import VersionedPickles
 from skpartial._warnings import warn
 from skpartial.images._backbones import Backbone, Network, get
 from skpartial.images._batches import ImageBatches, some_readable_rows
@@ -44,7 +45,7 @@ def extract(network: Network, batches: ImageBatches, batch_size: int, tell: Any 
     return found
 
 
-class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
+class ImageFeatures(VersionedPickles, CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """Images to the features of a pretrained network, for linear probes.
 
     Parameters
