@@ -36,6 +36,7 @@ __all__ = [
     "relabeling",
     "save",
     "solvers",
+    "to_onnx",
 ]
 
 
@@ -45,6 +46,8 @@ def __getattr__(name: str) -> _Any:
         return _import_module(f"skpartial.{name}")
     if name in ("load", "register_for_saving", "save"):
         return getattr(_import_module("skpartial._saving"), name)
+    if name == "to_onnx":
+        return _import_module("skpartial._to_onnx").to_onnx
     if name == "ImageFeatures":
         return _import_module("skpartial.images").ImageFeatures
     raise AttributeError(f"module 'skpartial' has no attribute {name!r}")
