@@ -223,16 +223,24 @@ def _exported(classifier: Any) -> Any:
         module = _Logits(None, head, shift)
         example = torch.rand(2, classifier._fitted_shape[0], dtype=next(head.parameters()).dtype)
     with _quietly():
-        program = torch.onnx.export(
-            module.eval(),
-            (example,),
-            input_names=["features"],
-            output_names=["logits"],
-            opset_version=_OPSET,
-            dynamic_shapes={"features": {0: torch.export.Dim("n", min=1)}},
-            dynamo=True,
-            verbose=False,
-        )
+        try:
+            # By itself, so that a network which only takes some numbers of rows is told.
+            traced = torch.export.export(
+                module.eval(), (example,), dynamic_shapes={"features": {0: torch.export.Dim("n")}}, strict=False
+            )
+            program = torch.onnx.export(
+                traced,
+                input_names=["features"],
+                output_names=["logits"],
+                opset_version=_OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+        except Exception as error:
+            # Whatever PyTorch says of operations that it cannot follow or ONNX lacks.
+            raise ValueError(
+                f"{type(classifier).__name__} has a head or backbone that PyTorch cannot write as ONNX ({error})."
+            ) from error
     assert program is not None
     return program.model_proto
 
