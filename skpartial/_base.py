@@ -188,7 +188,8 @@ class BasePartialLabelClassifier(
         """Train for one epoch on a batch of rows, going on from what was fitted before.
 
         Minibatch steps are taken, with the settings of `solver` where it is a `Minibatch`; the optimiser's moments
-        live until the next `fit` and are not pickled. `validation_fraction` plays no part.
+        live until the next `fit`; :func:`skpartial.save` keeps them, pickles do not. `validation_fraction` plays no
+        part.
 
         Parameters
         ----------

@@ -326,4 +326,3 @@ def _after(parts: _Parts, dtype: np.dtype[Any]) -> tuple[list[Any], list[Any]]:
             helper.make_node("Gather", ["classes", "which"], ["labels"], axis=0),
         ]
     return nodes, [arrays.from_array(np.asarray(value), name) for name, value in constants.items()]
-

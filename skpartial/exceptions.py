@@ -38,9 +38,7 @@ class InconsistentVersionWarning(SklearnInconsistentVersionWarning):
     """
 
     def __init__(self, estimator_name: str, package: str, written: str, here: str) -> None:
-        super().__init__(
-            estimator_name=estimator_name, current_sklearn_version=here, original_sklearn_version=written
-        )
+        super().__init__(estimator_name=estimator_name, current_sklearn_version=here, original_sklearn_version=written)
         self.package = package
 
     def __str__(self) -> str:

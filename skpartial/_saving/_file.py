@@ -81,7 +81,9 @@ def write_file(path: str, document: Any, tensors: Tensors) -> None:
     }
     target = os.path.realpath(path)
     mode = _mode_of(path, target)
-    handle, part = tempfile.mkstemp(dir=os.path.dirname(target), prefix=f"{os.path.basename(target)[:100]}.", suffix=".part")
+    handle, part = tempfile.mkstemp(
+        dir=os.path.dirname(target), prefix=f"{os.path.basename(target)[:100]}.", suffix=".part"
+    )
     os.close(handle)
     try:
         try:

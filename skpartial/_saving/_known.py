@@ -66,9 +66,7 @@ _registered: dict[str, _Registered] = {}
 
 
 @overload
-def register_for_saving(
-    kind: _T, *, name: str | None = None, make: Callable[[], nn.Module] | None = None
-) -> _T: ...
+def register_for_saving(kind: _T, *, name: str | None = None, make: Callable[[], nn.Module] | None = None) -> _T: ...
 
 
 @overload

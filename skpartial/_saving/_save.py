@@ -83,9 +83,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{type(estimator).__name__} cannot be saved to {path!r}: {error}.") from None
 
 
-def load(
-    path: str | os.PathLike[str], *, modules: Mapping[str, Callable[[], nn.Module]] | None = None
-) -> Any:
+def load(path: str | os.PathLike[str], *, modules: Mapping[str, Callable[[], nn.Module]] | None = None) -> Any:
     """Load an estimator that `save` has written.
 
     Nothing in the file is executed: it can name classes and functions of a closed table, those of this package, some of

@@ -77,7 +77,7 @@ def test_random_damages_are_told_or_without_effect(written, tmp_path):
     """Bits, bytes, pieces moved, cut out, doubled or cut off."""
     content, X, logits = written
     rng = np.random.default_rng(int(os.environ.get("SKPARTIAL_SEED", "0")))
-    path, told = tmp_path / "damaged", 0
+    path, told = tmp_path / "damaged", []
     start = struct.unpack("<Q", content[:8])[0] + 8
     for i in range(DAMAGES):
         damaged = bytearray(content)
@@ -96,15 +96,16 @@ def test_random_damages_are_told_or_without_effect(written, tmp_path):
         else:
             del damaged[place:]
         path.write_bytes(damaged)
+        found = []
         try:
-            loaded = skpartial.load(path)
+            found = [skpartial.load(path)]
         except ValueError as error:
-            assert "damaged' cannot be loaded" in str(error)
-            told += 1
-        else:
+            told.append(str(error))
+        for loaded in found:
             np.testing.assert_array_equal(loaded.decision_function(X), logits)
-    print(f"{told} of {DAMAGES} told")
-    assert told > 0.9 * DAMAGES
+    print(f"{len(told)} of {DAMAGES} told")
+    assert len(told) > 0.9 * DAMAGES
+    assert all("damaged' cannot be loaded: " in message for message in told)
 
 
 def test_what_is_no_file_of_ours(written, tmp_path):
@@ -136,7 +137,9 @@ def test_versions_and_kinds_of_the_future(written, tmp_path):
     refused(tmp_path, with_document(content, document), "it holds a value of an unknown kind, 'hologram'")
     document = document_of(content)
     document["estimator"]["parameters"]["warp"] = 3
-    refused(tmp_path, with_document(content, document), "PartialLabelClassifier has no parameter 'warp' in this version")
+    refused(
+        tmp_path, with_document(content, document), "PartialLabelClassifier has no parameter 'warp' in this version"
+    )
     document = document_of(content)
     del document["estimator"]["parameters"]["verbose"]  # of a version that had none yet
     (tmp_path / "older").write_bytes(with_document(content, document))
@@ -254,7 +257,7 @@ def test_tensors_lie_where_they_say(written, tmp_path):
 
 def test_deep_nesting(written, tmp_path):
     content = written[0]
-    header, data = header_of(content)
+    data = header_of(content)[1]
     deep = b'{"a":' * 200_000 + b"1" + b"}" * 200_000
     refused(tmp_path, with_header(deep, data))
     for text in ("[" * 100_000 + "]" * 100_000, '{"estimator":' * 5_000 + "1" + "}" * 5_000):
@@ -291,7 +294,10 @@ def _huge(document):
     yield {"kind": "object", "class": "skpartial.losses.ExpectedPositivesEstimate", "items": [1]}
     yield {"kind": "object", "class": "skpartial.losses.ROLE", "items": [1]}
     yield {"kind": "scorer", "of": "score_func", "function": 3, "options": 3, "response": 3, "sign": 1}
-    yield {"kind": "requests", "methods": {"kind": "dict", "items": [["__init__", {"kind": "dict", "items": [["a", 1]]}]]}}
+    yield {
+        "kind": "requests",
+        "methods": {"kind": "dict", "items": [["__init__", {"kind": "dict", "items": [["a", 1]]}]]},
+    }
 
 
 def test_declarations_without_content(written, tmp_path):

@@ -55,9 +55,7 @@ from skpartial.solvers import FullBatch, Minibatch
 def of(subpackage, base):
     """The classes of a kind that a subpackage exports."""
     found = [getattr(subpackage, name) for name in subpackage.__all__]
-    return [
-        kind for kind in found if inspect.isclass(kind) and issubclass(kind, base) and not inspect.isabstract(kind)
-    ]
+    return [kind for kind in found if inspect.isclass(kind) and issubclass(kind, base) and not inspect.isabstract(kind)]
 
 
 @pytest.fixture
@@ -124,7 +122,7 @@ def same(a, b):
 def check_goes_on(clf, path, X, Y):
     """The loaded one is the same, and so are both after training has gone on."""
     loaded = again(clf, path)
-    same({k: v for k, v in vars(clf).items()}, {k: v for k, v in vars(loaded).items()})
+    same(vars(clf), vars(loaded))
     np.testing.assert_array_equal(loaded.decision_function(X), clf.decision_function(X))
     before = clf.decision_function(X)
     for each in (clf, loaded):
@@ -175,7 +173,12 @@ SUBPACKAGES = (losses, heads, relabeling, regularizers, solvers, model_selection
 
 @pytest.mark.parametrize(
     "kind",
-    [kind for part in SUBPACKAGES for kind in of(part, BaseEstimator) if kind not in (TunedThresholdsCV, BatchedGridSearchCV)],
+    [
+        kind
+        for part in SUBPACKAGES
+        for kind in of(part, BaseEstimator)
+        if kind not in (TunedThresholdsCV, BatchedGridSearchCV)
+    ],
     ids=lambda kind: kind.__name__,
 )
 def test_every_object_has_its_parameters(kind, path):
@@ -285,9 +288,7 @@ _VALUES = {
     "numbers": [np.float32(1.25), np.int64(-3), np.bool_(True), np.str_("a"), np.float64("nan")],
     "sets": [{1, 2}, frozenset("a"), range(1, 9, 2), slice(None, 3)],
     "paths": [Path("/tmp/ä"), torch.device("cuda:1")],
-    "arrays": [
-        np.arange(6).astype(kind).reshape(2, 3) for kind in "?bBhHiIlLqQefdFD"
-    ],
+    "arrays": [np.arange(6).astype(kind).reshape(2, 3) for kind in "?bBhHiIlLqQefdFD"],
     "shapes": [np.zeros(()), np.zeros((0, 3)), np.asfortranarray(np.ones((2, 3))), np.arange(9)[::-2]],
     "words": [np.array(["a", "bcd"]), np.array(["a", None, 3, (1, 2)], dtype=object), np.array([], dtype="U1")],
     "times": [np.array(["2020-01-01", "NaT"], dtype="M8[D]"), np.array([3], dtype="m8[s]")],
@@ -412,7 +413,7 @@ def test_third_parties_are_registered(path):
 
 def test_functions_are_registered(path):
     backbone = Backbone(augment=darker)
-    with pytest.raises(ValueError, match="augment: .*darker is a function that is not of this package"):
+    with pytest.raises(ValueError, match=r"augment: .*darker is a function that is not of this package"):
         skpartial.save(backbone, path)
     skpartial.register_for_saving(darker)
     assert again(backbone, path).augment is darker
@@ -447,7 +448,11 @@ def test_a_network_of_the_users_goes_on(kind, scenes, path):
     np.testing.assert_array_equal(loaded.decision_function(X), clf.decision_function(X))
     skpartial.register_for_saving(Net, make=lambda: Net(4))
     assert again(clf, path).predict(X).shape == Y.shape
-    for wrong, message in ((lambda: Net(5), "has another shape"), (nn.Identity, "only the file has"), (list, "answers with")):
+    for wrong, message in (
+        (lambda: Net(5), "has another shape"),
+        (nn.Identity, "only the file has"),
+        (list, "answers with"),
+    ):
         with pytest.raises(ValueError, match=message):
             skpartial.load(path, modules={"Net": wrong})
 
@@ -545,7 +550,9 @@ def test_other_versions_warn(data, path, monkeypatch):
     monkeypatch.undo()
     skpartial.save(pipeline[-1], path)
     monkeypatch.setattr(skpartial, "__version__", "9.9")
-    with pytest.warns(InconsistentVersionWarning, match=r"written with version .* of skpartial and is read with .* 9.9"):
+    with pytest.warns(
+        InconsistentVersionWarning, match=r"written with version .* of skpartial and is read with .* 9.9"
+    ):
         skpartial.load(path)
 
 
