@@ -70,7 +70,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     >>> bool((again.predict_proba(X) == clf.predict_proba(X)).all())
     True
     """
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     if not isinstance(estimator, BaseEstimator):
         kind = f"the class {estimator.__name__}" if isinstance(estimator, type) else f"a {type(estimator).__name__}"
         raise ValueError(f"save takes an estimator, or a loss, head or the like, got {kind}.")
@@ -122,7 +122,7 @@ def load(path: str | os.PathLike[str], *, modules: Mapping[str, Callable[[], nn.
     -----
     Digests in the file tell damage; they are no signature, and do not say who wrote it.
     """
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     try:
         file = TensorFile(path)
         reader = Reader(_KINDS, file, dict(modules or {}))

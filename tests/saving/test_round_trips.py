@@ -6,6 +6,7 @@ import copy
 import inspect
 import os
 import pickle
+import re
 import stat
 import subprocess
 import sys
@@ -588,3 +589,22 @@ def test_features_need_no_torchvision(data, path):
         "assert not {'torchvision', 'timm', 'PIL'} & set(sys.modules), 'imported'"
     )
     subprocess.run([sys.executable, "-c", code, path], check=True, env={**os.environ})
+
+
+def test_a_network_of_timm_is_made_by_its_name(scenes, path):
+    pytest.importorskip("timm")
+    X, _ = scenes
+    features = fitted(ImageFeatures(Backbone("timm/resnet10t", weights=None, image_size=32)), X)
+    np.testing.assert_array_equal(again(features, path).transform(X), features.transform(X))
+
+
+def test_nothing_in_the_package_reads_what_could_be_executed():
+    """A pickle in disguise is opened by these."""
+    opens = re.compile(
+        r"\b(pickle|joblib|cloudpickle|dill)\.loads?\(|allow_pickle|(?<!\.)\b(eval|exec)\(|weights_only=False"
+    )
+    for file in Path(skpartial.__file__).parent.rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        code = re.sub(r'"""[\s\S]*?"""', "", text)
+        assert not opens.search(code), file
+        assert len(re.findall(r"torch\.load\(", code)) == len(re.findall("weights_only=True", code)), file
