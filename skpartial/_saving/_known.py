@@ -200,9 +200,9 @@ def find_class(name: Any) -> type:
         If there is none that may be made.
     """
     if isinstance(name, str):
-        if name in _registered and inspect.isclass(_registered[name].kind):
-            found: type = _registered[name].kind
-            return found
+        registered = _registered[name].kind if name in _registered else None
+        if inspect.isclass(registered) and not issubclass(registered, nn.Module):
+            return registered
         public = _public(name)
         if public is not None and (name.startswith("sklearn.") or _is_savable(public)) and inspect.isclass(public):
             return public

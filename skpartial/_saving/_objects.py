@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from torch import nn
 
@@ -33,7 +34,9 @@ def _write_object(writer: Writer, value: Any) -> Any:
     if isinstance(value, tuple):
         return {"class": name, "items": [writer.write(item, key) for key, item in zip(kind._fields, value)]}  # type: ignore[attr-defined]
     attributes, parameters = dict(vars(value)), {}
-    if isinstance(value, BaseEstimator):
+    if not isinstance(value, BaseEstimator):
+        _check_plain(kind)
+    else:
         parameters = value.get_params(deep=False)
         attributes = {key: item for key, item in attributes.items() if key not in parameters}
         if name in _WITH_CACHE:
@@ -43,6 +46,13 @@ def _write_object(writer: Writer, value: Any) -> Any:
         "parameters": {key: writer.write(item, key) for key, item in parameters.items()},
         "attributes": {key: writer.write(item, key) for key, item in attributes.items()},
     }
+
+
+def _check_plain(kind: type) -> None:
+    """Refuse a class whose objects are more than their attributes."""
+    own = any(getattr(kind, name) is not getattr(object, name) for name in ("__getstate__", "__reduce__"))
+    if own or hasattr(kind, "__setstate__") or any(vars(base).get("__slots__") for base in kind.__mro__):
+        raise Refused(f"a {kind.__name__} is more than its attributes, and only these could be saved")
 
 
 def _read_object(reader: Reader, entry: Any) -> Any:
@@ -71,7 +81,9 @@ def _read_object(reader: Reader, entry: Any) -> Any:
 
 def _is_object(value: Any) -> bool:
     """Whether a value is of a class with parameters or attributes, of which the table may know."""
-    if isinstance(value, type | nn.Module) or inspect.isroutine(value):
+    if isinstance(value, type | nn.Module | dict | list | set | str | bytes | int | np.ndarray) or inspect.isroutine(
+        value
+    ):
         return False
     return hasattr(value, "__dict__") or (isinstance(value, tuple) and hasattr(value, "_fields"))
 

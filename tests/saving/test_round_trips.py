@@ -412,6 +412,37 @@ def test_third_parties_are_registered(path):
         skpartial.register_for_saving(Net, name="theirs.Mine")
 
 
+class Words(dict):
+    pass
+
+
+class Slotted:
+    __slots__ = ("word",)
+
+
+def test_what_would_be_lost_is_refused(path):
+    """Objects that are more than their attributes, registered or not."""
+    pd = pytest.importorskip("pandas")
+    loss = losses.IgnoreUnknown()
+    for kind in (Words, Slotted, pd.DataFrame):
+        skpartial.register_for_saving(kind)
+        loss.kept_ = kind()
+        with pytest.raises(ValueError, match=r"kept_: (nothing is known of|a DataFrame is more than its attributes)"):
+            skpartial.save(loss, path)
+
+
+class Plain:
+    pass
+
+
+def test_plain_objects_are_their_attributes(path):
+    skpartial.register_for_saving(Plain)
+    loss = losses.IgnoreUnknown()
+    loss.kept_ = Plain()
+    loss.kept_.word = "a"
+    assert again(loss, path).kept_.word == "a"
+
+
 def test_functions_are_registered(path):
     backbone = Backbone(augment=darker)
     with pytest.raises(ValueError, match=r"augment: .*darker is a function that is not of this package"):
