@@ -22,7 +22,17 @@ from skpartial.solvers import FullBatch, Minibatch
 
 SCENES = make_digit_scenes(300, random_state=0)
 X, Y = SCENES.data.astype(np.float64), drop_labels(SCENES.target, known=0.3, random_state=0)
-RELATIVE = IgnoreUnknown().traits().relative_alpha
+
+
+def relative(Y, weight=None):
+    """What the penalty of `IgnoreUnknown` is relative to: it grows with the share of entries that are known."""
+    traits = IgnoreUnknown().traits()
+    known = (np.asarray(Y) != 0).astype(float)
+    share = np.average(known.mean(1) if np.ndim(weight) < 2 else known, weights=weight)
+    return traits.relative_alpha * share**traits.alpha_exponent
+
+
+RELATIVE = relative(Y)
 
 
 def distance(X, weight=None):
@@ -118,6 +128,20 @@ def test_each_loss_has_its_own():
     assert AssumeNegative().traits().relative_alpha > RELATIVE
 
 
+def test_grows_with_the_share_of_known_entries():
+    few, rows = drop_labels(SCENES.target, known=0.1, random_state=0), np.arange(len(X)) % 2
+    fewer = np.where(rows[:, None] == 1, few, 0)
+    for labels in (few, fewer, SCENES.target, sp.csr_array(few)):
+        known = labels.toarray() if sp.issparse(labels) else labels
+        assert PartialLabelClassifier().fit(X, labels).alpha_ == pytest.approx(relative(known) * distance(X))
+    weighted = PartialLabelClassifier().fit(X, fewer, sample_weight=rows)  # rows of no weight do not count
+    assert weighted.alpha_ == pytest.approx(relative(few[1::2]) * distance(X[1::2]))
+    assert relative(few) < relative(Y) < relative(SCENES.target)
+    # Others have one strength for all shares.
+    alphas = {PartialLabelClassifier("partial_bce").fit(X, labels).alpha_ for labels in (few, Y)}
+    assert len(alphas) == 1
+
+
 def test_weights_of_rows_and_entries():
     rng = np.random.default_rng(0)
     rows, entries = rng.integers(0, 3, len(X)), rng.uniform(size=Y.shape)
@@ -125,7 +149,7 @@ def test_weights_of_rows_and_entries():
     repeated = PartialLabelClassifier().fit(np.repeat(X, rows, axis=0), np.repeat(Y, rows, axis=0))
     assert weighted.alpha_ == pytest.approx(repeated.alpha_, rel=1e-9)
     by_entry = PartialLabelClassifier().fit(X, Y, sample_weight=entries)
-    assert by_entry.alpha_ == pytest.approx(RELATIVE * distance(X, entries.mean(1)), rel=1e-6)
+    assert by_entry.alpha_ == pytest.approx(relative(Y, entries) * distance(X, entries.mean(1)), rel=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore::skpartial.exceptions.UnfittableLabelsWarning")

@@ -448,9 +448,9 @@ def test_labels_that_cannot_be_fitted(partial_data):
         assert clf.coef_[[0, 2, 4]].any(1).all()
         n_present = (Y[:, 3] == 1).sum()
         np.testing.assert_allclose(clf.intercept_[[1, 3]], [0, np.log((n_present + 0.5) / 0.5)], rtol=1e-6)
-        others = PartialLabelClassifier("iu", solver=FullBatch(tol=1e-10)).fit(X, Y[:, [0, 2, 4]])
+        others = PartialLabelClassifier("iu", alpha=1e-4, solver=FullBatch(tol=1e-10)).fit(X, Y[:, [0, 2, 4]])
     with pytest.warns(UnfittableLabelsWarning):
-        clf = PartialLabelClassifier("iu", solver=FullBatch(tol=1e-10)).fit(X, Y)
+        clf = PartialLabelClassifier("iu", alpha=1e-4, solver=FullBatch(tol=1e-10)).fit(X, Y)
     np.testing.assert_allclose(clf.coef_[[0, 2, 4]], others.coef_, atol=1e-4)
 
 

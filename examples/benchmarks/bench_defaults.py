@@ -8,8 +8,11 @@ of length 1; with 3, 10 and 30% of the entries known, and with one presence reco
 
 - default: ``PartialLabelClassifier()``, or ``SinglePositiveClassifier()`` on recorded presences;
 - hindsight: the same with the ``alpha`` of a grid over six decades that is best on the test part;
+- cross-validated: ``PartialLabelClassifierCV()`` or ``SinglePositiveClassifierCV()``;
 - logistic regression at C=1, and with the weights of the classes balanced: scikit-learn's, a label, on its known
   entries, or with unknown as absent where presences alone are recorded;
+- logistic, CV: scikit-learn's LogisticRegressionCV with ``scoring="average_precision"``, a label; slow, with
+  ``--slow-peers`` only;
 - ridge: scikit-learn's RidgeCV, with leave-one-out over the same grid, on the recorded presences (single positives
   only).
 
@@ -31,10 +34,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 from _data import DataSet, add_arguments, limit_threads, load, names, split
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, RidgeCV
+from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler, normalize
 
-from skpartial import PartialLabelClassifier, SinglePositiveClassifier, losses
+from skpartial import (
+    PartialLabelClassifier,
+    PartialLabelClassifierCV,
+    SinglePositiveClassifier,
+    SinglePositiveClassifierCV,
+    losses,
+)
 from skpartial.labels import drop_labels, keep_single_positive
 from skpartial.metrics import f1, mean_average_precision
 
@@ -90,7 +100,9 @@ def of_classifier(classifier: Any, X: Any, Z: Any, X_test: Any) -> tuple[np.ndar
     return classifier.predict_proba(X_test), classifier.predict(X_test)
 
 
-def label_by_label(make: Callable[[], Any], X: Any, Z: np.ndarray, X_test: Any) -> tuple[np.ndarray, np.ndarray]:
+def label_by_label(
+    make: Callable[[np.ndarray], Any], X: Any, Z: np.ndarray, X_test: Any
+) -> tuple[np.ndarray, np.ndarray]:
     """A classifier of two classes for each label, on its known entries; the prior where they have one sign."""
     probabilities = np.empty((X_test.shape[0], Z.shape[1]))
     for j, z in enumerate(Z.T):
@@ -98,7 +110,7 @@ def label_by_label(make: Callable[[], Any], X: Any, Z: np.ndarray, X_test: Any) 
         if len(np.unique(z[known])) < 2:
             probabilities[:, j] = (z[known] > 0).mean() if known.any() else 0.5
         else:
-            probabilities[:, j] = make().fit(X[known], z[known]).predict_proba(X_test)[:, 1]
+            probabilities[:, j] = make(z[known]).fit(X[known], z[known]).predict_proba(X_test)[:, 1]
     return probabilities, probabilities > 0.5
 
 
@@ -110,17 +122,37 @@ def ridge(X: Any, Z: np.ndarray, X_test: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(scores, 0, 1), scores > 0.5
 
 
-def run(data: DataSet, units: str, setting: float | str, seed: int, peers: bool) -> dict[str, Scores]:
+def logistic(z: np.ndarray) -> LogisticRegression:
+    """As it is."""
+    return LogisticRegression()
+
+
+def balanced_logistic(z: np.ndarray) -> LogisticRegression:
+    """Both signs count alike."""
+    return LogisticRegression(class_weight="balanced")
+
+
+def cross_validated_logistic(z: np.ndarray) -> LogisticRegression:
+    """Ten penalties by three folds, where both signs are in each."""
+    if min((z > 0).sum(), (z < 0).sum()) < 3:
+        return LogisticRegression()
+    return LogisticRegressionCV(
+        scoring="average_precision", cv=StratifiedKFold(3), l1_ratios=(0.0,), use_legacy_attributes=False
+    )
+
+
+def run(data: DataSet, units: str, setting: float | str, seed: int, options: Namespace) -> dict[str, Scores]:
     """Scores of all methods on a split."""
     parts = split(data, test_size=0.3, seed=seed)
     X, X_test = in_units(units, parts.X_train, parts.X_test)
     if setting == "single":
         Z = np.asarray(keep_single_positive(parts.Y_train, random_state=seed))
         kind: Any = SinglePositiveClassifier
+        with_cv: Any = SinglePositiveClassifierCV
         complete = np.where(Z == 1, 1, -1)
     else:
         Z = np.asarray(drop_labels(parts.Y_train, known=setting, by="entry", random_state=seed))
-        kind, complete = PartialLabelClassifier, Z
+        kind, with_cv, complete = PartialLabelClassifier, PartialLabelClassifierCV, Z
     default = kind(random_state=0)
     truth = parts.Y_test
     found = {"default": evaluate(lambda: of_classifier(default, X, Z, X_test), truth)}
@@ -130,11 +162,13 @@ def run(data: DataSet, units: str, setting: float | str, seed: int, peers: bool)
         for a in RELATIVE
     ]
     found["hindsight"] = max(tried, key=lambda scores: scores.mean_average_precision)
-    if peers:
-        for name, more in (("logistic, C=1", {}), ("logistic, balanced", {"class_weight": "balanced"})):
-            found[name] = evaluate(
-                lambda more=more: label_by_label(lambda: LogisticRegression(**more), X, complete, X_test), truth
-            )
+    found["cross-validated"] = evaluate(lambda: of_classifier(with_cv(random_state=0), X, Z, X_test), truth)
+    if options.peers:
+        peers = {"logistic, C=1": logistic, "logistic, balanced": balanced_logistic}
+        if options.slow_peers:
+            peers["logistic, CV"] = cross_validated_logistic
+        for name, make in peers.items():
+            found[name] = evaluate(lambda make=make: label_by_label(make, X, complete, X_test), truth)
         if setting == "single":
             found["ridge"] = evaluate(lambda: ridge(X, Z, X_test), truth)
     return found
@@ -163,7 +197,7 @@ def compare(data: DataSet, options: Namespace) -> None:
         for units in options.units:
             found: dict[str, list[Scores]] = defaultdict(list)
             for seed in range(options.seeds):
-                for name, scores in run(data, units, setting, seed, options.peers).items():
+                for name, scores in run(data, units, setting, seed, options).items():
                     found[name].append(scores)
             for name, values in found.items():
                 print(f"{setting:>7} {units:13} {name:20} {told(values)}", flush=True)
@@ -184,6 +218,7 @@ def main() -> None:
     parser.add_argument("--units", nargs="+", default=UNITS, choices=UNITS, help="units of the features")
     parser.add_argument("--settings", nargs="+", default=SETTINGS, type=setting_of, help="shares known, or single")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="without scikit-learn's classifiers")
+    parser.add_argument("--slow-peers", action="store_true", help="with LogisticRegressionCV")
     options = parser.parse_args()
     options.seeds = 1 if options.quick else options.seeds
     warnings.simplefilter("ignore")

@@ -210,8 +210,21 @@ def _read_network(reader: Reader, entry: Any) -> Any:
     return network.eval()
 
 
+def _read_fitted(reader: Reader, entry: Any) -> Any:
+    from skpartial.images._backbones import FittedModule
+
+    return FittedModule(reader.read(entry["module"]))
+
+
 NETWORK_KINDS = (
     Kind("network", _is("Network"), _write_network, _read_network, shared=True),
     Kind("backbone", _is("LoadedBackbone"), _write_loaded, _read_loaded, shared=True),
+    Kind(
+        "fitted",
+        _is("FittedModule"),
+        lambda writer, value: {"module": writer.write(value.module, "module")},
+        _read_fitted,
+        shared=True,
+    ),
     Kind("module", lambda value: isinstance(value, nn.Module), _write_module, _read_module, shared=True),
 )

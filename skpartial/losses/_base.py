@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
+from skpartial._documentation import Documented
 from skpartial._state import State, Stateful, TrainingContext, labels_tensor
 from skpartial.labels import LabelMatrix
 
@@ -51,6 +52,9 @@ class Traits:
         entry counts as a full absence.
     relative_alpha : float, default=1e-4
         What ``alpha="auto"`` is for this loss, relative to the mean squared distance of the features from their mean.
+    alpha_exponent : float, default=0.0
+        The power of the share of known entries by which that is multiplied: where unknown entries are left out, the
+        sum of the known ones falls with their share.
     """
 
     convex: bool = False
@@ -62,6 +66,7 @@ class Traits:
     uses_prior: bool = False
     recorded: bool = False
     relative_alpha: float = 1e-4
+    alpha_exponent: float = 0.0
 
     def __post_init__(self) -> None:
         if self.unknown not in ("ignore", "absent", "estimate"):
@@ -128,7 +133,7 @@ def mean_weight(weights: Tensor | None, logits: Tensor) -> tuple[Tensor | None, 
     return weights, torch.where(total > 0, total, torch.ones_like(total))
 
 
-class Loss(Stateful, BaseEstimator, ABC):
+class Loss(Stateful, Documented, BaseEstimator, ABC):
     """Base class of all losses.
 
     A loss is a value object: it holds hyperparameters only, so `clone`, `repr`, grids over `loss__gamma` and pickling

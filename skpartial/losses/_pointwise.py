@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -19,7 +20,9 @@ from skpartial.losses._squared_error import squared_error, squared_error_gradien
 __all__ = ["ALPHA_OF_ABSENCES", "PointwiseLoss", "Surrogate", "Targets"]
 
 #: `Traits.relative_alpha` of cross-entropy that takes most unknown entries for full absences.
-ALPHA_OF_ABSENCES = 7e-4
+ALPHA_OF_ABSENCES = 5e-4
+#: The same where unknown entries are left out, once all are known, and the power of the share that is.
+_ALPHA_OF_KNOWN, _EXPONENT = 2.2e-4, 0.25
 
 #: What takes the place of the error in each entry.
 Surrogate = Literal["logistic", "squared"]
@@ -137,14 +140,16 @@ class PointwiseLoss(EntrywiseLoss):
             return Entries(value, gradient)
         return Entries(value.mul_(weight), gradient.mul_(weight))
 
-    def _relative_alpha(self, unknown: str, logistic: float = 1e-4) -> float:
+    def _relative_alpha(self, unknown: str, logistic: float) -> float:
         """What `Traits.relative_alpha` is under the surrogate; for cross-entropy the number given."""
         if self.surrogate == "logistic":
             return logistic
         # Squared error has more to say of what is far from its target, of which assumed absences are many.
         return 1e-3 if unknown == "absent" else 1e-4
 
-    def _convex_traits(self, unknown: Literal["ignore", "absent"], logistic_alpha: float = 1e-4) -> Traits:
+    def _convex_traits(self, unknown: Literal["ignore", "absent"], alpha_of_absences: float = 1e-4) -> Traits:
         """Traits of a rule that does not look at the logits."""
-        relative = self._relative_alpha(unknown, logistic_alpha)
-        return Traits(convex=self.eps == 0, unknown=unknown, relative_alpha=relative)
+        traits = Traits(convex=self.eps == 0, unknown=unknown)
+        if unknown == "ignore" and self.surrogate == "logistic":
+            return replace(traits, relative_alpha=_ALPHA_OF_KNOWN, alpha_exponent=_EXPONENT)
+        return replace(traits, relative_alpha=self._relative_alpha(unknown, alpha_of_absences))

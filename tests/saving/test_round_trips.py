@@ -489,6 +489,17 @@ def test_a_network_of_the_users_goes_on(kind, scenes, path):
             skpartial.load(path, modules={"Net": wrong})
 
 
+def test_a_network_that_was_pickled_before(scenes, path):
+    """A pickle holds a module of the user's as it was fitted only, and so does what is saved of it: once."""
+    X, Y = scenes
+    backbone = Backbone(Net(), image_size=16)
+    clf = fitted(PartialLabelClassifier(backbone=backbone, solver=Minibatch(max_epochs=1), random_state=0), X, Y)
+    pickled = pickle.loads(pickle.dumps(clf))
+    loaded = again(pickled, path, modules={"Net": Net})
+    np.testing.assert_array_equal(loaded.decision_function(X), clf.decision_function(X))
+    assert type(loaded.backbone.model) is type(pickled.backbone.model)
+
+
 def test_a_network_of_torchvision_is_there_once(scenes, path):
     X, Y = scenes
     features = fitted(ImageFeatures(Backbone("squeezenet1_1", weights=None, image_size=32)), X)
