@@ -21,6 +21,7 @@ from skpartial._fingerprint import module_key
 from skpartial._progress import progress_bar
 from skpartial._seeding import seeded
 from skpartial._unchanged import unchanged_on_failure
+from skpartial._versioned import VersionedPickles
 from skpartial._warnings import warn
 from skpartial.images._backbones import Backbone, Network, get
 from skpartial.images._batches import ImageBatches, none_readable, readable_rows
@@ -47,7 +48,7 @@ def extract(network: Network, batches: ImageBatches, batch_size: int, tell: Any 
     return found
 
 
-class ImageFeatures(Documented, CallbackSupportMixin, TransformerMixin, BaseEstimator):
+class ImageFeatures(VersionedPickles, Documented, CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """Images to the features of a pretrained network, for linear probes.
 
     Parameters
