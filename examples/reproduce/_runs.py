@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -66,7 +67,8 @@ class Runs:
 
     def values(self, table: str, data: str, method: str, measure: str) -> list[float]:
         """A figure of all seeds."""
-        return [found[measure] for key, found in self._found.items() if key[:3] == (table, data, method)]
+        found = [found[measure] for key, found in self._found.items() if key[:3] == (table, data, method)]
+        return [value for value in found if not math.isnan(value)]
 
     def data(self, table: str) -> list[str]:
         """The data sets on which there are runs of a table."""
@@ -92,6 +94,8 @@ def print_report(
         Rows, published or not.
     """
     sets, methods = runs.data(table), list(methods)
+    if not sets:
+        return
     print(f"\n{table}: {measure}, published | measured, mean ± standard deviation over seeds")
     print(f"{'':24}" + "".join(f"{name:>9}" for name in published) + " |" + "".join(f"{name:>16}" for name in sets))
     for method in methods:

@@ -55,7 +55,7 @@ class Task(NamedTuple):
     all_truth: Labels
 
     def recorded(self, *, n_present: int | str = 1, n_absent: int | str = 0) -> Labels:
-        """Labels of which a number of each sign is recorded, drawn on all rows before some are held out, as published."""
+        """Recorded labels, a number of each sign: drawn on all rows before some are held out, as published."""
         drawn = keep_single_positive(self.all_truth, self.seed, n_present=n_present, n_absent=n_absent)
         return np.asarray(drawn)[self.rows]
 
@@ -124,6 +124,7 @@ def add_data_arguments(parser: ArgumentParser) -> None:
         "--seeds", type=int, default=5, help="number of seeds, from 1200 on, the published one (default: 5)"
     )
     parser.add_argument("--csv", metavar="FILE", help="where runs are kept; those that are there are not made again")
+    parser.add_argument("--report", action="store_true", help="print what is in the file, and run nothing")
     parser.add_argument("--smoke", action="store_true", help="few rows, rates and epochs: does it run")
 
 
