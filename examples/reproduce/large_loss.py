@@ -1,11 +1,11 @@
 """Large losses: table 2 and figures 4 and 5 of Kim et al. (CVPR 2022).
 
-One present label of each training row is recorded. Losses that doubt large losses of unknown entries, and reject them
-(LL-R), correct them (LL-Ct) or correct them for good (LL-Cp), are compared with losses that take all for absent. Complete
-validation labels choose learning rate, delta and epoch. "Precision" is figure 4's: how many per cent of the modified
-labels of the training rows are present; of LL-Cp those corrected at the end, of the others those that the last epoch would
-modify in all rows at once. Figure 5 is the test score over delta, for LL-Ct. On features the classifier is linear and is
-trained by minibatches, as the networks are; "rounds" are the package's own, a convex problem each.
+One present label of each training row is recorded. Losses that doubt large losses of unknown entries, and reject
+them (LL-R), correct them (LL-Ct) or correct them for good (LL-Cp), are compared with losses that take all for absent.
+Complete validation labels choose learning rate, delta and epoch. "Precision" is figure 4's: how many per cent of the
+modified labels of the training rows are present; of LL-Cp those corrected at the end, of the others those that the last
+epoch would modify in all rows at once. Figure 5 is the test score over delta, for LL-Ct. On features the classifier is
+linear and is trained by minibatches, as the networks are; "rounds" are the package's own, a convex problem each.
 
     python examples/reproduce/large_loss.py --data DIR --csv runs.csv            # DIR/features/*.npz; else digit scenes
     python examples/reproduce/large_loss.py --images coco --path COCO --fine-tune --csv runs.csv
