@@ -27,6 +27,8 @@ __all__ = [
     "expected",
     "image_tasks",
     "limit_threads",
+    "load",
+    "names",
     "published",
     "tasks",
 ]
