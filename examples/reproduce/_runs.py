@@ -60,7 +60,7 @@ class Runs:
             return
         new = not self.path.exists() or not self.path.stat().st_size
         with self.path.open("a", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")
             if new:
                 writer.writerow((*_KEYS, *self.measures))
             writer.writerow((*key, *(self._found[key][name] for name in self.measures)))

@@ -87,7 +87,7 @@ def tasks(options: Namespace, seed: int) -> Iterator[Task]:
         yield task._replace(X=X, X_val=X_val, X_test=X_test)
         return
     for name in names(options.data, options.datasets):
-        parts = split(load(name, options.data, quick=options.smoke), test_size=0.25, seed=seed)
+        parts = split(load(name, options.data, quick=options.quick), test_size=0.25, seed=seed)
         train, test = (
             (X, (2 * Y - 1).astype(np.int8)) for X, Y in ((parts.X_train, parts.Y_train), (parts.X_test, parts.Y_test))
         )
@@ -127,7 +127,6 @@ def add_data_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--csv", metavar="FILE", help="where runs are kept; those that are there are not made again")
     parser.add_argument("--report", action="store_true", help="print what is in the file, and run nothing")
-    parser.add_argument("--smoke", action="store_true", help="few rows, rates and epochs: does it run")
 
 
 def published(table: str) -> dict[str, dict[str, float]]:

@@ -41,7 +41,7 @@ Parts = tuple[tuple[Any, Labels], tuple[Any, Labels], tuple[Any, Labels]]
 
 def make_parts(name: str, options: Namespace, seed: int) -> Parts:
     """Rows for training, validation and test; labels in {-1, 1}."""
-    data = load(name, options.data, quick=options.smoke)
+    data = load(name, options.data, quick=options.quick)
     train, rest = train_test_split(np.arange(len(data.Y)), test_size=0.2, random_state=seed)
     val, test = train_test_split(rest, test_size=0.5, random_state=seed)
     make = [(data.X[rows], (2 * data.Y[rows] - 1).astype(np.int8)) for rows in (train, val, test)]

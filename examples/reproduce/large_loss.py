@@ -76,7 +76,7 @@ _SCHEMES = {"LL-R": "reject", "LL-Ct": "correct", "LL-Cp": "correct_permanently"
 
 def large_losses(scheme: str, options: Namespace) -> list[Loss]:
     """One for each delta."""
-    deltas = DELTAS[1:2] if options.smoke else DELTAS
+    deltas = DELTAS[1:2] if options.quick else DELTAS
     return [LargeLoss(scheme, delta=delta) for delta in deltas]  # type: ignore[arg-type]
 
 
@@ -129,7 +129,7 @@ def chosen(losses: list[Loss], task: Task, candidates: list[dict[str, Any]]) -> 
 
 def linear(options: Namespace) -> list[dict[str, Any]]:
     """Settings of linear classifiers by minibatches."""
-    rates, epochs = (RATES[:1], 3) if options.smoke else (RATES, EPOCHS_OF_LINEAR)
+    rates, epochs = (RATES[:1], 3) if options.quick else (RATES, EPOCHS_OF_LINEAR)
     return [{"alpha": 0.0, "solver": Minibatch("adam", rate, epochs, BATCH_SIZE)} for rate in rates]
 
 
@@ -151,8 +151,8 @@ def run_linear(options: Namespace, runs: Runs) -> None:
 
 def fine_tuned(options: Namespace, finetune: str) -> Iterator[dict[str, Any]]:
     """Settings of networks."""
-    rates, epochs = (RATES[2:3], 1) if options.smoke else (RATES, EPOCHS)
-    size, weights = (64, None) if options.smoke else (448, "DEFAULT")
+    rates, epochs = (RATES[2:3], 1) if options.quick else (RATES, EPOCHS)
+    size, weights = (64, None) if options.quick else (448, "DEFAULT")
     backbone = Backbone(options.backbone, weights=weights, image_size=size, finetune=finetune)  # type: ignore[arg-type]
     for rate in rates:
         solver = Minibatch("adam", rate, epochs, BATCH_SIZE, head_rate=10.0)

@@ -131,15 +131,15 @@ def chosen(method: Method, task: Task, candidates: Iterator[dict[str, Any]]) -> 
 
 def linear(options: Namespace) -> Iterator[dict[str, Any]]:
     """Candidates of a linear classifier."""
-    rates, sizes, epochs = (RATES[:2], (16,), 2) if options.smoke else (RATES, BATCH_SIZES, EPOCHS)
+    rates, sizes, epochs = (RATES[:2], (16,), 2) if options.quick else (RATES, BATCH_SIZES, EPOCHS)
     for rate, size in product(rates, sizes):
         yield {"solver": Minibatch("adam", rate, epochs, size)}
 
 
 def fine_tuned(options: Namespace, finetune: str) -> Iterator[dict[str, Any]]:
     """Candidates of a network that is trained as well."""
-    rates, sizes, epochs = (RATES[2:3], (16,), 1) if options.smoke else (RATES, BATCH_SIZES, EPOCHS_OF_FINE_TUNING)
-    size, weights = (64, None) if options.smoke else (448, "DEFAULT")
+    rates, sizes, epochs = (RATES[2:3], (16,), 1) if options.quick else (RATES, BATCH_SIZES, EPOCHS_OF_FINE_TUNING)
+    size, weights = (64, None) if options.quick else (448, "DEFAULT")
     backbone = Backbone(options.backbone, weights=weights, image_size=size, finetune=finetune)  # type: ignore[arg-type]
     for rate, size in product(rates, sizes):
         yield {"backbone": backbone, "solver": Minibatch("adam", rate, epochs, size, head_rate=1.0)}
