@@ -32,7 +32,7 @@ _LONGEST = 90_000_000
 def _digest(tensor: Tensor) -> str:
     """A digest of the numbers of a contiguous tensor, their type and shape."""
     found = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-    found.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

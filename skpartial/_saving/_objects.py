@@ -32,7 +32,7 @@ def _write_object(writer: Writer, value: Any) -> Any:
     name = class_name(kind)
     writer.classes.add(name)
     if isinstance(value, tuple):
-        return {"class": name, "items": [writer.write(item, key) for key, item in zip(kind._fields, value)]}  # type: ignore[attr-defined]
+        return {"class": name, "items": [writer.write(item, key) for key, item in zip(kind._fields, value)]}
     attributes, parameters = dict(vars(value)), {}
     if not isinstance(value, BaseEstimator):
         _check_plain(kind)
@@ -68,7 +68,7 @@ def _read_object(reader: Reader, entry: Any) -> Any:
             raise Refused(f"{kind.__name__} has no parameter {unknown[0][:50]!r} in this version of the package")
         value: Any = kind(**parameters)
     else:
-        value = kind.__new__(kind)
+        value = object.__new__(kind)
     attributes = {key: reader.read(item) for key, item in entry["attributes"].items()}
     if not all(key.isidentifier() and not key.startswith("__") for key in attributes):
         raise Refused("it is damaged: an attribute that is none")

@@ -32,7 +32,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
 
     The file has the layout of safetensors: arrays and networks as tensors, equal ones once, and everything else as JSON
     in its metadata. It holds what a pickle would, and the optimiser's moments of `partial_fit` besides, so that a
-    loaded estimator goes on as the saved one would have; but no `memory`, which is a folder of pickles.
+    loaded estimator goes on as the saved one would have; but no `memory`, which is a folder of this machine.
 
     Parameters
     ----------

@@ -209,8 +209,10 @@ def _read_tensor(reader: Reader, entry: Any) -> Any:
     if len(parts) == 3:
         if len(shape) != 2 or len(parts[0]) != shape[0] + 1:
             raise Refused("it is damaged: a sparse tensor of another shape")
-        return torch.sparse_csr_tensor(*parts, size=shape, check_invariants=check)
-    return torch.sparse_coo_tensor(*parts, size=shape, check_invariants=check, is_coalesced=True)
+        start, columns, values = parts
+        return torch.sparse_csr_tensor(start, columns, values, shape, check_invariants=check)
+    indices, values = parts
+    return torch.sparse_coo_tensor(indices, values, shape, check_invariants=check, is_coalesced=True)
 
 
 # ------------------------------------------------------------------------------------------------------- generators

@@ -183,7 +183,7 @@ SUBPACKAGES = (losses, heads, relabeling, regularizers, solvers, model_selection
     ids=lambda kind: kind.__name__,
 )
 def test_every_object_has_its_parameters(kind, path):
-    value = kind()
+    value = kind("features") if kind is images.FeatureStore else kind()
     loaded = again(value, path)
     assert type(loaded) is kind
     same(loaded.get_params(), value.get_params())
@@ -643,7 +643,7 @@ def test_a_network_of_timm_is_made_by_its_name(scenes, path):
 def test_nothing_in_the_package_reads_what_could_be_executed():
     """A pickle in disguise is opened by these."""
     opens = re.compile(
-        r"\b(pickle|joblib|cloudpickle|dill)\.loads?\(|allow_pickle|(?<!\.)\b(eval|exec)\(|weights_only=False"
+        r"\b(pickle|joblib|cloudpickle|dill)\.loads?\(|allow_pickle(?!=False)|(?<!\.)\b(eval|exec)\(|weights_only=False"
     )
     for file in Path(skpartial.__file__).parent.rglob("*.py"):
         text = file.read_text(encoding="utf-8")
