@@ -6,14 +6,15 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, NoReturn
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skpartial._files import what_is_no_file
+from skpartial.datasets._files import fault
 
-__all__ = ["Block", "fault", "read_blocks"]
+__all__ = ["Block", "read_blocks"]
 
 # Bytes of a block, so that what is found in it stays in the cache of the processor.
 _BLOCK_BYTES = 1 << 20
@@ -25,12 +26,6 @@ _PADDING = bytes(_LONGEST_FIELD + 8)
 # The first so many bytes of eight.
 _MASKS = np.array([(1 << (8 * n)) - 1 for n in range(9)], dtype="<u8")
 _COMMA, _NEWLINE, _RETURN, _QUOTE, _ZERO, _POINT = b',\n\r"0.'
-
-
-def fault(path: Path, what: str, line: int | None = None) -> NoReturn:
-    """Say what is wrong with a file."""
-    where = "" if line is None else f", line {line},"
-    raise ValueError(f"{path}{where} {what}.") from None
 
 
 class Block(NamedTuple):

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from skpartial._checks import check_choice, check_flag, check_number
-from skpartial.datasets._csv_blocks import Block, fault, read_blocks
+from skpartial.datasets._csv_blocks import Block, read_blocks
+from skpartial.datasets._files import as_folder, fault
 from skpartial.labels._frames import check_names
 from skpartial.labels._memory import check_fits
 
@@ -139,17 +140,6 @@ class _Paths(Sequence[str]):
     def __repr__(self) -> str:
         shown = ", ".join(map(repr, self[:2])) + (", ..." if len(self) > 2 else "")
         return f"<paths of {len(self):,} images: {shown}>"
-
-
-def _as_folder(path: Any) -> Path:
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-        raise ValueError(f"path must be a path, got {path!r}.")
-    folder = Path(os.fspath(path))
-    if not folder.is_dir():
-        error = NotADirectoryError if folder.exists() else FileNotFoundError
-        wrong = "is a file" if folder.exists() else "does not exist"
-        raise error(f"{folder} {wrong}; path must be the folder that holds the files of Open Images.")
-    return folder
 
 
 def _prefixes(version: int | None) -> list[str]:
@@ -453,7 +443,7 @@ def load_openimages(
     """
     _check_arguments(subset, classes, labels, version, present_from, absent_to)
     check_flag(None, "sparse", sparse)
-    folder = _as_folder(path)
+    folder = as_folder(path, "the files of Open Images")
     files = {
         split: {kind: _label_file(folder, split, kind, classes, version) for kind in _KINDS[labels]}
         for split in _SPLITS
