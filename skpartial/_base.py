@@ -19,6 +19,7 @@ from skpartial._checks import wrong_value
 from skpartial._fit import FitPlan, shift_intercepts
 from skpartial._inputs import EncodedTarget, encode_target
 from skpartial._predictions import Predictions
+from skpartial._processes import fitting_processes
 from skpartial._sklearn_compat import has_callbacks
 from skpartial._task import (
     Rows,
@@ -177,7 +178,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             within = np.arange(given.target.labels.n_rows) if readable is None else readable
             self.train_rows_ = within if chosen is None else within[chosen]
         context.call_on_fit_task_end(estimator=self, X=usable.X, y=y, metadata=metadata, reconstruction_attributes={})
-        if folder is not None:
+        if folder is not None and plan.stages[-1].problem.processes.is_first:
             folder.remove()
         return self
 
@@ -303,14 +304,15 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         except (ValueError, TypeError):
             what = "None, a whole number in [0, 2**32 - 1] or a numpy.random.RandomState"
             raise wrong_value(self, "random_state", what, self.random_state) from None
-        return int(rng.randint(np.iinfo(np.int32).max))
+        return fitting_processes().of_first(int(rng.randint(np.iinfo(np.int32).max)))
 
     def _monitor(self, plan: FitPlan, context: Any, X: Any, y: Any, metadata: Any) -> Monitor:
         """Report every epoch to scikit-learn's callbacks, and in words if `verbose`."""
         known = plan.attributes()
+        prints = bool(self.verbose) and plan.stages[0].problem.processes.is_first
 
         def monitor(record: dict[str, Any], parameters: Callable[[], dict[str, Any]]) -> bool:
-            if self.verbose:
+            if prints:
                 numbers = " ".join(f"{key}={value:.6g}" for key, value in record.items())
                 print(f"[{type(self).__name__}] {numbers}")
             if not has_callbacks(self):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["AmbiguousLabelsWarning", "ImageReadError", "UnfittableLabelsWarning"]
+__all__ = ["AmbiguousLabelsWarning", "ImageReadError", "ProcessLostError", "UnfittableLabelsWarning"]
 
 
 class UnfittableLabelsWarning(UserWarning):
@@ -18,3 +18,7 @@ class AmbiguousLabelsWarning(UserWarning):
 
 class ImageReadError(ValueError):
     """An image cannot be read: the message names the file, or the row of an array."""
+
+
+class ProcessLostError(RuntimeError):
+    """Another of the processes that fit together has ended, or does not answer."""

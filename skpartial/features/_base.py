@@ -106,6 +106,10 @@ class Features(ABC):
         """Some of the rows, as features of their own; all of them where that would cost more than it saves."""
         return self
 
+    def part(self, rows: slice) -> Features:
+        """Some rows that follow each other, without a copy where that can be had."""
+        raise TypeError(f"{type(self).__name__} has no parts.")
+
     @abstractmethod
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Slices of rows with their features in float64, dense or sparse."""

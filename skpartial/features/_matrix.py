@@ -12,6 +12,7 @@ from torch import Tensor
 
 from skpartial._devices import has_feature
 from skpartial.features._base import Features, as_tensor
+from skpartial.features._rows import MappedRows
 
 __all__ = ["BLOCK_BYTES", "CHUNK_BYTES", "ResidentFeatures", "SparseFeatures", "StreamedFeatures", "scores_of_rows"]
 
@@ -50,6 +51,9 @@ class ResidentFeatures(Features):
 
     def take(self, rows: Tensor) -> Features:
         return ResidentFeatures(self.batch(rows))
+
+    def part(self, rows: slice) -> Features:
+        return ResidentFeatures(self.X[rows])
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         step = max(1, BLOCK_BYTES // (8 * self.n_features))
@@ -98,6 +102,12 @@ class StreamedFeatures(Features):
             result.addmm_(scores[:, part], X)
         return result
 
+    def part(self, rows: slice) -> Features:
+        X = self.X.take(np.arange(rows.start, rows.stop)) if isinstance(self.X, MappedRows) else self.X[rows]
+        part = StreamedFeatures(X, self.dtype, self.device)
+        part.chunk = self.chunk
+        return part
+
     def batch(self, rows: Tensor) -> Tensor:
         return self._rows(rows if isinstance(self.X, Tensor) else rows.cpu().numpy())
 
@@ -130,6 +140,9 @@ class SparseFeatures(Features):
 
     def take(self, rows: Tensor) -> Features:
         return SparseFeatures(self.X[rows.numpy()], self.dtype)
+
+    def part(self, rows: slice) -> Features:
+        return SparseFeatures(self.X[rows], self.dtype)
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         step = max(4096, BLOCK_BYTES // self.n_features)

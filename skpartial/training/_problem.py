@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from skpartial._processes import ALONE, Processes
 from skpartial._state import Predictor, State, Stateful
 from skpartial.features._base import Features
 from skpartial.heads import Head, HeadContext
@@ -89,6 +90,8 @@ class Problem:
         Where the state is saved after every epoch, and gone on from.
     incremental : bool
         Whether these rows are one part of a stream, so that a label without both signs in them may still be fitted.
+    processes : Processes, default=one alone
+        All of which train, each with all of the data.
     """
 
     features: Features
@@ -110,6 +113,12 @@ class Problem:
     pretrained: bool = False
     checkpoint: Checkpoint | None = None
     incremental: bool = False
+    processes: Processes = ALONE
+
+    @property
+    def sharing(self) -> Processes:
+        """The processes that share the rows: a regulariser wants batches as a whole, and every process takes them."""
+        return self.processes if self.regularizer is None else ALONE
 
     @property
     def labels(self) -> LabelMatrix:
