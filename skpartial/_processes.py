@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -147,7 +148,9 @@ def _told(work: Callable[[], Any]) -> Any:
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        # Of what gloo says the first sentence, without the place in its source.
+        said = re.sub(r"^\[\S*\] *", "", str(error).strip() or type(error).__name__)
+        first_line = said.splitlines()[0].split(". ")[0][:200]
         raise ProcessLostError(
             f"Another process of this fit has ended or does not answer ({first_line}): start all of them again; with "
             "checkpoint_dir the fit then goes on from the last epoch that was saved."

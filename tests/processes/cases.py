@@ -1,6 +1,6 @@
 """Fits that one process and several must bring to the same end; run as a script it is one process of several.
 
-    python cases.py FOLDER RANK SIZE [NAME ...]
+python cases.py FOLDER RANK SIZE [NAME ...]
 """
 
 from __future__ import annotations

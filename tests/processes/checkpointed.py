@@ -1,6 +1,6 @@
 """A fit with checkpoints, of a process that torchrun has started, which may kill itself in the third epoch.
 
-    python checkpointed.py FOLDER KILLED
+python checkpointed.py FOLDER KILLED
 """
 
 from __future__ import annotations

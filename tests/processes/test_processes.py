@@ -152,16 +152,16 @@ def launch(folder, killed):
     ]
 
 
-@pytest.mark.parametrize("killed", [0, 1])
-def test_a_process_that_is_killed(tmp_path, killed):
+def test_a_process_that_is_killed(tmp_path):
+    killed = 0  # the one that writes
     expected = load("checkpointed").fit()
     processes = launch(tmp_path, killed)
     said = finish(processes)
     assert processes[killed].returncode == -signal.SIGKILL, said[killed]
     assert processes[1 - killed].returncode == 1, said[1 - killed]
-    (sentence,) = [line for line in said[1 - killed].splitlines() if "ProcessLostError" in line]
-    assert "Another process of this fit has ended or does not answer" in sentence
-    assert "start all of them again" in sentence
+    (sentence,) = [line for line in said[1 - killed].splitlines() if line.startswith("skpartial.exceptions")]
+    assert "ProcessLostError: Another process of this fit has ended or does not answer (Connection closed" in sentence
+    assert sentence.endswith("goes on from the last epoch that was saved.")
     (checkpoint,) = tmp_path.glob("checkpoints/*/*.pt")
     assert b"epoch 0000000002" in checkpoint.read_bytes()[-200:]
 

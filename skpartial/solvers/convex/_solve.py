@@ -223,9 +223,7 @@ def _solve_by_products(state: _Round, prepared: PreparedFeatures, problem: Logis
     # The estimate of the gap is a little too low now and then.
     goal = max(state.enough / 2, 20 * torch.finfo(features.dtype).eps)
 
-    def solve(
-        labels: Tensor, part: LogisticProblem, design: Design, fast: Products | None, scores: Scores
-    ) -> None:
+    def solve(labels: Tensor, part: LogisticProblem, design: Design, fast: Products | None, scores: Scores) -> None:
         start = columns.from_features(state.theta[labels]).to(features.dtype)
         state.solve(ConjugateGradientSolver(part, design, start, columns.penalty, goal, sketch, fast), labels)
         state.check(part, scores, labels)
