@@ -102,6 +102,10 @@ class Features(ABC):
         """Batches of rows, one after the other."""
         return map(self.batch, batches)
 
+    def shuffled(self, generator: torch.Generator) -> Tensor:
+        """The rows in the random order of a pass, shape (n,)."""
+        return torch.randperm(self.n_rows, generator=generator)
+
     def take(self, rows: Tensor) -> Features:
         """Some of the rows, as features of their own; all of them where that would cost more than it saves."""
         return self

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from skpartial._devices import has_feature
 from skpartial.features._base import Features, as_tensor
-from skpartial.features._rows import MappedRows
+from skpartial.features._rows import MappedRows, is_large_map, release, shuffled
 
 __all__ = ["BLOCK_BYTES", "CHUNK_BYTES", "ResidentFeatures", "SparseFeatures", "StreamedFeatures", "scores_of_rows"]
 
@@ -20,6 +20,8 @@ __all__ = ["BLOCK_BYTES", "CHUNK_BYTES", "ResidentFeatures", "SparseFeatures", "
 CHUNK_BYTES = 64 << 20
 #: Bytes of a block of rows that is worked on in float64: it then stays in the processor's cache.
 BLOCK_BYTES = 1 << 20
+# What the system maps around a row of a file that is asked for.
+_READ_AHEAD = 1 << 16
 # Features for each set of weights from which a product is turned round.
 _FEW_WEIGHTS = 12
 
@@ -78,6 +80,7 @@ class StreamedFeatures(Features):
     def __init__(self, X: Any, dtype: torch.dtype, device: torch.device, chunk_bytes: int = CHUNK_BYTES) -> None:
         super().__init__(X.shape, dtype, device)
         self.X = X
+        self._is_large, self._read = is_large_map(X), 0
         self.chunk = max(1, chunk_bytes // max(1, self.n_features * dtype.itemsize))
 
     def _rows(self, index: Any) -> Tensor:
@@ -92,6 +95,8 @@ class StreamedFeatures(Features):
         for start in range(0, self.n_rows, self.chunk):
             part = slice(start, min(start + self.chunk, self.n_rows))
             yield part, self._rows(part)
+            if self._is_large:
+                release(self.X)
 
     def forward(self, weights: Tensor) -> Tensor:
         return torch.cat([weights @ X.T for _, X in self.chunks()], dim=1)
@@ -105,11 +110,19 @@ class StreamedFeatures(Features):
     def part(self, rows: slice) -> Features:
         X = self.X.take(np.arange(rows.start, rows.stop)) if isinstance(self.X, MappedRows) else self.X[rows]
         part = StreamedFeatures(X, self.dtype, self.device)
-        part.chunk = self.chunk
+        part.chunk, part._is_large = self.chunk, self._is_large
         return part
 
+    def shuffled(self, generator: torch.Generator) -> Tensor:
+        return shuffled(self.X, generator) if self._is_large else super().shuffled(generator)
+
     def batch(self, rows: Tensor) -> Tensor:
-        return self._rows(rows if isinstance(self.X, Tensor) else rows.cpu().numpy())
+        batch = self._rows(rows if isinstance(self.X, Tensor) else rows.cpu().numpy())
+        self._read += len(rows) * (self.row_bytes + _READ_AHEAD)
+        if self._is_large and self._read > 4 * CHUNK_BYTES:
+            release(self.X)
+            self._read = 0
+        return batch
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         for part, X in self.chunks():

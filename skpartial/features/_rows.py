@@ -6,9 +6,15 @@ import mmap
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-__all__ = ["MappedRows", "is_mapped", "take_rows"]
+__all__ = ["LARGE_MAP_BYTES", "MappedRows", "is_large_map", "is_mapped", "release", "shuffled", "take_rows"]
+
+#: Maps on disk that are larger are read in parts, and what was read of them is not kept in memory.
+LARGE_MAP_BYTES = 2 << 30
+# Neighbouring rows that are read together, and rows among which they are shuffled.
+_BLOCK_BYTES, _WINDOW_BYTES = 1 << 20, 256 << 20
 
 
 class MappedRows:
@@ -46,6 +52,51 @@ def is_mapped(X: Any) -> bool:
             return True
         X = X.base
     return isinstance(X, mmap.mmap)
+
+
+def _bytes(X: Any) -> int:
+    return int(np.prod(X.shape, dtype=np.int64)) * X.dtype.itemsize
+
+
+def is_large_map(X: Any) -> bool:
+    """Whether X is on disk, or some rows of what is, and that is too large to be in memory without being asked.
+
+    A few rows of it that lie apart bring most of it to memory, since the system reads what is around them.
+    """
+    X = X._X if isinstance(X, MappedRows) else X
+    return is_mapped(X) and _bytes(X) > LARGE_MAP_BYTES
+
+
+def release(X: Any) -> None:
+    """Let go of the memory that pages of a map take once they are read; what asks for them again reads them again.
+
+    Anything else, and maps whose pages may hold what is not on disk, are left alone.
+    """
+    X = X._X if isinstance(X, MappedRows) else X
+    while isinstance(X, np.ndarray):
+        file = getattr(X, "_mmap", None)
+        if file is not None:
+            # Of a copy-on-write map it would take changes with it.
+            if getattr(X, "mode", None) in ("r", "r+", "w+") and hasattr(file, "madvise"):
+                file.madvise(mmap.MADV_DONTNEED)
+            return
+        X = X.base
+
+
+def shuffled(X: Any, generator: torch.Generator) -> torch.Tensor:
+    """The rows of a map in random order, such that what lies together on disk is read together.
+
+    Blocks of neighbouring rows are shuffled, and then the rows of every 256 MB of these.
+    """
+    n_rows = X.shape[0]
+    block = max(1, _BLOCK_BYTES * n_rows // max(1, _bytes(X)))
+    starts = block * torch.randperm(-(-n_rows // block), generator=generator)
+    order = []
+    for few in starts.split(_WINDOW_BYTES // _BLOCK_BYTES):
+        rows = (few[:, None] + torch.arange(block)).flatten()
+        rows = rows[rows < n_rows]
+        order.append(rows[torch.randperm(len(rows), generator=generator)])
+    return torch.cat(order)
 
 
 def take_rows(X: Any, rows: NDArray[np.int64]) -> Any:

@@ -159,7 +159,7 @@ def test_a_process_that_is_killed(tmp_path):
     said = finish(processes)
     assert processes[killed].returncode == -signal.SIGKILL, said[killed]
     assert processes[1 - killed].returncode == 1, said[1 - killed]
-    (sentence,) = [line for line in said[1 - killed].splitlines() if line.startswith("skpartial.exceptions")]
+    (sentence,) = [line for line in said[1 - killed].splitlines() if "exceptions.ProcessLostError" in line]
     assert "ProcessLostError: Another process of this fit has ended or does not answer (Connection closed" in sentence
     assert sentence.endswith("goes on from the last epoch that was saved.")
     (checkpoint,) = tmp_path.glob("checkpoints/*/*.pt")

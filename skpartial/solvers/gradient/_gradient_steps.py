@@ -273,8 +273,8 @@ class GradientSteps(Learner):
 
     def order(self) -> Tensor:
         """The rows in the order of the next pass."""
-        n_rows = self.problem.features.n_rows
-        return torch.randperm(n_rows, generator=self._generator) if self.plan.shuffle else torch.arange(n_rows)
+        features = self.problem.features
+        return features.shuffled(self._generator) if self.plan.shuffle else torch.arange(features.n_rows)
 
     def _pass(self, order: Tensor, epoch: int) -> Tensor:
         """Take a step for every batch of rows; returns the sum of the batches' losses, each times its rows."""
