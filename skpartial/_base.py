@@ -16,6 +16,7 @@ from sklearn.utils import Tags, check_random_state
 
 from skpartial import heads
 from skpartial._checks import wrong_value
+from skpartial._chunks import is_chunked, pairs_of, read_chunks
 from skpartial._fit import FitPlan, shift_intercepts
 from skpartial._inputs import EncodedTarget, encode_target
 from skpartial._predictions import Predictions
@@ -94,7 +95,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
         X_val: Any = None,
@@ -109,11 +110,13 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             Features, or feature maps for a head that pools them; with a backbone images, as arrays, tensors, paths or
             whatever gives them by row (see :class:`skpartial.images.Backbone`). Memory maps and tensors, on the CPU or
             on CUDA, are used where they are; float64 (and integers that float32 cannot hold) are computed in float64,
-            everything else in float32.
+            everything else in float32. An iterable of chunks, a Parquet file of pyarrow or a data set of the Hugging
+            Face hub is written to a temporary file first (see :doc:`/user_guide/beyond_memory`).
         y : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, L) or (n,)
             Labels: 1 present, -1 absent, 0 unknown. Of a sparse matrix the stored 1 and -1 are known, of a masked array
             what is masked is unknown. 1-D y, and an array of one column, is plain binary classification with two
-            classes; one label with unknown entries is a DataFrame of one column or a sparse matrix.
+            classes; one label with unknown entries is a DataFrame of one column or a sparse matrix. May come in chunks
+            as X does; None where X gives pairs of features and labels.
         sample_weight : array-like of shape (n,) or (n, L), or None, default=None
             Non-negative weights of rows or of entries; weighted means divide by their sum.
         X_val, y_val : like X and y, default=None
@@ -140,7 +143,8 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             If the solver stops before `tol` is reached.
         """
         # Around the callbacks, which are told of a failure before all is as it was.
-        with unchanged_on_failure(self):
+        with unchanged_on_failure(self), read_chunks(X, y, X_val, y_val, images=self.backbone is not None) as read:
+            X, y, X_val, y_val = read
             return self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val, label_prior=label_prior)
 
     @with_callbacks
@@ -182,7 +186,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             folder.remove()
         return self
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train for one epoch on a batch of rows, going on from what was fitted before.
 
         Minibatch steps are taken, with the settings of `solver` where it is a `Minibatch`; the optimiser's moments
@@ -191,7 +195,7 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         Parameters
         ----------
         X, y, sample_weight
-            As in `fit`.
+            As in `fit`. Of an iterable of chunks, or a Parquet file, each is trained on as it is read, once.
         classes : array-like, default=None
             For 1-D y the two classes, needed in the first call; for a label matrix the names of the labels, optional.
 
@@ -207,7 +211,11 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
             row, which later batches could not find, or if it follows a schedule of epochs, which a call is not.
         """
         with unchanged_on_failure(self):
-            return self._partial_fit(X, y, classes, sample_weight)
+            if not is_chunked(X):
+                return self._partial_fit(X, y, classes, sample_weight)
+            for rows, labels, weights in pairs_of(X, y, sample_weight):
+                self._partial_fit(rows, labels, classes, weights)
+            return self
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
         check_parameters(self)

@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from skpartial._base import BasePartialLabelClassifier
 from skpartial._checks import check_number, check_whole, wrong_value
+from skpartial._chunks import read_chunks
 from skpartial._docstrings import CLASSIFIER_ATTRIBUTES, CV_ATTRIBUTES, CV_PARAMETERS, PARAMETERS_BUT_ALPHA, fill
 from skpartial._fit import FitPlan
 from skpartial._inputs import EncodedTarget, encode_target, rows_of_labels
@@ -71,7 +72,7 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
         X_val: Any = None,
@@ -106,7 +107,8 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
             If no fold can be scored, so that alpha is what "auto" stands for; or if the penalties cannot be tried
             together, which takes longer.
         """
-        with unchanged_on_failure(self):
+        with unchanged_on_failure(self), read_chunks(X, y, X_val, y_val, images=self.backbone is not None) as read:
+            X, y, X_val, y_val = read
             self._choose(X, y, {"sample_weight": sample_weight, "label_prior": label_prior}, groups)
             return super().fit(X, y, sample_weight, X_val=X_val, y_val=y_val, label_prior=label_prior)
 

@@ -2,10 +2,10 @@
 
     python bench_beyond_memory.py --gigabytes 20 --folder /somewhere/with/room
 
-Features are float32 of 512 columns in a file of the given size. Most of the file is a hole, which takes no room on the
-disk but is read like any other file; every 16th block of a thousand rows holds numbers, from which ten labels are made.
-Of these, and of the labels of the other rows, a tenth is known. Held-out rows, a twentieth of all, choose the epoch. The
-file is deleted in the end.
+Features are float32 of 512 columns in a file of the given size. Most of the file is a hole, which takes no room on
+the disk but is read like any other file; every 16th block of a thousand rows holds numbers, from which ten labels are
+made, of which half is known. The rows of zeros have few known labels, which are absent. Held-out rows, a twentieth of
+all, choose the epoch. The file is deleted in the end.
 
 Resident memory is what the system counts for the process, pages of the file included, sampled every 20 ms.
 """

@@ -31,8 +31,8 @@ Parameters = Callable[[], dict[str, NDArray[Any]]]
 Report = Callable[[dict[str, Any], Parameters], bool]
 
 _OTHER_CHECKPOINT = (
-    "The checkpoints of this fit end with epoch {first} where process 0 looks for them and with epoch {other} for process "
-    "{rank}: checkpoint_dir must be a folder that all processes see."
+    "The checkpoints of this fit end with epoch {first} where process 0 looks for them, and with epoch {other} for "
+    "process {rank}: checkpoint_dir must be a folder that all processes see."
 )
 
 

@@ -18,7 +18,7 @@ import skpartial
 from skpartial._processes import ALONE, Processes, fitting_processes
 
 FOLDER = Path(__file__).parent
-# Of all processes of a test together; a machine that does something else beside may take several times as long as usual.
+# Seconds of the processes of a test; a machine that does something else beside may take several times as long as usual.
 TIME_LIMIT = 120
 
 pytestmark = pytest.mark.skipif(
