@@ -145,8 +145,11 @@ def test_what_was_written_to_a_map_survives(tmp_path):
 
 
 @on_linux
-@pytest.mark.parametrize("validation_fraction", [None, 0.1])
-@pytest.mark.parametrize("solver", [FullBatch(tol=1e-2), Minibatch(max_epochs=1, batch_size=64)], ids=str)
+@pytest.mark.parametrize(
+    "solver, validation_fraction",
+    [(FullBatch(tol=1e-2), None), (Minibatch(max_epochs=1, batch_size=64), 0.1)],
+    ids=str,
+)
 def test_a_fit_of_a_large_map_keeps_little_of_it(tmp_path, large, monkeypatch, solver, validation_fraction):
     monkeypatch.setattr("skpartial.features._matrix.CHUNK_BYTES", 1 << 20)
     monkeypatch.setattr("skpartial._inputs.CHUNK_BYTES", 1 << 20)
@@ -155,15 +158,18 @@ def test_a_fit_of_a_large_map_keeps_little_of_it(tmp_path, large, monkeypatch, s
     # Around every row that is asked for by itself the system brings 64 kB to memory.
     monkeypatch.setattr("skpartial.training._predict._BATCH_BYTES", 1 << 18)
     rng = np.random.default_rng(0)
-    file = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", np.float32, (1 << 14, 1024))  # 64 MB
-    file[::64] = rng.normal(size=(1 << 8, 1024))
+    file = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", np.float32, (1 << 15, 1024))  # 128 MB
+    file[::128] = rng.normal(size=(1 << 8, 1024))
     file.flush()
     Y = np.zeros((len(file), 1), dtype=np.int8)
-    Y[::64, 0] = np.where(file[::64, 0] > 0, 1, -1)
+    Y[::128, 0] = np.where(file[::128, 0] > 0, 1, -1)
     Y[1::2, 0] = -1
     Y = np.column_stack([Y, -Y])
     del file
     X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    clf = PartialLabelClassifier("iu", solver=solver, validation_fraction=validation_fraction, random_state=0)
+    clf.fit(X[:4096], Y[:4096])  # what libraries load is theirs
+    release(X)
     before, most, done = resident(), [0], threading.Event()
 
     def watch():
@@ -173,13 +179,12 @@ def test_a_fit_of_a_large_map_keeps_little_of_it(tmp_path, large, monkeypatch, s
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        clf = PartialLabelClassifier("iu", solver=solver, validation_fraction=validation_fraction, random_state=0)
         clf.fit(X, Y).score(X, Y)
         identity(X)
     finally:
         done.set()
         watcher.join()
-    assert 0 < most[0] - before < 32e6
+    assert 0 < most[0] - before < 80e6  # of 134, the sketch of the convex solver included
 
 
 @pytest.mark.parametrize("solver", [FullBatch(tol=1e-8), Minibatch(max_epochs=2, shuffle=False)], ids=str)
