@@ -23,6 +23,7 @@ from skpartial._docstrings import CLASSIFIER_ATTRIBUTES, CV_ATTRIBUTES, CV_PARAM
 from skpartial._fit import FitPlan
 from skpartial._inputs import EncodedTarget, encode_target, rows_of_labels
 from skpartial._partial_label import PartialLabelClassifier
+from skpartial._processes import ALONE, fitting_processes
 from skpartial._single_positive import SinglePositiveClassifier
 from skpartial._task import Rows, check_input, check_parameters
 from skpartial._unchanged import unchanged_on_failure
@@ -188,7 +189,9 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
         cv: Any = 5 if self.cv is None else self.cv
         if isinstance(cv, Integral):
             folds = PartialLabelKFold if groups is None else PartialLabelGroupKFold
-            cv = folds(int(cv), random_state=self.random_state)
+            # Processes that fit together have the same folds.
+            random_state = self.random_state if fitting_processes() is ALONE else self._draw_seed()
+            cv = folds(int(cv), random_state=random_state)
         splits: list[Split] = list(check_cv(cv).split(data.X, data.y, groups))
         check_apart(splits, groups, cv)
         return splits

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from skpartial import PartialLabelClassifier, SinglePositiveClassifier
+from skpartial import PartialLabelClassifier, PartialLabelClassifierCV, SinglePositiveClassifier
 from skpartial.datasets import make_digit_scenes
 from skpartial.heads import Ensemble, Head, Linear
 from skpartial.images import Backbone
@@ -181,6 +181,7 @@ CASES: dict[str, Any] = {
     "convex, squared": lambda: full_batch(IgnoreUnknown(surrogate="squared")),
     "rounds": lambda: full_batch(LargeLoss("reject", delta=0.05)),
     "seed": drawn_seed,
+    "choice of alpha": lambda: {"alpha": PartialLabelClassifierCV(loss="iu", cv=2).fit(*data()).alpha_},
     "other arguments": other_arguments,
     "search": in_a_search,
 }
