@@ -232,6 +232,7 @@ def test_rows_of_a_large_map_are_shuffled_within_windows(tmp_path, monkeypatch):
 def test_batches_of_a_large_map_are_drawn_so(partial_data, tmp_path, large, monkeypatch):
     X, Y = partial_data
     monkeypatch.setattr(_rows, "_BLOCK_BYTES", 10 * X[0].nbytes)
+    monkeypatch.setattr("skpartial.features._matrix.announce", lambda *arguments: None)  # which takes whole pages
     monkeypatch.setattr(_rows, "_WINDOW_BYTES", 20 * X[0].nbytes)
     seen, batch = [], StreamedFeatures.batch
     monkeypatch.setattr(StreamedFeatures, "batch", lambda self, rows: seen.append(rows) or batch(self, rows))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from skpartial._devices import has_feature
 from skpartial.features._base import Features, as_tensor
-from skpartial.features._rows import MappedRows, is_large_map, release, shuffled
+from skpartial.features._rows import MappedRows, announce, is_large_map, release, shuffled
 
 __all__ = ["BLOCK_BYTES", "CHUNK_BYTES", "ResidentFeatures", "SparseFeatures", "StreamedFeatures", "scores_of_rows"]
 
@@ -20,6 +20,8 @@ __all__ = ["BLOCK_BYTES", "CHUNK_BYTES", "ResidentFeatures", "SparseFeatures", "
 CHUNK_BYTES = 64 << 20
 #: Bytes of a block of rows that is worked on in float64: it then stays in the processor's cache.
 BLOCK_BYTES = 1 << 20
+# Bytes of a chunk of a large map on the CPU, whose pages have to be had anew for larger arrays each time.
+_MAP_CHUNK_BYTES = 8 << 20
 # What the system maps around a row of a file that is asked for.
 _READ_AHEAD = 1 << 16
 # Features for each set of weights from which a product is turned round.
@@ -80,7 +82,9 @@ class StreamedFeatures(Features):
     def __init__(self, X: Any, dtype: torch.dtype, device: torch.device, chunk_bytes: int = CHUNK_BYTES) -> None:
         super().__init__(X.shape, dtype, device)
         self.X = X
-        self._is_large, self._read = is_large_map(X), 0
+        if is_large_map(X) and device.type == "cpu":
+            chunk_bytes = min(chunk_bytes, _MAP_CHUNK_BYTES)
+        self._is_large, self._read, self._announced = is_large_map(X), 0, set[int]()
         self.chunk = max(1, chunk_bytes // max(1, self.n_features * dtype.itemsize))
 
     def _rows(self, index: Any) -> Tensor:
@@ -117,6 +121,8 @@ class StreamedFeatures(Features):
         return shuffled(self.X, generator) if self._is_large else super().shuffled(generator)
 
     def batch(self, rows: Tensor) -> Tensor:
+        if self._is_large:
+            announce(self.X, rows.cpu().numpy(), self._announced)
         batch = self._rows(rows if isinstance(self.X, Tensor) else rows.cpu().numpy())
         self._read += len(rows) * (self.row_bytes + _READ_AHEAD)
         if self._is_large and self._read > 4 * CHUNK_BYTES:

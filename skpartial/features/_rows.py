@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["LARGE_MAP_BYTES", "MappedRows", "is_large_map", "is_mapped", "release", "shuffled", "take_rows"]
+__all__ = ["LARGE_MAP_BYTES", "MappedRows", "announce", "is_large_map", "is_mapped", "release", "shuffled", "take_rows"]
 
 #: Maps on disk that are larger are read in parts, and what was read of them is not kept in memory.
 LARGE_MAP_BYTES = 2 << 30
@@ -67,20 +67,53 @@ def is_large_map(X: Any) -> bool:
     return is_mapped(X) and _bytes(X) > LARGE_MAP_BYTES
 
 
-def release(X: Any) -> None:
-    """Let go of the memory that pages of a map take once they are read; what asks for them again reads them again.
+def _file_of(X: Any) -> Any:
+    """The map that holds an array, where the system takes advice about it; None of anything else.
 
-    Anything else, and maps whose pages may hold what is not on disk, are left alone.
+    A copy-on-write map is left alone, since its pages may hold what is not on disk.
     """
-    X = X._X if isinstance(X, MappedRows) else X
     while isinstance(X, np.ndarray):
         file = getattr(X, "_mmap", None)
         if file is not None:
-            # Of a copy-on-write map it would take changes with it.
-            if getattr(X, "mode", None) in ("r", "r+", "w+") and hasattr(file, "madvise"):
-                file.madvise(mmap.MADV_DONTNEED)
-            return
+            shared = getattr(X, "mode", None) in ("r", "r+", "w+")
+            return file if shared and hasattr(file, "madvise") else None
         X = X.base
+    return None
+
+
+def release(X: Any) -> None:
+    """Let go of the memory that pages of a map take once they are read; what asks for them again reads them again."""
+    file = _file_of(X._X if isinstance(X, MappedRows) else X)
+    if file is not None:
+        file.madvise(mmap.MADV_DONTNEED)
+
+
+def announce(X: Any, rows: NDArray[np.int64], announced: set[int]) -> None:
+    """Let the system read what lies around rows of a map, in long stretches and ahead of their use.
+
+    Parameters
+    ----------
+    X : ndarray or MappedRows
+        The map.
+    rows : ndarray of int64
+        Rows that are about to be asked for, in any order, one by one.
+    announced : set of int
+        Blocks that need not be read again; changed in place.
+    """
+    if isinstance(X, MappedRows):
+        X, rows = X._X, X._rows[rows]
+    file = _file_of(X)
+    if file is None or X.strides[0] <= 0:
+        return
+    start = X.ctypes.data - np.frombuffer(file, dtype=np.uint8).ctypes.data
+    found = set(((start + rows * X.strides[0]) // _BLOCK_BYTES).tolist()) - announced
+    for block in sorted(found):
+        # A row may go on in the next block.
+        length = min(2 * _BLOCK_BYTES, len(file) - block * _BLOCK_BYTES)
+        file.madvise(mmap.MADV_WILLNEED, block * _BLOCK_BYTES, length)
+    if len(announced) > 4 * _WINDOW_BYTES // _BLOCK_BYTES:
+        announced.clear()
+    announced |= found
 
 
 def shuffled(X: Any, generator: torch.Generator) -> torch.Tensor:
