@@ -174,7 +174,7 @@ def read_chunks(X: Any, y: Any, X_val: Any, y_val: Any, *, images: bool = False)
                 continue
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="skpartial-", ignore_cleanup_errors=True))
             found += _written(rows, labels, Path(folder) / "rows", name)
-        yield tuple(found)  # type: ignore[misc]
+        yield tuple(found)
 
 
 def _written(X: Any, y: Any, path: Path, name: str) -> tuple[Any, Any]:
