@@ -17,10 +17,12 @@ from sklearn.utils import Tags, check_random_state
 
 from skpartial import heads
 from skpartial._checks import wrong_value
+from skpartial._chunks import is_chunked, pairs_of, read_chunks
 from skpartial._documentation import Documented
 from skpartial._fit import FitPlan, shift_intercepts
 from skpartial._inputs import EncodedTarget, encode_target
 from skpartial._predictions import Predictions
+from skpartial._processes import fitting_processes
 from skpartial._sklearn_compat import has_callbacks
 from skpartial._task import (
     Rows,
@@ -98,7 +100,7 @@ class BasePartialLabelClassifier(
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
         X_val: Any = None,
@@ -113,11 +115,13 @@ class BasePartialLabelClassifier(
             Features, or feature maps for a head that pools them; with a backbone images, as arrays, tensors, paths or
             whatever gives them by row (see :class:`skpartial.images.Backbone`). Memory maps and tensors, on the CPU or
             on CUDA, are used where they are; float64 (and integers that float32 cannot hold) are computed in float64,
-            everything else in float32.
+            everything else in float32. An iterable of chunks, a Parquet file of pyarrow or a data set of the Hugging
+            Face hub is written to a temporary file first (see :doc:`/user_guide/beyond_memory`).
         y : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, L) or (n,)
             Labels: 1 present, -1 absent, 0 unknown. Of a sparse matrix the stored 1 and -1 are known, of a masked array
             what is masked is unknown. 1-D y, and an array of one column, is plain binary classification with two
-            classes; one label with unknown entries is a DataFrame of one column or a sparse matrix.
+            classes; one label with unknown entries is a DataFrame of one column or a sparse matrix. May come in chunks
+            as X does; None where X gives pairs of features and labels.
         sample_weight : array-like of shape (n,) or (n, L), or None, default=None
             Non-negative weights of rows or of entries; weighted means divide by their sum.
         X_val, y_val : like X and y, default=None
@@ -144,7 +148,8 @@ class BasePartialLabelClassifier(
             If the solver stops before `tol` is reached.
         """
         # Around the callbacks, which are told of a failure before all is as it was.
-        with unchanged_on_failure(self):
+        with unchanged_on_failure(self), read_chunks(X, y, X_val, y_val, images=self.backbone is not None) as read:
+            X, y, X_val, y_val = read
             return self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val, label_prior=label_prior)
 
     @with_callbacks
@@ -182,11 +187,11 @@ class BasePartialLabelClassifier(
             within = np.arange(given.target.labels.n_rows) if readable is None else readable
             self.train_rows_ = within if chosen is None else within[chosen]
         context.call_on_fit_task_end(estimator=self, X=usable.X, y=y, metadata=metadata, reconstruction_attributes={})
-        if folder is not None:
+        if folder is not None and plan.stages[-1].problem.processes.is_first:
             folder.remove()
         return self
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train for one epoch on a batch of rows, going on from what was fitted before.
 
         Minibatch steps are taken, with the settings of `solver` where it is a `Minibatch`; the optimiser's moments
@@ -196,7 +201,7 @@ class BasePartialLabelClassifier(
         Parameters
         ----------
         X, y, sample_weight
-            As in `fit`.
+            As in `fit`. Of an iterable of chunks, or a Parquet file, each is trained on as it is read, once.
         classes : array-like, default=None
             For 1-D y the two classes, needed in the first call; for a label matrix the names of the labels, optional.
 
@@ -212,7 +217,11 @@ class BasePartialLabelClassifier(
             row, which later batches could not find, or if it follows a schedule of epochs, which a call is not.
         """
         with unchanged_on_failure(self):
-            return self._partial_fit(X, y, classes, sample_weight)
+            if not is_chunked(X):
+                return self._partial_fit(X, y, classes, sample_weight)
+            for rows, labels, weights in pairs_of(X, y, sample_weight):
+                self._partial_fit(rows, labels, classes, weights)
+            return self
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
         check_parameters(self)
@@ -309,14 +318,15 @@ class BasePartialLabelClassifier(
         except (ValueError, TypeError):
             what = "None, a whole number in [0, 2**32 - 1] or a numpy.random.RandomState"
             raise wrong_value(self, "random_state", what, self.random_state) from None
-        return int(rng.randint(np.iinfo(np.int32).max))
+        return fitting_processes().of_first(int(rng.randint(np.iinfo(np.int32).max)))
 
     def _monitor(self, plan: FitPlan, context: Any, X: Any, y: Any, metadata: Any) -> Monitor:
         """Report every epoch to scikit-learn's callbacks, and in words if `verbose`."""
         known = plan.attributes()
+        prints = bool(self.verbose) and plan.stages[0].problem.processes.is_first
 
         def monitor(record: dict[str, Any], parameters: Callable[[], dict[str, Any]]) -> bool:
-            if self.verbose:
+            if prints:
                 numbers = " ".join(f"{key}={value:.6g}" for key, value in record.items())
                 print(f"[{type(self).__name__}] {numbers}")
             if not has_callbacks(self):

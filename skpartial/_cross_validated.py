@@ -18,10 +18,12 @@ from typing_extensions import override
 
 from skpartial._base import BasePartialLabelClassifier
 from skpartial._checks import check_number, check_whole, wrong_value
+from skpartial._chunks import read_chunks
 from skpartial._docstrings import CLASSIFIER_ATTRIBUTES, CV_ATTRIBUTES, CV_PARAMETERS, PARAMETERS_BUT_ALPHA, fill
 from skpartial._fit import FitPlan
 from skpartial._inputs import EncodedTarget, encode_target, rows_of_labels
 from skpartial._partial_label import PartialLabelClassifier
+from skpartial._processes import ALONE, fitting_processes
 from skpartial._single_positive import SinglePositiveClassifier
 from skpartial._task import Rows, check_input, check_parameters
 from skpartial._unchanged import unchanged_on_failure
@@ -71,7 +73,7 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
         X_val: Any = None,
@@ -106,7 +108,8 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
             If no fold can be scored, so that alpha is what "auto" stands for; or if the penalties cannot be tried
             together, which takes longer.
         """
-        with unchanged_on_failure(self):
+        with unchanged_on_failure(self), read_chunks(X, y, X_val, y_val, images=self.backbone is not None) as read:
+            X, y, X_val, y_val = read
             self._choose(X, y, {"sample_weight": sample_weight, "label_prior": label_prior}, groups)
             return super().fit(X, y, sample_weight, X_val=X_val, y_val=y_val, label_prior=label_prior)
 
@@ -186,7 +189,9 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
         cv: Any = 5 if self.cv is None else self.cv
         if isinstance(cv, Integral):
             folds = PartialLabelKFold if groups is None else PartialLabelGroupKFold
-            cv = folds(int(cv), random_state=self.random_state)
+            # Processes that fit together have the same folds.
+            random_state = self.random_state if fitting_processes() is ALONE else self._draw_seed()
+            cv = folds(int(cv), random_state=random_state)
         splits: list[Split] = list(check_cv(cv).split(data.X, data.y, groups))
         check_apart(splits, groups, cv)
         return splits

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from skpartial.features._rows import is_large_map, release
+
 __all__ = ["fit_fingerprint", "identity", "module_key", "numbers_key", "rows_key"]
 
 # Bytes of rows that are brought together at a time.
@@ -39,6 +41,8 @@ def identity(X: Any) -> str:
         and X.iloc[:, 0].to_numpy().dtype.kind not in "biufc"
     ):
         X = X.iloc[:, 0]  # which may hold paths
+    if is_large_map(X):
+        return numbers_key(X)
     if hasattr(X, "shape") and len(X.shape) > 1 and getattr(X, "dtype", None) != np.dtype(object):
         return str(joblib.hash(X))
     digest = hashlib.sha256()
@@ -127,6 +131,8 @@ def _blocks(X: Any, rows: NDArray[np.int64] | None) -> Iterable[Any]:
     for start in range(0, n_rows, n):
         if rows is None:
             yield X[start : start + n]
+            if is_large_map(X):
+                release(X)
         elif isinstance(X, np.ndarray | torch.Tensor) or sp.issparse(X):
             yield X[rows[start : start + n]]
         else:  # a lazy array, which may give slices alone

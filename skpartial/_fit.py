@@ -176,8 +176,29 @@ class FitPlan:
                     add("head", features, held_features, "auto", regularized=not refines)
             if finetune != "head":
                 add("all", replace(rows, X=batches), held_batches, how, images)
+        cls._check_agreement(stages)
         ambiguous = warns and not rows.target.binary and warn_if_ambiguous(estimator, stages[0].problem)
         return cls(estimator, rows, stages, images, ambiguous)
+
+    @staticmethod
+    def _check_agreement(stages: list[Stage]) -> None:
+        """Refuse a fit that is not the same in all processes, as far as a few numbers tell."""
+        problem, solver = stages[-1].problem, stages[-1].solver
+        if problem.processes.size == 1:
+            return
+        numbers = [
+            ("rows of X", problem.features.n_rows),
+            ("features", problem.features.n_features),
+            ("labels", problem.labels.n_labels),
+            ("known entries", float(np.asarray(problem.labels.count(axis=0)).sum())),
+            ("a penalty", problem.alpha),
+            ("steps at most", solver.max_steps(problem)),
+        ]
+        problem.processes.check_same(
+            numbers,
+            "fit must be called with the same arguments in every process, but process 0 has {first} and process {rank} "
+            "has {other} ({what}).",
+        )
 
     def go_on(self) -> None:
         """Begin where the estimator's last fit ended, with what was learned of the rows if they are the same."""

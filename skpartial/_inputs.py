@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import DataConversionWarning
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import validate_data
 
@@ -21,6 +21,8 @@ from skpartial import _sklearn_compat
 from skpartial._checks import check_unmasked
 from skpartial._tensors import check_tensor
 from skpartial._warnings import warn
+from skpartial.features._matrix import CHUNK_BYTES
+from skpartial.features._rows import is_large_map, release
 from skpartial.labels import LabelMatrix
 from skpartial.labels._data import probabilities
 from skpartial.labels._forms import (
@@ -89,15 +91,25 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, maps: bool 
     if hasattr(X, "columns") and len(shape) == 2 and shape[1] == 0:
         raise ValueError(f"X is a DataFrame of shape {tuple(shape)}: it needs at least one column.")
     if not isinstance(X, torch.Tensor):
+        large = is_large_map(X)
         # The check for NaN adds values up, and large finite ones overflow on the way.
         with np.errstate(over="ignore", invalid="ignore"):
             X = validate_data(
-                estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", order=None, allow_nd=maps
+                estimator,
+                X,
+                reset=reset,
+                accept_sparse="csr",
+                dtype="numeric",
+                order=None,
+                allow_nd=maps,
+                ensure_all_finite=not large,
             )
+            if large:
+                _check_finite_in_parts(X)
         if X.dtype.kind not in "biuf":
             raise ValueError(f"X must hold numbers, got {X.dtype}.")
         if X.dtype.kind == "b":
-            X = X.astype(np.uint8)
+            X = X.view(np.uint8) if isinstance(X, np.ndarray) else X.astype(np.uint8)
         if X.dtype.kind == "f" and X.dtype.itemsize > 8:
             X = X.astype(np.float64)
         return X
@@ -118,6 +130,14 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, maps: bool 
             "features as input."
         )
     return X
+
+
+def _check_finite_in_parts(X: NDArray[Any]) -> None:
+    """Refuse a large map that holds NaN or infinity, with scikit-learn's words."""
+    step = max(1, CHUNK_BYTES * len(X) // X.nbytes)
+    for start in range(0, len(X), step):
+        assert_all_finite(X[start : start + step], input_name="X")
+        release(X)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
 from skpartial import heads
+from skpartial._chunks import HubImages, chunks_of, is_chunked, is_hub_dataset, is_pair
 from skpartial._devices import choose_device
 from skpartial._inputs import check_features
 from skpartial._task import predict_images
@@ -199,6 +200,12 @@ class Predictions:
     def _logits(self, X: Any, *, members: bool = False) -> NDArray[Any]:
         """Logits (n, L), or those of the members (M, n, L)."""
         check_is_fitted(self)
+        if hasattr(self, "network_") and is_hub_dataset(X):
+            X = HubImages(X)
+        if is_chunked(X):
+            # Labels may come with them, as they do in training.
+            chunks = (chunk[0] if is_pair(chunk) else chunk for chunk in chunks_of(X))
+            return np.concatenate([self._logits(chunk, members=members) for chunk in chunks], axis=-2)
         # Linear heads have it in their intercepts.
         shift = 0.0 if self.head_parameters_ is None else self._shift
         if hasattr(self, "network_"):

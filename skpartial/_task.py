@@ -34,6 +34,7 @@ from skpartial._inputs import (
     check_sample_weight,
     encode_target,
 )
+from skpartial._processes import fitting_processes
 from skpartial._tensors import check_tensor
 from skpartial._warnings import warn
 from skpartial.exceptions import AmbiguousLabelsWarning
@@ -350,6 +351,7 @@ def make_problem(
         validation=validation,
         network=None if images is None else images.network_to_train,
         pretrained=images is not None and images.backbone.is_pretrained,
+        processes=fitting_processes(),
     )
 
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from sklearn.exceptions import InconsistentVersionWarning as SklearnInconsistentVersionWarning
 
-__all__ = ["AmbiguousLabelsWarning", "ImageReadError", "InconsistentVersionWarning", "UnfittableLabelsWarning"]
+__all__ = [
+    "AmbiguousLabelsWarning",
+    "ImageReadError",
+    "InconsistentVersionWarning",
+    "ProcessLostError",
+    "UnfittableLabelsWarning",
+]
 
 
 class UnfittableLabelsWarning(UserWarning):
@@ -48,3 +54,7 @@ class InconsistentVersionWarning(SklearnInconsistentVersionWarning):
             f"read with version {self.current_sklearn_version}: it may not work, or predict otherwise. Fit it again, "
             "or read it with the version that wrote it."
         )
+
+
+class ProcessLostError(RuntimeError):
+    """Another of the processes that fit together has ended, or does not answer."""

@@ -102,9 +102,17 @@ class Features(ABC):
         """Batches of rows, one after the other."""
         return map(self.batch, batches)
 
+    def shuffled(self, generator: torch.Generator) -> Tensor:
+        """The rows in the random order of a pass, shape (n,)."""
+        return torch.randperm(self.n_rows, generator=generator)
+
     def take(self, rows: Tensor) -> Features:
         """Some of the rows, as features of their own; all of them where that would cost more than it saves."""
         return self
+
+    def part(self, rows: slice) -> Features:
+        """Some rows that follow each other, without a copy where that can be had."""
+        raise TypeError(f"{type(self).__name__} has no parts.")
 
     @abstractmethod
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from skpartial.features._base import Features, as_tensor
 from skpartial.features._maps import MapFeatures
 from skpartial.features._matrix import ResidentFeatures, SparseFeatures, StreamedFeatures
-from skpartial.features._rows import MappedRows, is_mapped
+from skpartial.features._rows import MappedRows, is_large_map, is_mapped
 
 __all__ = ["as_features"]
 
@@ -37,7 +37,7 @@ def as_features(
     device : torch.device
         Where to compute.
     max_resident_bytes : float or None, default=None
-        More than this is streamed in chunks; None asks the device what is free.
+        More than this is streamed in chunks; None asks the device what is free. Maps on disk are streamed beyond 2 GiB.
 
     Returns
     -------
@@ -58,6 +58,8 @@ def as_features(
             return StreamedFeatures(X.detach(), dtype, device)
         return ResidentFeatures(X.detach().to(device=device, dtype=dtype))
     converts = X.dtype != torch.empty(0, dtype=dtype).numpy().dtype
+    if max_resident_bytes is None and is_large_map(X):
+        return StreamedFeatures(X, dtype, device)
     if too_large or isinstance(X, MappedRows) or (converts and is_mapped(X)):
         return StreamedFeatures(X, dtype, device)
     return ResidentFeatures(as_tensor(X).to(device=device, dtype=dtype))

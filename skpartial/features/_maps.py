@@ -49,6 +49,9 @@ class MapFeatures(Features):
             block = as_tensor(np.asarray(self.X[rows.cpu().numpy()]))
         return block.to(device=self.device, dtype=self.dtype)
 
+    def part(self, rows: slice) -> Features:
+        return self.averages.part(rows)
+
     def position_blocks(self) -> Iterator[tuple[slice, Tensor]]:
         step = max(1, CHUNK_BYTES // (2 * self.row_bytes))
         for start in range(0, self.n_rows, step):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from skpartial._devices import has_feature
 from skpartial.features._base import Features, as_tensor
+from skpartial.features._rows import MappedRows, announce, is_large_map, release, shuffled
 
 __all__ = ["BLOCK_BYTES", "CHUNK_BYTES", "ResidentFeatures", "SparseFeatures", "StreamedFeatures", "scores_of_rows"]
 
@@ -19,6 +20,10 @@ __all__ = ["BLOCK_BYTES", "CHUNK_BYTES", "ResidentFeatures", "SparseFeatures", "
 CHUNK_BYTES = 64 << 20
 #: Bytes of a block of rows that is worked on in float64: it then stays in the processor's cache.
 BLOCK_BYTES = 1 << 20
+# Bytes of a chunk of a large map on the CPU, whose pages have to be had anew for larger arrays each time.
+_MAP_CHUNK_BYTES = 8 << 20
+# What the system maps around a row of a file that is asked for.
+_READ_AHEAD = 1 << 16
 # Features for each set of weights from which a product is turned round.
 _FEW_WEIGHTS = 12
 
@@ -51,6 +56,9 @@ class ResidentFeatures(Features):
     def take(self, rows: Tensor) -> Features:
         return ResidentFeatures(self.batch(rows))
 
+    def part(self, rows: slice) -> Features:
+        return ResidentFeatures(self.X[rows])
+
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         step = max(1, BLOCK_BYTES // (8 * self.n_features))
         for start in range(0, self.n_rows, step):
@@ -74,6 +82,9 @@ class StreamedFeatures(Features):
     def __init__(self, X: Any, dtype: torch.dtype, device: torch.device, chunk_bytes: int = CHUNK_BYTES) -> None:
         super().__init__(X.shape, dtype, device)
         self.X = X
+        if is_large_map(X) and device.type == "cpu":
+            chunk_bytes = min(chunk_bytes, _MAP_CHUNK_BYTES)
+        self._is_large, self._read, self._announced = is_large_map(X), 0, set[int]()
         self.chunk = max(1, chunk_bytes // max(1, self.n_features * dtype.itemsize))
 
     def _rows(self, index: Any) -> Tensor:
@@ -88,6 +99,8 @@ class StreamedFeatures(Features):
         for start in range(0, self.n_rows, self.chunk):
             part = slice(start, min(start + self.chunk, self.n_rows))
             yield part, self._rows(part)
+            if self._is_large:
+                release(self.X)
 
     def forward(self, weights: Tensor) -> Tensor:
         return torch.cat([weights @ X.T for _, X in self.chunks()], dim=1)
@@ -98,8 +111,24 @@ class StreamedFeatures(Features):
             result.addmm_(scores[:, part], X)
         return result
 
+    def part(self, rows: slice) -> Features:
+        X = self.X.take(np.arange(rows.start, rows.stop)) if isinstance(self.X, MappedRows) else self.X[rows]
+        part = StreamedFeatures(X, self.dtype, self.device)
+        part.chunk, part._is_large = self.chunk, self._is_large
+        return part
+
+    def shuffled(self, generator: torch.Generator) -> Tensor:
+        return shuffled(self.X, generator) if self._is_large else super().shuffled(generator)
+
     def batch(self, rows: Tensor) -> Tensor:
-        return self._rows(rows if isinstance(self.X, Tensor) else rows.cpu().numpy())
+        if self._is_large:
+            announce(self.X, rows.cpu().numpy(), self._announced)
+        batch = self._rows(rows if isinstance(self.X, Tensor) else rows.cpu().numpy())
+        self._read += len(rows) * (self.row_bytes + _READ_AHEAD)
+        if self._is_large and self._read > 4 * CHUNK_BYTES:
+            release(self.X)
+            self._read = 0
+        return batch
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         for part, X in self.chunks():
@@ -130,6 +159,9 @@ class SparseFeatures(Features):
 
     def take(self, rows: Tensor) -> Features:
         return SparseFeatures(self.X[rows.numpy()], self.dtype)
+
+    def part(self, rows: slice) -> Features:
+        return SparseFeatures(self.X[rows], self.dtype)
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         step = max(4096, BLOCK_BYTES // self.n_features)

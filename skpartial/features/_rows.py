@@ -6,9 +6,15 @@ import mmap
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-__all__ = ["MappedRows", "is_mapped", "take_rows"]
+__all__ = ["LARGE_MAP_BYTES", "MappedRows", "announce", "is_large_map", "is_mapped", "release", "shuffled", "take_rows"]
+
+#: Maps on disk that are larger are read in parts, and what was read of them is not kept in memory.
+LARGE_MAP_BYTES = 2 << 30
+# Neighbouring rows that are read together, and rows among which they are shuffled.
+_BLOCK_BYTES, _WINDOW_BYTES = 1 << 20, 256 << 20
 
 
 class MappedRows:
@@ -46,6 +52,84 @@ def is_mapped(X: Any) -> bool:
             return True
         X = X.base
     return isinstance(X, mmap.mmap)
+
+
+def _bytes(X: Any) -> int:
+    return int(np.prod(X.shape, dtype=np.int64)) * X.dtype.itemsize
+
+
+def is_large_map(X: Any) -> bool:
+    """Whether X is on disk, or some rows of what is, and that is too large to be in memory without being asked.
+
+    A few rows of it that lie apart bring most of it to memory, since the system reads what is around them.
+    """
+    X = X._X if isinstance(X, MappedRows) else X
+    return is_mapped(X) and _bytes(X) > LARGE_MAP_BYTES
+
+
+def _file_of(X: Any) -> Any:
+    """The map that holds an array, where the system takes advice about it; None of anything else.
+
+    A copy-on-write map is left alone, since its pages may hold what is not on disk.
+    """
+    while isinstance(X, np.ndarray):
+        file = getattr(X, "_mmap", None)
+        if file is not None:
+            shared = getattr(X, "mode", None) in ("r", "r+", "w+")
+            return file if shared and hasattr(file, "madvise") else None
+        X = X.base
+    return None
+
+
+def release(X: Any) -> None:
+    """Let go of the memory that pages of a map take once they are read; what asks for them again reads them again."""
+    file = _file_of(X._X if isinstance(X, MappedRows) else X)
+    if file is not None:
+        file.madvise(mmap.MADV_DONTNEED)
+
+
+def announce(X: Any, rows: NDArray[np.int64], announced: set[int]) -> None:
+    """Let the system read what lies around rows of a map, in long stretches and ahead of their use.
+
+    Parameters
+    ----------
+    X : ndarray or MappedRows
+        The map.
+    rows : ndarray of int64
+        Rows that are about to be asked for, in any order, one by one.
+    announced : set of int
+        Blocks that need not be read again; changed in place.
+    """
+    if isinstance(X, MappedRows):
+        X, rows = X._X, X._rows[rows]
+    file = _file_of(X)
+    if file is None or X.strides[0] <= 0:
+        return
+    start = X.ctypes.data - np.frombuffer(file, dtype=np.uint8).ctypes.data
+    found = set(((start + rows * X.strides[0]) // _BLOCK_BYTES).tolist()) - announced
+    for block in sorted(found):
+        # A row may go on in the next block.
+        length = min(2 * _BLOCK_BYTES, len(file) - block * _BLOCK_BYTES)
+        file.madvise(mmap.MADV_WILLNEED, block * _BLOCK_BYTES, length)
+    if len(announced) > 4 * _WINDOW_BYTES // _BLOCK_BYTES:
+        announced.clear()
+    announced |= found
+
+
+def shuffled(X: Any, generator: torch.Generator) -> torch.Tensor:
+    """The rows of a map in random order, such that what lies together on disk is read together.
+
+    Blocks of neighbouring rows are shuffled, and then the rows of every 256 MB of these.
+    """
+    n_rows = X.shape[0]
+    block = max(1, _BLOCK_BYTES * n_rows // max(1, _bytes(X)))
+    starts = block * torch.randperm(-(-n_rows // block), generator=generator)
+    order = []
+    for few in starts.split(_WINDOW_BYTES // _BLOCK_BYTES):
+        rows = (few[:, None] + torch.arange(block)).flatten()
+        rows = rows[rows < n_rows]
+        order.append(rows[torch.randperm(len(rows), generator=generator)])
+    return torch.cat(order)
 
 
 def take_rows(X: Any, rows: NDArray[np.int64]) -> Any:

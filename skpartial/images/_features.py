@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import joblib
 import numpy as np
@@ -12,12 +12,13 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
+from torch import Tensor, nn
 
 from skpartial._checks import check_choice, check_n_jobs, check_whole
 from skpartial._devices import autocast_dtype, choose_device
 from skpartial._documentation import Documented
 from skpartial._fingerprint import module_key
+from skpartial._processes import ALONE, Processes
 from skpartial._progress import progress_bar
 from skpartial._seeding import seeded
 from skpartial._unchanged import unchanged_on_failure
@@ -31,8 +32,16 @@ from skpartial.images._store import Shelf, as_store, image_keys
 __all__ = ["ImageFeatures", "extract"]
 
 
-def extract(network: Network, batches: ImageBatches, batch_size: int, tell: Any = None) -> NDArray[np.float32]:
+def extract(
+    network: Network, batches: ImageBatches, batch_size: int, tell: Any = None, processes: Processes = ALONE
+) -> NDArray[np.float32]:
     """Features (n, d) of all images under a network in evaluation mode; maps (n, C, h, w) if its head takes them."""
+    if processes.size > 1:
+
+        def of_rows(rows: Tensor) -> Tensor:
+            return torch.from_numpy(extract(network, cast(ImageBatches, batches.take(rows)), batch_size, tell))
+
+        return processes.compute(of_rows, torch.arange(batches.n_rows)).numpy()
     network.eval()
     found: NDArray[np.float32] | None = None
     parts = torch.arange(batches.n_rows).split(batch_size)

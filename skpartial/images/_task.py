@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from skpartial._devices import autocast_dtype
+from skpartial._processes import fitting_processes
 from skpartial._seeding import seeded
 from skpartial._warnings import warn
 from skpartial.heads import Head, HeadContext
@@ -105,7 +106,7 @@ class ImageTask:
 
     def features(self, batches: ImageBatches) -> NDArray[np.float32]:
         """Features of all images, (n, d); maps (n, C, h, w) for a head that pools them."""
-        return extract(self.network(None).to(self.device), batches, _BATCH)
+        return extract(self.network(None).to(self.device), batches, _BATCH, processes=fitting_processes())
 
     def fitted(self, head: Head, context: HeadContext, parameters: dict[str, NDArray[Any]]) -> Network:
         """A network of its own with the parameters that training found, on the CPU."""

@@ -178,7 +178,7 @@ class FullBatch(Solver):
     @classmethod
     @override
     def solve_together(cls, tasks: Sequence[tuple[Solver, Problem]]) -> list[Solution]:
-        prepared = PreparedFeatures(tasks[0][1].features)
+        prepared = PreparedFeatures(tasks[0][1].features, tasks[0][1].processes)
         # From strong penalties to weak ones, so that a block begins where the same loss found its last optimum.
         order = sorted(range(len(tasks)), key=lambda i: -tasks[i][1].alpha)
         found: list[Solution] = []

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skpartial._processes import Processes
 from skpartial._state import Predictor, State, TrainingContext
 from skpartial.features._base import Features
 from skpartial.heads import HeadContext
@@ -28,6 +29,11 @@ _Context = TypeVar("_Context", bound=TrainingContext)
 Parameters = Callable[[], dict[str, NDArray[Any]]]
 #: Takes the numbers of a step within a pass and how to get the parameters after it; True asks to stop.
 Report = Callable[[dict[str, Any], Parameters], bool]
+
+_OTHER_CHECKPOINT = (
+    "The checkpoints of this fit end with epoch {first} where process 0 looks for them, and with epoch {other} for "
+    "process {rank}: checkpoint_dir must be a folder that all processes see."
+)
 
 
 class Learner(ABC):
@@ -157,10 +163,10 @@ class _Best:
 
 
 class _Log:
-    """Records of epochs or steps, which the monitor is told of."""
+    """Records of epochs or steps, which the monitor is told of; if it asks to stop in one process, all do."""
 
-    def __init__(self, monitor: Monitor) -> None:
-        self.monitor = monitor
+    def __init__(self, monitor: Monitor, processes: Processes) -> None:
+        self.monitor, self.processes = monitor, processes
         self.records: list[dict[str, Any]] = []
         self.epoch = 0
         self.stopped = False
@@ -178,7 +184,7 @@ class _Log:
         self.start = time.perf_counter() - saved["seconds"]
 
     def tell(self, parameters: Parameters) -> None:
-        self.stopped = self.monitor(self.records[-1], parameters)
+        self.stopped = self.processes.any(self.monitor(self.records[-1], parameters))
 
     def report(self, numbers: dict[str, Any], parameters: Parameters) -> bool:
         self.add(numbers)
@@ -232,7 +238,7 @@ class Training:
     ) -> None:
         self.problem, self.learner, self.n_epochs = problem, learner, n_epochs
         self.patience, self.tol = patience, tol
-        self.log = _Log(problem.monitor)
+        self.log = _Log(problem.monitor, problem.processes)
         self._generator = torch.Generator().manual_seed(problem.seed)
         self._data = problem.data
         self._best, self._progress = _Best(), _Best()
@@ -243,6 +249,7 @@ class Training:
         self.last = problem.first_epoch + n_epochs - 1
         checkpoint = problem.checkpoint
         saved = None if checkpoint is None else checkpoint.load(self.last)
+        problem.processes.check_same([("epoch", 0 if saved is None else saved["epoch"])], _OTHER_CHECKPOINT)
         if checkpoint is not None and saved is not None:
             try:
                 self._load(saved)
@@ -329,7 +336,7 @@ class Training:
         waited = self._best.waited if validation is not None else self._progress.waited
         if self.patience is not None and waited >= self.patience:
             log.stopped = True
-        if problem.checkpoint is not None:
+        if problem.checkpoint is not None and problem.processes.is_first:
             problem.checkpoint.save(self._content(epoch))
 
     def _content(self, epoch: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skpartial._processes import ALONE, Processes
 from skpartial.features._base import Features
 from skpartial.heads._linear import LinearModule, dropout_variance
 from skpartial.heads._module import HeadModule
@@ -75,10 +76,27 @@ class HeadPredictor:
     network : torch.nn.Module or None, default=None
         Of which the head is the last part: it has a method `features`, from images to what the head sees. None where
         the rows go to the head as they are.
+    processes : Processes, default=one alone
+        All of which ask for the same, and share the rows.
     """
 
-    def __init__(self, head: HeadModule, features: Features, network: nn.Module | None = None) -> None:
-        self._head, self._features, self._network = head, features, network
+    def __init__(
+        self,
+        head: HeadModule,
+        features: Features,
+        network: nn.Module | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
+        self._head, self._features, self._network, self._processes = head, features, network, processes
+
+    def _of_rows(self, rows: Tensor | None, answer: Callable[[Tensor], Tensor], dim: int = 0) -> Tensor:
+        """What is answered of what the head sees of rows, along an axis of the answers."""
+
+        def compute(index: Tensor) -> Tensor:
+            with _evaluating(self._network or self._head):
+                return torch.cat([answer(seen) for seen in self._seen(index)], dim=dim)
+
+        return self._processes.compute(compute, torch.arange(self._features.n_rows) if rows is None else rows, dim)
 
     def _seen(self, rows: Tensor | None) -> Iterator[Tensor]:
         """What the head sees, batch by batch."""
@@ -88,18 +106,17 @@ class HeadPredictor:
 
     def logits(self, rows: Tensor | None) -> Tensor:
         """Logits (b, L)."""
-        with _evaluating(self._network or self._head):
-            return torch.cat([self._head(seen) for seen in self._seen(rows)])
+        return self._of_rows(rows, self._head)
 
     def features(self, rows: Tensor | None) -> Tensor:
         """What the head sees: features (b, d), or maps (b, C, h, w)."""
-        with _evaluating(self._network or self._head):
+        if self._network is None:  # which are at hand
             return torch.cat(list(self._seen(rows)))
+        return self._of_rows(rows, lambda seen: seen)
 
     def member_logits(self, rows: Tensor | None) -> Tensor:
         """Logits (M, b, L) of the members of an ensemble; of another head M is 1."""
-        with _evaluating(self._network or self._head):
-            return torch.cat([self._head.member_logits(seen) for seen in self._seen(rows)], dim=1)
+        return self._of_rows(rows, self._head.member_logits, dim=1)
 
     def sampled_logits(self, rows: Tensor | None, n_samples: int, seed: int) -> Tensor:
         """Logits (n_samples, b, L) with the head's dropout active; the features are computed once."""

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from skpartial._processes import ALONE, Processes
 from skpartial._progress import progress_bar
 from skpartial._state import Predictor, State, Stateful
 from skpartial.features._base import Features
@@ -93,6 +94,8 @@ class Problem:
         Whether a bar is shown in every epoch of batches.
     incremental : bool
         Whether these rows are one part of a stream, so that a label without both signs in them may still be fitted.
+    processes : Processes, default=one alone
+        All of which train, each with all of the data.
     """
 
     features: Features
@@ -115,6 +118,12 @@ class Problem:
     checkpoint: Checkpoint | None = None
     show_batches: bool = False
     incremental: bool = False
+    processes: Processes = ALONE
+
+    @property
+    def sharing(self) -> Processes:
+        """The processes that share the rows: a regulariser wants batches as a whole, and every process takes them."""
+        return self.processes if self.regularizer is None else ALONE
 
     def batch_bar(self, epoch: int, n_batches: int) -> AbstractContextManager[Callable[[int], None]]:
         """A bar for an epoch, where it is wanted; what it gives is called with a number of batches."""

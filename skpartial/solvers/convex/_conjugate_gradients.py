@@ -21,9 +21,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from skpartial.features._scaled import Bfloat16Columns
 from skpartial.solvers.convex._logistic import LogisticProblem
-from skpartial.solvers.convex._newton import Design, NewtonSolver
+from skpartial.solvers.convex._newton import Design, NewtonSolver, Products
 from skpartial.solvers.convex._sketch import Sketch
 
 __all__ = ["ConjugateGradientSolver", "InnerSystems"]
@@ -135,7 +134,7 @@ class ConjugateGradientSolver(NewtonSolver):
         As for `NewtonSolver`.
     sketch : Sketch
         Preconditions, together with the last Newton steps.
-    fast : Bfloat16Columns or None, default=None
+    fast : Products or None, default=None
         The same design in a faster type, for products with the Hessians.
     """
 
@@ -147,7 +146,7 @@ class ConjugateGradientSolver(NewtonSolver):
         penalty: Tensor,
         goal: float,
         sketch: Sketch,
-        fast: Bfloat16Columns | None = None,
+        fast: Products | None = None,
     ) -> None:
         super().__init__(problem, design, theta, penalty, goal)
         self.sketch, self.fast = sketch, fast

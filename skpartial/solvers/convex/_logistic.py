@@ -24,6 +24,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from skpartial._processes import ALONE, Processes
 from skpartial.features._matrix import BLOCK_BYTES, CHUNK_BYTES
 from skpartial.training._targets import FoldedTargets, add_masses, prior_intercepts
 
@@ -54,7 +55,12 @@ class LogisticProblem:
         The intercept that every label starts from.
     count : Tensor of int64, shape (L,)
         In how many rows a label weighs.
+    processes : Processes
+        Which share the rows: sums over rows are over those of all of them.
     """
+
+    processes: Processes = ALONE
+    _largest_share = 0
 
     def __init__(self, targets: FoldedTargets, alpha: float, dtype: torch.dtype, device: torch.device) -> None:
         n_rows, n_labels = targets.source.shape
@@ -106,17 +112,36 @@ class LogisticProblem:
         part.s, part.minus_a = (x[labels].gather(1, rows) for x in (self.s, self.minus_a))
         return part
 
+    def share(self, processes: Processes) -> Self:
+        """The same problem, with the rows that are this process's share."""
+        if processes.size == 1:
+            return self
+        part, n_rows = copy.copy(self), self.s.shape[1]
+        own = processes.share(n_rows)
+        part.s, part.minus_a, part.processes = self.s[:, own], self.minus_a[:, own], processes
+        part._largest_share = processes.largest_share(n_rows)
+        return part
+
     def blocks(self) -> Iterator[slice]:
-        """Slices of labels whose entries are about as many."""
-        n_labels, n_rows = self.s.shape
-        # On the CPU temporaries of a pass then stay in the processor's cache.
-        size = BLOCK_BYTES if self.s.device.type == "cpu" else CHUNK_BYTES
+        """Slices of labels whose entries are about as many; the same in all processes."""
+        n_labels, n_rows = len(self.s), self._largest_share or self.s.shape[1]
+        # On the CPU temporaries of a pass then stay in the processor's cache, but every message takes its time.
+        small = self.s.device.type == "cpu" and self.processes.size == 1
+        size = BLOCK_BYTES if small else CHUNK_BYTES
         step = max(1, size // (self.s.itemsize * n_rows))
         for start in range(0, n_labels, step):
             yield slice(start, min(start + step, n_labels))
 
     def data_term(self, part: slice, logits: Tensor) -> Tensor:
         """Data terms of a slice of labels in float64, shape (k,), at their logits (k, n)."""
+        return self.over_rows(self.own_data_term(part, logits))
+
+    def over_rows(self, sums: Tensor) -> Tensor:
+        """Sums over all rows, from those over the rows of this process."""
+        return self.processes.sum(sums)
+
+    def own_data_term(self, part: slice, logits: Tensor) -> Tensor:
+        """What the rows of this process add to the data terms."""
         terms = _surprise(logits).mul_(self.s[part])
         at_ends = torch.addcmul(self.minus_a[part], self.s[part], _is_positive(logits))
         return terms.addcmul_(at_ends, logits).sum(1).double()

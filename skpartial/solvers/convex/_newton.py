@@ -16,7 +16,7 @@ from torch import Tensor
 from skpartial.features._base import overflow_error
 from skpartial.solvers.convex._logistic import LogisticProblem, rarer
 
-__all__ = ["Design", "NewtonSolver"]
+__all__ = ["Design", "NewtonSolver", "Products"]
 
 # Evaluations of a line search: bisection has then found the minimum to the digits of float32.
 _MAX_LINE_SEARCH = 30
@@ -25,14 +25,18 @@ _MAX_LINE_SEARCH = 30
 _FLAT = 0.2
 
 
-class Design(Protocol):
-    """What the solver needs of features: products with a matrix whose last column are ones."""
+class Products(Protocol):
+    """Products with a matrix whose last column are ones."""
 
     def forward(self, theta: Tensor) -> Tensor:
         """Logits (k, n) under weights and intercepts (k, d + 1)."""
 
     def backward(self, scores: Tensor) -> Tensor:
         """Sums of rows (k, d + 1) weighted by scores (k, n)."""
+
+
+class Design(Products, Protocol):
+    """What the solver needs of features."""
 
     def to_features(self, theta: Tensor) -> Tensor:
         """Parameters (k, d + 1) for the features as passed."""
@@ -118,7 +122,7 @@ class NewtonSolver(ABC):
         """Objectives and derivatives of a slice of labels at their logits, whose rarer signs have probabilities q."""
         curvature, logits = self.problem.curvature(part, q), self.logits[part]
         self.residual[part], self.curvature[part] = residual, curvature
-        self.total_curvature[part] = curvature.sum(1).double()
+        self.total_curvature[part] = self.problem.over_rows(curvature.sum(1).double())
         squares = (self.theta[part].double().square() * self.penalty[part]).sum(1)
         self.value[part] = self.problem.data_term(part, logits) + 0.5 * squares
 
@@ -161,13 +165,15 @@ class NewtonSolver(ABC):
             logits = torch.addcmul(start, change, step.to(change.dtype)[:, None])
             q = rarer(logits)
             residual = problem.residual(part, logits, q)
-            end = torch.linalg.vecdot(residual, change).double() + linear + step * quadratic
+            along = problem.over_rows(torch.linalg.vecdot(residual, change).double())
+            end = along + linear + step * quadratic
             # How far a step beyond the minimum can lie above it is at most the step times the derivative at its end, by
             # convexity.
             good = (end.abs() <= _FLAT * slope.abs()) & (step * end <= _FLAT * value) | (slope >= 0)
             if not n_left or bool(good.all()):
                 break
-            bend = torch.linalg.vecdot(problem.curvature(part, q).mul_(change), change).double() + quadratic
+            curved = torch.linalg.vecdot(problem.curvature(part, q).mul_(change), change).double()
+            bend = problem.over_rows(curved) + quadratic
             low, high = torch.where(end < 0, step, low), torch.where(end >= 0, step, high)
             proposal = step - end / bend.clamp(min=1e-300)
             inside = (proposal > low) & (proposal < high) & (proposal < 8 * step)

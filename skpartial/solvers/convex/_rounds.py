@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skpartial._processes import Processes
 from skpartial.features._base import Features
 from skpartial.heads._ensemble import members_of_linear
 from skpartial.heads._linear import dropout_variance
@@ -50,7 +51,7 @@ class LinearPredictor:
 
     def _scores(self, rows: Tensor | None, theta: Tensor) -> Tensor:
         if rows is None:
-            return self._features.scores(theta).T.contiguous()
+            return _scores(self._features, theta, self._learner.problem.processes).T.contiguous()
         return self._features.batch(rows) @ theta[:, :-1].T + theta[:, -1]
 
     def features(self, rows: Tensor | None) -> Tensor:
@@ -154,7 +155,9 @@ class ConvexRounds(Learner):
             if starting is not None:
                 folded = FoldedTargets(problem, starting, source, state=self.state)
                 theta[:, -1] = prior_intercepts(*target_masses(folded))[1].to(problem.dtype)
-        logits = problem.features.scores(theta).T.contiguous() if loss.traits().iterative else None
+        logits = None
+        if loss.traits().iterative:
+            logits = _scores(problem.features, theta, problem.processes).T.contiguous()
         targets = FoldedTargets(problem, loss, source, logits=logits, state=self.state, epoch=epoch)
         kind = SquaredProblem if loss.surrogate == "squared" else LogisticProblem
         convex = kind(targets, problem.alpha, problem.dtype, problem.device)
@@ -203,6 +206,14 @@ class ConvexRounds(Learner):
 
     def finish(self) -> None:
         """Nothing is left to settle: a round gives labels that cannot be fitted their prior."""
+
+
+def _scores(features: Features, theta: Tensor, processes: Processes) -> Tensor:
+    """Scores of all rows (k, n), of which every process works out its share."""
+    if processes.size == 1 or features.n_rows < processes.size:
+        return features.scores(theta)
+    own = features.part(processes.share(features.n_rows))
+    return processes.together(own.scores(theta), features.n_rows, dim=1)
 
 
 def solve_rounds(learners: Sequence[ConvexRounds], epoch: int, reports: Sequence[Report]) -> None:

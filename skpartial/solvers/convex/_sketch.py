@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from skpartial.features._base import overflow_error
-from skpartial.features._scaled import Bfloat16Columns, ScaledColumns
+from skpartial.solvers.convex._newton import Products
 
 __all__ = ["Sketch"]
 
@@ -26,10 +26,10 @@ class Sketch:
 
     Parameters
     ----------
-    columns : ScaledColumns or Bfloat16Columns
-        X, of n rows and d columns, and the intercept's.
+    columns : Products
+        X, of n rows and d columns, and the intercept's; where processes share the rows, of those of this one.
     row_weight : Tensor of float64, shape (n,)
-        What each row counts for; sums to 1.
+        What each of these rows counts for; sums to 1 over all.
     penalty : Tensor of shape (d + 1,)
         What alpha is multiplied by for each weight, intercept last.
     rank : int
@@ -47,7 +47,7 @@ class Sketch:
 
     def __init__(
         self,
-        columns: ScaledColumns | Bfloat16Columns,
+        columns: Products,
         row_weight: Tensor,
         penalty: Tensor,
         rank: int,

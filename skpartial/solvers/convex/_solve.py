@@ -10,11 +10,10 @@ from torch import Tensor
 
 from skpartial.features._base import Features
 from skpartial.features._matrix import ResidentFeatures
-from skpartial.features._scaled import Bfloat16Columns
 from skpartial.solvers.convex._cholesky import CholeskySolver, DualCholeskySolver, Matrix
 from skpartial.solvers.convex._conjugate_gradients import ConjugateGradientSolver
 from skpartial.solvers.convex._logistic import LogisticProblem
-from skpartial.solvers.convex._newton import Design, NewtonSolver
+from skpartial.solvers.convex._newton import Design, NewtonSolver, Products
 from skpartial.solvers.convex._prepared import PreparedFeatures, scaled_by_penalty
 from skpartial.solvers.convex._rows import GatheredColumns, RowBasis, cheapest_rows, gathered_rows
 
@@ -224,9 +223,7 @@ def _solve_by_products(state: _Round, prepared: PreparedFeatures, problem: Logis
     # The estimate of the gap is a little too low now and then.
     goal = max(state.enough / 2, 20 * torch.finfo(features.dtype).eps)
 
-    def solve(
-        labels: Tensor, part: LogisticProblem, design: Design, fast: Bfloat16Columns | None, scores: Scores
-    ) -> None:
+    def solve(labels: Tensor, part: LogisticProblem, design: Design, fast: Products | None, scores: Scores) -> None:
         start = columns.from_features(state.theta[labels]).to(features.dtype)
         state.solve(ConjugateGradientSolver(part, design, start, columns.penalty, goal, sketch, fast), labels)
         state.check(part, scores, labels)
@@ -242,4 +239,5 @@ def _solve_by_products(state: _Round, prepared: PreparedFeatures, problem: Logis
                 return
         labels = labels[~own]
     if len(labels):
-        solve(labels, problem.take(labels), columns, prepared.bfloat16, features.scores)
+        part, scores = problem.take(labels).share(prepared.processes), columns.features.scores
+        solve(labels, part, prepared.design, prepared.fast_design, scores)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skpartial._processes import Processes
 from skpartial._state import State, StateTensor
 from skpartial._warnings import warn, warn_slower
 from skpartial.features._base import Features
@@ -172,6 +173,12 @@ class _Randomness:
             found["cuda"] = torch.cuda.get_rng_state(self.device)
         return found
 
+    def vary(self, seed: int, epoch: int, processes: Processes) -> None:
+        """Let every process draw numbers of its own in a pass, the same ones whenever it is made."""
+        if self.used and processes.size > 1:
+            own = np.random.SeedSequence((seed, epoch, processes.rank)).generate_state(1)[0]
+            torch.manual_seed(int(own))
+
     def restore(self, state: dict[str, Tensor]) -> None:
         if not (self.used and state):
             return
@@ -238,7 +245,8 @@ class GradientSteps(Learner):
 
     def predictor(self, features: Features) -> HeadPredictor:
         """Predictions of the present parameters on the rows of some features."""
-        return HeadPredictor(self.head, features, None if self.module is self.head else self.module)
+        network = None if self.module is self.head else self.module
+        return HeadPredictor(self.head, features, network, self.problem.sharing)
 
     def run(self, epoch: int, report: Report) -> dict[str, Any]:
         """Make a pass over the training set; its loss is the mean of the batches', weighted by what they count for."""
@@ -265,22 +273,41 @@ class GradientSteps(Learner):
 
     def order(self) -> Tensor:
         """The rows in the order of the next pass."""
-        n_rows = self.problem.features.n_rows
-        return torch.randperm(n_rows, generator=self._generator) if self.plan.shuffle else torch.arange(n_rows)
+        features = self.problem.features
+        return features.shuffled(self._generator) if self.plan.shuffle else torch.arange(features.n_rows)
 
     def _pass(self, order: Tensor, epoch: int) -> Tensor:
         """Take a step for every batch of rows; returns the sum of the batches' losses, each times its rows."""
         batches = list(order.split(self.plan.batch_size))
-        if len(batches) > 1 and len(batches[-1]) == 1 and self.problem.network is not None:
-            # Batch norms have no variance of a single image.
+        sharing, images = self.problem.sharing, self.problem.network is not None
+        if images and len(batches) > 1 and len(batches[-1]) < max(2, sharing.size):
+            # Batch norms have no variance of a single image, and a network takes no batch without one.
             batches[-2:] = [torch.cat(batches[-2:])]
+        if images and min(map(len, batches)) < sharing.size:
+            raise ValueError(
+                f"Batches of {min(map(len, batches))} images leave some of {sharing.size} processes without any: raise "
+                "solver__batch_size, or start fewer processes."
+            )
+        self._randomness.vary(self.problem.seed, epoch, sharing)
         total = torch.zeros((), dtype=torch.float64, device=self.problem.device)
+        own = [rows[sharing.share(len(rows))] for rows in batches]
         with self.problem.batch_bar(epoch, len(batches)) as advance:
-            for rows, features in zip(batches, self.problem.features.batches(batches)):
+            for rows, features in zip(batches, self.problem.features.batches(own)):
                 self.set_rates(len(batches))
                 total += self._step(rows, features, epoch) * len(rows)
                 advance(1)
+        self._average_running_statistics()
         return total
+
+    def _average_running_statistics(self) -> None:
+        """Let batch norms of all processes, each of which has seen pieces, have the same mean and variance."""
+        sharing = self.problem.sharing
+        modules = (module for module in self.module.modules() if module.training)
+        norms = [module for module in modules if isinstance(module, nn.modules.batchnorm._NormBase)]
+        found = [x for norm in norms for x in (norm.running_mean, norm.running_var) if x is not None]
+        sharing.sum_all(found)
+        for tensor in found:
+            tensor.div_(sharing.size)
 
     def set_rates(self, n_batches: int) -> None:
         """Step sizes of the next step; those of rows, whose drift has a closed form, stay as they are."""
@@ -297,16 +324,19 @@ class GradientSteps(Learner):
 
     def _step(self, rows: Tensor, features: Tensor, epoch: int) -> Tensor:
         """Move everything by the gradient of a batch; returns the batch's loss."""
-        problem = self.problem
+        problem, sharing = self.problem, self.problem.sharing
         known = self._labels.source.rows(rows.to(problem.device))
         self.catch_up(known.rows)
         found: Step | None = None
 
         def step_of(logits: Tensor) -> Step:
-            # Once for a batch, also if memory runs out later on: a loss may note in its state what it has seen.
+            # Once for a batch, also if memory runs out later on: a loss may note in its state what it has seen. The
+            # rows that pass through the network here are a piece of those that the loss looks at.
             nonlocal found
             if found is None:
-                found = self._shared_step(known, logits.detach(), epoch)
+                whole = sharing.together(logits.detach(), len(rows), dim=-2)
+                step, own = self._shared_step(known, whole, epoch), sharing.share(len(rows))
+                found = Step(step.value, step.gradient[..., own, :], step.state)
             return found
 
         drawn = self._randomness.state() if problem.network is not None else None
@@ -321,6 +351,7 @@ class GradientSteps(Learner):
                 self._halve(len(rows))
                 assert drawn is not None
                 self._randomness.restore(drawn)
+        sharing.sum_all(p.grad for p in self.module.parameters() if p.grad is not None)
         self._take_gradients("loss", step.state, known.rows, 1.0)
         self.move()
         self.optimizer.zero_grad()
@@ -444,7 +475,7 @@ class GradientSteps(Learner):
                 f"The regularizer {self.problem.regularizer!r} needs whole batches: use Minibatch(accumulate=1), and a "
                 "smaller batch_size if memory runs out."
             )
-        parts = _pieces_of(features, min(self._pieces, len(features)))
+        parts = _pieces_of(features, max(1, min(self._pieces, len(features))))
         drawn = self._randomness.state()
         buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
         with torch.no_grad():

@@ -28,6 +28,7 @@ def is_linear(problem: Problem, plan: Plan) -> bool:
         and problem.head.dropout == 0
         and problem.network is None
         and problem.regularizer is None
+        and problem.processes.size == 1
         and plan.accumulate == 1
         and DirectSteps.serves(problem.device)
     )

@@ -1,0 +1,192 @@
+"""Processes that fit together: each is called with the same data and takes its share of the rows.
+
+What torch.distributed does for a fit is here, and all of it is made of one operation, a sum over the processes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from joblib.parallel import get_active_backend
+from torch import Tensor
+
+from skpartial.exceptions import ProcessLostError
+
+__all__ = ["ALONE", "Processes", "fitting_processes"]
+
+# What torchrun tells every process that it starts.
+_LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+class Processes:
+    """The processes of a fit; of one that is alone every method does nothing.
+
+    All of them make the same calls in the same order.
+
+    Parameters
+    ----------
+    rank : int, default=0
+        Which of them this is.
+    size : int, default=1
+        How many there are.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes and prints."""
+        return self.rank == 0
+
+    def share(self, n_rows: int) -> slice:
+        """Rows of this process, of so many: shares differ by one row at most, and follow each other."""
+        least, more = divmod(n_rows, self.size)
+        start = self.rank * least + min(self.rank, more)
+        return slice(start, start + least + (self.rank < more))
+
+    def largest_share(self, n_rows: int) -> int:
+        """How many rows the process has that has most of them."""
+        return -(-n_rows // self.size)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of what the processes have, in place where that is possible."""
+        if self.size == 1:
+            return tensor
+        return _told(lambda: _summed(tensor))
+
+    def sum_all(self, tensors: Iterable[Tensor]) -> None:
+        """The sums of several tensors, in place: one message for each type."""
+        if self.size == 1:
+            return
+        by_type: dict[torch.dtype, list[Tensor]] = {}
+        for tensor in tensors:
+            by_type.setdefault(tensor.dtype, []).append(tensor)
+        for members in by_type.values():
+            whole = self.sum(torch.cat([tensor.reshape(-1) for tensor in members]))
+            for tensor, part in zip(members, whole.split([tensor.numel() for tensor in members])):
+                tensor.copy_(part.view_as(tensor))
+
+    def together(self, part: Tensor, n_rows: int, dim: int = 0) -> Tensor:
+        """What all have of the rows, from the share of each."""
+        if self.size == 1:
+            return part
+        shape, own = list(part.shape), self.share(n_rows)
+        shape[dim] = n_rows
+        # Zeros elsewhere: shares of different sizes, and none at all, need no rule of their own.
+        whole = part.new_zeros(shape)
+        whole.narrow(dim, own.start, own.stop - own.start).copy_(part)
+        return self.sum(whole)
+
+    def compute(self, function: Callable[[Tensor], Tensor], rows: Tensor, dim: int = 0) -> Tensor:
+        """A function of rows, of which every process works out its share; of fewer rows than processes each all."""
+        if self.size == 1 or len(rows) < self.size:
+            return function(rows)
+        return self.together(function(rows[self.share(len(rows))]), len(rows), dim)
+
+    def of_first(self, number: int) -> int:
+        """The number that the first process has."""
+        return int(self.sum(torch.tensor(number if self.is_first else 0, dtype=torch.int64)))
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so in any of the processes."""
+        return bool(flag) if self.size == 1 else bool(self.sum(torch.tensor(int(flag))) > 0)
+
+    def check_same(self, numbers: Sequence[tuple[str, float]], message: str) -> None:
+        """Refuse to go on where the processes have different numbers, to the digits of float32.
+
+        Parameters
+        ----------
+        numbers : sequence of tuple of str and float
+            What they are called, and what they are here.
+        message : str
+            The sentence, with places for `what`, `here`, `other` and `rank`.
+
+        Raises
+        ------
+        ValueError
+            In every process.
+        """
+        if self.size == 1:
+            return
+        own = torch.tensor([[float(number) for _, number in numbers]], dtype=torch.float64)
+        found = self.together(own, self.size).numpy()
+        wrong = np.argwhere(~np.isclose(found, found[0], rtol=1e-5, atol=0))
+        if len(wrong):
+            rank, column = wrong[0]
+            what, first, other = numbers[column][0], found[0, column], found[rank, column]
+            raise ValueError(message.format(what=what, first=f"{first:.10g}", other=f"{other:.10g}", rank=rank))
+
+
+#: One process, which has all rows.
+ALONE = Processes()
+
+
+def _summed(tensor: Tensor) -> Tensor:
+    # NCCL takes tensors of its devices only.
+    if tensor.device.type == "cpu" and str(dist.get_backend()) == "nccl":
+        sent = tensor.cuda()
+        dist.all_reduce(sent)
+        return tensor.copy_(sent)
+    contiguous = tensor.contiguous()
+    dist.all_reduce(contiguous)
+    return contiguous if contiguous is tensor else tensor.copy_(contiguous)
+
+
+def _told(work: Callable[[], Any]) -> Any:
+    """Say in one sentence what happened where another process does not answer."""
+    try:
+        return work()
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        # Of what gloo says the first sentence, without the place in its source.
+        said = re.sub(r"^\[\S*\] *", "", str(error).strip() or type(error).__name__)
+        first_line = said.splitlines()[0].split(". ")[0][:200]
+        raise ProcessLostError(
+            f"Another process of this fit has ended or does not answer ({first_line}): start all of them again; with "
+            "checkpoint_dir the fit then goes on from the last epoch that was saved."
+        ) from error
+
+
+def fitting_processes() -> Processes:
+    """The processes among which the fits of this one are shared.
+
+    Those of torch.distributed where it is initialised. Where it is not, but torchrun has started this process, it is
+    initialised here. A job of joblib's, as searches make them, fits alone.
+
+    Returns
+    -------
+    Processes
+        `ALONE` for a process that is one.
+    """
+    if not dist.is_available() or get_active_backend()[0].nesting_level:
+        return ALONE
+    if not dist.is_initialized():
+        if not all(os.environ.get(name) for name in _LAUNCHED) or os.environ["WORLD_SIZE"] == "1":
+            return ALONE
+        _told(_initialise)
+    return Processes(dist.get_rank(), dist.get_world_size()) if dist.get_world_size() > 1 else ALONE
+
+
+def _initialise() -> None:
+    """Join the processes that torchrun has started."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        dist.init_process_group("cpu:gloo,cuda:nccl")
+    else:
+        dist.init_process_group("gloo")
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    with suppress(Exception):
+        dist.destroy_process_group()
