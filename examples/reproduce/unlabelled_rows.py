@@ -15,9 +15,9 @@ part of a quarter of the rows, with complete labels.
     10 to 50% of the training rows get labels that are drawn from the frequencies of the labels (Cevikalp et al. 2020,
     figure 3): RampWARP, WARP and cross-entropy; mean average precision and F1 of the three highest scores, per class.
 
-Every method chooses its ``alpha`` by three-fold cross-validation on the training labels of the first seed, corrupted ones
-where that is the experiment, from 1e-5 to 1e-3 times the mean squared distance of the features from their mean, and
-keeps it for the other seeds. Ranking losses are trained by minibatches, with steps that shrink to nothing.
+Every method chooses its ``alpha`` by three-fold cross-validation on the training labels of the first seed, corrupted
+ones where that is the experiment, from 1e-5 to 1e-3 times the mean squared distance of the features from their mean,
+and keeps it for the other seeds. Ranking losses are trained by minibatches, with steps that shrink to nothing.
 Peers are scikit-learn's, one label at a time: ``SelfTrainingClassifier`` over ``LogisticRegression``, and
 ``LabelSpreading`` over 10 neighbours of unit vectors. Run with ``--quick`` to see that it runs.
 """
