@@ -14,9 +14,9 @@ Elhamifar, "Interactive Multi-Label CNN Learning with Partial Labels" (CVPR 2020
 
 Test labels are complete. Features are standardised. The strength of the penalty is the one that cross-validation on the
 known training labels of the first seed chooses for the probe; all methods have it. What a method of the gains has to
-choose beside it, such as weights and numbers of atoms of IMCL or dimensions of WSABIE, is chosen for every seed by
-two-fold cross-validation on its known training labels, and never by test scores; what was chosen is printed. Figures
-are means over seeds, with the standard deviation of the difference from the probe on the same seed.
+choose beside it, such as weights and numbers of atoms of IMCL or the strategy of the curriculum, is chosen for every
+seed by two-fold cross-validation on its known training labels, and never by test scores; what was chosen is printed.
+Figures are means over seeds, with the standard deviation of the difference from the probe on the same seed.
 
 Run it with ``--data`` naming the folder of the benchmarks' data sets; without it the digit scenes are used.
 """
@@ -132,7 +132,9 @@ def methods(wanted: list[str] | None) -> dict[str, Callable[[Task], Any]]:
     found: dict[str, Callable[[Task], Any]] = {
         "logistic": probe,
         "refined": refined,
-        "curriculum": lambda task: probe(task, relabeling=Curriculum("threshold")),
+        "curriculum": validated(
+            {name: partial(probe, relabeling=Curriculum(name)) for name in ("threshold", "proportion", "positives")}
+        ),
         "LSEP": lambda task: refined(task, loss="lsep"),
         "WSABIE": of_spaces(WARP(unknown="ignore")),
         "embedding, logistic": of_spaces("iu"),
