@@ -80,24 +80,28 @@ def probe(task: Task, **more: Any) -> PartialLabelClassifier:
     return PartialLabelClassifier(alpha=task.alpha, random_state=task.seed, **more).fit(task.X, task.Y)
 
 
-def refined(task: Task, **more: Any) -> PartialLabelClassifier:
-    """The probe, taken further with another loss, by the steps that a refinement takes."""
-    clf = probe(task)
+def refined(task: Task, clf: PartialLabelClassifier | None = None, **more: Any) -> PartialLabelClassifier:
+    """The probe, or a classifier that takes its place, taken further with another loss by the steps of a refinement."""
+    clf = clf or probe(task)
     rate = 0.1 / max(task.X.shape[1], 30)
     clf.set_params(warm_start=True, solver=Minibatch(learning_rate=rate, max_epochs=5, schedule="cosine"), **more)
     return clf.fit(task.X, task.Y)
 
 
-def smooth(task: Task, kind: type = InteractiveSmoothness, **settings: Any) -> PartialLabelClassifier:
-    return probe(task, regularizer=kind(**settings))
-
-
-def embedded(task: Task, loss: Any, share: float, penalty: float) -> PartialLabelClassifier:
-    """Labels in a space of a share of as many dimensions, by a multiple of the probe's penalty."""
+def embedded(task: Task, share: float) -> PartialLabelClassifier:
+    """The probe's loss on labels in a space of a share of as many dimensions."""
     head = LabelEmbedding(max(2, round(share * min(task.Y.shape[1], 100))))
     # Steps that stay large end beside the optimum of a strong penalty.
-    solver = Minibatch(schedule="cosine")
-    return probe(task._replace(alpha=penalty * task.alpha), head=head, loss=loss, solver=solver)
+    return probe(task, head=head, solver=Minibatch(schedule="cosine"))
+
+
+def wsabie(task: Task, share: float) -> PartialLabelClassifier:
+    """As published: from the logistic optimum on, by the ranking loss."""
+    return refined(task, embedded(task, share), loss=WARP(unknown="ignore"))
+
+
+def smooth(task: Task, kind: type = InteractiveSmoothness, **settings: Any) -> PartialLabelClassifier:
+    return probe(task, regularizer=kind(**settings))
 
 
 def validated(candidates: dict[str, Callable[[Task], Any]]) -> Callable[[Task], Any]:
@@ -122,13 +126,7 @@ def validated(candidates: dict[str, Callable[[Task], Any]]) -> Callable[[Task], 
 
 def methods(wanted: list[str] | None) -> dict[str, Callable[[Task], Any]]:
     """The probe, and all others or those that are wanted."""
-    spaces = [(share, penalty) for share in (0.5, 1.0) for penalty in (0.1, 1.0)]
-
-    def of_spaces(loss: Any) -> Callable[[Task], Any]:
-        return validated(
-            {f"{s:g} L dimensions, alpha x {p:g}": partial(embedded, loss=loss, share=s, penalty=p) for s, p in spaces}
-        )
-
+    spaces = {"half as many dimensions as labels": 0.5, "as many": 1.0}
     found: dict[str, Callable[[Task], Any]] = {
         "logistic": probe,
         "refined": refined,
@@ -136,8 +134,8 @@ def methods(wanted: list[str] | None) -> dict[str, Callable[[Task], Any]]:
             {name: partial(probe, relabeling=Curriculum(name)) for name in ("threshold", "proportion", "positives")}
         ),
         "LSEP": lambda task: refined(task, loss="lsep"),
-        "WSABIE": of_spaces(WARP(unknown="ignore")),
-        "embedding, logistic": of_spaces("iu"),
+        "WSABIE": validated({name: partial(wsabie, share=share) for name, share in spaces.items()}),
+        "embedding, logistic": validated({name: partial(embedded, share=share) for name, share in spaces.items()}),
         "IMCL": validated({str(settings): partial(smooth, **settings) for settings in SMOOTHNESS}),
     }
     return {name: fit for name, fit in found.items() if wanted is None or name in ("logistic", *wanted)}
