@@ -55,7 +55,10 @@ RATES = (
 ALPHA = 2e-4
 WEIGHTS_AT_A_TENTH = (0.5, 1, 2, 3, 5, 10, 20, 50)
 GAMMAS = (-1, -0.5, 0.5, 1, 2, 3)
-PARTS = ("table2", "table4", "images", "figures")
+PARTS = ("table2", "table4", "images", "figures", "penalty")
+PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)
+# Seeds of the choice of penalties begin here, so that no table has been made of them.
+FRESH_SEED = 10
 _NEEDS_GNN = "needs heads.CategoryGNN"
 
 
@@ -164,6 +167,30 @@ def table_4(arguments: Namespace, name: str) -> None:
     print(f"{'':27}" + "".join(f"{title:>15}" for title in SCORES))
     for title, values in found.items():
         print(f"{title:27}" + (cells(np.array(values)) if values else f"   {_NEEDS_GNN}"))
+
+
+def penalty_of_categories(arguments: Namespace, name: str) -> None:
+    """Validation mean average precision, on a quarter of the training rows, by penalty of the network of categories."""
+    print(f"\nValidation of penalties, {name}: {arguments.known:.0%} known; of alpha, linear head, then {PENALTIES}")
+    for seed in range(FRESH_SEED, FRESH_SEED + arguments.seeds):
+        parts = split(load(name, arguments.data, quick=arguments.quick), test_size=0.25, seed=seed)
+        order = np.random.default_rng(seed).permutation(len(parts.Y_train))
+        held, rows = np.split(order, [len(order) // 4])
+        scaler = StandardScaler().fit(parts.X_train[rows])
+        truth = 2 * parts.Y_train - 1
+        Y = np.asarray(drop_labels(truth[rows], known=arguments.known, random_state=seed))
+        data = Data(
+            scaler.transform(parts.X_train[rows]), Y, truth[rows], scaler.transform(parts.X_train[held]), truth[held]
+        )
+        for factor in (1, 5):
+            found = [heads.Linear(), *(heads.CategoryGNN(penalty=penalty) for penalty in PENALTIES)]
+            clf = PartialLabelClassifier(
+                "partial_bce", alpha=factor * data.alpha, solver=Minibatch(), random_state=seed
+            )
+            values = [scores(clone(clf).set_params(head=head).fit(data.X, data.Y), data)[0] for head in found]
+            print(
+                f"seed {seed}, alpha {factor * ALPHA:g}: " + " ".join(f"{value:7.2f}" for value in values), flush=True
+            )
 
 
 def pretrained(seed: int, n_scenes: int, n_epochs: int) -> nn.Module:
@@ -298,6 +325,8 @@ def main() -> None:
                     table_2(arguments, name, "gnn")
             if "table4" in wanted:
                 table_4(arguments, name)
+            if "penalty" in (arguments.only or ()):
+                penalty_of_categories(arguments, name)
         if "images" in wanted:
             table_4_of_images(arguments)
         if "figures" in wanted:

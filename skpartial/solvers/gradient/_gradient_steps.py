@@ -382,7 +382,7 @@ class GradientSteps(Learner):
         """Add the gradient of a penalty of the head's own; that of single parameters is the optimiser's."""
         squares = self.problem.head.extra_penalty(self.head.inner)
         if squares is not None:
-            (0.5 * _penalty(self.problem, self.head) * squares).backward()  # type: ignore[no-untyped-call]
+            (0.5 * _penalty(self.problem, self.head) * squares).backward()
 
     def move(self) -> None:
         """Move the parameters, and what the loss learns as a whole, by their gradients."""
