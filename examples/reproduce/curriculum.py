@@ -118,7 +118,7 @@ def table_2(arguments: Namespace, name: str, head: str) -> None:
     base = []
     for seed in range(arguments.seeds):
         data = prepare(arguments, name, seed)
-        clf = PartialLabelClassifier(head=head, alpha=data.alpha, random_state=seed)
+        clf = PartialLabelClassifier("partial_bce", head=head, alpha=data.alpha, random_state=seed)
         plain = scores(clone(clf).fit(data.X, data.Y), data)
         base.append(plain)
         for strategy in STRATEGIES:
@@ -161,7 +161,7 @@ def table_4(arguments: Namespace, name: str) -> None:
         for title, settings in rows.items():
             if "head" in settings and not has_gnn():
                 continue
-            clf = PartialLabelClassifier(alpha=data.alpha, random_state=seed).set_params(**settings)
+            clf = PartialLabelClassifier("partial_bce", alpha=data.alpha, random_state=seed).set_params(**settings)
             found[title].append(scores(clf.fit(data.X, data.Y), data))
     print(f"\nTable 4, {name}: {arguments.known:.0%} known, relabelling by {arguments.strategy!r}")
     print(f"{'':27}" + "".join(f"{title:>15}" for title in SCORES))
@@ -238,7 +238,7 @@ def table_4_of_images(arguments: Namespace) -> None:
         backbone = Backbone(pretrained(seed, n_scenes, n_epochs), image_size=32, augment=None)
         for title, settings in rows.items():
             clf = PartialLabelClassifier(
-                backbone=backbone, solver=solver, alpha=1e-4, random_state=seed, device="cpu"
+                "partial_bce", backbone=backbone, solver=solver, alpha=1e-4, random_state=seed, device="cpu"
             ).set_params(**settings)
             found[title].append(scores(clf.fit(data.X, data.Y), data))
     print(f"\nTable 4, images of digits: {arguments.known:.0%} known, relabelling by {arguments.strategy!r}")
