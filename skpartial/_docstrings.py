@@ -42,7 +42,7 @@ _BEFORE_ALPHA = """\
 backbone : str, torch.nn.Module, Backbone or None, default=None
     The network that turns images into features, and what of it is fine-tuned: see
     :class:`skpartial.images.Backbone`, for which a name or module stands. None takes X for features.
-head : "linear", "gnn" or Head, default="linear"
+head : "linear", "gnn", "embedding" or Head, default="linear"
     From features to logits.
 relabeling : Relabeling or None, default=None
     What happens to labels between epochs or rounds; may answer with soft targets and weights.

@@ -4,7 +4,7 @@ Label propagation to many rows without labels
 
 Processor time and memory of the neighbour search of ``relabeling.Propagation`` for 1,000,000 unlabelled rows of 512
 features against 50,000 labelled ones, as a ratio to that of the matrix products alone, which it cannot do without: of
-the same rows, in chunks of the same size, in the same process. The features lie in a file and are read as a memory map,
+the same rows, in tiles of the same size, in the same process. The features lie in a file and are read as a memory map,
 so that the memory reported, how far the peak rises over what the process had before, is that of the search: it does not
 grow with the number of unlabelled rows.
 
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from skpartial.relabeling import RelabelingContext
-from skpartial.relabeling._neighbors import _CHUNK_ENTRIES, nearest_rows
+from skpartial.relabeling._neighbors import _BLOCK_ROWS, _TILE_ENTRIES, nearest_rows
 from skpartial.training import TrainingData
 
 _WRITTEN_AT_A_TIME = 10_000
@@ -65,13 +65,13 @@ def peak() -> int:
 
 def product_seconds(X: NDArray[np.float32], known: torch.Tensor, n_labelled: int, sample: int) -> float:
     """Seconds of the products of all unlabelled rows with the labelled ones, from some chunks."""
-    size = max(1, _CHUNK_ENTRIES // len(known))
-    starts = np.linspace(n_labelled, max(n_labelled, len(X) - size), sample).astype(int)
+    starts = np.linspace(n_labelled, max(n_labelled, len(X) - _BLOCK_ROWS), sample).astype(int)
     taken = []
     for start in starts:
-        block = torch.from_numpy(X[start : start + size].copy())
+        block = torch.from_numpy(X[start : start + _BLOCK_ROWS].copy())
         before = time.process_time()
-        block @ known.T
+        for tile in known.split(_TILE_ENTRIES // _BLOCK_ROWS):
+            block @ tile.T
         taken.append((time.process_time() - before) / len(block))
     return float(np.median(taken)) * (len(X) - n_labelled)
 

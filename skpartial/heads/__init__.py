@@ -1,6 +1,7 @@
 """Heads: how features become logits."""
 
 from skpartial.heads._base import Head, HeadContext, ParameterGroup
+from skpartial.heads._embedding import LabelEmbedding
 from skpartial.heads._ensemble import Ensemble
 from skpartial.heads._gnn import CategoryGNN
 from skpartial.heads._linear import Linear
@@ -13,6 +14,7 @@ __all__ = [
     "Ensemble",
     "Head",
     "HeadContext",
+    "LabelEmbedding",
     "Linear",
     "ParameterGroup",
     "WeldonPooling",
@@ -20,7 +22,7 @@ __all__ = [
     "get",
 ]
 
-_HEADS: dict[str, type[Head]] = {"linear": Linear, "gnn": CategoryGNN}
+_HEADS: dict[str, type[Head]] = {"linear": Linear, "gnn": CategoryGNN, "embedding": LabelEmbedding}
 
 
 def get(head: str | Head) -> Head:
@@ -29,7 +31,7 @@ def get(head: str | Head) -> Head:
     Parameters
     ----------
     head : str or Head
-        "linear", "gnn", or a head, which is returned as it is.
+        "linear", "gnn", "embedding", or a head, which is returned as it is.
 
     Returns
     -------

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from torch import nn
+from torch import Tensor, nn
 
 from skpartial._documentation import Documented
 from skpartial.labels import LabelMatrix
@@ -182,6 +182,22 @@ class Head(Documented, BaseEstimator, ABC):
             ParameterGroup([p for p in trained if p.ndim > 1]),
             ParameterGroup([p for p in trained if p.ndim <= 1], penalty=0.0),
         ]
+
+    def extra_penalty(self, module: nn.Module) -> Tensor | None:
+        r"""A penalty that is none of single parameters, such as that of a product of two.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            What `build` made.
+
+        Returns
+        -------
+        Tensor or None
+            0-d, differentiable: what stands for :math:`\lVert W \rVert^2` in the penalty of a linear head, beside what
+            `parameter_groups` penalises. None, the default, for nothing.
+        """
+        return None
 
 
 def check_signature(head: Head) -> None:

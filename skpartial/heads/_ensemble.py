@@ -154,6 +154,13 @@ class Ensemble(Head):
             ParameterGroup([p for group in alike for p in group.parameters], *alike[0][1:]) for alike in zip(*groups)
         ]
 
+    @override
+    def extra_penalty(self, module: nn.Module) -> Tensor | None:
+        if not isinstance(module, _Members):
+            return None
+        found = [self._head.extra_penalty(member) for member in module.members]
+        return torch.stack(terms).sum() if (terms := [term for term in found if term is not None]) else None
+
 
 def members_of_linear(head: Any) -> int | None:
     """How many linear heads without dropout a head is, side by side; None for another head."""

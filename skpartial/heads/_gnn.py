@@ -347,3 +347,8 @@ class CategoryGNN(Head):
             *self._base_head().parameter_groups(module.base.inner),
             ParameterGroup(list(module.network.parameters()), penalty=penalty, learning_rate=factor * rate),
         ]
+
+    @override
+    def extra_penalty(self, module: nn.Module) -> Tensor | None:
+        assert isinstance(module, CategoryGNNModule)
+        return self._base_head().extra_penalty(module.base.inner)

@@ -15,8 +15,8 @@ from skpartial._state import TrainingContext
 
 __all__ = ["check_index", "dense_rows", "nearest_rows"]
 
-# Scores between rows that are held at a time: 64 MB in float32.
-_CHUNK_ENTRIES = 1 << 24
+# Scores between rows that are held at a time: 8 MB in float32. They stay in the cache until the least are found.
+_TILE_ENTRIES = 1 << 21
 # Rows that are asked for at a time: behind a network they come as maps.
 _BLOCK_ROWS = 1024
 
@@ -116,24 +116,28 @@ class _Exact:
         centred = known - self._center
         # |q - r|^2 / 2 - |q|^2 / 2 = |r|^2 / 2 - q r: one product with one more column.
         self._factor = torch.cat([-centred, centred.square().sum(1, keepdim=True) / 2], dim=1).T
-        self._size = max(1, _CHUNK_ENTRIES // len(known))
 
     def find(self, block: Tensor, own: Tensor, n_neighbors: int) -> tuple[Tensor, Tensor]:
         """Distances to the nearest references, as far as rounding allows, and their positions."""
-        nearest, found = [], []
-        for rows, self_positions in zip(block.split(self._size), own.split(self._size)):
-            centred = rows - self._center
-            scores = torch.cat([centred, centred.new_ones(len(rows), 1)], dim=1) @ self._factor
-            inside = torch.nonzero(self_positions >= 0).squeeze(1)
-            scores[inside, self_positions[inside]] = torch.inf
+        centred = block - self._center
+        factor = torch.cat([centred, centred.new_ones(len(block), 1)], dim=1)
+        width = max(n_neighbors, _TILE_ENTRIES // len(block))
+        least = centred.new_empty(len(block), 0)
+        positions = own.new_empty(len(block), 0)
+        for start in range(0, self._factor.shape[1], width):
+            scores = factor @ self._factor[:, start : start + width]
+            inside = torch.nonzero((own >= start) & (own < start + scores.shape[1])).squeeze(1)
+            scores[inside, own[inside] - start] = torch.inf
             if n_neighbors == 1:  # which takes a third of the time
-                least, positions = scores.min(1, keepdim=True)
+                values, found = scores.min(1, keepdim=True)
             else:
-                least, positions = scores.topk(n_neighbors, dim=1, largest=False)
-            squares = centred.square().sum(1, keepdim=True) + 2 * least
-            nearest.append(squares.clamp_(min=0).sqrt_())
-            found.append(positions)
-        return torch.cat(nearest), torch.cat(found)
+                values, found = scores.topk(min(n_neighbors, scores.shape[1]), dim=1, largest=False)
+            least, positions = torch.cat([least, values], dim=1), torch.cat([positions, found + start], dim=1)
+            if least.shape[1] > n_neighbors:
+                least, order = least.topk(n_neighbors, dim=1, largest=False)
+                positions = positions.gather(1, order)
+        squares = centred.square().sum(1, keepdim=True) + 2 * least
+        return squares.clamp_(min=0).sqrt_(), positions
 
 
 class _Indexed:

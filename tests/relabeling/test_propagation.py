@@ -151,8 +151,8 @@ def test_odd_parameters(rule, message):
 class TestSearch:
     @pytest.mark.parametrize("n_neighbors", [1, 4])
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-    def test_exact_in_chunks(self, monkeypatch, n_neighbors, dtype):
-        monkeypatch.setattr(_neighbors, "_CHUNK_ENTRIES", 700)
+    def test_exact_in_tiles(self, monkeypatch, n_neighbors, dtype):
+        monkeypatch.setattr(_neighbors, "_TILE_ENTRIES", 700)
         monkeypatch.setattr(_neighbors, "_BLOCK_ROWS", 33)
         rng = np.random.default_rng(0)
         X = (rng.standard_normal((200, 7)) + 1000).astype(dtype)  # far from zero

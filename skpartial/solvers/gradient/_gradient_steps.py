@@ -76,13 +76,17 @@ def _build(
     return module, head
 
 
+def _penalty(problem: Problem, head: HeadModule) -> float:
+    """Twice what squares are multiplied by: alpha / (2 L) ||W||^2 in the units of the features as passed."""
+    return problem.alpha / problem.labels.n_labels * head.penalty_scale
+
+
 def _optimizer(
     problem: Problem, plan: Plan, module: nn.Module, head: HeadModule, states: dict[str, State]
 ) -> torch.optim.Optimizer:
     """Parameter groups of the head, of the network before it, and of what loss and regulariser learn as a whole."""
     rate = plan.learning_rate * plan.head_rate
-    # alpha / (2 L) ||W||^2 in the units of the features as passed.
-    penalty = problem.alpha / problem.labels.n_labels * head.penalty_scale
+    penalty = _penalty(problem, head)
     groups: list[dict[str, Any]] = [
         {"params": list(group.parameters), "weight_decay": penalty * group.penalty, "lr": rate * group.learning_rate}
         for group in _head_groups(problem, head)
@@ -353,6 +357,7 @@ class GradientSteps(Learner):
                 self._randomness.restore(drawn)
         sharing.sum_all(p.grad for p in self.module.parameters() if p.grad is not None)
         self._take_gradients("loss", step.state, known.rows, 1.0)
+        self._penalize()
         self.move()
         self.optimizer.zero_grad()
         return step.value + term
@@ -405,6 +410,12 @@ class GradientSteps(Learner):
             else:
                 tensor = self.states[name][key]
                 tensor.grad = (gradient * share).to(tensor.dtype)
+
+    def _penalize(self) -> None:
+        """Add the gradient of a penalty of the head's own; that of single parameters is the optimiser's."""
+        squares = self.problem.head.extra_penalty(self.head.inner)
+        if squares is not None:
+            (0.5 * _penalty(self.problem, self.head) * squares).backward()
 
     def move(self) -> None:
         """Move the parameters, and what the loss learns as a whole, by their gradients."""
