@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from pathlib import Path
 
 # The examples and the workers that they start share the machine with the build.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+
+from reference import class_pages
 
 import skpartial
 
@@ -18,16 +24,21 @@ version = release = skpartial.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
+    "mathml",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "**/GALLERY_HEADER.rst"]
+html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+toc_object_entries_show_parents = "hide"
 default_role = "code"
 nitpicky = False
 
 autosummary_generate = True
+autosummary_context = {"class_pages": class_pages()}
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 # Members are listed by the templates, which leave out what scikit-learn gives to every estimator.
@@ -40,10 +51,12 @@ html_theme_options = {
     "navbar_end": ["theme-switcher"],
     "footer_start": ["copyright"],
     "footer_end": [],
+    "header_links_before_dropdown": 4,
     "show_toc_level": 2,
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": [],
 }
-html_sidebars = {"changelog": [], "bibliography": []}
+# Contents of the page are on the left, so that code has the whole width to the right of it.
+html_sidebars = {"**": ["page-toc", "sidebar-nav-bs"]}
 html_show_sourcelink = False
 
 sphinx_gallery_conf = {
@@ -61,7 +74,7 @@ sphinx_gallery_conf = {
     "reference_url": {"skpartial": None},
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skpartial",),
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "gallery_order.ByUse",
 }
 
 # Docstrings that come from scikit-learn refer to its glossary and user guide, which are not here.
