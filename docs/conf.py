@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
+import ziamath
 from reference import class_pages
 
 import skpartial
@@ -31,7 +32,8 @@ extensions = [
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "**/GALLERY_HEADER.rst"]
 html_math_renderer = "mathml"
-html_static_path = ["_static"]
+# With a font for formulas, for systems that have none.
+html_static_path = ["_static", str(Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf")]
 html_css_files = ["pages.css"]
 toc_object_entries_show_parents = "hide"
 default_role = "code"
