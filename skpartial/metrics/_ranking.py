@@ -259,8 +259,8 @@ def mean_roc_auc(y_true: Any, scores: Any, unknown: Unknown = "ignore", empty: E
     0.5625
     """
     check_choice(None, "empty", empty, ("skip", "zero", "nan"))
-    kind = "known" if unknown == "ignore" else "assumed"
-    return _mean(roc_auc_per_label(y_true, scores, unknown), empty, f"a known presence and a {kind} absence")
+    kind = "a known" if unknown == "ignore" else "an assumed"
+    return _mean(roc_auc_per_label(y_true, scores, unknown), empty, f"a known presence and {kind} absence")
 
 
 def label_ranking_loss(
