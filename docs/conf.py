@@ -83,11 +83,16 @@ sphinx_gallery_conf = {
 _FOREIGN_ROLE = re.compile(r":term:`([^`<]+?)(?: *<[^`>]*>)?`|:ref:`([^`<]+?) *<metadata_routing>`")
 
 
-def without_foreign_roles(app, what, name, obj, options, lines):
-    """Leave the words of such references."""
+# A reference such as "[1] E. Cole et al." is no list whose first item is E.
+_INITIAL = re.compile(r"^(\.\. \[\w[\w-]*\] )(?=[A-Z]\. )")
+
+
+def mend_docstring(app, what, name, obj, options, lines):
+    """Leave the words of foreign references, and the initials of authors."""
     lines[:] = [_FOREIGN_ROLE.sub(lambda match: f"``{match[1]}``" if match[1] else match[2], line) for line in lines]
+    lines[:] = [_INITIAL.sub(r"\1\\", line) for line in lines]
 
 
 def setup(app):
     """Register what is above, after numpydoc has put docstrings together."""
-    app.connect("autodoc-process-docstring", without_foreign_roles, priority=900)
+    app.connect("autodoc-process-docstring", mend_docstring, priority=900)

@@ -35,7 +35,17 @@ tower += [(372, 340), (330, 375), (320, 427), (285, 427), (260, 390), (200, 385)
 tower += [(95, 235), (83, 180), (118, 155), (95, 112), (160, 85), (193, 60)]
 left_trees = [(0, 150), (40, 190), (75, 225), (50, 265), (25, 300), (75, 345), (150, 335), (170, 355), (200, 385)]
 left_trees += [(260, 390), (285, 427), (0, 427)]
-right_trees = [(330, 427), (330, 370), (385, 330), (450, 300), (520, 272), (560, 290), (548, 215), (575, 165), (605, 137)]
+right_trees = [
+    (330, 427),
+    (330, 370),
+    (385, 330),
+    (450, 300),
+    (520, 272),
+    (560, 290),
+    (548, 215),
+    (575, 165),
+    (605, 137),
+]
 right_trees += [(640, 150), (640, 427)]
 rows, columns = np.mgrid[:height, :width]
 points = np.column_stack([columns.ravel(), rows.ravel()])
@@ -64,8 +74,8 @@ complete = np.where(tiles(np.stack(list(shows.values()), axis=-1)).mean(axis=1) 
 # %%
 # One question in ten is answered
 # -------------------------------
-# Features are simple: quantiles and spread of the red, green and blue of a tile, and of their shares, and the products of
-# them all.
+# Features are simple: quantiles and spread of red, green and blue in a tile and of their shares, and all
+# products of these.
 colours = tiles(photograph / 255)
 colours = np.concatenate([colours, colours / (colours.sum(axis=2, keepdims=True) + 0.1)], axis=2)
 X = np.concatenate([*np.quantile(colours, [0.1, 0.5, 0.9], axis=1), colours.std(axis=1)], axis=1)
@@ -88,9 +98,10 @@ for name, precision in zip(names, average_precision_per_label(unknown, probabili
 # Ticks and crosses are what was known.
 fig, axes = plt.subplots(2, 2, figsize=(7, 5), layout="constrained")
 shape = height // TILE, width // TILE
-for ax, j in zip(axes.flat, range(len(names))):
-    ax.imshow(photograph.mean(axis=2), cmap="gray", alpha=0.6, extent=(0, width, height, 0))
-    ax.imshow(probabilities[:, j].reshape(shape), cmap="Greens", alpha=0.6, vmin=0, vmax=1, extent=(0, width, height, 0))
+over = {"alpha": 0.6, "extent": (0, width, height, 0)}
+for j, ax in enumerate(axes.flat):
+    ax.imshow(photograph.mean(axis=2), cmap="gray", **over)
+    ax.imshow(probabilities[:, j].reshape(shape), cmap="Greens", vmin=0, vmax=1, **over)
     for sign, mark in (1, "+"), (-1, "x"):
         row, column = np.nonzero(Y[:, j].reshape(shape) == sign)
         ax.plot(column * TILE + TILE / 2, row * TILE + TILE / 2, mark, color="black" if sign == 1 else "#b35900", ms=5)
