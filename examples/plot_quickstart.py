@@ -2,9 +2,9 @@
 A linear probe on a tenth of the labels
 =======================================
 
-Photographs of handwritten digits, each with one to four of the ten digits on it: ten labels per image.
-Only one label of each image is known, present or absent, and nine are unknown. Three ways to train on that are compared
-on images of other handwriting, with all labels known:
+Photographs of handwritten digits, each with one to four of the ten digits on it: ten labels per image. Only one label
+of each image is known, present or absent, and nine are unknown. Three ways to train on that are compared on images of
+other handwriting, with all labels known:
 
 - leave unknown entries out (:class:`~skpartial.PartialLabelClassifier` as it is);
 - assume that unknown means absent (``loss="an"``);
@@ -80,8 +80,8 @@ def scores_and_labels(model):
 # %%
 # Score
 # -----
-# Mean average precision asks whether images are ranked well, F1 whether they are labelled well. Assuming absence teaches
-# that everything is rare, and no probability reaches one half.
+# Mean average precision asks whether images are ranked well, F1 whether they are labelled well. Assuming absence
+# teaches that everything is rare, and no probability reaches one half.
 results = {}
 print(f"\n{'':24} {'mAP':>6} {'micro F1':>9}")
 for name, model in models.items():

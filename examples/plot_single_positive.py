@@ -5,8 +5,8 @@ One label per image: learning from single positives
 A multi-class data set files every image under one class, although it may show more. Read as labels, each row has one
 known presence, nothing is known of the other labels, and no absence is recorded anywhere. A loss that leaves unknown
 entries out would learn that everything is always present: something has to be assumed about them.
-:class:`~skpartial.SinglePositiveClassifier` assumes absence, with label smoothing; this example compares that with
-other assumptions, and with what complete labels would have given.
+:class:`~skpartial.SinglePositiveClassifier` assumes absence; this example compares that with other
+assumptions, and with what complete labels would have given.
 """
 
 # %%
@@ -71,7 +71,7 @@ models["all labels known"] = PartialLabelClassifier(loss="bce").fit(train.data, 
 # --------------------------
 # Mean average precision sees only how images are ranked for each label. F1 also sees whether probabilities lie on the
 # right side of one half: assumed absences draw them down, less so where they weigh little. With a threshold of one half
-# 0.3 labels an image are predicted where 2.4 are present; the default, weak or balanced absences and tuned thresholds
+# 0.3 labels per image are predicted where 2.4 are present; the default, weak or balanced absences and tuned thresholds
 # predict about as many as there are. Rankings hardly differ.
 print(f"{'':30} {'mAP':>6} {'micro F1':>9} {'present per row':>15}")
 results = {}
