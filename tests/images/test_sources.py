@@ -421,7 +421,7 @@ def test_arrays_of_other_numbers(images, kind, wrong):
 
 
 def test_strings_in_an_array_of_images():
-    with pytest.raises(ImageReadError, match=r"X\[0\] is not an image"):
+    with pytest.raises(ImageReadError, match=r"X\[0\] is neither an image nor the path of one"):
         as_source(np.full((2, 8, 8), "a"), SIZE).read(0)
 
 
