@@ -20,7 +20,7 @@ from skpartial.losses._squared_error import squared_error, squared_error_gradien
 __all__ = ["ALPHA_OF_ABSENCES", "PointwiseLoss", "Surrogate", "Targets"]
 
 #: `Traits.relative_alpha` of cross-entropy that takes most unknown entries for full absences.
-ALPHA_OF_ABSENCES = 7e-4
+ALPHA_OF_ABSENCES = 5e-4
 #: The same where unknown entries are left out, once all are known, and the power of the share that is.
 _ALPHA_OF_KNOWN, _EXPONENT = 2.2e-4, 0.25
 
