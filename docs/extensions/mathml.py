@@ -19,7 +19,8 @@ def to_mathml(latex: str, display: str) -> str:
     element = convert(latex, display=display)
     if "\\" in element:
         raise ValueError(f"MathML has no {latex!r}: {element}")
-    return element
+    # A bar without a partner would grow with the whole line.
+    return element.replace("<mo>&#x02016;</mo>", '<mo stretchy="false">&#x02016;</mo>')
 
 
 def visit_inline(translator: HTML5Translator, node: nodes.math) -> None:
