@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skpartial import SinglePositiveClassifier
 from skpartial.datasets import make_digit_scenes
+from skpartial.inspection import LossTrace, LossTraceDisplay
 from skpartial.labels import keep_single_positive
 from skpartial.losses import LargeLoss
 from skpartial.solvers import Minibatch
@@ -39,21 +40,21 @@ scaler = StandardScaler().fit(train.data)
 X, X_test = (np.maximum(0, scaler.transform(part.data) @ W + b).astype(np.float32) for part in (train, test))
 
 # Only a simulation knows which of the unknown labels are absent, and which are not.
-truly_absent = (Y == 0) & (train.target == -1)
-truly_present = (Y == 0) & (train.target == 1)
-print(f"{truly_present.sum() / (Y == 0).sum():.0%} of the assumed absences are false")
+print(f"{(train.target[Y == 0] == 1).mean():.0%} of the assumed absences are false")
 
 # %%
 # Epoch by epoch
 # --------------
-# A callback sees the classifier after every epoch. The loss of an assumed absence with logit x is ``log(1 + exp(x))``.
+# :class:`~skpartial.inspection.LossTrace`, a callback, sees the classifier after every epoch and notes the mean loss of
+# true and of false absences; the loss of an assumed absence with logit x is ``log(1 + exp(x))``. A callback of our own
+# notes the test scores.
 
 
 class Watch:
-    """Notes the mean loss of true and of false absences, and the test score."""
+    """Notes the test score."""
 
     def __init__(self):
-        self.rows = []
+        self.scores = []
 
     def setup(self, estimator, context):
         """Nothing to do before a fit."""
@@ -67,41 +68,36 @@ class Watch:
     def on_fit_task_end(self, estimator, context, *, fitted_estimator):
         """Look at the classifier as it is now."""
         if context.task_name == "epoch":
-            cost = np.logaddexp(0, fitted_estimator.decision_function(X))
-            score = fitted_estimator.score(X_test, test.target)
-            self.rows.append((cost[truly_absent].mean(), cost[truly_present].mean(), score))
+            self.scores.append(fitted_estimator.score(X_test, test.target))
 
 
 losses = {
     "assume absent (AN)": "an",
     "reject large losses (LL-R)": LargeLoss("reject", delta=0.008),
 }
-curves = {}
+fits, scores = {}, {}
 for name, loss in losses.items():
     solver = Minibatch(learning_rate=1 / N_FEATURES, batch_size=16, max_epochs=N_EPOCHS)
     watch = Watch()
-    SinglePositiveClassifier(loss, alpha=0, solver=solver, random_state=0).set_callbacks(watch).fit(X, Y)
-    curves[name] = np.array(watch.rows)
-    scores = curves[name][:, 2]
-    print(f"{name}: mean average precision {scores.max():.3f} at best, {scores[-1]:.3f} in the end")
+    clf = SinglePositiveClassifier(loss, alpha=0, solver=solver, random_state=0)
+    fits[name] = clf.set_callbacks(LossTrace(X, Y, train.target), watch).fit(X, Y)
+    scores[name] = watch.scores
+    print(f"{name}: mean average precision {max(watch.scores):.3f} at best, {watch.scores[-1]:.3f} in the end")
 
 # %%
 # Under AN the loss of the false absences first rises, as the classifier learns what the labels look like, and then
 # falls, as it memorises that these are said to be absent; test scores fall with it. With large losses left out it
 # goes on rising, and the scores hold.
-epochs = np.arange(1, N_EPOCHS + 1)
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-for (name, curve), style in zip(curves.items(), ("-", "--")):
-    left.plot(epochs, curve[:, 0], style, color="tab:blue", label=f"truly absent, {name}")
-    left.plot(epochs, curve[:, 1], style, color="tab:red", label=f"truly present, {name}")
-    right.plot(epochs, curve[:, 2], style, color="black", label=name)
-left.set(xlabel="epoch", ylabel="mean loss of unknown entries, read as absent", yscale="log")
+traces = []
+for (name, clf), style in zip(fits.items(), ("-", "--")):
+    traces.append(LossTraceDisplay.from_estimator(clf, name=name, ax=left, linestyle=style))
+    right.plot(np.arange(1, N_EPOCHS + 1), scores[name], style, color="black", label=name)
 right.set(xlabel="epoch", ylabel="mean average precision, test images")
 left.legend(fontsize="x-small")
 right.legend(fontsize="small")
 plt.show()
 
-an, large = curves.values()
-peak = an[:, 1].argmax() + 1
-print(f"AN memorises from epoch {peak + 1} on: the loss of false absences falls from {an[:, 1].max():.2f}", end=" ")
-print(f"to {an[-1, 1]:.2f}; with large losses left out it has risen to {large[-1, 1]:.2f}")
+an, large = (trace.false_negative for trace in traces)
+print(f"AN memorises from epoch {an.argmax() + 2} on: the loss of false absences falls from {an.max():.2f}", end=" ")
+print(f"to {an[-1]:.2f}; with large losses left out it has risen to {large[-1]:.2f}")

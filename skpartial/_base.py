@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,7 @@ from sklearn.utils import Tags, check_random_state
 
 from skpartial import heads
 from skpartial._checks import wrong_value
+from skpartial._documentation import Documented
 from skpartial._fit import FitPlan, shift_intercepts
 from skpartial._inputs import EncodedTarget, encode_target
 from skpartial._predictions import Predictions
@@ -40,7 +42,7 @@ from skpartial.training._problem import Monitor, Solution
 __all__ = ["BasePartialLabelClassifier"]
 
 
-class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMixin, BaseEstimator, ABC):
+class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, Documented, ClassifierMixin, BaseEstimator, ABC):
     """Shared part of the classifiers: validates, encodes labels, picks the solver, fits and exposes fitted state."""
 
     n_features_in_: int
@@ -340,13 +342,33 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, ClassifierMi
         check_label_names(self.label_names_, target.labels.names, "y")
 
     def __getstate__(self) -> dict[str, Any]:
-        """State without what only a running `partial_fit` needs, and for machines without the device of the fit."""
+        """State without what only a running `partial_fit` needs, and for machines without the device of the fit.
+
+        A network that began as a module of the user's is in it once, as it was fitted.
+        """
         state: dict[str, Any] = super().__getstate__()
         state = {key: value for key, value in state.items() if key != "_optimizer_state"}
         if "_states" in state:
             states = state["_states"].items()
             state["_states"] = {name: {key: t.cpu() for key, t in tensors.items()} for name, tensors in states}
+        if "network_" in state:
+            from skpartial.images._backbones import sharing_weights
+
+            state["backbone"] = sharing_weights(state["backbone"], state["network_"])
         return state
+
+    def __copy__(self) -> Self:
+        """A copy with all that it has, unlike what is pickled."""
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(vars(self))
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy of all that it has, unlike what is pickled."""
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__.update(copy.deepcopy(vars(self), memo))
+        return copied
 
     # ------------------------------------------------------------------------------------------------ parameters
 

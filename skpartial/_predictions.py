@@ -49,6 +49,10 @@ class Predictions:
     #: otherwise than the whole.
     _unknown_in_scores: ClassVar[Literal["ignore", "absent"]] = "ignore"
 
+    #: Under metadata routing a search that trains with weights scores without them, as it does without routing, unless
+    #: `set_score_request` asks for them.
+    __metadata_request__score: ClassVar[dict[str, bool]] = {"sample_weight": False}
+
     def decision_function(self, X: Any) -> NDArray[Any]:
         """Logits: above 0 a label is predicted to be present.
 
@@ -139,13 +143,10 @@ class Predictions:
             return np.asarray(self.classes_[present[:, 0].astype(np.int64)])
         return present.astype(np.int64)
 
-    def score(self, X: Any, y: Any) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Mean average precision; accuracy for 1-D y.
 
         `PartialLabelClassifier` scores over known entries, `SinglePositiveClassifier` reads unknown ones as absent.
-
-        It takes no `sample_weight`, so that searches which train with one can score: average precision here is
-        unweighted.
 
         Parameters
         ----------
@@ -153,6 +154,9 @@ class Predictions:
             Features.
         y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
             Labels in {-1, 0, 1}. A label without both a presence and an absence that count is left out.
+        sample_weight : array-like of shape (n,) or (n, L), or None, default=None
+            Non-negative weights of rows or of entries. Searches that train with weights score without, unless
+            scikit-learn's metadata routing is enabled and `set_score_request(sample_weight=True)` asks for them.
 
         Returns
         -------
@@ -165,20 +169,23 @@ class Predictions:
             If no label can be scored, or the labels are not those of the fit.
         """
         check_is_fitted(self)
-        return float(self._score_logits(self._logits(X), y))
+        return float(self._score_logits(self._logits(X), y, sample_weight))
 
-    def _score_logits(self, logits: NDArray[Any], y: Any) -> Any:
+    def _score_logits(self, logits: NDArray[Any], y: Any, sample_weight: Any = None) -> Any:
         """What `score` is for logits (n, L); one for each of K candidates with the same classes for (K, n, L)."""
         if self._binary:
             predicted = self.classes_[(logits[..., 0] > 0).astype(np.int64)]
             truth = plain(y, "y")
-            scores = [accuracy_score(truth, candidate) for candidate in predicted.reshape(-1, predicted.shape[-1])]
+            scores = [
+                accuracy_score(truth, candidate, sample_weight=sample_weight)
+                for candidate in predicted.reshape(-1, predicted.shape[-1])
+            ]
             return scores[0] if logits.ndim == 2 else np.array(scores)
         labels = LabelMatrix.encode(y)
         check_label_names(self.label_names_, labels.names, "y")
-        return self._scorer(labels)(logits)
+        return self._scorer(labels, sample_weight)(logits)
 
-    def _scorer(self, labels: LabelMatrix) -> Callable[[NDArray[Any]], Any]:
+    def _scorer(self, labels: LabelMatrix, sample_weight: Any = None) -> Callable[[NDArray[Any]], Any]:
         """From logits to their mean average precision on these labels; one for each of K candidates for (K, n, L)."""
         reading = self._unknown_in_scores
         if reading == "ignore" and not labels.has_absent:
@@ -187,7 +194,7 @@ class Predictions:
                 "perfect. If 0 means absent, pass 2 * y - 1; if only presences were recorded, use "
                 "SinglePositiveClassifier, or skpartial.metrics.mean_average_precision_unknown_absent_scorer."
             )
-        return lambda logits: mean_average_precision(labels, logits, unknown=reading)
+        return lambda logits: mean_average_precision(labels, logits, unknown=reading, sample_weight=sample_weight)
 
     def _logits(self, X: Any, *, members: bool = False) -> NDArray[Any]:
         """Logits (n, L), or those of the members (M, n, L)."""

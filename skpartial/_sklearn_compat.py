@@ -43,6 +43,7 @@ __all__ = [
     "MultimetricScorer",
     "PassthroughScorer",
     "Scorer",
+    "callbacks_of",
     "check_method_params",
     "check_sample_weight",
     "fit_and_score",
@@ -63,7 +64,12 @@ __all__ = [
 
 def has_callbacks(estimator: Any) -> bool:
     """Whether callbacks were set on an estimator."""
-    return bool(getattr(estimator, "_skl_callbacks", None))
+    return bool(callbacks_of(estimator))
+
+
+def callbacks_of(estimator: Any) -> list[Any]:
+    """The callbacks that were set on an estimator."""
+    return list(getattr(estimator, "_skl_callbacks", None) or ())
 
 
 def scorers_of(scorer: MultimetricScorer) -> dict[str, Any]:

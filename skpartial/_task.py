@@ -154,9 +154,17 @@ def load_images(estimator: Any, seed: int) -> ImageTask | None:
         return None
     # torchvision is imported where there are images.
     from skpartial import images
+    from skpartial.images._backbones import FittedModule
     from skpartial.images._task import load_task
 
     backbone = images.get(estimator.backbone)
+    goes_on = estimator.warm_start and hasattr(estimator, "n_iter_")
+    if isinstance(backbone.model, FittedModule) and not goes_on:
+        raise ValueError(
+            f"The weights that the module {backbone.name} began with were not saved with the classifier that was "
+            "fine-tuned from them: pass backbone=Backbone(module) again to train anew, or go on from the fitted ones "
+            "with warm_start=True."
+        )
     device, n_workers = choose_device(estimator.device, None), int(joblib.effective_n_jobs(estimator.n_jobs))
     return load_task(backbone, head_of(estimator), device, estimator.precision, n_workers, seed)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from skpartial._documentation import Documented
 from skpartial.labels import LabelMatrix
 
 __all__ = ["Head", "HeadContext", "ParameterGroup", "check_signature"]
@@ -120,7 +121,7 @@ class ParameterGroup(NamedTuple):
     learning_rate: float = 1.0
 
 
-class Head(BaseEstimator, ABC):
+class Head(Documented, BaseEstimator, ABC):
     """Base class of heads: value objects that build the module from features to logits.
 
     A subclass defines `build`; hyperparameters are its constructor's arguments, so that grids over `head__...` work.

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skpartial._checks import check_choice, check_number, wrong_value
+from skpartial._documentation import Documented
 from skpartial._warnings import warn_slower
 from skpartial.images._expects import Statistics, check_statistics, count_channels, says, statistics
 from skpartial.images._transforms import AUGMENTATIONS, Augment, Normalize, unit_range
@@ -54,6 +55,21 @@ class _Maps(nn.Module):
         finally:
             hook.remove()
         return taken[-1]
+
+
+class FittedModule(nn.Module):
+    """Stands for the module that training began with, where a classifier was pickled: the network as it was fitted.
+
+    A fit may go on from it, but not begin anew, as the first weights are gone.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.module(images)
+        return found
 
 
 class Network(nn.Module):
@@ -156,7 +172,7 @@ class Network(nn.Module):
         return logits
 
 
-class Backbone(BaseEstimator):
+class Backbone(Documented, BaseEstimator):
     """A network that turns images into features.
 
     Parameters
@@ -164,8 +180,9 @@ class Backbone(BaseEstimator):
     model : str or torch.nn.Module, default="resnet50"
         A classification network of torchvision by name, "timm/NAME" if timm is installed, or a module from images
         (b, channels, H, W), normalised by `mean` and `std`, to features (b, d) or maps (b, C, h, w). A module is never
-        changed: training works on a copy. How many channels it takes is what its first layer says, or the length of
-        `mean` or `std`, or else three.
+        changed: training works on a copy. A pickled classifier that was fine-tuned from a module holds it as it was
+        fitted only, and needs it again to train anew. How many channels it takes is what its first layer says, or the
+        length of `mean` or `std`, or else three.
     weights : str, path or None, default="DEFAULT"
         Pretrained weights: "DEFAULT" or another name of torchvision's, which are downloaded once; the path of a file
         of weights (.pth, .pt or .safetensors), for machines without a network, in which they may stand under other
@@ -268,7 +285,8 @@ class Backbone(BaseEstimator):
     @property
     def name(self) -> str:
         """What to call it: the model's name, or the class of a module."""
-        return self.model if isinstance(self.model, str) else type(self.model).__name__
+        model = self.model.module if isinstance(self.model, FittedModule) else self.model
+        return model if isinstance(model, str) else type(model).__name__
 
     @property
     def is_pretrained(self) -> bool:
@@ -290,7 +308,8 @@ class Backbone(BaseEstimator):
         """
         self.check()
         if isinstance(self.model, nn.Module):
-            module = copy.deepcopy(self.model).float()
+            given = self.model.module if isinstance(self.model, FittedModule) else self.model
+            module = copy.deepcopy(given).float()
             known, trained_size = says(module)
             body = _Body(module, trained_size, known)
         elif self.model.startswith("timm/"):
@@ -501,3 +520,38 @@ def get(backbone: str | nn.Module | Backbone) -> Backbone:
     if isinstance(backbone, str | nn.Module):
         return Backbone(backbone)
     raise ValueError(f"backbone must be a name, a torch.nn.Module or a skpartial.images.Backbone, got {backbone!r}.")
+
+
+def sharing_weights(backbone: Any, network: Network) -> Any:
+    """A fitted classifier's `backbone` for pickling with its network, so that no module is written twice.
+
+    Parameters
+    ----------
+    backbone : str, torch.nn.Module or Backbone
+        The hyperparameter.
+    network : Network
+        What was fitted.
+
+    Returns
+    -------
+    str, torch.nn.Module or Backbone
+        As it is, if it names a network. A module is replaced by that of the network: itself if training left it as it
+        was, else in a :class:`FittedModule`.
+    """
+    settings = get(backbone)
+    if isinstance(settings.model, str):
+        return backbone
+    body = network.body.module if isinstance(network.body, _Maps) else network.body
+    assert isinstance(body, nn.Module)
+    model = body if _same_weights(settings.model, body) else FittedModule(body)
+    if not isinstance(backbone, Backbone):
+        return model
+    return type(backbone)(**{**backbone.get_params(deep=False), "model": model})
+
+
+def _same_weights(given: nn.Module, fitted: nn.Module) -> bool:
+    """Whether a module is as it was given."""
+    ours, theirs = given.state_dict(), fitted.state_dict()
+    return ours.keys() == theirs.keys() and all(
+        ours[name].dtype == theirs[name].dtype and torch.equal(ours[name].cpu(), theirs[name].cpu()) for name in ours
+    )

@@ -16,6 +16,7 @@ from torch import nn
 
 from skpartial._checks import check_choice, check_n_jobs, check_whole
 from skpartial._devices import autocast_dtype, choose_device
+from skpartial._documentation import Documented
 from skpartial._fingerprint import identity, module_key
 from skpartial._seeding import seeded
 from skpartial._unchanged import unchanged_on_failure
@@ -44,7 +45,7 @@ def extract(network: Network, batches: ImageBatches, batch_size: int, tell: Any 
     return found
 
 
-class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
+class ImageFeatures(Documented, CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """Images to the features of a pretrained network, for linear probes.
 
     Parameters
@@ -84,6 +85,9 @@ class ImageFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     >>> ImageFeatures(Backbone("resnet18", weights=None, image_size=32)).fit_transform(images).shape
     (20, 512)
     """
+
+    # It is a name of the package itself, where its page is.
+    _doc_link_template = Documented._doc_link_template.replace("{estimator_module}", "skpartial")
 
     def __init__(
         self,

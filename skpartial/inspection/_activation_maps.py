@@ -19,6 +19,7 @@ from skpartial.heads._linear import LinearModule
 from skpartial.heads._module import rebuild_head
 from skpartial.heads._pooling import PooledModule
 from skpartial.images._maps import visit_maps
+from skpartial.inspection._plotting import chosen_labels
 
 __all__ = ["class_activation_maps"]
 
@@ -53,28 +54,6 @@ class _Maps:
             if self.size is not None:
                 piece = nn.functional.interpolate(piece, size=size, mode="bilinear", align_corners=False)
             self.array[start : start + len(piece)] = piece.cpu().numpy()
-
-
-def _label_indices(estimator: Any, labels: Any) -> NDArray[np.int64]:
-    """Positions of labels that are named or counted."""
-    names = estimator.label_names_.tolist()
-    if labels is None:
-        return np.arange(len(names))
-    single = isinstance(labels, str) or np.ndim(labels) == 0
-    chosen = np.asarray([labels] if single else labels, dtype=object).tolist()
-    if not chosen:
-        raise ValueError("labels is empty: name at least one label, or pass None for all.")
-    found = []
-    for label in chosen:
-        if isinstance(label, int | np.integer) and not isinstance(label, bool) and 0 <= label < len(names):
-            found.append(int(label))
-        elif isinstance(label, str) and label in names:
-            found.append(names.index(label))
-        else:
-            raise ValueError(
-                f"labels holds {label!r}, which is neither an index below {len(names)} nor one of label_names_."
-            )
-    return np.asarray(found, dtype=np.int64)
 
 
 def _visit_rows(estimator: Any, X: Any, maps: _Maps, dtype: torch.dtype) -> None:
@@ -178,7 +157,7 @@ def class_activation_maps(
             "pipeline pass the last step, and X as that step sees it."
         )
     check_is_fitted(estimator)
-    chosen = _label_indices(estimator, labels)
+    chosen = chosen_labels(estimator.label_names_.tolist(), labels)
     network = getattr(estimator, "network_", None)
     if network is None and not estimator._head.takes_maps:
         raise ValueError(

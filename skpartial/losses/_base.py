@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
+from skpartial._documentation import Documented
 from skpartial._state import State, Stateful, TrainingContext, labels_tensor
 from skpartial.labels import LabelMatrix
 
@@ -132,7 +133,7 @@ def mean_weight(weights: Tensor | None, logits: Tensor) -> tuple[Tensor | None, 
     return weights, torch.where(total > 0, total, torch.ones_like(total))
 
 
-class Loss(Stateful, BaseEstimator, ABC):
+class Loss(Stateful, Documented, BaseEstimator, ABC):
     """Base class of all losses.
 
     A loss is a value object: it holds hyperparameters only, so `clone`, `repr`, grids over `loss__gamma` and pickling

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from skpartial._checks import check_choice
 from skpartial.metrics._counts import Average, Counts, averaged_rates, check_zero_division, count
 from skpartial.metrics._encode import Truth, Unknown, as_predictions
@@ -16,6 +18,7 @@ def precision_recall_f1(
     average: Average = "macro",
     unknown: Unknown = "ignore",
     zero_division: float = 0.0,
+    sample_weight: Any = None,
 ) -> tuple[Any, Any, Any]:
     r"""Precision, recall and F1 of predicted labels.
 
@@ -39,6 +42,9 @@ def precision_recall_f1(
     zero_division : {0.0, 1.0, numpy.nan}, default=0.0
         The value of 0 / 0, such as the recall of a label of which no presence is known. NaN leaves such labels (or
         rows) out of the mean, each of the three of its own. A label or row without any known entry is left out always.
+    sample_weight : array-like, shape (n,) or (n, L), or None, default=None
+        Weights of rows or of entries, by which the counts are sums; for "samples" of rows, by which the mean over rows
+        is taken.
 
     Returns
     -------
@@ -67,7 +73,7 @@ def precision_recall_f1(
     """
     check_choice(None, "average", average, ("macro", "micro", "samples", None))
     check_zero_division(zero_division)
-    truth = Truth(y_true, unknown)
+    truth = Truth(y_true, unknown, sample_weight, rows_only=average == "samples")
     predicted = as_predictions(y_pred, truth.shape, names=truth.labels.names)
     values = averaged_rates(truth, lambda rows: predicted.rows(rows) == 1, average, zero_division)
     if average is None:
@@ -82,12 +88,13 @@ def precision(
     average: Average = "macro",
     unknown: Unknown = "ignore",
     zero_division: float = 0.0,
+    sample_weight: Any = None,
 ) -> Any:
     """Proportion of the entries predicted present that are present.
 
     Parameters
     ----------
-    y_true, y_pred, average, unknown, zero_division
+    y_true, y_pred, average, unknown, zero_division, sample_weight
         See :func:`precision_recall_f1`.
 
     Returns
@@ -106,7 +113,9 @@ def precision(
     >>> precision([[1, -1], [0, 1]], [[1, 1], [1, 1]], average=None)
     array([1. , 0.5])
     """
-    return precision_recall_f1(y_true, y_pred, average=average, unknown=unknown, zero_division=zero_division)[0]
+    return precision_recall_f1(
+        y_true, y_pred, average=average, unknown=unknown, zero_division=zero_division, sample_weight=sample_weight
+    )[0]
 
 
 def recall(
@@ -116,12 +125,13 @@ def recall(
     average: Average = "macro",
     unknown: Unknown = "ignore",
     zero_division: float = 0.0,
+    sample_weight: Any = None,
 ) -> Any:
     """Proportion of the present entries that are predicted present.
 
     Parameters
     ----------
-    y_true, y_pred, average, unknown, zero_division
+    y_true, y_pred, average, unknown, zero_division, sample_weight
         See :func:`precision_recall_f1`.
 
     Returns
@@ -140,7 +150,9 @@ def recall(
     >>> recall([[1, -1], [1, 1]], [[1, 1], [0, 1]], average=None)
     array([0.5, 1. ])
     """
-    return precision_recall_f1(y_true, y_pred, average=average, unknown=unknown, zero_division=zero_division)[1]
+    return precision_recall_f1(
+        y_true, y_pred, average=average, unknown=unknown, zero_division=zero_division, sample_weight=sample_weight
+    )[1]
 
 
 def f1(
@@ -150,6 +162,7 @@ def f1(
     average: Average = "macro",
     unknown: Unknown = "ignore",
     zero_division: float = 0.0,
+    sample_weight: Any = None,
 ) -> Any:
     """Harmonic mean of precision and recall.
 
@@ -158,7 +171,7 @@ def f1(
 
     Parameters
     ----------
-    y_true, y_pred, average, unknown, zero_division
+    y_true, y_pred, average, unknown, zero_division, sample_weight
         See :func:`precision_recall_f1`.
 
     Returns
@@ -177,16 +190,21 @@ def f1(
     >>> f1([[1, -1], [1, 1]], [[1, 1], [0, 1]])
     0.6666666666666666
     """
-    return precision_recall_f1(y_true, y_pred, average=average, unknown=unknown, zero_division=zero_division)[2]
+    return precision_recall_f1(
+        y_true, y_pred, average=average, unknown=unknown, zero_division=zero_division, sample_weight=sample_weight
+    )[2]
 
 
-def _count_by_row(y_true: Any, y_pred: Any, unknown: Unknown) -> Counts:
-    truth = Truth(y_true, unknown)
+def _count(truth: Truth, y_pred: Any, axis: int) -> Counts:
     predicted = as_predictions(y_pred, truth.shape, names=truth.labels.names)
-    return count(truth, lambda rows: predicted.rows(rows) == 1, axis=1)
+    return count(truth, lambda rows: predicted.rows(rows) == 1, axis=axis)
 
 
-def exact_match(y_true: Any, y_pred: Any, unknown: Unknown = "ignore") -> float:
+def _nothing_weighs() -> ValueError:
+    return ValueError("sample_weight is zero wherever a label is known: nothing is left to score.")
+
+
+def exact_match(y_true: Any, y_pred: Any, unknown: Unknown = "ignore", *, sample_weight: Any = None) -> float:
     """Proportion of rows of which every known label is predicted right.
 
     Rows without a known label are left out. Over labels that are all known it is scikit-learn's subset accuracy.
@@ -199,6 +217,8 @@ def exact_match(y_true: Any, y_pred: Any, unknown: Unknown = "ignore") -> float:
         Predicted labels: 1 present, 0 (or -1) absent.
     unknown : {"ignore", "absent"}, default="ignore"
         "ignore" compares known entries only, "absent" counts unknown entries as absent.
+    sample_weight : array-like, shape (n,), or None, default=None
+        Weights of rows.
 
     Returns
     -------
@@ -217,12 +237,17 @@ def exact_match(y_true: Any, y_pred: Any, unknown: Unknown = "ignore") -> float:
     >>> exact_match([[1, 0, -1], [1, -1, 1], [0, 0, 0]], [[1, 1, 0], [1, 1, 1], [0, 1, 0]])
     0.5
     """
-    counts = _count_by_row(y_true, y_pred, unknown)
-    right = (counts.wrong + counts.missed == 0)[counts.known > 0]
-    return float(right.mean())
+    truth = Truth(y_true, unknown, sample_weight, rows_only=True)
+    counts = _count(truth, y_pred, axis=1)
+    scored = counts.known > 0
+    right = (counts.wrong + counts.missed == 0)[scored]
+    weights = None if truth.weights is None else truth.weights[scored]
+    if weights is not None and not weights.any():
+        raise _nothing_weighs()
+    return float(np.average(right, weights=weights))
 
 
-def hamming_loss(y_true: Any, y_pred: Any, unknown: Unknown = "ignore") -> float:
+def hamming_loss(y_true: Any, y_pred: Any, unknown: Unknown = "ignore", *, sample_weight: Any = None) -> float:
     """Proportion of the known entries that are predicted wrong.
 
     Parameters
@@ -233,6 +258,8 @@ def hamming_loss(y_true: Any, y_pred: Any, unknown: Unknown = "ignore") -> float
         Predicted labels: 1 present, 0 (or -1) absent.
     unknown : {"ignore", "absent"}, default="ignore"
         "ignore" compares known entries only, "absent" counts unknown entries as absent.
+    sample_weight : array-like, shape (n,) or (n, L), or None, default=None
+        Weights of rows or of entries.
 
     Returns
     -------
@@ -251,5 +278,7 @@ def hamming_loss(y_true: Any, y_pred: Any, unknown: Unknown = "ignore") -> float
     >>> hamming_loss([[1, 0, -1], [1, -1, 0]], [[1, 1, 0], [1, 1, 1]])
     0.25
     """
-    counts = _count_by_row(y_true, y_pred, unknown).overall()
+    counts = _count(Truth(y_true, unknown, sample_weight), y_pred, axis=0).overall()
+    if not counts.known[0] > 0:
+        raise _nothing_weighs()
     return float(((counts.wrong + counts.missed) / counts.known)[0])

@@ -14,12 +14,15 @@ Average = Literal["macro", "micro", "samples"] | None
 
 
 class Counts(NamedTuple):
-    """Entries that count, per label or per row: rightly and wrongly predicted present, missed, and all of them."""
+    """Entries that count, per label or per row: rightly and wrongly predicted present, missed, and all of them.
 
-    right: NDArray[np.int64]
-    wrong: NDArray[np.int64]
-    missed: NDArray[np.int64]
-    known: NDArray[np.int64]
+    Whole numbers, or sums of weights where there are any.
+    """
+
+    right: NDArray[Any]
+    wrong: NDArray[Any]
+    missed: NDArray[Any]
+    known: NDArray[Any]
 
     def overall(self) -> Counts:
         """The counts of all labels or rows together, shape (1,)."""
@@ -32,7 +35,7 @@ def count(truth: Truth, predict: Callable[[slice], NDArray[np.bool_]], axis: int
     Parameters
     ----------
     truth : Truth
-        The true labels.
+        The true labels. Their weights count per label; a row's own counts are not weighed.
     predict : callable
         From a slice of rows to which of their entries are predicted present, shape (b, L).
     axis : {0, 1}
@@ -44,11 +47,17 @@ def count(truth: Truth, predict: Callable[[slice], NDArray[np.bool_]], axis: int
         Of shape (L,) or (n,).
     """
 
-    def count_block(rows: slice) -> NDArray[np.int64]:
+    def count_block(rows: slice) -> NDArray[Any]:
         present, known = truth.of_rows(rows)
         predicted = predict(rows)
         if known is not None:
             predicted = predicted & known
+        weights = truth.weights_of_rows(rows) if axis == 0 else None
+        if weights is not None:
+            # Sums of what is right and what is wrong, not differences: they are 0 where nothing is.
+            counts = known if known is not None else np.ones_like(present)
+            parts = (present & predicted, predicted & ~present, present & ~predicted, counts)
+            return np.stack([(part * weights).sum(axis=0) for part in parts])
         right = np.count_nonzero(present & predicted, axis=axis)
         wrong = np.count_nonzero(predicted, axis=axis) - right
         missed = np.count_nonzero(present, axis=axis) - right
@@ -71,7 +80,7 @@ def rates(counts: Counts, zero_division: float) -> NDArray[np.float64]:
     """Precision, recall and F1 of each label or row, shape (3, m); NaN where nothing is known."""
     right, wrong, missed, known = counts
 
-    def ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    def ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
         return np.divide(part, whole, out=np.full(len(whole), float(zero_division)), where=whole > 0)
 
     values = np.stack(
@@ -81,11 +90,12 @@ def rates(counts: Counts, zero_division: float) -> NDArray[np.float64]:
     return values
 
 
-def mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the last axis of what is not NaN; NaN where everything is."""
+def mean_known(values: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """Mean over the last axis of what is not NaN, weighed by `weights`; NaN where everything is."""
     counted = ~np.isnan(values)
-    number = counted.sum(axis=-1)
-    total = np.where(counted, values, 0.0).sum(axis=-1)
+    number = (counted if weights is None else counted * weights).sum(axis=-1)
+    values = np.where(counted, values, 0.0)
+    total = (values if weights is None else values * weights).sum(axis=-1)
     return np.divide(total, number, out=np.full(number.shape, np.nan), where=number > 0)
 
 
@@ -97,4 +107,4 @@ def averaged_rates(
     if average == "micro":
         return rates(counts.overall(), zero_division)[:, 0]
     values = rates(counts, zero_division)
-    return values if average is None else mean_known(values)
+    return values if average is None else mean_known(values, truth.weights if average == "samples" else None)

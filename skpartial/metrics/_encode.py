@@ -75,15 +75,26 @@ class Truth:
         Values in {-1, 0, 1}.
     unknown : {"ignore", "absent"}
         Whether unknown entries are left out or count as absent.
+    sample_weight : array-like, shape (n,) or (n, L), or None, default=None
+        Weights of rows or of entries.
+    rows_only : bool, default=False
+        Whether what is made of it is a mean over rows, for which weights of entries have no meaning.
+
+    Attributes
+    ----------
+    weights : ndarray of float64, shape (n,) or (n, L), or None
+        The weights as an array.
 
     Raises
     ------
     ValueError
-        If `unknown` is another value, or if it is "ignore" and nothing in `y_true` is known to be absent.
+        If `unknown` is another value, if it is "ignore" and nothing in `y_true` is known to be absent, or if the
+        weights are none.
     """
 
-    def __init__(self, y_true: Any, unknown: Unknown) -> None:
+    def __init__(self, y_true: Any, unknown: Unknown, sample_weight: Any = None, *, rows_only: bool = False) -> None:
         check_choice(None, "unknown", unknown, ("ignore", "absent"))
+        self.unknown = unknown
         self.labels = LabelMatrix.encode(y_true, name="y_true")
         self.shape = self.labels.shape
         if unknown == "ignore" and not self.labels.has_absent:
@@ -93,6 +104,7 @@ class Truth:
             )
         self.complete = unknown == "absent" or self.labels.n_known == self.shape[0] * self.shape[1]
         self._by_label = sp.csc_array(self.labels.values) if self.labels.is_sparse else None
+        self.weights = _check_weights(sample_weight, self.shape, self.labels.names, rows_only)
 
     def _masks(self, values: NDArray[np.int8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
         return values == 1, None if self.complete else values != 0
@@ -106,6 +118,45 @@ class Truth:
         if self._by_label is None:
             return self._masks(transposed(self.labels.values, labels))
         return self._masks(np.ascontiguousarray(self._by_label[:, labels].toarray().T))
+
+    def weights_of_rows(self, rows: slice) -> NDArray[np.float64] | None:
+        """Weights of the entries of some rows, shape (b, 1) or (b, L); None: all weigh the same."""
+        if self.weights is None:
+            return None
+        return self.weights[rows, None] if self.weights.ndim == 1 else self.weights[rows]
+
+    def weights_of_labels(self, labels: slice) -> NDArray[np.float64] | None:
+        """Weights of the entries of some labels, shape (1, n) or (b, n); None: all weigh the same."""
+        if self.weights is None:
+            return None
+        return self.weights[None] if self.weights.ndim == 1 else transposed(self.weights, labels)
+
+
+def _check_weights(
+    sample_weight: Any, shape: tuple[int, int], names: Any, rows_only: bool
+) -> NDArray[np.float64] | None:
+    """Weights as an array of float64 with the shape of the rows or of the labels."""
+    if sample_weight is None:
+        return None
+    check_same_names(names, column_names(sample_weight), "sample_weight", "y_true")
+    array = plain(sample_weight, "sample_weight")
+    if sp.issparse(array) or array.dtype.kind not in "biuf":
+        raise ValueError("sample_weight must be a dense array of real numbers.")
+    if array.shape == shape and rows_only:
+        raise ValueError(
+            f"sample_weight must be of shape ({shape[0]},), a weight for each row, where the score is a mean over rows."
+        )
+    if array.shape not in (shape, shape[:1]):
+        raise ValueError(
+            f"sample_weight must be of shape ({shape[0]},) or {shape}, a weight for each row or each entry, got "
+            f"{array.shape}."
+        )
+    weights: NDArray[np.float64] = array.astype(np.float64, copy=False)
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise ValueError("sample_weight must hold finite numbers of at least 0.")
+    if not weights.any():
+        raise ValueError("sample_weight is zero everywhere: nothing is left to score.")
+    return weights
 
 
 def as_predictions(y_pred: Any, shape: tuple[int, int], *, names: Any = None) -> LabelMatrix:

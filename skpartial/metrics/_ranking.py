@@ -19,23 +19,33 @@ from skpartial.metrics._encode import (
     transposed,
 )
 from skpartial.metrics._sorting import Ranking
+from skpartial.metrics._weighted_sorting import WeightedRanking
 
 Empty = Literal["skip", "zero", "nan"]
 Interpolation = Literal["voc"] | None
 
 
 def _per_label(
-    y_true: Any, scores: Any, unknown: Unknown, measure: Callable[[Ranking], NDArray[np.float64]]
+    y_true: Any,
+    scores: Any,
+    unknown: Unknown,
+    sample_weight: Any,
+    measure: Callable[[Ranking | WeightedRanking], NDArray[np.float64]],
 ) -> NDArray[np.float64]:
-    truth = Truth(y_true, unknown)
+    truth = Truth(y_true, unknown, sample_weight)
     scores = as_scores(scores, truth.shape, stacked=True, names=truth.labels.names)
     candidates = scores if scores.ndim == 3 else scores[None]
     values = np.empty((len(candidates), truth.shape[1]))
 
     def score(labels: slice) -> None:
         present, known = truth.of_labels(labels)
+        weights = truth.weights_of_labels(labels)
         for value, candidate in zip(values, candidates):
-            value[labels] = measure(Ranking(transposed(candidate, labels), present, known))
+            rankings = transposed(candidate, labels)
+            if weights is None:
+                value[labels] = measure(Ranking(rankings, present, known))
+            else:
+                value[labels] = measure(WeightedRanking(rankings, present, known, weights))
 
     for_each(score, label_blocks(truth.shape))
     return values if scores.ndim == 3 else values[0]
@@ -59,7 +69,12 @@ def _mean(values: NDArray[np.float64], empty: Empty, needs: str) -> Any:
 
 
 def average_precision_per_label(
-    y_true: Any, scores: Any, unknown: Unknown = "ignore", *, interpolation: Interpolation = None
+    y_true: Any,
+    scores: Any,
+    unknown: Unknown = "ignore",
+    *,
+    interpolation: Interpolation = None,
+    sample_weight: Any = None,
 ) -> NDArray[np.float64]:
     r"""Average precision of each label.
 
@@ -82,6 +97,8 @@ def average_precision_per_label(
     interpolation : {"voc"} or None, default=None
         "voc" replaces :math:`P_n` by the highest precision at recall :math:`R_n` or above, the rule of the Pascal VOC
         challenges since 2010.
+    sample_weight : array-like, shape (n,) or (n, L), or None, default=None
+        Weights of rows or of entries. Precision and recall are then of weights; what weighs 0 is as if left out.
 
     Returns
     -------
@@ -111,7 +128,7 @@ def average_precision_per_label(
     """
     check_choice(None, "interpolation", interpolation, (None, "voc"))
 
-    def measure(ranking: Ranking) -> NDArray[np.float64]:
+    def measure(ranking: Ranking | WeightedRanking) -> NDArray[np.float64]:
         precision = ranking.present_at_least / ranking.entries_at_least
         if interpolation == "voc":
             precision = ranking.highest_from_here(precision)
@@ -120,7 +137,7 @@ def average_precision_per_label(
             scored &= ranking.n_absent > 0
         return np.divide(ranking.sum(precision), ranking.n_present, out=np.full(len(scored), np.nan), where=scored)
 
-    return _per_label(y_true, scores, unknown, measure)
+    return _per_label(y_true, scores, unknown, sample_weight, measure)
 
 
 def mean_average_precision(
@@ -130,6 +147,7 @@ def mean_average_precision(
     empty: Empty = "skip",
     *,
     interpolation: Interpolation = None,
+    sample_weight: Any = None,
 ) -> Any:
     """Mean over the labels of their average precision.
 
@@ -148,6 +166,8 @@ def mean_average_precision(
         positive labels have it; or NaN, which makes the mean NaN.
     interpolation : {"voc"} or None, default=None
         See :func:`average_precision_per_label`.
+    sample_weight : array-like, shape (n,) or (n, L), or None, default=None
+        Weights of rows or of entries, within a label; the mean over labels is not weighed.
 
     Returns
     -------
@@ -177,11 +197,14 @@ def mean_average_precision(
     0.8611
     """
     check_choice(None, "empty", empty, ("skip", "zero", "nan"))
-    values = average_precision_per_label(y_true, scores, unknown, interpolation=interpolation)
+    options: dict[str, Any] = {"interpolation": interpolation, "sample_weight": sample_weight}
+    values = average_precision_per_label(y_true, scores, unknown, **options)
     return _mean(values, empty, "a known presence" + (" and a known absence" if unknown == "ignore" else ""))
 
 
-def roc_auc_per_label(y_true: Any, scores: Any, unknown: Unknown = "ignore") -> NDArray[np.float64]:
+def roc_auc_per_label(
+    y_true: Any, scores: Any, unknown: Unknown = "ignore", *, sample_weight: Any = None
+) -> NDArray[np.float64]:
     r"""Area under the ROC curve of each label.
 
     It is the proportion of pairs of a present and an absent entry of the label that the scores order rightly, an equal
@@ -197,6 +220,8 @@ def roc_auc_per_label(y_true: Any, scores: Any, unknown: Unknown = "ignore") -> 
         Probabilities or logits, the higher the more present; K matrices are K candidates on the same labels.
     unknown : {"ignore", "absent"}, default="ignore"
         "ignore" scores over the known entries, "absent" counts unknown entries as absent.
+    sample_weight : array-like, shape (n,) or (n, L), or None, default=None
+        Weights of rows or of entries: a pair weighs the product of its two.
 
     Returns
     -------
@@ -217,17 +242,19 @@ def roc_auc_per_label(y_true: Any, scores: Any, unknown: Unknown = "ignore") -> 
     array([0.5  , 0.625])
     """
 
-    def measure(ranking: Ranking) -> NDArray[np.float64]:
+    def measure(ranking: Ranking | WeightedRanking) -> NDArray[np.float64]:
         # Twice the number of wrongly ordered pairs: those that score at least as high, and those that score higher.
         at_least = ranking.entries_at_least - ranking.present_at_least
         wrong = ranking.sum(2 * at_least - ranking.tied_absent())
         pairs = ranking.n_present * ranking.n_absent
         return 1.0 - np.divide(wrong, 2 * pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
-    return _per_label(y_true, scores, unknown, measure)
+    return _per_label(y_true, scores, unknown, sample_weight, measure)
 
 
-def mean_roc_auc(y_true: Any, scores: Any, unknown: Unknown = "ignore", empty: Empty = "skip") -> Any:
+def mean_roc_auc(
+    y_true: Any, scores: Any, unknown: Unknown = "ignore", empty: Empty = "skip", *, sample_weight: Any = None
+) -> Any:
     """Mean over the labels of their area under the ROC curve.
 
     Parameters
@@ -240,6 +267,8 @@ def mean_roc_auc(y_true: Any, scores: Any, unknown: Unknown = "ignore", empty: E
         "ignore" scores over the known entries, "absent" counts unknown entries as absent.
     empty : {"skip", "zero", "nan"}, default="skip"
         What a label contributes that has no present or no absent entry: nothing, 0 or NaN.
+    sample_weight : array-like, shape (n,) or (n, L), or None, default=None
+        Weights of rows or of entries, within a label; the mean over labels is not weighed.
 
     Returns
     -------
@@ -260,11 +289,17 @@ def mean_roc_auc(y_true: Any, scores: Any, unknown: Unknown = "ignore", empty: E
     """
     check_choice(None, "empty", empty, ("skip", "zero", "nan"))
     kind = "a known" if unknown == "ignore" else "an assumed"
-    return _mean(roc_auc_per_label(y_true, scores, unknown), empty, f"a known presence and {kind} absence")
+    values = roc_auc_per_label(y_true, scores, unknown, sample_weight=sample_weight)
+    return _mean(values, empty, f"a known presence and {kind} absence")
 
 
 def label_ranking_loss(
-    y_true: Any, scores: Any, unknown: Unknown = "ignore", empty: Literal["zero", "skip"] = "zero"
+    y_true: Any,
+    scores: Any,
+    unknown: Unknown = "ignore",
+    empty: Literal["zero", "skip"] = "zero",
+    *,
+    sample_weight: Any = None,
 ) -> float:
     r"""Mean over the rows of the proportion of their pairs of labels that the scores order wrongly.
 
@@ -283,6 +318,8 @@ def label_ranking_loss(
     empty : {"zero", "skip"}, default="zero"
         What a row with labels of one sign only contributes, having no pair: 0, as in scikit-learn, or nothing. A row
         without a known label contributes nothing in either case.
+    sample_weight : array-like, shape (n,), or None, default=None
+        Weights of rows.
 
     Returns
     -------
@@ -302,18 +339,21 @@ def label_ranking_loss(
     0.75
     """
     check_choice(None, "empty", empty, ("zero", "skip"))
-    truth = Truth(y_true, unknown)
+    truth = Truth(y_true, unknown, sample_weight, rows_only=True)
     scores = as_scores(scores, truth.shape, names=truth.labels.names)
 
-    def score(rows: slice) -> tuple[float, int]:
+    def score(rows: slice) -> tuple[float, float]:
         ranking = Ranking(scores[rows], *truth.of_rows(rows))
         wrong = ranking.sum(ranking.entries_at_least - ranking.present_at_least)
         pairs = ranking.n_present * ranking.n_absent
         some = pairs > 0
-        counted = some if empty == "skip" else ranking.n_present + ranking.n_absent
-        return float((wrong[some] / pairs[some]).sum()), int(np.count_nonzero(counted))
+        counted = some if empty == "skip" else ranking.n_present + ranking.n_absent > 0
+        weights = np.ones(len(some)) if truth.weights is None else truth.weights[rows]
+        return float((weights[some] * wrong[some] / pairs[some]).sum()), float(weights[counted].sum())
 
     totals, counts = zip(*for_each(score, row_blocks(truth.shape)))
+    if sum(counts) == 0 and truth.weights is not None:
+        raise ValueError("sample_weight is zero in every row that counts: nothing is left to score.")
     if sum(counts) == 0:
         raise ValueError('No row has both a present and an absent label to compare; pass empty="zero" to count 0.')
     return sum(totals) / sum(counts)

@@ -16,6 +16,7 @@ from skpartial._sklearn_compat import Scorer
 from skpartial.labels._forms import check_label_names, column_names, fitted_label_names
 from skpartial.metrics._classification import exact_match, f1, hamming_loss, precision, recall
 from skpartial.metrics._ranking import label_ranking_loss, mean_average_precision, mean_roc_auc
+from skpartial.metrics._top_k import precision_at_k, recall_at_k
 
 
 class LabelScorer(Scorer):
@@ -67,3 +68,16 @@ exact_match_scorer = make_scorer(exact_match)
 exact_match_unknown_absent_scorer = make_scorer(exact_match, unknown="absent")
 hamming_loss_scorer = make_scorer(hamming_loss, greater_is_better=False)
 hamming_loss_unknown_absent_scorer = make_scorer(hamming_loss, greater_is_better=False, unknown="absent")
+
+precision_at_1_scorer = make_scorer(precision_at_k, response_method=_SCORES, k=1)
+precision_at_1_unknown_absent_scorer = make_scorer(precision_at_k, response_method=_SCORES, k=1, unknown="absent")
+precision_at_3_scorer = make_scorer(precision_at_k, response_method=_SCORES, k=3)
+precision_at_3_unknown_absent_scorer = make_scorer(precision_at_k, response_method=_SCORES, k=3, unknown="absent")
+precision_at_5_scorer = make_scorer(precision_at_k, response_method=_SCORES, k=5)
+precision_at_5_unknown_absent_scorer = make_scorer(precision_at_k, response_method=_SCORES, k=5, unknown="absent")
+recall_at_1_scorer = make_scorer(recall_at_k, response_method=_SCORES, k=1)
+recall_at_1_unknown_absent_scorer = make_scorer(recall_at_k, response_method=_SCORES, k=1, unknown="absent")
+recall_at_3_scorer = make_scorer(recall_at_k, response_method=_SCORES, k=3)
+recall_at_3_unknown_absent_scorer = make_scorer(recall_at_k, response_method=_SCORES, k=3, unknown="absent")
+recall_at_5_scorer = make_scorer(recall_at_k, response_method=_SCORES, k=5)
+recall_at_5_unknown_absent_scorer = make_scorer(recall_at_k, response_method=_SCORES, k=5, unknown="absent")

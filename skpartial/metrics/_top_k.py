@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skpartial._checks import check_choice, check_whole, wrong_value
-from skpartial.metrics._counts import averaged_rates, check_zero_division, count, mean_known, rates
+from skpartial.metrics._counts import Counts, averaged_rates, check_zero_division, count, mean_known, rates
 from skpartial.metrics._encode import Truth, Unknown, as_scores
 
 
@@ -59,6 +59,7 @@ def top_k_scores(
     average: Literal["macro", "samples"] = "macro",
     unknown: Unknown = "ignore",
     zero_division: float = 0.0,
+    sample_weight: Any = None,
 ) -> TopKScores:
     r"""Precision, recall and F1 where the k highest scores of each row are taken as its present labels.
 
@@ -90,6 +91,9 @@ def top_k_scores(
         counts unknown entries as absent.
     zero_division : {0.0, 1.0, numpy.nan}, default=0.0
         The value of 0 / 0, such as the precision of a label that is in no row's top k; NaN leaves it out of the mean.
+    sample_weight : array-like, shape (n,) or (n, L), or None, default=None
+        Weights of rows or of entries, by which the counts are sums; for "samples" of rows. They play no part in the
+        choice of the k highest.
 
     Returns
     -------
@@ -121,11 +125,16 @@ def top_k_scores(
     """
     check_choice(None, "average", average, ("macro", "samples"))
     check_zero_division(zero_division)
-    truth = Truth(y_true, unknown)
+    by_row = average == "samples"
+    truth = Truth(y_true, unknown, sample_weight, rows_only=by_row)
     predict = _top_k(scores, truth, k)
-    counts = count(truth, predict, axis=0 if average == "macro" else 1)
+    counts = count(truth, predict, axis=1 if by_row else 0)
+    weights = truth.weights if by_row else None
+    means = mean_known(rates(counts, zero_division), weights)
+    if weights is not None:
+        counts = Counts(*(weights * part for part in counts))
     overall = rates(counts.overall(), zero_division)[:, 0]
-    mean_precision, mean_recall, mean_f1 = mean_known(rates(counts, zero_division)).tolist()
+    mean_precision, mean_recall, mean_f1 = means.tolist()
     if average == "macro":
         total = mean_precision + mean_recall
         mean_f1 = 2 * mean_precision * mean_recall / total if total != 0 else 0.0
@@ -133,7 +142,13 @@ def top_k_scores(
 
 
 def precision_at_k(
-    y_true: Any, scores: Any, k: int = 1, *, unknown: Unknown = "ignore", zero_division: float = 0.0
+    y_true: Any,
+    scores: Any,
+    k: int = 1,
+    *,
+    unknown: Unknown = "ignore",
+    zero_division: float = 0.0,
+    sample_weight: Any = None,
 ) -> float:
     """Mean over the rows of the proportion of present labels among the k that score highest.
 
@@ -150,6 +165,8 @@ def precision_at_k(
     zero_division : {0.0, 1.0, numpy.nan}, default=0.0
         The precision of a row of whose k labels none is known; NaN leaves it out of the mean. A row without any known
         label is left out always.
+    sample_weight : array-like, shape (n,), or None, default=None
+        Weights of rows.
 
     Returns
     -------
@@ -168,12 +185,18 @@ def precision_at_k(
     0.75
     """
     check_zero_division(zero_division)
-    truth = Truth(y_true, unknown)
+    truth = Truth(y_true, unknown, sample_weight, rows_only=True)
     return float(averaged_rates(truth, _top_k(scores, truth, k), "samples", zero_division)[0])
 
 
 def recall_at_k(
-    y_true: Any, scores: Any, k: int = 1, *, unknown: Unknown = "ignore", zero_division: float = 0.0
+    y_true: Any,
+    scores: Any,
+    k: int = 1,
+    *,
+    unknown: Unknown = "ignore",
+    zero_division: float = 0.0,
+    sample_weight: Any = None,
 ) -> float:
     """Mean over the rows of the proportion of their present labels that are among the k that score highest.
 
@@ -189,6 +212,8 @@ def recall_at_k(
         Makes no difference but to which rows are left out: those without a known label, or none.
     zero_division : {0.0, 1.0, numpy.nan}, default=0.0
         The recall of a row without a present label; NaN leaves it out of the mean.
+    sample_weight : array-like, shape (n,), or None, default=None
+        Weights of rows.
 
     Returns
     -------
@@ -207,5 +232,5 @@ def recall_at_k(
     0.75
     """
     check_zero_division(zero_division)
-    truth = Truth(y_true, unknown)
+    truth = Truth(y_true, unknown, sample_weight, rows_only=True)
     return float(averaged_rates(truth, _top_k(scores, truth, k), "samples", zero_division)[1])

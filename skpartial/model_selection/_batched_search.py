@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from numbers import Number
 from typing import Any, Self
 
 from sklearn import get_config
 from sklearn.base import clone, is_classifier
+from sklearn.callback import with_callbacks
 from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, indexable
 from sklearn.utils.parallel import Parallel, delayed
 
+from skpartial._documentation import Documented
 from skpartial._inputs import rows_of_labels
 from skpartial._sklearn_compat import (
     MultimetricScorer,
@@ -21,6 +24,7 @@ from skpartial._sklearn_compat import (
     fit_context,
     has_callbacks,
     insert_error_scores,
+    safe_split,
     scorers_of,
     warn_or_raise_about_fit_failures,
 )
@@ -32,7 +36,7 @@ from skpartial.model_selection._together import Evaluation, configured, last_ste
 __all__ = ["BatchedGridSearchCV"]
 
 
-class BatchedGridSearchCV(GridSearchCV):
+class BatchedGridSearchCV(Documented, GridSearchCV):
     """Grid search that fits all candidates of a fold together.
 
     scikit-learn's `GridSearchCV` with the same parameters, attributes and results, for `PartialLabelClassifier` and
@@ -99,9 +103,8 @@ class BatchedGridSearchCV(GridSearchCV):
     -----
     UserWarning
         If some candidates are fitted one by one, with the reason: a backbone, another head than a linear one, a
-        relabelling, a `validation_fraction`, `checkpoint_dir`, `warm_start`, `verbose` or callbacks, another estimator,
-        or arguments of `fit` other than `sample_weight` and `label_prior`. With metadata routing, or callbacks of the
-        search, all are.
+        relabelling, a `validation_fraction`, `checkpoint_dir`, `warm_start`, `verbose` or callbacks of its own, another
+        estimator, or arguments of `fit` other than `sample_weight` and `label_prior`. With metadata routing all are.
 
     See Also
     --------
@@ -111,6 +114,9 @@ class BatchedGridSearchCV(GridSearchCV):
     -----
     Scores equal those of `GridSearchCV` up to rounding, and up to what the tolerance of the solver leaves open. Earlier
     steps that draw random numbers with ``random_state=None`` draw them once for all candidates that share them.
+
+    Callbacks of the search, such as a `ProgressBar`, are told of each candidate on each fold, but not of the epochs
+    within, which candidates go through together; of the final fit they are told all.
 
     Candidates are trained as many at a time as have 512 MiB of logits on the training rows. Those share products that
     their solver can solve together; others are solved one after the other, on features that are validated once.
@@ -153,6 +159,7 @@ class BatchedGridSearchCV(GridSearchCV):
         with unchanged_on_failure(self):
             return self._fit(X, y, params)
 
+    @with_callbacks
     @fit_context(prefer_skip_nested_validation=False)
     def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
         if y is not None:
@@ -165,7 +172,12 @@ class BatchedGridSearchCV(GridSearchCV):
             return self
         scorers, refit_metric = self._get_scorers()
         X, y = indexable(X, y)
-        routed = self._get_routed_params_for_fit(check_method_params(X, params=params))
+        params = check_method_params(X, params=params)
+        routed = self._get_routed_params_for_fit(params)
+        weights = params.get("sample_weight")
+        told = {"estimator": self, "X": X, "y": y, "metadata": None if weights is None else {"sample_weight": weights}}
+        context = self._init_callback_context(max_subtasks=1 + (self.refit is not False))
+        context.call_on_fit_task_begin(**told)
         splitter = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         self.n_splits_ = splitter.get_n_splits(X, y, **routed.splitter.split)
         evaluation = Evaluation(
@@ -185,7 +197,10 @@ class BatchedGridSearchCV(GridSearchCV):
                 f"cv.split and cv.get_n_splits return inconsistent results. Expected {self.n_splits_} splits, got "
                 f"{len(splits)}"
             )
-        out = self._evaluate(evaluation, candidates, groups, splits)
+        searching = context.subcontext("search", max_subtasks=len(candidates) * len(splits), sequential_subtasks=False)
+        searching.call_on_fit_task_begin(estimator=self)
+        out = self._evaluate(evaluation, candidates, groups, splits, searching)
+        searching.call_on_fit_task_end(estimator=self)
         warn_or_raise_about_fit_failures(out, self.error_score)
         if callable(self.scoring):
             insert_error_scores(out, self.error_score)
@@ -196,20 +211,17 @@ class BatchedGridSearchCV(GridSearchCV):
             refit_metric = self.refit
         self._choose(results, refit_metric)
         if self.refit:
-            self._refit(X, y, routed.estimator.fit)
+            self._refit(context.subcontext("refit-with-best-params"), told, routed.estimator.fit)
         self.scorer_ = scorers_of(scorers) if isinstance(scorers, MultimetricScorer) else scorers
         self.cv_results_ = results
+        context.call_on_fit_task_end(**told)
         return self
 
     def _groups(self, candidates: list[dict[str, Any]], fit_params: dict[str, Any]) -> list[list[int]]:
         """Candidates that can be fitted together: those with the same earlier steps. Says which cannot be, and why."""
         groups: dict[Hashable, list[int]] = {}
         reasons: dict[int, str] = {}
-        everywhere = None
-        if get_config()["enable_metadata_routing"]:
-            everywhere = "metadata routing is enabled"
-        elif has_callbacks(self):
-            everywhere = "callbacks are set"
+        everywhere = "metadata routing is enabled" if get_config()["enable_metadata_routing"] else None
         for i, parameters in enumerate(candidates):
             try:
                 candidate = configured(self.estimator, parameters)
@@ -231,9 +243,14 @@ class BatchedGridSearchCV(GridSearchCV):
         return list(groups.values())
 
     def _evaluate(
-        self, evaluation: Evaluation, candidates: list[dict[str, Any]], groups: list[list[int]], splits: list[Any]
+        self,
+        evaluation: Evaluation,
+        candidates: list[dict[str, Any]],
+        groups: list[list[int]],
+        splits: list[Any],
+        context: Any,
     ) -> list[dict[str, Any]]:
-        """Results of all candidates, of each on all splits."""
+        """Results of all candidates, of each on all splits; callbacks are told of each in this process."""
         together = sorted(i for group in groups for i in group)
         if self.verbose > 0:
             n, k = len(splits), len(candidates)
@@ -246,15 +263,38 @@ class BatchedGridSearchCV(GridSearchCV):
         }
         jobs = [(split, group) for split in range(len(splits)) for group in groups]
         jobs += [(split, [i]) for i in range(len(candidates)) if i not in set(together) for split in range(len(splits))]
-        parallel = Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch)
+        parallel = Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch, return_as="generator")
         answers = parallel(
             delayed(evaluation)(*splits[split], [candidates[i] for i in group], [seeds.get((i, split)) for i in group])
             for split, group in jobs
         )
-        found = {
-            (i, split): result for (split, group), results in zip(jobs, answers) for i, result in zip(group, results)
-        }
+        found: dict[tuple[int, int], dict[str, Any]] = {}
+        for split, group in jobs:
+            task_ids = [i * len(splits) + split for i in group]
+            with self._told(context, task_ids, evaluation, splits[split][0]):
+                found |= {(i, split): result for i, result in zip(group, next(answers))}
         return [found[i, split] for i in range(len(candidates)) for split in range(len(splits))]
+
+    @contextmanager
+    def _told(self, context: Any, task_ids: list[int], evaluation: Evaluation, train: Any) -> Iterator[None]:
+        """Tell callbacks of candidates on a fold before and after; nothing is made where there are none."""
+        if not has_callbacks(self):
+            yield
+            return
+        tasks = [context.subcontext("candidate-split-evaluation", task_id) for task_id in task_ids]
+        # Made where a callback asks for them only.
+        told = {
+            "estimator": self,
+            "X": lambda: safe_split(evaluation.base, evaluation.X, evaluation.y, train)[0],
+            "y": lambda: safe_split(evaluation.base, evaluation.X, evaluation.y, train)[1],
+        }
+        for task in tasks:
+            task.call_on_fit_task_begin(**told)
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.call_on_fit_task_end(**told)
 
     def _choose(self, results: dict[str, Any], refit_metric: Any) -> None:
         """Set what is known of the best candidate."""
@@ -264,12 +304,16 @@ class BatchedGridSearchCV(GridSearchCV):
                 self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
             self.best_params_ = results["params"][self.best_index_]
 
-    def _refit(self, X: Any, y: Any, fit_params: dict[str, Any]) -> None:
-        """Fit the best candidate on all rows."""
+    def _refit(self, context: Any, told: dict[str, Any], fit_params: dict[str, Any]) -> None:
+        """Fit the best candidate on all rows, with the callbacks that it inherits."""
         self.best_estimator_ = configured(self.estimator, self.best_params_)
-        start = time.time()
-        self.best_estimator_.fit(*((X,) if y is None else (X, y)), **fit_params)
-        self.refit_time_ = time.time() - start
+        X, y = told["X"], told["y"]
+        with context.propagate_callback_context(self.best_estimator_):
+            context.call_on_fit_task_begin(**told)
+            start = time.time()
+            self.best_estimator_.fit(*((X,) if y is None else (X, y)), **fit_params)
+            self.refit_time_ = time.time() - start
+        context.call_on_fit_task_end(**told)
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
 

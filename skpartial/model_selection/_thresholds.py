@@ -19,6 +19,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skpartial._checks import check_choice, check_whole
+from skpartial._documentation import Documented
 from skpartial._inputs import EncodedTarget, encode_target, rows_of_labels
 from skpartial._sklearn_compat import BaseScorer
 from skpartial._unchanged import unchanged_on_failure
@@ -71,7 +72,7 @@ def _estimator_has(method: str) -> Callable[[Any], Any]:
     return lambda self: getattr(getattr(self, "estimator_", self.estimator), method)
 
 
-class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class TunedThresholdsCV(Documented, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     r"""Classifier that predicts by a threshold of its own for every label, tuned on known entries.
 
     A label is predicted to be present where its score is above its threshold. Training on few known labels, on positive
@@ -419,10 +420,8 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         check_is_fitted(self)
         return np.asarray(self.estimator_.decision_function(X))
 
-    def score(self, X: Any, y: Any) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The fitted estimator's own score; for 1-D y the accuracy of the tuned predictions.
-
-        It takes no `sample_weight`, as the classifiers' own does not.
 
         Parameters
         ----------
@@ -430,6 +429,8 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             Features.
         y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
             Labels.
+        sample_weight : array-like of shape (n,) or (n, L), or None, default=None
+            Weights of rows or of entries, as the fitted estimator's score takes them.
 
         Returns
         -------
@@ -439,9 +440,10 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         if self._binary:
-            return float(accuracy_score(plain(y, "y"), self.predict(X)))
+            return float(accuracy_score(plain(y, "y"), self.predict(X), sample_weight=sample_weight))
         check_label_names(self.label_names_, column_names(y), "y")
-        return float(self.estimator_.score(X, y))
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        return float(self.estimator_.score(X, y, **weights))
 
     def __sklearn_tags__(self) -> Tags:
         """Tags: those of the estimator."""

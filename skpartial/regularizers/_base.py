@@ -9,6 +9,7 @@ from typing import ClassVar
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
+from skpartial._documentation import Documented
 from skpartial._state import State, Stateful
 from skpartial.labels import LabelMatrix
 
@@ -57,7 +58,7 @@ class BatchContext:
     loss: Tensor | None = None
 
 
-class Regularizer(Stateful, BaseEstimator, ABC):
+class Regularizer(Stateful, Documented, BaseEstimator, ABC):
     """Base class of regularisers: value objects that add a term of the batch to the loss.
 
     A subclass defines `__call__`. One that remembers something, such as a memory bank or a matrix that is learned,

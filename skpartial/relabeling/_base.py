@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from sklearn.base import BaseEstimator
 
+from skpartial._documentation import Documented
 from skpartial._state import State, Stateful, TrainingContext
 from skpartial.heads import Head
 from skpartial.labels import LabelMatrix
@@ -48,7 +49,7 @@ class RelabelingContext(TrainingContext):
         return self.learned_features and (self.epoch - 1) % (refresh_every or 1) == 0
 
 
-class Relabeling(Stateful, BaseEstimator, ABC):
+class Relabeling(Stateful, Documented, BaseEstimator, ABC):
     """Base class of relabellings: value objects that rewrite labels between epochs or rounds.
 
     A subclass defines `relabel`. The labels that the user passed are never written to. One that remembers something

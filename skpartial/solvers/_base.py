@@ -7,12 +7,13 @@ from collections.abc import Hashable, Sequence
 
 from sklearn.base import BaseEstimator
 
+from skpartial._documentation import Documented
 from skpartial.training._problem import Problem, Solution
 
 __all__ = ["Solver", "solve_tasks"]
 
 
-class Solver(BaseEstimator, ABC):
+class Solver(Documented, BaseEstimator, ABC):
     """Base class of solvers: value objects that turn a problem into a solution."""
 
     @abstractmethod

@@ -67,6 +67,9 @@ BY_HAND = {
     "exact_match_scorer": lambda y, s, p, **o: metrics.exact_match(y, p, **o),
     "hamming_loss_scorer": lambda y, s, p, **o: -metrics.hamming_loss(y, p, **o),
 }
+for k in (1, 3, 5):
+    BY_HAND[f"precision_at_{k}_scorer"] = lambda y, s, p, k=k, **o: metrics.precision_at_k(y, s, k, **o)
+    BY_HAND[f"recall_at_{k}_scorer"] = lambda y, s, p, k=k, **o: metrics.recall_at_k(y, s, k, **o)
 BY_HAND |= {
     name.replace("_scorer", "_unknown_absent_scorer"): functools.partial(by_hand, unknown="absent")
     for name, by_hand in BY_HAND.items()

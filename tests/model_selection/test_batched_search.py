@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.callback import ProgressBar
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import make_scorer
@@ -37,6 +38,7 @@ from skpartial.metrics import (
     roc_auc_scorer,
 )
 from skpartial.model_selection import BatchedGridSearchCV, PartialLabelKFold, _together
+from skpartial.model_selection._together import Evaluation
 from skpartial.solvers import FullBatch, Minibatch
 
 TIGHT = FullBatch(tol=1e-12, max_iter=1000)
@@ -562,14 +564,71 @@ def test_maps_are_not_batched():
     assert_same(search, GridSearchCV(classifier, {"alpha": [1e-3]}, cv=FOLDS).fit(maps, Y))
 
 
-def test_routing_and_callbacks_of_the_search():
+def test_routing_keeps_candidates_apart():
     with config_context(enable_metadata_routing=True):
         classifier = clone(CLASSIFIER).set_fit_request(sample_weight=True)
         search = BatchedGridSearchCV(classifier, ALPHAS, cv=FOLDS)
         with pytest.warns(UserWarning, match="metadata routing is enabled"):
             search.fit(X, Y, sample_weight=np.ones(len(X)))
-    with pytest.warns(UserWarning, match="callbacks are set"):
-        BatchedGridSearchCV(CLASSIFIER, {"alpha": [1.0]}, cv=FOLDS).set_callbacks(Silent()).fit(X, Y)
+
+
+class Log:
+    """Notes what it is told of; `depth` is how far down it goes."""
+
+    def __init__(self, depth=None):
+        self.depth, self.events = depth, []
+
+    @property
+    def max_propagation_depth(self):
+        return self.depth
+
+    def setup(self, estimator, context):
+        self.events = []
+
+    def teardown(self, estimator, context):
+        self.events.append(("teardown", None, None))
+
+    def on_fit_task_begin(self, estimator, context, *, X):
+        self.events.append(("begin", context.task_name, None if X is None else len(X)))
+
+    def on_fit_task_end(self, estimator, context):
+        self.events.append(("end", context.task_name, context.task_id))
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_callbacks_of_the_search_do_not_keep_candidates_apart(monkeypatch, n_jobs):
+    ours, theirs = Log(depth=0), Log(depth=0)
+    alone = []
+    monkeypatch.setattr(Evaluation, "alone", lambda *args: alone.append(args))
+    options = {"cv": FOLDS, "n_jobs": n_jobs}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        search = BatchedGridSearchCV(CLASSIFIER, ALPHAS, **options).set_callbacks(ours).fit(X, Y)
+    assert not alone
+    reference = GridSearchCV(CLASSIFIER, ALPHAS, cv=FOLDS).set_callbacks(theirs).fit(X, Y)
+    assert_same(search, reference)
+    # the same tasks and rows, though in another order
+    assert sorted(ours.events, key=repr) == sorted(theirs.events, key=repr)
+    assert ours.events[0] == ("begin", "fit", len(X))
+    assert ours.events[-2:] == [("end", "fit", 0), ("teardown", None, None)]
+
+
+def test_callbacks_of_the_search_see_the_last_fit():
+    log = Log()
+    search = BatchedGridSearchCV(CLASSIFIER, ALPHAS, cv=FOLDS).set_callbacks(log).fit(X, Y)
+    assert log.events.count(("begin", "epoch", len(X))) == search.best_estimator_.n_iter_
+    assert not hasattr(search, "_callback_fit_ctx")
+    progress = BatchedGridSearchCV(CLASSIFIER, ALPHAS, cv=FOLDS).set_callbacks(ProgressBar()).fit(X, Y)
+    assert progress.best_params_ == search.best_params_
+
+
+def test_callbacks_are_told_of_a_failure():
+    log = Log(depth=0)
+    search = BatchedGridSearchCV(CLASSIFIER, {"alpha": [-1.0]}, cv=FOLDS, error_score="raise").set_callbacks(log)
+    with pytest.raises(ValueError, match="alpha"):
+        search.fit(X, Y)
+    assert log.events[-1] == ("teardown", None, None)
+    assert not hasattr(search, "cv_results_")
 
 
 # -------------------------------------------------------------------------------------------------- as an estimator is
