@@ -10,7 +10,8 @@ from pathlib import Path
 # The examples and the workers that they start share the machine with the build.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+_DOCS = Path(__file__).parent
+sys.path[:0] = [str(_DOCS), str(_DOCS / "extensions")]
 
 import ziamath
 from reference import class_pages
@@ -28,6 +29,7 @@ extensions = [
     "mathml",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
+    "reproduced",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "**/GALLERY_HEADER.rst"]

@@ -27,12 +27,16 @@ __all__ = [
     "images",
     "inspection",
     "labels",
+    "load",
     "losses",
     "metrics",
     "model_selection",
+    "register_for_saving",
     "regularizers",
     "relabeling",
+    "save",
     "solvers",
+    "to_onnx",
 ]
 
 
@@ -40,6 +44,10 @@ def __getattr__(name: str) -> _Any:
     # torchvision takes seconds to import: only where there are images.
     if name in ("images", "inspection"):
         return _import_module(f"skpartial.{name}")
+    if name in ("load", "register_for_saving", "save"):
+        return getattr(_import_module("skpartial._saving"), name)
+    if name == "to_onnx":
+        return _import_module("skpartial._to_onnx").to_onnx
     if name == "ImageFeatures":
         return _import_module("skpartial.images").ImageFeatures
     raise AttributeError(f"module 'skpartial' has no attribute {name!r}")

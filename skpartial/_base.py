@@ -32,6 +32,7 @@ from skpartial._task import (
     resolve_shorthand,
 )
 from skpartial._unchanged import estimators_in, unchanged_on_failure
+from skpartial._versioned import VersionedPickles
 from skpartial.labels._forms import check_label_names, check_same_names, is_vector
 from skpartial.losses import Loss
 from skpartial.regularizers import Regularizer
@@ -42,7 +43,9 @@ from skpartial.training._problem import Monitor, Solution
 __all__ = ["BasePartialLabelClassifier"]
 
 
-class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, Documented, ClassifierMixin, BaseEstimator, ABC):
+class BasePartialLabelClassifier(
+    VersionedPickles, CallbackSupportMixin, Predictions, Documented, ClassifierMixin, BaseEstimator, ABC
+):
     """Shared part of the classifiers: validates, encodes labels, picks the solver, fits and exposes fitted state."""
 
     n_features_in_: int
@@ -187,7 +190,8 @@ class BasePartialLabelClassifier(CallbackSupportMixin, Predictions, Documented, 
         """Train for one epoch on a batch of rows, going on from what was fitted before.
 
         Minibatch steps are taken, with the settings of `solver` where it is a `Minibatch`; the optimiser's moments
-        live until the next `fit` and are not pickled. `validation_fraction` plays no part.
+        live until the next `fit`; :func:`skpartial.save` keeps them, pickles do not. `validation_fraction` plays no
+        part.
 
         Parameters
         ----------

@@ -91,7 +91,8 @@ store_state : bool or "auto", default="auto"
 random_state : int, RandomState instance or None, default=None
     Seed of all random numbers.
 verbose : int, default=0
-    Above 0, a line is printed for every epoch. For bars use `sklearn.callback.ProgressBar`."""
+    Above 0, a line is printed for every epoch; above 1, a bar is shown in every epoch of minibatches, too: with rich,
+    or as lines of text. For bars of epochs use `sklearn.callback.ProgressBar`."""
 
 CLASSIFIER_PARAMETERS = f"{_BEFORE_ALPHA}\n{_ALPHA}\n{_AFTER_ALPHA}"
 PARAMETERS_BUT_ALPHA = f"{_BEFORE_ALPHA}\n{_AFTER_ALPHA}"

@@ -26,6 +26,10 @@ from sklearn.model_selection._validation import _insert_error_scores as insert_e
 from sklearn.model_selection._validation import _score as score
 from sklearn.model_selection._validation import _warn_or_raise_about_fit_failures as warn_or_raise_about_fit_failures
 
+# What estimators, scorers and splitters ask of metadata routing.
+from sklearn.utils._metadata_requests import SIMPLE_METHODS as _METHODS
+from sklearn.utils._metadata_requests import MetadataRequest
+
 # Rows of X and y of a fold; of precomputed kernels the columns as well.
 from sklearn.utils.metaestimators import _safe_split as safe_split
 
@@ -40,6 +44,7 @@ from sklearn.utils.validation import _num_samples as num_samples
 
 __all__ = [
     "BaseScorer",
+    "MetadataRequest",
     "MultimetricScorer",
     "PassthroughScorer",
     "Scorer",
@@ -50,8 +55,10 @@ __all__ = [
     "fit_context",
     "has_callbacks",
     "insert_error_scores",
+    "make_requests",
     "metric_of",
     "num_samples",
+    "requests_in",
     "response_of",
     "safe_split",
     "score",
@@ -90,3 +97,20 @@ def response_of(scorer: BaseScorer) -> str:
 def score_predictions(scorer: BaseScorer, y: Any, predictions: Any) -> Any:
     """What a scorer says of predictions that are at hand, without an estimator that it would ask for them."""
     return scorer._sign * scorer._score_func(y, predictions, **scorer._kwargs)
+
+
+def requests_in(request: MetadataRequest) -> dict[str, dict[str, Any]]:
+    """What is asked of metadata routing, by methods and arguments."""
+    asked = {method: dict(getattr(request, method).requests) for method in _METHODS}
+    return {method: arguments for method, arguments in asked.items() if arguments}
+
+
+def make_requests(owner: Any, asked: dict[str, dict[str, Any]]) -> MetadataRequest:
+    """What `requests_in` was given, for another owner."""
+    request = MetadataRequest(owner=owner)
+    for method, arguments in asked.items():
+        if method not in _METHODS:
+            raise ValueError(f"metadata routing has no method {method!r}.")
+        for name, alias in arguments.items():
+            getattr(request, method).add_request(param=name, alias=alias)
+    return request

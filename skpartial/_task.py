@@ -346,6 +346,7 @@ def make_problem(
         alpha=alpha,
         seed=seed,
         monitor=lambda record, parameters: False,
+        show_batches=int(estimator.verbose) > 1,
         validation=validation,
         network=None if images is None else images.network_to_train,
         pretrained=images is not None and images.backbone.is_pretrained,

@@ -11,8 +11,11 @@ __all__ = ["warn", "warn_slower"]
 _PASSED_THROUGH = frozenset({"joblib", "skpartial", "sklearn", "torch"})
 
 
-def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn, with the first frame outside this package and those that call it as the origin."""
+def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
+    """Warn, with the first frame outside this package and those that call it as the origin.
+
+    A warning that comes as an object is of its own class.
+    """
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED_THROUGH:
         frame, level = frame.f_back, level + 1

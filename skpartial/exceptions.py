@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["AmbiguousLabelsWarning", "ImageReadError", "UnfittableLabelsWarning"]
+from sklearn.exceptions import InconsistentVersionWarning as SklearnInconsistentVersionWarning
+
+__all__ = ["AmbiguousLabelsWarning", "ImageReadError", "InconsistentVersionWarning", "UnfittableLabelsWarning"]
 
 
 class UnfittableLabelsWarning(UserWarning):
@@ -18,3 +20,31 @@ class AmbiguousLabelsWarning(UserWarning):
 
 class ImageReadError(ValueError):
     """An image cannot be read: the message names the file, or the row of an array."""
+
+
+class InconsistentVersionWarning(SklearnInconsistentVersionWarning):
+    """An estimator was pickled or saved by another version, which may have meant something else by what it holds.
+
+    Parameters
+    ----------
+    estimator_name : str
+        Class of the estimator.
+    package : str
+        Whose versions differ.
+    written : str
+        The version that wrote it.
+    here : str
+        The version that reads it.
+    """
+
+    def __init__(self, estimator_name: str, package: str, written: str, here: str) -> None:
+        super().__init__(estimator_name=estimator_name, current_sklearn_version=here, original_sklearn_version=written)
+        self.package = package
+
+    def __str__(self) -> str:
+        """The sentence."""
+        return (
+            f"{self.estimator_name} was written with version {self.original_sklearn_version} of {self.package} and is "
+            f"read with version {self.current_sklearn_version}: it may not work, or predict otherwise. Fit it again, "
+            "or read it with the version that wrote it."
+        )

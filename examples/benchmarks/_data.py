@@ -63,7 +63,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "benchmark runs on skpartial's digit scenes)",
     )
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help=f"some of {', '.join(_FILES)}, {_DIGITS}")
-    parser.add_argument("--quick", action="store_true", help="few rows and labels: does it run, not how fast")
+    parser.add_argument("--quick", "--smoke", action="store_true", help="few rows and labels: does it run?")
     parser.add_argument("--threads", type=int, default=1, help="threads of every method (default: 1)")
 
 

@@ -9,6 +9,7 @@ from skpartial.datasets._cub import load_cub
 from skpartial.datasets._digits import make_digit_scenes
 from skpartial.datasets._libsvm import load_libsvm
 from skpartial.datasets._nuswide import load_nuswide
+from skpartial.datasets._openimages import load_openimages
 from skpartial.datasets._presence_only import load_presence_only
 from skpartial.datasets._voc import load_voc
 
@@ -21,6 +22,7 @@ __all__ = [
     "load_cub",
     "load_libsvm",
     "load_nuswide",
+    "load_openimages",
     "load_presence_only",
     "load_voc",
     "make_digit_scenes",

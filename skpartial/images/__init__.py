@@ -3,5 +3,6 @@
 from skpartial.images._backbones import Backbone, get
 from skpartial.images._features import ImageFeatures
 from skpartial.images._hdf5 import HDF5Images
+from skpartial.images._store import FeatureStore
 
-__all__ = ["Backbone", "HDF5Images", "ImageFeatures", "get"]
+__all__ = ["Backbone", "FeatureStore", "HDF5Images", "ImageFeatures", "get"]

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.error import URLError
 
 import numpy as np
@@ -18,15 +18,60 @@ from torch import Tensor, nn
 
 from skpartial._checks import check_choice, check_number, wrong_value
 from skpartial._documentation import Documented
-from skpartial._warnings import warn_slower
+from skpartial._warnings import warn, warn_slower
 from skpartial.images._expects import Statistics, check_statistics, count_channels, says, statistics
 from skpartial.images._transforms import AUGMENTATIONS, Augment, Normalize, unit_range
 from skpartial.images._weights import load_weights
 
-__all__ = ["Backbone", "LoadedBackbone", "Network", "get"]
+if TYPE_CHECKING:
+    from skpartial.heads import Head, HeadContext
+
+__all__ = ["Architecture", "Backbone", "LoadedBackbone", "Network", "get"]
 
 _FINETUNE = ("all", "head", "linear_init")
 _ON_ERROR = ("raise", "skip")
+
+
+class Architecture(NamedTuple):
+    """Which network of torchvision or timm it is, whatever its weights.
+
+    Parameters
+    ----------
+    model : str
+        As of `Backbone`.
+    image_size : int or None
+        The side of the images for which it is made, where it takes no others.
+    """
+
+    model: str
+    image_size: int | None
+
+    @property
+    def n_parameters(self) -> int | None:
+        """How many parameters it has with its classifier, where that is known before it is made."""
+        if self.model.startswith("timm/"):
+            return None
+        return int(torchvision.models.get_model_weights(self.model).DEFAULT.meta["num_params"])
+
+    def make(self) -> nn.Module:
+        """The network without its classifier, with random weights; nothing is downloaded.
+
+        Returns
+        -------
+        torch.nn.Module
+            As `Backbone.load` makes it.
+
+        Raises
+        ------
+        ValueError
+            If there is no such network.
+        """
+        if not self.model.startswith("timm/"):
+            return _torchvision_network(self.model, self.image_size)
+        name = self.model.removeprefix("timm/")
+        if ":" in name or "/" in name:  # which timm looks up in the hub
+            raise ValueError(f"Backbone: timm has no model {name!r} of its own.")
+        return _from_timm(name, None).module
 
 
 @dataclass
@@ -36,6 +81,7 @@ class _Body:
     module: nn.Module
     image_size: int | None
     known: Statistics | None
+    architecture: Architecture | None = None
 
 
 class _Maps(nn.Module):
@@ -91,6 +137,8 @@ class Network(nn.Module):
         Whether batch norms stay in evaluation mode while training.
     image_size : (height, width)
         What images are resized to before they come here.
+    architecture : Architecture or None
+        Which network the body is; None for a module of the user's.
     """
 
     def __init__(
@@ -103,10 +151,14 @@ class Network(nn.Module):
         takes_maps: bool = False,
         frozen_norms: bool = False,
         image_size: tuple[int, int] = (224, 224),
+        architecture: Architecture | None = None,
     ) -> None:
         super().__init__()
         self.normalize, self.augment, self.body, self.head = normalize, augment, body, head
         self.takes_maps, self.frozen_norms, self.image_size = takes_maps, frozen_norms, image_size
+        self.architecture = architecture
+        #: Of a fitted network: the head, and what it was built for.
+        self.built: tuple[Head, HeadContext] | None = None
         #: Type that autocast computes in, or None.
         self.autocast: torch.dtype | None = None
         #: Whether maps lie with their channels last, which tensor cores prefer.
@@ -310,6 +362,7 @@ class Backbone(Documented, BaseEstimator):
         if isinstance(self.model, nn.Module):
             given = self.model.module if isinstance(self.model, FittedModule) else self.model
             module = copy.deepcopy(given).float()
+            _notice_classifier(module)
             known, trained_size = says(module)
             body = _Body(module, trained_size, known)
         elif self.model.startswith("timm/"):
@@ -320,7 +373,7 @@ class Backbone(Documented, BaseEstimator):
         height, width = sides if isinstance(sides, tuple | list) else (sides, sides)
         pixels = int(height), int(width)
         mean, std = statistics(self, count_channels(body.module, pixels), body.known)
-        return LoadedBackbone(body.module, pixels, Normalize(mean, std))
+        return LoadedBackbone(body.module, pixels, Normalize(mean, std), body.architecture)
 
     def network(self, loaded: LoadedBackbone, head: nn.Module | None, *, takes_maps: bool = False) -> Network:
         """The whole network, for training and for predictions.
@@ -347,6 +400,7 @@ class Backbone(Documented, BaseEstimator):
             takes_maps=takes_maps,
             frozen_norms=self.batch_norm == "frozen",
             image_size=loaded.image_size,
+            architecture=loaded.architecture,
         )
 
 
@@ -362,11 +416,14 @@ class LoadedBackbone:
         What images are resized to.
     normalize : torch.nn.Module
         From pixels to what the network expects.
+    architecture : Architecture or None, default=None
+        Which network it is; None for a module of the user's.
     """
 
     module: nn.Module
     image_size: tuple[int, int]
     normalize: Normalize
+    architecture: Architecture | None = None
 
     @property
     def channels(self) -> int:
@@ -417,6 +474,24 @@ class LoadedBackbone:
         return found
 
 
+#: What networks call the layers that tell classes apart.
+_CLASSIFIERS = ("fc", "classifier", "head", "heads")
+
+
+def _notice_classifier(module: nn.Module) -> None:
+    """Warn of a network whose last part is a classifier still: its features would be logits of other classes."""
+    layers = [(path, layer) for path, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    if not layers or layers[-1][0].partition(".")[0] not in _CLASSIFIERS:
+        return
+    path, last = layers[-1]
+    sizes = ("in_features", "out_features") if isinstance(last, nn.Linear) else ("in_channels", "out_channels")
+    taken, given = (getattr(last, size) for size in sizes)
+    warn(
+        f"Backbone: {type(module).__name__} still has its classifier, so that features would be its {given} outputs "
+        f"and not the {taken} numbers before: put torch.nn.Identity() in the place of {path!r}."
+    )
+
+
 def _without_classifier(model: nn.Module, name: str) -> nn.Module:
     """Replace the last layer, which tells classes apart, by nothing."""
     if name.startswith("squeezenet"):  # whose classifier is a convolution
@@ -436,10 +511,6 @@ def _from_torchvision(name: str, weights: str | os.PathLike[str] | None) -> _Bod
             "torchvision.models.list_models(module=torchvision.models) lists them; 'timm/NAME' is one of timm's."
         )
     known = torchvision.models.get_model_weights(name)
-    arguments = {}
-    if name in ("googlenet", "inception_v3"):
-        # The input that torchvision's own weights of them were trained with.
-        arguments = {"aux_logits": False, "transform_input": True, "init_weights": False}
     choice, path = None, None
     if weights is not None:
         text = os.fspath(weights)
@@ -453,22 +524,38 @@ def _from_torchvision(name: str, weights: str | os.PathLike[str] | None) -> _Bod
                 f"{', '.join(['DEFAULT', *known.__members__])}."
             )
     preset: Any = (choice or known.DEFAULT).transforms()
+    # Vision transformers are made for images of one size, which weights may change.
+    side = choice.meta["min_size"][0] if choice is not None and name.startswith("vit_") else None
     try:
-        model = torchvision.models.get_model(name, weights=choice, **({} if choice is not None else arguments))
+        model = _torchvision_network(name, side, choice)
     except (URLError, OSError, RuntimeError) as error:
         raise ValueError(
             f"Backbone: the weights {choice} of {name!r} could not be downloaded ({error}). Without a network, pass "
             f"the path of a file of weights, Backbone({name!r}, weights='FILE'), or weights=None for a random start."
         ) from error
+    if path is not None:
+        load_weights(model, path, name)
+    size = None if choice is None else preset.crop_size[0]
+    return _Body(model, size, (tuple(preset.mean), tuple(preset.std)), Architecture(name, side))
+
+
+def _torchvision_network(name: str, image_size: int | None, weights: Any = None) -> nn.Module:
+    """A network of torchvision without its classifiers, made for images of a size where it takes no others."""
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        raise ValueError(f"Backbone: torchvision has no model {name!r} that classifies images.")
+    arguments: dict[str, Any] = {}
+    if weights is None:
+        if name in ("googlenet", "inception_v3"):
+            # The input that torchvision's own weights of them were trained with.
+            arguments = {"aux_logits": False, "transform_input": True, "init_weights": False}
+        if image_size is not None:
+            arguments["image_size"] = image_size
+    model = torchvision.models.get_model(name, weights=weights, **arguments)
     for auxiliary in ("aux1", "aux2", "AuxLogits"):  # classifiers that help in training, without a part in features
         if hasattr(model, auxiliary):
             setattr(model, auxiliary, None)
             model.aux_logits = False
-    model = _without_classifier(model, name)
-    if path is not None:
-        load_weights(model, path, name)
-    size = None if choice is None else preset.crop_size[0]
-    return _Body(model, size, (tuple(preset.mean), tuple(preset.std)))
+    return _without_classifier(model, name)
 
 
 def _from_timm(name: str, weights: str | os.PathLike[str] | None) -> _Body:
@@ -488,7 +575,8 @@ def _from_timm(name: str, weights: str | os.PathLike[str] | None) -> _Body:
     if weights is not None and not pretrained:
         load_weights(model, Path(os.fspath(weights)), name)
     config: Any = model.pretrained_cfg  # a dictionary; timm's types do not say so
-    return _Body(model, config["input_size"][-1], (tuple(config["mean"]), tuple(config["std"])))
+    known = tuple(config["mean"]), tuple(config["std"])
+    return _Body(model, config["input_size"][-1], known, Architecture(f"timm/{name}", None))
 
 
 def get(backbone: str | nn.Module | Backbone) -> Backbone:

@@ -18,7 +18,7 @@ from skpartial.features._base import Features
 from skpartial.images._decode import same_type
 from skpartial.images._sources import ImageSource
 
-__all__ = ["ImageBatches", "readable_rows", "some_readable_rows"]
+__all__ = ["ImageBatches", "none_readable", "readable_rows", "some_readable_rows"]
 
 # Batches that are read ahead of the one in use.
 _AHEAD = 2
@@ -180,5 +180,10 @@ def some_readable_rows(source: ImageSource, n_workers: int) -> tuple[NDArray[np.
     """What `readable_rows` answers; an ImageReadError if that is no row at all."""
     rows, failures = readable_rows(source, n_workers)
     if not len(rows):
-        raise ImageReadError(f"None of the {source.n_rows} images can be read: {failures[0]}")
+        raise none_readable(failures)
     return rows, failures
+
+
+def none_readable(failures: dict[int, str]) -> ImageReadError:
+    """The error that says that no image can be read, by what is wrong with each."""
+    return ImageReadError(f"None of the {len(failures)} images can be read: {failures[0]}")

@@ -17,13 +17,16 @@ from torch import nn
 from skpartial._checks import check_choice, check_n_jobs, check_whole
 from skpartial._devices import autocast_dtype, choose_device
 from skpartial._documentation import Documented
-from skpartial._fingerprint import identity, module_key
+from skpartial._fingerprint import module_key
+from skpartial._progress import progress_bar
 from skpartial._seeding import seeded
 from skpartial._unchanged import unchanged_on_failure
+from skpartial._versioned import VersionedPickles
 from skpartial._warnings import warn
 from skpartial.images._backbones import Backbone, Network, get
-from skpartial.images._batches import ImageBatches, some_readable_rows
+from skpartial.images._batches import ImageBatches, none_readable, readable_rows
 from skpartial.images._sources import ImageSource, as_source
+from skpartial.images._store import Shelf, as_store, image_keys
 
 __all__ = ["ImageFeatures", "extract"]
 
@@ -40,12 +43,12 @@ def extract(network: Network, batches: ImageBatches, batch_size: int, tell: Any 
                 found = np.empty((batches.n_rows, *block.shape[1:]), dtype=np.float32)
             found[rows[0] : rows[-1] + 1] = block
             if tell is not None:
-                tell()
+                tell(rows.numpy(), block)
     assert found is not None
     return found
 
 
-class ImageFeatures(Documented, CallbackSupportMixin, TransformerMixin, BaseEstimator):
+class ImageFeatures(VersionedPickles, Documented, CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """Images to the features of a pretrained network, for linear probes.
 
     Parameters
@@ -61,9 +64,14 @@ class ImageFeatures(Documented, CallbackSupportMixin, TransformerMixin, BaseEsti
         float32.
     n_jobs : int or None, default=None
         Threads that read images; None is one, -1 is one for each processor.
-    memory : str, joblib.Memory or None, default=None
-        Where features are kept between runs. They are found again by the weights, the image size, the precision, and
-        what X holds: of files their paths, sizes and times of change.
+    memory : str, path-like, FeatureStore, joblib.Memory or None, default=None
+        Folder where features are kept, image by image, so that every subset of images uses them, such as the folds of
+        a search. They are found again by the weights, the image size, the precision, and each image: a file by its
+        path, size and time of change, others by their pixels. A :class:`FeatureStore` says how large the folder may
+        grow; of joblib's Memory the folder is taken.
+    verbose : int, default=0
+        Above 0, a bar is shown while features are computed: with rich (``pip install "skpartial[progress]"``), else as
+        lines of text. Also `sklearn.callback.ProgressBar` shows one.
 
     Attributes
     ----------
@@ -98,6 +106,7 @@ class ImageFeatures(Documented, CallbackSupportMixin, TransformerMixin, BaseEsti
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
         n_jobs: int | None = None,
         memory: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.backbone = backbone
         self.batch_size = batch_size
@@ -105,6 +114,7 @@ class ImageFeatures(Documented, CallbackSupportMixin, TransformerMixin, BaseEsti
         self.precision = precision
         self.n_jobs = n_jobs
         self.memory = memory
+        self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Load the network; nothing is learned.
@@ -123,6 +133,9 @@ class ImageFeatures(Documented, CallbackSupportMixin, TransformerMixin, BaseEsti
         check_whole(self, "batch_size", self.batch_size, 1)
         check_n_jobs(self, self.n_jobs)
         check_choice(self, "precision", self.precision, ("auto", "float32", "bfloat16"))
+        if not isinstance(self.verbose, bool | np.bool_):
+            check_whole(self, "verbose", self.verbose, 0, "a bool or a whole number of at least 0")
+        as_store(self.memory)
         backbone = get(self.backbone)
         # Without weights the network is random, but the same one every time.
         with seeded(0):
@@ -154,57 +167,91 @@ class ImageFeatures(Documented, CallbackSupportMixin, TransformerMixin, BaseEsti
             Naming the first image that cannot be read, unless the backbone skips those.
         """
         check_is_fitted(self, "n_features_out_")
-        memory = joblib.Memory(self.memory, verbose=0) if not hasattr(self.memory, "cache") else self.memory
-        key = "" if memory.store_backend is None else self._key(X)
-        found, self.skipped_ = memory.cache(_compute, ignore=["transformer", "X"])(self, X, key)
-        if self.skipped_:
+        source = as_source(X, self._loaded.image_size, self._loaded.channels)
+        store = as_store(self.memory)
+        if store is None:
+            features, failures = self._compute(X, source)
+        else:
+            features, failures = self._look_up(X, source, store.shelf(self._key(), self.n_features_out_))
+        self.skipped_ = list(failures.items())
+        if failures:
             warn(
-                f"{len(self.skipped_)} images could not be read, and their features are NaN: {self.skipped_[0][1]} "
+                f"{len(failures)} images could not be read, and their features are NaN: {self.skipped_[0][1]} "
                 "skipped_ lists them.",
             )
-        result: NDArray[np.float32] = found
-        return result
+        return features
 
-    def _key(self, X: Any) -> str:
-        """What the features depend on."""
+    def _key(self) -> str:
+        """What the features of an image depend on besides it."""
         loaded = self._loaded
         bfloat16 = autocast_dtype(self.precision, choose_device(self.device, None)) is not None
         prepared = loaded.image_size, loaded.normalize.mean.tolist(), loaded.normalize.std.tolist()
-        on_error = get(self.backbone).on_error
-        return str(joblib.hash((module_key(loaded.module), prepared, bfloat16, on_error, identity(X))))
+        return str(joblib.hash((module_key(loaded.module), prepared, bfloat16)))
+
+    def _look_up(self, X: Any, source: ImageSource, shelf: Shelf) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """Features that are kept, and those of all other images, which are computed once each and kept."""
+        keys = image_keys(source.identity(np.array([row])) for row in range(source.n_rows))
+        features, found = shelf.read(keys)
+        missing = np.flatnonzero(~found)
+        if not len(missing):
+            return features, {}
+        _, first, inverse = np.unique(keys[missing], return_index=True, return_inverse=True)
+        # In the order of X, in which the first image that cannot be read is named.
+        order = np.argsort(first)
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        rows = missing[first[order]]
+        try:
+            computed, failed = self._compute(X, source[rows], keep=lambda at, block: shelf.add(keys[rows[at]], block))
+        finally:
+            shelf.flush()  # also what was computed before an error
+        features[missing] = computed[place[inverse]]
+        failures = {int(row): failed[at] for row, at in zip(missing, place[inverse].tolist()) if at in failed}
+        if len(failures) == source.n_rows:
+            raise none_readable(failures)
+        return features, failures
 
     @with_callbacks
-    def _compute(self, X: Any) -> tuple[NDArray[np.float32], list[tuple[int, str]]]:
+    def _compute(self, X: Any, source: ImageSource, keep: Any = None) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """Features of all images of the source, a part of X, and what is wrong with those that cannot be read."""
         backbone = get(self.backbone)
         device = choose_device(self.device, None)
-        source: ImageSource = as_source(X, self._loaded.image_size, self._loaded.channels)
         n_rows, n_workers = source.n_rows, int(joblib.effective_n_jobs(self.n_jobs))
+        rows: NDArray[np.int64] = np.arange(n_rows, dtype=np.int64)
         failures: dict[int, str] = {}
         if backbone.on_error == "skip":
-            rows, failures = some_readable_rows(source, n_workers)
+            rows, failures = readable_rows(source, n_workers)
+            if not len(rows) and keep is None:
+                raise none_readable(failures)
             source = source[rows]
+        if not len(rows):
+            return np.full((n_rows, self.n_features_out_), np.nan, dtype=np.float32), failures
         network = backbone.network(self._loaded, None)
         network.autocast = autocast_dtype(self.precision, device)
         network.to(device)
         batches = ImageBatches(source, self.n_features_out_, torch.float32, device, n_workers=n_workers)
         context = self._init_callback_context(max_subtasks=-(-source.n_rows // self.batch_size))
         context.call_on_fit_task_begin(estimator=self, X=X, y=None, metadata=None)
-
-        def tell() -> None:
-            task = context.subcontext(task_name="batch")
-            task.call_on_fit_task_begin(estimator=self, X=X, y=None, metadata=None)
-            task.call_on_fit_task_end(estimator=self, X=X, y=None, metadata=None, reconstruction_attributes={})
-
         try:
-            features = extract(network, batches, int(self.batch_size), tell)
+            with progress_bar("ImageFeatures", len(rows), shown=bool(self.verbose), unit="images") as advance:
+
+                def tell(at: NDArray[np.int64], block: NDArray[np.float32]) -> None:
+                    if keep is not None:
+                        keep(rows[at], block)
+                    advance(len(at))
+                    task = context.subcontext(task_name="batch")
+                    task.call_on_fit_task_begin(estimator=self, X=X, y=None, metadata=None)
+                    task.call_on_fit_task_end(estimator=self, X=X, y=None, metadata=None, reconstruction_attributes={})
+
+                features = extract(network, batches, int(self.batch_size), tell)
         finally:
             network.to("cpu")
         context.call_on_fit_task_end(estimator=self, X=X, y=None, metadata=None, reconstruction_attributes={})
-        if failures:
-            whole = np.full((n_rows, self.n_features_out_), np.nan, dtype=np.float32)
-            whole[rows] = features
-            features = whole
-        return features, list(failures.items())
+        if not failures:
+            return features, failures
+        whole = np.full((n_rows, self.n_features_out_), np.nan, dtype=np.float32)
+        whole[rows] = features
+        return whole, failures
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Names of the features.
@@ -229,8 +276,3 @@ class ImageFeatures(Documented, CallbackSupportMixin, TransformerMixin, BaseEsti
         tags.input_tags.string = True
         tags.requires_fit = True
         return tags
-
-
-def _compute(transformer: ImageFeatures, X: Any, key: str) -> tuple[NDArray[np.float32], list[tuple[int, str]]]:
-    """What `memory` keeps, by `key`."""
-    return transformer._compute(X)

@@ -256,6 +256,11 @@ def as_source(X: Any, size: tuple[int, int], channels: int = 3) -> ImageSource:
     if len(shape) in (3, 4) and getattr(X, "dtype", None) != np.dtype(object):
         if 0 in shape:
             raise ValueError(f"X has shape {shape}: at least one image of at least one pixel is needed.")
+        if len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) > 4:
+            raise ValueError(
+                f"X has shape {shape}, as a single photograph (H, W, C) has: pass X[None] for one image, or "
+                "(n, H, W) of grey ones that are wider."
+            )
         grey = False if takes(channels, 1) else None
         last = _channels_last(shape[1:], channels) if len(shape) == 4 else grey
         if last is None:

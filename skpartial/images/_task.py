@@ -113,6 +113,7 @@ class ImageTask:
             module = build_head(head, context)
         network = copy.deepcopy(self.network(module)).cpu()
         network.augment = None  # which predictions have no use for, and which may not pickle
+        network.built = head, context
         tensors = {name: torch.as_tensor(value) for name, value in parameters.items()}
         network.load_state_dict(tensors, strict=False)
         return network.eval()

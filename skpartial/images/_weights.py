@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from skpartial._files import what_is_no_file
@@ -94,14 +95,10 @@ def _read(path: Path) -> Any:
         raise ValueError(f"Backbone: {str(path)!r} is not a readable file of weights: it is {other}.")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             return load_file(path)
         stand_ins: list[Any] = [(_Ignored, known) for known in _BESIDE]
         with torch.serialization.safe_globals(stand_ins):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except ImportError:
-        raise ValueError(f"Backbone: {str(path)!r} needs safetensors to be read: pip install safetensors.") from None
     except pickle.UnpicklingError as error:
         # PyTorch says how to execute the file nevertheless, which is no advice to pass on.
         objects = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))

@@ -120,15 +120,40 @@ def _check_count(value: Any, name: str) -> int | None:
     return check_whole(None, name, value, 0, "a number of labels, 0 or more, or 'all'")
 
 
-def drop_labels(Y: Any, known: float = 0.1, random_state: Any = 0, *, by: str = "row", zero: str = "absent") -> Any:
+def _known_shares(known: Any, by: str, n_labels: int) -> NDArray[np.float64]:
+    """The share of each label that stays known, (L, 2): where it is absent, and where it is present."""
+    if np.ndim(known) == 0:
+        return np.full((n_labels, 2), check_number(None, "known", known, "[0, 1]"))
+    if by == "row":
+        raise ValueError(
+            f"known must be a number in [0, 1], got {known!r}, with by='row': take by='entry' or 'label' for several."
+        )
+    try:
+        shares = np.asarray(known, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError("known must be a number, or an array of numbers, in [0, 1].") from None
+    if shares.shape not in ((n_labels,), (n_labels, 2), (1, 2)):
+        raise ValueError(
+            f"known must be a number or of shape {(n_labels,)}, {(n_labels, 2)} or (1, 2), got {shares.shape}."
+        )
+    if not ((shares >= 0) & (shares <= 1)).all():
+        raise ValueError("known must hold numbers in [0, 1].")
+    return np.array(np.broadcast_to(shares[:, None] if shares.ndim == 1 else shares, (n_labels, 2)))
+
+
+def drop_labels(
+    Y: Any, known: float | ArrayLike = 0.1, random_state: Any = 0, *, by: str = "row", zero: str = "absent"
+) -> Any:
     r"""Make labels unknown at random and keep a given proportion of them.
 
     Parameters
     ----------
     Y : array-like, DataFrame or sparse matrix, shape (n, L)
         Complete labels in {-1, 1} or {0, 1}; `zero` says what a 0 is.
-    known : float, default=0.1
-        The proportion of labels that stay known, from 0 to 1.
+    known : float, or array-like of shape (L,), (L, 2) or (1, 2), default=0.1
+        The proportion of labels that stay known, from 0 to 1. With "entry" and "label" also one a label, (L,), or for
+        each label those of where it is absent and where it is present, (L, 2); (1, 2) is the same for all labels. So
+        labels are missing not at random: ``[[0.01, 0.3]]`` is a data set in which people mostly note what they see.
     random_state : int, RandomState or None, default=0
         The same int gives the same labels, whether Y is dense or sparse.
     by : {"row", "entry", "label"}, default="row"
@@ -136,7 +161,7 @@ def drop_labels(Y: Any, known: float = 0.1, random_state: Any = 0, *, by: str = 
 
         - "row": of each row, exactly ``round(known * L)`` labels, drawn uniformly without replacement (Durand et
           al.); of the known ones where Y is incomplete.
-        - "entry": each label with probability `known`, independently of all others.
+        - "entry": each entry with probability `known`, independently of all others.
         - "label": of each label, ``round(known * m)`` of the m rows in which it is present, and likewise of those in
           which it is absent, at least one each unless `known` is 0 (the released code of Huynh and Elhamifar).
     zero : {"absent", "unknown"}, default="absent"
@@ -172,26 +197,37 @@ def drop_labels(Y: Any, known: float = 0.1, random_state: Any = 0, *, by: str = 
     >>> drop_labels([[1, 0, 0, 1], [0, 0, 1, 0]], known=0.5, random_state=0)
     array([[ 1,  0,  0,  1],
            [-1,  0,  1,  0]], dtype=int8)
+
+    All presences of the first label, half of those of the others, no absence:
+
+    >>> drop_labels([[1, 0, 1], [1, 1, 1], [0, 1, 1]], known=[[0, 1], [0, 0.5], [0, 0.5]], by="label")
+    array([[1, 0, 1],
+           [1, 0, 1],
+           [0, 1, 0]], dtype=int8)
     """
-    known = check_number(None, "known", known, "[0, 1]")
     check_choice(None, "by", by, ("row", "entry", "label"))
+    if np.ndim(known) == 0:
+        check_number(None, "known", known, "[0, 1]")
     entries = _Known(Y, zero)
+    shares = _known_shares(known, by, entries.n_labels)
     rng = check_random_state(random_state)
     if by == "label":
-        return _drop_by_label(entries, known, rng)
+        return _drop_by_label(entries, shares, rng)
 
     def kept() -> Iterator[_Block]:
         for block in entries.blocks():
             keys = rng.random_sample(len(block.columns))
             if by == "row":
-                yield _chosen(block, _smallest(keys, block.counts, np.rint(known * block.counts).astype(np.int64)))
+                yield _chosen(
+                    block, _smallest(keys, block.counts, np.rint(shares[0, 0] * block.counts).astype(np.int64))
+                )
             else:
-                yield _chosen(block, keys < known)
+                yield _chosen(block, keys < shares[block.columns, (block.signs == 1).astype(np.int64)])
 
     return entries.result(kept())
 
 
-def _drop_by_label(entries: _Known, known: float, rng: RandomState) -> Any:
+def _drop_by_label(entries: _Known, shares: NDArray[np.float64], rng: RandomState) -> Any:
     values = entries.matrix.values
     by_column = sp.csc_array(values) if sp.issparse(values) else values
     keep_rows, keep_columns, keep_signs = [], [], []
@@ -204,6 +240,7 @@ def _drop_by_label(entries: _Known, known: float, rng: RandomState) -> Any:
             column = by_column[:, j]
         for sign in (1, -1):
             candidates = np.flatnonzero(column != 1 if sign == -1 and entries.zeros_absent else column == sign)
+            known = float(shares[j, int(sign == 1)])
             n_kept = max(round(known * len(candidates)), int(known > 0 and len(candidates) > 0))
             rows = candidates[np.argsort(rng.random_sample(len(candidates)), kind="stable")[:n_kept]]
             keep_rows.append(rows)
@@ -221,10 +258,11 @@ def keep_single_positive(
     *,
     n_present: int | str = 1,
     n_absent: int | str = 0,
-    weights: ArrayLike | None = None,
+    weights: ArrayLike | str | None = None,
+    others: str = "unknown",
     zero: str = "absent",
 ) -> Any:
-    """Keep one present label of each row, drawn at random; everything else becomes unknown.
+    """Keep one present label of each row, drawn at random; everything else becomes unknown, or absent.
 
     Without `weights` the labels are those of the published protocol (Cole et al.), bit for bit: the same seed and the
     same order of rows and labels give the labels that published experiments trained on. Their default seed is 1200,
@@ -242,11 +280,15 @@ def keep_single_positive(
     n_absent : int or "all", default=0
         Number of absent labels to keep in each row. 1 gives the labels that the published ignore-unknown (IU)
         baseline trains on. It changes no present label.
-    weights : array-like of shape (L,) or (n, L), or None, default=None
+    weights : "frequency", array-like of shape (L,) or (n, L), or None, default=None
         How likely each label is to be the one annotated, of the same scale within a row (the size of the object, say,
         or how often people name it): present labels are drawn one after the other with probabilities proportional to
         the weights, uniformly in a row whose present labels all have weight 0. Absent labels are drawn uniformly.
-        This is a stream of random numbers of its own, unlike the published one.
+        "frequency" weighs each label by the number of rows in which it is present. This is a stream of random numbers
+        of its own, unlike the published one.
+    others : {"unknown", "absent"}, default="unknown"
+        What the labels that are not kept become. "absent" makes the presences among them wrong, as where annotators
+        name one thing and the rest is read as absent (noisy+ of Durand et al.); all known entries stay known.
     zero : {"absent", "unknown"}, default="absent"
         What a 0 in Y is. With "absent" Y is complete: {0, 1} labels of which 0 is absent, or {-1, 1}; 0 and -1
         together are refused. With "unknown" labels are drawn from those that are known.
@@ -254,8 +296,8 @@ def keep_single_positive(
     Returns
     -------
     ndarray of int8, DataFrame or csr_array of int8, shape (n, L)
-        1 present, 0 unknown, and -1 absent with `n_absent`. A DataFrame for a DataFrame, with its columns and index; a
-        csr_array for a sparse matrix.
+        1 present, 0 unknown, and -1 absent with `n_absent` or ``others="absent"``. A DataFrame for a DataFrame, with
+        its columns and index; a csr_array for a sparse matrix.
 
     Raises
     ------
@@ -266,7 +308,8 @@ def keep_single_positive(
     ----------
     E. Cole, O. Mac Aodha, T. Lorieul, P. Perona, D. Morris and N. Jojic, "Multi-Label Learning from Single Positive
     Labels", CVPR 2021, section 5.1. J. Arroyo, P. Perona and E. Cole, "Understanding Label Bias in Single Positive
-    Multi-Label Learning", ICLR 2023 Tiny Papers, for `weights`.
+    Multi-Label Learning", ICLR 2023 Tiny Papers, for `weights`. T. Durand, N. Mehrasa and G. Mori, "Learning a Deep
+    ConvNet for Multi-label Classification with Partial Labels", CVPR 2019, for `others`.
 
     Examples
     --------
@@ -275,17 +318,32 @@ def keep_single_positive(
     array([[1, 0, 0, 0],
            [0, 0, 0, 1],
            [0, 0, 0, 0]], dtype=int8)
+    >>> keep_single_positive([[1, 0, 1, 1], [0, 1, 0, 1]], others="absent")
+    array([[ 1, -1, -1, -1],
+           [-1, -1, -1,  1]], dtype=int8)
     """
     number = {1: _check_count(n_present, "n_present"), -1: _check_count(n_absent, "n_absent")}
+    check_choice(None, "others", others, ("unknown", "absent"))
+    if others == "absent" and number[-1] != 0:
+        raise ValueError(
+            "n_absent has no meaning with others='absent', where all absent labels are kept: leave it out."
+        )
     entries = _Known(Y, zero)
     rng = check_random_state(random_state)
     if weights is None:
-        return entries.result(_published_draw(entries, number, rng))
-    weights = _check_weights(weights, entries.matrix.shape)
-    return entries.result(_weighted_draw(entries, number, weights, rng))
+        kept = _published_draw(entries, number, rng)
+    else:
+        kept = _weighted_draw(entries, number, _check_weights(weights, entries), rng)
+    if others == "absent":
+        return entries.result(block._replace(signs=np.where(keep, 1, -1).astype(np.int8)) for block, keep in kept)
+    return entries.result(_chosen(block, keep) for block, keep in kept)
 
 
-def _published_draw(entries: _Known, number: dict[int, int | None], rng: RandomState) -> Iterator[_Block]:
+#: Known entries, and which of them are kept.
+_Draw = Iterator[tuple[_Block, NDArray[np.bool_]]]
+
+
+def _published_draw(entries: _Known, number: dict[int, int | None], rng: RandomState) -> _Draw:
     for block in entries.blocks():
         keep = np.zeros(len(block.columns), dtype=bool)
         # Positions of the present entries, and of the absent ones, with where each row's begin.
@@ -299,12 +357,12 @@ def _published_draw(entries: _Known, number: dict[int, int | None], rng: RandomS
                 # because that advances the generator: without it all later rows would differ from the published.
                 rng.shuffle(candidates)
                 keep[candidates[: number[sign]]] = True
-        yield _chosen(block, keep)
+        yield block, keep
 
 
 def _weighted_draw(
     entries: _Known, number: dict[int, int | None], weights: NDArray[np.float64], rng: RandomState
-) -> Iterator[_Block]:
+) -> _Draw:
     for block in entries.blocks():
         rows = block.rows
         weight = weights[block.columns] if weights.ndim == 1 else weights[block.start + rows, block.columns]
@@ -323,10 +381,17 @@ def _weighted_draw(
             keep[candidates] = _smallest(
                 keys[candidates], counts, counts if limit is None else np.minimum(counts, limit)
             )
-        yield _chosen(block, keep)
+        yield block, keep
 
 
-def _check_weights(weights: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
+def _check_weights(weights: ArrayLike | str, entries: _Known) -> NDArray[np.float64]:
+    if isinstance(weights, str):
+        check_choice(None, "weights", weights, ("frequency",))
+        counts = np.zeros(entries.n_labels)
+        for block in entries.blocks():
+            counts += np.bincount(block.columns[block.signs == 1], minlength=entries.n_labels)
+        return counts
+    shape = entries.matrix.shape
     array = np.asarray(weights, dtype=np.float64)
     if array.shape not in (shape[1:], shape):
         raise ValueError(f"weights must be of shape {shape[1:]} or {shape}, got {array.shape}.")

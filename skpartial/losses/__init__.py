@@ -6,7 +6,7 @@ from skpartial.losses._asymmetric import AsymmetricLoss, SelectiveLoss
 from skpartial.losses._base import ClosedFormLoss, Loss, Step, Traits
 from skpartial.losses._entropy import EntropyMaximization
 from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
-from skpartial.losses._expected_positives import ExpectedPositives
+from skpartial.losses._expected_positives import ExpectedPositives, ExpectedPositivesEstimate
 from skpartial.losses._focal import SPLC, Hill
 from skpartial.losses._ignore_unknown import BCE, IgnoreUnknown, PartialBCE
 from skpartial.losses._large_loss import LargeLoss
@@ -33,6 +33,7 @@ __all__ = [
     "EntropyMaximization",
     "EntrywiseLoss",
     "ExpectedPositives",
+    "ExpectedPositivesEstimate",
     "GeneralizedRobust",
     "Hill",
     "IgnoreUnknown",

@@ -29,6 +29,7 @@ from skpartial._sklearn_compat import (
     warn_or_raise_about_fit_failures,
 )
 from skpartial._unchanged import unchanged_on_failure
+from skpartial._versioned import VersionedPickles
 from skpartial._warnings import warn
 from skpartial.model_selection._groups import check_splitter
 from skpartial.model_selection._together import Evaluation, configured, last_step, reason_against
@@ -36,7 +37,7 @@ from skpartial.model_selection._together import Evaluation, configured, last_ste
 __all__ = ["BatchedGridSearchCV"]
 
 
-class BatchedGridSearchCV(Documented, GridSearchCV):
+class BatchedGridSearchCV(VersionedPickles, Documented, GridSearchCV):
     """Grid search that fits all candidates of a fold together.
 
     scikit-learn's `GridSearchCV` with the same parameters, attributes and results, for `PartialLabelClassifier` and

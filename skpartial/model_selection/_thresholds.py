@@ -23,6 +23,7 @@ from skpartial._documentation import Documented
 from skpartial._inputs import EncodedTarget, encode_target, rows_of_labels
 from skpartial._sklearn_compat import BaseScorer
 from skpartial._unchanged import unchanged_on_failure
+from skpartial._versioned import VersionedPickles
 from skpartial.labels import LabelMatrix
 from skpartial.labels._forms import check_label_names, column_names, fitted_label_names, plain
 from skpartial.model_selection._folds import Split, over_folds
@@ -72,7 +73,7 @@ def _estimator_has(method: str) -> Callable[[Any], Any]:
     return lambda self: getattr(getattr(self, "estimator_", self.estimator), method)
 
 
-class TunedThresholdsCV(Documented, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     r"""Classifier that predicts by a threshold of its own for every label, tuned on known entries.
 
     A label is predicted to be present where its score is above its threshold. Training on few known labels, on positive

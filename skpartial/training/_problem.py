@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from skpartial._progress import progress_bar
 from skpartial._state import Predictor, State, Stateful
 from skpartial.features._base import Features
 from skpartial.heads import Head, HeadContext
@@ -87,6 +89,8 @@ class Problem:
         Whether that network has learned something before.
     checkpoint : Checkpoint or None
         Where the state is saved after every epoch, and gone on from.
+    show_batches : bool
+        Whether a bar is shown in every epoch of batches.
     incremental : bool
         Whether these rows are one part of a stream, so that a label without both signs in them may still be fitted.
     """
@@ -109,7 +113,12 @@ class Problem:
     network: Callable[[nn.Module], nn.Module] | None = None
     pretrained: bool = False
     checkpoint: Checkpoint | None = None
+    show_batches: bool = False
     incremental: bool = False
+
+    def batch_bar(self, epoch: int, n_batches: int) -> AbstractContextManager[Callable[[int], None]]:
+        """A bar for an epoch, where it is wanted; what it gives is called with a number of batches."""
+        return progress_bar(f"Epoch {epoch}", n_batches, shown=self.show_batches, unit="batches")
 
     @property
     def labels(self) -> LabelMatrix:

@@ -369,15 +369,6 @@ def test_files_that_are_none(tmp_path, resnet_file):
             Backbone("resnet18", tmp_path / "damaged.pth").load()
 
 
-def test_safetensors_may_be_missing(tmp_path, monkeypatch):
-    (tmp_path / "weights.safetensors").write_bytes(b"")
-    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
-    with pytest.raises(
-        ValueError, match=r"weights\.safetensors' needs safetensors to be read: pip install safetensors"
-    ):
-        Backbone("resnet18", tmp_path / "weights.safetensors").load()
-
-
 # ------------------------------------------------------------------------------------------------ modules of the user
 
 

@@ -1,4 +1,4 @@
-"""A small network from a random start on digit scenes: what it learns from one presence a scene, or from a tenth."""
+"""A small network from a random start on digit scenes: what it learns from one presence a scene, or from a fifth."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def test_one_presence_a_scene(test_scenes, loss):
     assert (at_the_top > around.median(1).values).double().mean() > 0.8
 
 
-def test_a_tenth_of_the_labels(test_scenes):
-    """Measured over three draws: 0.48 to 0.60, where AN reaches 0.46 on the first."""
-    train = make_digit_scenes(4000, scans="train", random_state=0)
+def test_a_fifth_of_the_labels(test_scenes):
+    """Measured over three draws: 0.59 to 0.71, where AN, which takes the others for absent, reaches 0.40 to 0.48."""
+    train = make_digit_scenes(2000, scans="train", random_state=0)
     clf = PartialLabelClassifier(IgnoreUnknown(), **settings())
-    clf.fit(train.images, drop_labels(train.target, known=0.1, random_state=0))
-    assert clf.score(test_scenes.images, test_scenes.target) > 0.4
+    clf.fit(train.images, drop_labels(train.target, known=0.2, random_state=0))
+    assert clf.score(test_scenes.images, test_scenes.target) > 0.55

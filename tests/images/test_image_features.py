@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
+import time
 
 import joblib
 import numpy as np
@@ -15,13 +17,15 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.callback import ProgressBar
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from skpartial import PartialLabelClassifier
 from skpartial.exceptions import ImageReadError
-from skpartial.images import Backbone, ImageFeatures
+from skpartial.images import Backbone, FeatureStore, ImageFeatures
+from skpartial.model_selection import cross_val_predict
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
@@ -329,9 +333,227 @@ def test_features_are_kept(pixels, paths, seen, tmp_path, kind, as_memory):
     np.testing.assert_array_equal(transformer.transform(X), first)
     assert transformer.skipped_ == []
     assert seen == []
-    # Other images.
-    np.testing.assert_allclose(transformer.transform(X[:7]), by_hand(pixels[:7]), atol=1e-5)
-    assert sum(seen) == 7
+    # Some of the images, in another order, one of them twice.
+    some = [6, 2, 2, 19]
+    subset = X.iloc[some] if kind == "Series" else X[some] if kind == "array" else [X[row] for row in some]
+    np.testing.assert_array_equal(transformer.transform(subset), first[some])
+    assert seen == []
+
+
+def test_only_what_is_new_is_computed(pixels, seen, tmp_path):
+    transformer = ImageFeatures(small(), memory=tmp_path, batch_size=4).fit(pixels)
+    seen.clear()
+    transformer.transform(pixels[:7])
+    assert seen == [4, 3]
+    # New ones before, between and after those that are kept, and twice.
+    rows = [12, 3, 15, 12, 0, 19]
+    np.testing.assert_allclose(transformer.transform(pixels[rows]), by_hand(pixels[rows]), atol=1e-5)
+    assert seen == [4, 3, 3]
+    np.testing.assert_allclose(transformer.transform(pixels), by_hand(pixels), atol=1e-5)
+    assert sum(seen) == 20
+
+
+def test_folds_use_the_same_features(pixels, seen, tmp_path):
+    Y = np.where(np.add.outer(np.arange(20), np.arange(3)) % 2, 1, -1)
+    pipeline = make_pipeline(ImageFeatures(small(), memory=str(tmp_path)), PartialLabelClassifier(alpha=1e-2))
+    ImageFeatures(small(), memory=str(tmp_path)).fit_transform(pixels)
+    seen.clear()
+    found = cross_val_predict(pipeline, pixels, Y, cv=KFold(4), method="decision_function")
+    assert sum(size for size in seen if size > 1) == 0
+    plain = make_pipeline(ImageFeatures(small()), PartialLabelClassifier(alpha=1e-2))
+    expected = cross_val_predict(plain, pixels, Y, cv=KFold(4), method="decision_function")
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_what_was_computed_before_an_error_is_kept(paths, seen, tmp_path):
+    paths[13].write_bytes(b"")
+    transformer = ImageFeatures(small(), memory=tmp_path / "kept", batch_size=4).fit(paths)
+    with pytest.raises(ImageReadError, match=r"13\.png'"):
+        transformer.transform(paths)
+    seen.clear()
+    transformer.transform(paths[:12])
+    assert seen == []
+
+
+@pytest.fixture
+def kept(pixels, tmp_path):
+    """A transformer whose features of all images are kept in two files, and their folder."""
+    transformer = ImageFeatures(small(), memory=tmp_path).fit(pixels)
+    transformer.transform(pixels[:10])
+    transformer.transform(pixels[10:])
+    return transformer, next(folder for folder in tmp_path.iterdir())
+
+
+class Boom:
+    def __reduce__(self):
+        return (pytest.fail, ("a stored file was executed",))
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def empty(file):
+    file.write_bytes(b"")
+
+
+def pickled(file):
+    np.save(file, np.array([Boom()], dtype=object), allow_pickle=True)
+
+
+def others(file):
+    np.save(file, np.zeros((10, 3)))
+
+
+def flipped(file):
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 255
+    file.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("ending", ["features", "index"])
+@pytest.mark.parametrize("damage", [cut, empty, pickled, others, flipped])
+def test_damaged_files_are_computed_anew(pixels, seen, kept, damage, ending):
+    transformer, folder = kept
+    expected = by_hand(pixels)
+    damage(sorted(folder.glob(f"*.{ending}.npy"))[0])
+    seen.clear()
+    with pytest.warns(UserWarning, match=r"^Features kept in .*index\.npy are damaged \(.*\) and are computed anew\.$"):
+        np.testing.assert_allclose(transformer.transform(pixels), expected, atol=1e-5)
+    assert sum(seen) == (1 if damage is flipped else 10)
+    # And kept again.
+    seen.clear()
+    np.testing.assert_allclose(transformer.transform(pixels), expected, atol=1e-5)
+    assert seen == []
+
+
+def test_half_of_a_file_is_nothing(pixels, seen, kept):
+    """A process that was killed may leave features without an index, one that deletes an index without features."""
+    transformer, folder = kept
+    sorted(folder.glob("*.features.npy"))[0].unlink()
+    sorted(folder.glob("*.index.npy"))[1].unlink()
+    seen.clear()
+    np.testing.assert_allclose(transformer.transform(pixels), by_hand(pixels), atol=1e-5)
+    assert sum(seen) == 20
+
+
+def test_what_killed_processes_left_is_removed(pixels, kept):
+    transformer, folder = kept
+    for name, age in (("a.features.npy", 7200), ("b.index.npy.part", 7200), ("c.features.npy", 60)):
+        (folder / name).write_bytes(b"begun")
+        os.utime(folder / name, (time.time() - age,) * 2)
+    transformer.transform(255 - pixels)
+    left = {file.name for file in folder.iterdir()}
+    assert "c.features.npy" in left
+    assert not {"a.features.npy", "b.index.npy.part"} & left
+    assert len(left) == 7
+
+
+def test_a_store_is_bounded(pixels, tmp_path):
+    store = FeatureStore(tmp_path, max_bytes=3 * (256 + 36 + 24 + 40))
+    transformer = ImageFeatures(small(), memory=store).fit(pixels)
+    for row in range(8):
+        transformer.transform(pixels[row : row + 1])
+        files = list(tmp_path.glob("*/*"))
+        assert sum(file.stat().st_size for file in files) <= store.max_bytes
+        for age, index in enumerate(sorted(tmp_path.glob("*/*.index.npy"), key=os.path.getmtime, reverse=True)):
+            os.utime(index, (10**9 - age, 10**9 - age))
+    assert len(files) >= 4
+    # The last one is there still, the first is not.
+    for row, n_seen in ((7, 0), (0, 1)):
+        Counting.seen.clear()
+        transformer.transform(pixels[row : row + 1])
+        assert sum(Counting.seen) == n_seen
+
+
+def test_a_folder_that_cannot_be_written_costs_nothing_else(pixels, tmp_path, monkeypatch):
+    def full(*arguments, **keywords):
+        raise OSError(28, "No space left on device")
+
+    transformer = ImageFeatures(small(), memory=tmp_path).fit(pixels)
+    monkeypatch.setattr(np, "save", full)
+    with pytest.warns(UserWarning, match="cannot be kept in .*: No space left on device"):
+        np.testing.assert_allclose(transformer.transform(pixels), by_hand(pixels), atol=1e-5)
+
+
+@pytest.mark.parametrize("memory", [3, object(), FeatureStore(3), FeatureStore("x", max_bytes=0)])
+def test_what_is_no_memory(pixels, memory):
+    with pytest.raises(ValueError, match=r"memory must be a folder|path must be a path|max_bytes must be a number"):
+        ImageFeatures(small(), memory=memory).fit(pixels).transform(pixels)
+
+
+def test_a_memory_that_is_a_file(pixels, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match=r"memory must be a folder, but .* is a file"):
+        ImageFeatures(small(), memory=tmp_path / "file").fit_transform(pixels)
+
+
+def test_a_memory_without_a_place_keeps_nothing(pixels, seen):
+    transformer = ImageFeatures(small(), memory=joblib.Memory(None)).fit(pixels)
+    seen.clear()
+    for _ in range(2):
+        np.testing.assert_allclose(transformer.transform(pixels), by_hand(pixels), atol=1e-5)
+    assert sum(seen) == 40
+
+
+@pytest.mark.parametrize("verbose", [0, 1, True])
+@pytest.mark.parametrize("with_rich", [True, False])
+def test_verbose_shows_a_bar(pixels, capsys, monkeypatch, verbose, with_rich):
+    if with_rich:
+        pytest.importorskip("rich")
+    else:
+        monkeypatch.setitem(sys.modules, "rich.progress", None)
+    ImageFeatures(small(), batch_size=3, verbose=verbose).fit_transform(pixels)
+    output = capsys.readouterr().out
+    if not verbose:
+        assert output == ""
+        return
+    assert "20/20" in output
+    assert "ImageFeatures" in output
+    assert "images" in output
+    if not with_rich:
+        assert 2 <= output.count("\n") <= 10
+
+
+def test_what_verbose_can_be(pixels):
+    with pytest.raises(ValueError, match="verbose must be a bool or a whole number of at least 0, got -1"):
+        ImageFeatures(small(), verbose=-1).fit(pixels)
+
+
+# ----------------------------------------------------------------------------------------- what is mostly a mistake
+
+
+@pytest.mark.parametrize(
+    "make, sentence",
+    [
+        (
+            torchvision.models.resnet18,
+            "ResNet still has its classifier, .* its 1000 outputs .* the 512 .* of 'fc'",
+        ),
+        (torchvision.models.mobilenet_v3_small, "MobileNetV3 still .* the 1024 .* of 'classifier.3'"),
+        (torchvision.models.squeezenet1_1, "SqueezeNet still .* the 512 .* of 'classifier.1'"),
+    ],
+)
+def test_a_classifier_is_noticed(pixels, make, sentence):
+    module = make(weights=None)
+    with pytest.warns(UserWarning, match=f"^Backbone: {sentence}"):
+        ImageFeatures(Backbone(module, image_size=32)).fit(pixels)
+
+
+def test_nothing_is_said_without_a_classifier(pixels):
+    module = torchvision.models.resnet18(weights=None)
+    module.fc = nn.Identity()
+    assert ImageFeatures(Backbone(module, image_size=32)).fit(pixels).n_features_out_ == 512
+    ImageFeatures(Backbone("resnet18", weights=None, image_size=32)).fit(pixels)
+
+
+@pytest.mark.parametrize("shape", [(32, 48, 3), (32, 48, 4)])
+def test_a_lone_photograph_is_noticed(pixels, shape):
+    transformer = ImageFeatures(small()).fit(pixels)
+    with pytest.raises(ValueError, match=r"X has shape \(32, 48, .\), as a single photograph .* pass X\[None\]"):
+        transformer.transform(np.zeros(shape, dtype=np.uint8))
+    assert transformer.transform(np.zeros((1, 32, 48, 3), dtype=np.uint8)).shape == (1, 6)
+    assert transformer.transform(np.zeros((3, 32, 48), dtype=np.uint8)).shape == (3, 6)  # grey ones
 
 
 def test_what_a_memory_tells_apart(pixels, paths, seen, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -29,6 +31,9 @@ partial = arrays(np.int8, shapes, elements=st.sampled_from([-1, 0, 1]))
 fractions = st.floats(0, 1)
 seeds = st.integers(0, 2**32 - 1)
 
+# Of each label, how many absences and presences are known.
+SHARES = np.random.RandomState(5).random_sample((12, 2)).round(2)
+
 SIMULATORS = {
     "drop by row": lambda Y, seed=0, **kw: drop_labels(Y, 0.4, seed, **kw),
     "drop by entry": lambda Y, seed=0, **kw: drop_labels(Y, 0.4, seed, by="entry", **kw),
@@ -38,6 +43,10 @@ SIMULATORS = {
     "weighted": lambda Y, seed=0, **kw: keep_single_positive(
         Y, seed, n_absent=1, weights=np.arange(np.shape(Y)[1]), **kw
     ),
+    "by frequency": lambda Y, seed=0, **kw: keep_single_positive(Y, seed, weights="frequency", **kw),
+    "noisy+": lambda Y, seed=0, **kw: keep_single_positive(Y, seed, others="absent", **kw),
+    "not at random": lambda Y, seed=0, **kw: drop_labels(Y, SHARES[: np.shape(Y)[1]], seed, by="entry", **kw),
+    "not at random, exactly": lambda Y, seed=0, **kw: drop_labels(Y, SHARES[: np.shape(Y)[1]], seed, by="label", **kw),
     "dense rows": lambda Y, seed=0, **kw: keep_dense_rows(Y, 0.4, seed, **kw),
     "flip": lambda Y, seed=0, **kw: flip_labels(Y, 0.3, seed, **kw),
     "flip present": lambda Y, seed=0, **kw: flip_labels(Y, 0.3, seed, which="present", **kw),
@@ -222,12 +231,58 @@ def test_drop_all_or_nothing(by):
     assert not drop_labels(Y, 0.0, by=by).any()
 
 
+@pytest.mark.parametrize("form", ["label", "sign", "both"])
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
+def test_drop_not_at_random(form, make):
+    """Each label and sign is known as often as was asked for, within five standard errors, and exactly by label."""
+    Y = random_labels((4000, 5))
+    known = {"label": SHARES[:5, 0], "sign": SHARES[:1], "both": SHARES[:5]}[form]
+    expected = np.broadcast_to(known[:, None] if form == "label" else known, (5, 2))
+    by_entry = drop_labels(make(Y), known, by="entry")
+    by_label = drop_labels(make(Y), known, by="label")
+    for j in range(5):
+        for share, sign in zip(expected[j], (-1, 1)):
+            there = Y[:, j] == sign
+            n_known = (by_entry[:, [j]] == sign).sum()
+            assert abs(n_known - share * there.sum()) < 5 * np.sqrt(there.sum() * share * (1 - share))
+            assert (by_label[:, [j]] == sign).sum() == round(share * there.sum())
+    for answer in (by_entry, by_label):
+        dense = answer.toarray() if sp.issparse(answer) else answer
+        assert ((dense == Y) | (dense == 0)).all()
+
+
+@pytest.mark.parametrize("by", ["entry", "label"])
+def test_equal_shares_are_one_number(by):
+    Y = random_labels()
+    np.testing.assert_array_equal(drop_labels(Y, np.full((9, 2), 0.3), by=by), drop_labels(Y, 0.3, by=by))
+
+
+@pytest.mark.parametrize(
+    "known, by, message",
+    [
+        ([0.1, 0.2], "row", r"known must be a number in \[0, 1\], got \[0\.1, 0\.2\], with by='row'"),
+        ([0.1, 0.2, 0.3], "entry", r"known must be a number or of shape \(2,\), \(2, 2\) or \(1, 2\), got \(3,\)"),
+        ([0.1, 1.2], "label", r"known must hold numbers in \[0, 1\]"),
+        ([0.1, np.nan], "entry", r"known must hold numbers in \[0, 1\]"),
+        (["a", "b"], "entry", "known must be a number, or an array of numbers"),
+        (2, "entry", r"known must be a number in \[0, 1\], got 2"),
+        ("0.1", "entry", "known must be a number"),
+        (None, "entry", "known must be a number"),
+    ],
+)
+def test_shares_out_of_range(known, by, message):
+    with pytest.raises(ValueError, match=message):
+        drop_labels([[1, 0], [0, 1]], known, by=by)
+
+
 def test_drop_errors():
     with pytest.raises(ValueError, match="by must be 'row', 'entry' or 'label', got 'column'"):
         drop_labels([[1, 0]], by="column")
 
 
 # keep_single_positive
+
+SELECTION = "3c21605e63df2c10d22c4aaf3b5158916d8384023c8a2cdd7b0072e271da14bc"
 
 
 def published_protocol(clean, num_pos=1, num_neg=0, seed=1200):
@@ -265,6 +320,22 @@ def test_the_default_seed_is_the_published_one():
     np.testing.assert_array_equal(keep_single_positive(clean), published_protocol(clean))
     # The number of absent labels kept changes no present one, because the absent are always shuffled.
     np.testing.assert_array_equal(keep_single_positive(clean, n_absent=3) == 1, published_protocol(clean) == 1)
+
+
+def test_single_positive_of_a_committed_hash():
+    """Which entry is kept in each of 5000 rows, as one number: the same on every machine and in every version."""
+    # Of numbers that no generator makes, so that nothing but the draw itself can change the hash.
+    i, j = np.ogrid[:5000, :80]
+    clean = ((i * 7919 + j * 104729 + i * j * 31) % 101 < 4).astype(np.int8)
+    assert 2 < clean.sum(axis=1).mean() < 4
+    assert (clean.sum(axis=1) == 0).any()
+    for Y in (clean, 2 * clean - 1, sp.csr_array(clean)):
+        rows, columns = (keep_single_positive(Y) == 1).nonzero()
+        order = np.argsort(rows, kind="stable")
+        selection = np.column_stack([rows, columns])[order].astype("<i4")
+        assert hashlib.sha256(selection.tobytes()).hexdigest() == SELECTION
+    rows, columns = published_protocol(clean).nonzero()
+    assert hashlib.sha256(np.column_stack([rows, columns]).astype("<i4").tobytes()).hexdigest() == SELECTION
 
 
 @pytest.mark.shared_data
@@ -311,6 +382,38 @@ def test_weights_are_probabilities():
     assert chisquare((absent == -1).sum(axis=0)[:3]).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
+def test_single_positive_by_frequency(make):
+    """Presences of three labels in 9000, 6000 and 3000 rows; where all three are, they are kept 3 : 2 : 1."""
+    Y = np.zeros((9000, 4), dtype=int)
+    Y[:, 0], Y[:6000, 1], Y[:3000, 2] = 1, 1, 1
+    answer = keep_single_positive(make(Y), 0, weights="frequency")
+    assert (answer.sum(axis=1) == 1).all()
+    assert chisquare(answer[:3000].sum(axis=0)[:3], np.array([1500, 1000, 500])).pvalue > 1e-3
+    assert chisquare(answer[3000:6000].sum(axis=0)[:2], np.array([1800, 1200])).pvalue > 1e-3
+    np.testing.assert_array_equal(
+        keep_single_positive(Y, 0, weights="frequency"), keep_single_positive(Y, 0, weights=Y.sum(axis=0))
+    )
+
+
+@quick
+@given(Y=partial, seed=seeds)
+def test_noisy_plus(Y, seed):
+    """What is kept is the same presence; all else that was known is absent."""
+    answer = keep_single_positive(Y, seed, others="absent", zero="unknown")
+    kept = keep_single_positive(Y, seed, zero="unknown")
+    np.testing.assert_array_equal(answer, np.where(kept == 1, 1, -(Y != 0).astype(int)))
+    # The share of wrong labels is that of presences beyond the first of each row.
+    assert (answer * Y == -1).sum() == (Y == 1).sum() - (Y == 1).any(axis=1).sum()
+
+
+def test_noisy_plus_is_uniform():
+    answer = keep_single_positive(np.tile([1, 1, 1, -1], (6000, 1)), 0, others="absent")
+    assert (answer != 0).all()
+    assert ((answer == 1).sum(axis=1) == 1).all()
+    assert chisquare((answer == 1).sum(axis=0)[:3]).pvalue > 1e-3
+
+
 def test_rows_whose_weights_are_zero_are_uniform():
     Y = np.tile([1, 1, 1, -1], (6000, 1))
     answer = keep_single_positive(Y, 0, weights=[0, 0, 0, 1])
@@ -326,6 +429,9 @@ def test_rows_whose_weights_are_zero_are_uniform():
         ({"n_present": True}, "n_present must be a number"),
         ({"n_present": "one"}, "n_present must be a number"),
         ({"weights": [1, 2, 3]}, r"weights must be of shape \(2,\) or \(1, 2\), got \(3,\)"),
+        ({"weights": "rarity"}, "weights must be 'frequency', got 'rarity'"),
+        ({"others": "noise"}, "others must be 'unknown' or 'absent', got 'noise'"),
+        ({"others": "absent", "n_absent": 1}, "n_absent has no meaning with others='absent'"),
         ({"weights": [1, -2]}, "weights must be finite and not negative"),
         ({"weights": [1, np.inf]}, "weights must be finite and not negative"),
     ],
@@ -345,6 +451,11 @@ def test_dense_rows(Y, known, seed):
     dense = answer.any(axis=1)
     assert dense.sum() == round(known * len(Y))
     np.testing.assert_array_equal(answer, np.where(dense[:, None], Y, 0))
+
+
+def test_dense_rows_are_uniform():
+    kept = np.mean([keep_dense_rows(np.ones((20, 1)), 0.3, seed) for seed in range(2000)], axis=0)
+    assert np.abs(kept - 0.3).max() < 5 * np.sqrt(0.21 / 2000)
 
 
 # flip_labels
@@ -400,6 +511,10 @@ GOLDEN = {
     "single positive": [".....+", ".+....", "...+..", ".....+", ".....+"],
     "positive and negative": ["..+.-+", "-+..+.", "+..+.-", ".-.+.+", "+-...+"],
     "weighted": ["....-+", "...-+.", "...+-.", "....-+", "..-..+"],
+    "by frequency": ["+.....", ".+....", "...+..", ".....+", "+....."],
+    "noisy+": ["-----+", "-+----", "---+--", "-----+", "-----+"],
+    "not at random": ["+.+-.+", ".+.-..", "+.-+-.", "......", "+.-..+"],
+    "not at random, exactly": ["+.+-.+", ".+--+.", "++...-", "-..+.+", "+--.-."],
     "dense rows": ["+-+--+", "......", "++-+--", "......", "......"],
     "flip": ["+----+", "-+---+", "+--+-+", "---+-+", "--++++"],
     "flip present": ["+-+--+", "-+----", "+--+--", "---+-+", "------"],

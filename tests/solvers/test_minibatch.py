@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from sklearn.callback import ProgressBar
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier
+from skpartial.datasets import make_digit_scenes
 from skpartial.losses import PseudoNegative
 from skpartial.solvers import FullBatch, Minibatch
 
@@ -192,3 +196,27 @@ def test_units_of_the_weights_do_not_matter(partial_data, solver, unit):
         for factor in (1, unit)
     )
     np.testing.assert_allclose(scaled, plain, rtol=1e-5)
+
+
+@pytest.mark.parametrize("verbose", [0, 1, 2])
+@pytest.mark.parametrize("head", ["linear", "gnn"])
+@pytest.mark.parametrize("with_rich", [True, False])
+def test_bars_inside_epochs(capsys, monkeypatch, verbose, head, with_rich):
+    if with_rich:
+        pytest.importorskip("rich")
+    else:
+        monkeypatch.setitem(sys.modules, "rich.progress", None)
+    scenes = make_digit_scenes(60, random_state=0)
+    solver = Minibatch(max_epochs=2, batch_size=20)
+    PartialLabelClassifier(head=head, solver=solver, verbose=verbose, random_state=0).fit(scenes.data, scenes.target)
+    output = capsys.readouterr().out
+    assert ("3/3" in output) == ("Epoch 2" in output) == (verbose == 2)
+    assert ("loss=" in output) == (verbose > 0)
+
+
+def test_bars_inside_epochs_give_way_to_callbacks(capsys):
+    pytest.importorskip("rich")
+    scenes = make_digit_scenes(60, random_state=0)
+    clf = PartialLabelClassifier(solver=Minibatch(max_epochs=2, batch_size=20), verbose=2, random_state=0)
+    clf.set_callbacks(ProgressBar()).fit(scenes.data, scenes.target)
+    assert "PartialLabelClassifier - fit" in capsys.readouterr().out

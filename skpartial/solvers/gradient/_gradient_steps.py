@@ -275,9 +275,11 @@ class GradientSteps(Learner):
             # Batch norms have no variance of a single image.
             batches[-2:] = [torch.cat(batches[-2:])]
         total = torch.zeros((), dtype=torch.float64, device=self.problem.device)
-        for rows, features in zip(batches, self.problem.features.batches(batches)):
-            self.set_rates(len(batches))
-            total += self._step(rows, features, epoch) * len(rows)
+        with self.problem.batch_bar(epoch, len(batches)) as advance:
+            for rows, features in zip(batches, self.problem.features.batches(batches)):
+                self.set_rates(len(batches))
+                total += self._step(rows, features, epoch) * len(rows)
+                advance(1)
         return total
 
     def set_rates(self, n_batches: int) -> None:

@@ -161,21 +161,24 @@ class LinearPass:
         total = torch.zeros(len(self.learners), dtype=torch.float64, device=first.problem.device)
         n_recorded = self._n_recorded(len(order))
         together = n_recorded or max(1, _ENTRIES // (len(self.weight) * batch_size))
-        for rows in order.split(together * batch_size):
-            chunk, batches = first.known(rows), rows.split(batch_size)
-            full = self._has_run and len(rows) == n_recorded * batch_size
-            if full and self._play(learners, chunk, [batch_size] * len(batches), epoch, total):
-                for learner in learners:
-                    for _ in batches:
+        with first.problem.batch_bar(epoch, n_batches) as advance:
+            for rows in order.split(together * batch_size):
+                chunk, batches = first.known(rows), rows.split(batch_size)
+                full = self._has_run and len(rows) == n_recorded * batch_size
+                if full and self._play(learners, chunk, [batch_size] * len(batches), epoch, total):
+                    for learner in learners:
+                        for _ in batches:
+                            learner.set_rates(n_batches)
+                    advance(len(batches))
+                    continue
+                gradients = self._fixed_chunk if self.fixed else self._loss_chunk
+                # The gradient of a batch is worked out when it is asked for: after the step before it.
+                for features, gradient in gradients(batches, chunk, epoch, total):
+                    for learner in learners:
                         learner.set_rates(n_batches)
-                continue
-            gradients = self._fixed_chunk if self.fixed else self._loss_chunk
-            # The gradient of a batch is worked out when it is asked for: after the step before it.
-            for features, gradient in gradients(batches, chunk, epoch, total):
-                for learner in learners:
-                    learner.set_rates(n_batches)
-                self.move(learners, features, gradient)
-            self._has_run = True
+                    self.move(learners, features, gradient)
+                self._has_run = True
+                advance(len(batches))
         return total
 
     def move(self, learners: Sequence[LinearLearner], features: Tensor, gradient: Tensor) -> None:

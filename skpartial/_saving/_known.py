@@ -1,0 +1,288 @@
+"""Which classes and functions a file may name: a closed table, to which users add their own."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, TypeVar, overload
+
+from sklearn.base import BaseEstimator
+from torch import nn
+
+import skpartial
+from skpartial.heads import HeadContext
+
+__all__ = ["Refused", "class_name", "find_class", "find_function", "full_name", "function_name", "make_module"]
+
+_T = TypeVar("_T", bound=Callable[..., Any])
+
+# Of scikit-learn what is found around classifiers of this package, and whose state is numbers, arrays and words.
+_SKLEARN_CLASSES = {
+    "sklearn.callback": ("ProgressBar",),
+    "sklearn.decomposition": ("PCA", "TruncatedSVD"),
+    "sklearn.feature_selection": ("VarianceThreshold",),
+    "sklearn.impute": ("SimpleImputer",),
+    "sklearn.model_selection": (
+        "GridSearchCV",
+        "GroupKFold",
+        "GroupShuffleSplit",
+        "KFold",
+        "LeaveOneGroupOut",
+        "PredefinedSplit",
+        "ShuffleSplit",
+        "StratifiedKFold",
+    ),
+    "sklearn.pipeline": ("FeatureUnion", "Pipeline"),
+    "sklearn.preprocessing": (
+        "MaxAbsScaler",
+        "MinMaxScaler",
+        "Normalizer",
+        "RobustScaler",
+        "StandardScaler",
+    ),
+}
+_FUNCTION_MODULES = ("skpartial.metrics", "sklearn.metrics")
+_NAME = re.compile(r"(?P<module>\w+(\.\w+)*)\.(?P<name>\w+)", re.ASCII)
+
+
+class Refused(ValueError):
+    """What cannot be saved, or is in a file and cannot be loaded; the message is a clause without a full stop."""
+
+
+@dataclass
+class _Registered:
+    """What a user has registered: a class or function, and what makes a module of the class."""
+
+    kind: Any
+    make: Callable[[], nn.Module] | None
+
+
+_registered: dict[str, _Registered] = {}
+
+
+@overload
+def register_for_saving(kind: _T, *, name: str | None = None, make: Callable[[], nn.Module] | None = None) -> _T: ...
+
+
+@overload
+def register_for_saving(
+    kind: None = None, *, name: str | None = None, make: Callable[[], nn.Module] | None = None
+) -> Callable[[_T], _T]: ...
+
+
+def register_for_saving(
+    kind: Any = None, *, name: str | None = None, make: Callable[[], nn.Module] | None = None
+) -> Any:
+    """Let `save` write objects of a class, or a function, that is not of this package, and `load` make them again.
+
+    `load` imports nothing by names in a file: it has to be registered in the program that loads, too.
+
+    Parameters
+    ----------
+    kind : class or function
+        A scikit-learn estimator, such as a loss or head of your own or a step of a pipeline, which is made again of its
+        parameters and attributes; a :class:`torch.nn.Module`; a splitter, dataclass or named tuple; or a function, such
+        as an `augment` of a backbone. Left out, the function is a decorator with the other arguments.
+    name : str or None, default=None
+        What files call it; None takes module and name, such as "mypackage.losses.MyLoss", which differ between a
+        notebook and a script.
+    make : callable or None, default=None
+        For a module: called without arguments, answers with one of the structure of those that are saved, whose tensors
+        are then overwritten. None calls the class.
+
+    Returns
+    -------
+    class or function
+        `kind`.
+
+    Raises
+    ------
+    ValueError
+        If it is neither class nor function, or the name belongs to another one.
+
+    Examples
+    --------
+    >>> from skpartial import register_for_saving
+    >>> from skpartial.losses import IgnoreUnknown
+    >>> @register_for_saving
+    ... class MyLoss(IgnoreUnknown):
+    ...     pass
+    """
+    if kind is None:
+        return lambda given: register_for_saving(given, name=name, make=make)
+    if not inspect.isclass(kind) and not inspect.isfunction(kind):
+        raise ValueError(f"register_for_saving takes a class or a function with a name, got {kind!r}.")
+    if name is None:
+        name = full_name(kind)
+        if "<" in name and inspect.isfunction(kind) and kind.__name__ == "<lambda>":
+            raise ValueError("register_for_saving takes functions with a name, got a lambda: pass name=, or use def.")
+    other = _registered.get(name)
+    # The same class anew is that of a notebook whose cell was run again.
+    if name.partition(".")[0] in ("skpartial", "sklearn") and _public(name) is not None:
+        raise ValueError(f"register_for_saving: {name!r} is known already.")
+    if other is not None and full_name(other.kind) != full_name(kind):
+        raise ValueError(f"register_for_saving: {name!r} is {other.kind!r} already; choose another name=.")
+    _registered[name] = _Registered(kind, make)
+    return kind
+
+
+def full_name(kind: Any) -> str:
+    """Module and name of a class or function."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+@cache
+def _subpackages() -> tuple[str, ...]:
+    """The public subpackages, and this package itself, by their names."""
+    named = (f"skpartial.{name}" for name in (*skpartial.__all__, "training") if not name.startswith("_"))
+    return "skpartial", *(name for name in named if find_spec(name) is not None)
+
+
+def _public(name: str) -> Any:
+    """What a public name of this package, or one of those of scikit-learn, stands for; None for any other name."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    module, last = match["module"], match["name"]
+    if module in _SKLEARN_CLASSES:
+        return getattr(import_module(module), last) if last in _SKLEARN_CLASSES[module] else None
+    if module not in _FUNCTION_MODULES and module not in _subpackages():
+        return None
+    found = import_module(module)
+    return getattr(found, last) if last in found.__all__ else None
+
+
+def _is_savable(kind: Any) -> bool:
+    """Whether objects of a class are parameters and attributes, and nothing is done when they are made."""
+    if not inspect.isclass(kind) or inspect.isabstract(kind):
+        return False
+    splitter = hasattr(kind, "get_n_splits")
+    named_tuple = issubclass(kind, tuple) and hasattr(kind, "_fields")
+    return issubclass(kind, BaseEstimator | HeadContext) or splitter or named_tuple or is_dataclass(kind)
+
+
+def class_name(kind: type) -> str:
+    """The name of a class in files.
+
+    Raises
+    ------
+    Refused
+        If it has none.
+    """
+    for name, known in _registered.items():
+        if known.kind is kind:
+            return name
+    root = kind.__module__.partition(".")[0]
+    places = _subpackages() if root == "skpartial" else _SKLEARN_CLASSES if root == "sklearn" else ()
+    for place in places:
+        # Where a class is exported is where its module lies, so that nothing else has to be imported.
+        if place == "skpartial" or f"{kind.__module__}.".startswith(f"{place}."):
+            name = f"{place}.{kind.__name__}"
+            if _public(name) is kind and (root == "sklearn" or _is_savable(kind)):
+                return name
+    raise Refused(
+        f"{full_name(kind)} is not of this package: register the class with skpartial.register_for_saving, or keep "
+        "what scikit-learn has around with skops (https://skops.readthedocs.io)"
+    )
+
+
+def find_class(name: Any) -> type:
+    """The class of a name in a file.
+
+    Raises
+    ------
+    Refused
+        If there is none that may be made.
+    """
+    if isinstance(name, str):
+        registered = _registered[name].kind if name in _registered else None
+        if inspect.isclass(registered) and not issubclass(registered, nn.Module):
+            return registered
+        public = _public(name)
+        if public is not None and (name.startswith("sklearn.") or _is_savable(public)) and inspect.isclass(public):
+            return public
+    raise Refused(
+        f"it holds an object of {_shown(name)}, which is none of this package's: if it is yours, "
+        "skpartial.register_for_saving the class first"
+    )
+
+
+def function_name(function: Any) -> str:
+    """The name of a function in files.
+
+    Raises
+    ------
+    Refused
+        If it has none.
+    """
+    for name, known in _registered.items():
+        if known.kind is function:
+            return name
+    for module in _FUNCTION_MODULES:
+        name = f"{module}.{getattr(function, '__name__', '')}"
+        if _public(name) is function:
+            return name
+    raise Refused(
+        f"{full_name(function)} is a function that is not of this package: register it with "
+        "skpartial.register_for_saving"
+    )
+
+
+def find_function(name: Any) -> Any:
+    """The function of a name in a file.
+
+    Raises
+    ------
+    Refused
+        If there is none that may be named.
+    """
+    if isinstance(name, str):
+        found = _registered[name].kind if name in _registered else None
+        if found is None and name.rpartition(".")[0] in _FUNCTION_MODULES:
+            found = _public(name)
+        if inspect.isfunction(found):
+            return found
+    raise Refused(
+        f"it names the function {_shown(name)}, which is none of this package's: if it is yours, "
+        "skpartial.register_for_saving it first"
+    )
+
+
+def make_module(name: Any, given: dict[str, Any]) -> nn.Module:
+    """A module of a class that a file names, made by what the user gave or registered.
+
+    Raises
+    ------
+    Refused
+        If there is nothing that makes one.
+    """
+    if isinstance(name, str):
+        for key in (name, name.rpartition(".")[2]):
+            if key in given:
+                return _made(given[key], name)
+        if name in _registered:
+            known = _registered[name]
+            return _made(known.make or known.kind, name)
+    short = name.rpartition(".")[2] if isinstance(name, str) else name
+    raise Refused(
+        f"it holds the tensors of a network of {_shown(name)}: say what makes one, with "
+        f"load(path, modules={{{_shown(short)}: make}}) or skpartial.register_for_saving"
+    )
+
+
+def _made(make: Any, name: str) -> nn.Module:
+    module = make()
+    if not isinstance(module, nn.Module):
+        raise Refused(f"what makes {name!r} answers with a {type(module).__name__}, not with a torch.nn.Module")
+    return module
+
+
+def _shown(name: Any) -> str:
+    """A name of a file, not longer than a line."""
+    text = repr(name)
+    return text if len(text) <= 100 else f"{text[:100]}..."
