@@ -10,8 +10,8 @@ from pathlib import Path
 # The examples and the workers that they start share the machine with the build.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-_DOCS = Path(__file__).parent
-sys.path[:0] = [str(_DOCS), str(_DOCS / "extensions")]
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
 import ziamath
 from reference import class_pages
