@@ -10,6 +10,12 @@ from pathlib import Path
 # The examples and the workers that they start share the machine with the build.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+
+import ziamath
+from reference import class_pages
+
 import skpartial
 
 project = "skpartial"
@@ -20,18 +26,23 @@ version = release = skpartial.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
+    "mathml",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
     "reproduced",
 ]
-sys.path.insert(0, str(Path(__file__).parent))
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "**/GALLERY_HEADER.rst"]
+html_math_renderer = "mathml"
+# With a font for formulas, for systems that have none.
+html_static_path = ["_static", str(Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf")]
+html_css_files = ["pages.css"]
+toc_object_entries_show_parents = "hide"
 default_role = "code"
 nitpicky = False
 
 autosummary_generate = True
+autosummary_context = {"class_pages": class_pages()}
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 # Members are listed by the templates, which leave out what scikit-learn gives to every estimator.
@@ -44,10 +55,12 @@ html_theme_options = {
     "navbar_end": ["theme-switcher"],
     "footer_start": ["copyright"],
     "footer_end": [],
+    "header_links_before_dropdown": 4,
     "show_toc_level": 2,
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": [],
 }
-html_sidebars = {"changelog": [], "bibliography": []}
+# Contents of the page are on the left, so that code has the whole width to the right of it.
+html_sidebars = {"**": ["page-toc", "sidebar-nav-bs"]}
 html_show_sourcelink = False
 
 sphinx_gallery_conf = {
@@ -65,18 +78,23 @@ sphinx_gallery_conf = {
     "reference_url": {"skpartial": None},
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skpartial",),
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "gallery_order.ByUse",
 }
 
 # Docstrings that come from scikit-learn refer to its glossary and user guide, which are not here.
 _FOREIGN_ROLE = re.compile(r":term:`([^`<]+?)(?: *<[^`>]*>)?`|:ref:`([^`<]+?) *<metadata_routing>`")
 
 
-def without_foreign_roles(app, what, name, obj, options, lines):
-    """Leave the words of such references."""
+# A reference such as "[1] E. Cole et al." is no list whose first item is E.
+_INITIAL = re.compile(r"^(\.\. \[\w[\w-]*\] )(?=[A-Z]\. )")
+
+
+def mend_docstring(app, what, name, obj, options, lines):
+    """Leave the words of foreign references, and the initials of authors."""
     lines[:] = [_FOREIGN_ROLE.sub(lambda match: f"``{match[1]}``" if match[1] else match[2], line) for line in lines]
+    lines[:] = [_INITIAL.sub(r"\1\\", line) for line in lines]
 
 
 def setup(app):
     """Register what is above, after numpydoc has put docstrings together."""
-    app.connect("autodoc-process-docstring", without_foreign_roles, priority=900)
+    app.connect("autodoc-process-docstring", mend_docstring, priority=900)

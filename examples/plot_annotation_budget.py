@@ -14,7 +14,7 @@ figure 3 and table 1) compare these by their number of correct labels; here is t
 #
 # - "partial" knows p of the labels of every image, and the rest is unknown;
 # - "dense" knows all labels of the share p of the images, and nothing of the others;
-# - "noisy" has a label for everything, of which the share 1 - p is wrong. Beyond one half, labels say the opposite;
+# - "noisy" has a label for everything, and a share 1 - p of these is wrong. Beyond one half, labels say the opposite;
 # - "one present" has a label for everything, too: one label of each image that is present, as a search engine finds
 #   images, and absent for the others. What that costs, and how many of its labels are wrong, the images decide.
 import matplotlib

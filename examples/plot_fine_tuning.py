@@ -2,7 +2,7 @@
 Train a network on images with one label each
 =============================================
 
-Scenes of handwritten digits, of which only one digit each was recorded, and a small network that starts from nothing,
+Scenes of handwritten digits with only one recorded digit each, and a small network that starts from nothing,
 with a head that looks for the regions where a digit shows best. The loss decides what the unrecorded digits mean. The
 same network then learns from a tenth of all labels, of both signs.
 """

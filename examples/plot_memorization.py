@@ -11,7 +11,7 @@ epoch. This example follows the losses of both kinds over the epochs, as in figu
 # %%
 # More features than rows
 # -----------------------
-# Digit scenes, of which one present label an image was recorded. The 500 training rows get 3,000 random features, so
+# Digit scenes, with one present label recorded per image. The 500 training rows get 3,000 random features, so
 # that a linear classifier can memorise what it likes.
 import matplotlib
 

@@ -2,9 +2,9 @@
 A linear probe on a tenth of the labels
 =======================================
 
-Photographs of handwritten digits, each with one to four of the ten digits on it: ten labels an image. Of every image
-only one label is known, present or absent, and nine are unknown. Three ways to train on that are compared on images of
-handwriting that training has not seen, where all labels are known:
+Photographs of handwritten digits, each with one to four of the ten digits on it: ten labels per image. Only one label
+of each image is known, present or absent, and nine are unknown. Three ways to train on that are compared on images of
+other handwriting, with all labels known:
 
 - leave unknown entries out (:class:`~skpartial.PartialLabelClassifier` as it is);
 - assume that unknown means absent (``loss="an"``);
@@ -62,8 +62,8 @@ models = {
 }
 
 # %%
-# scikit-learn's classifier has learned three classes a label, of which "unknown" is one, and by far the most frequent:
-# it answers "unknown" nearly always. The nearest it has to a score is the probability of the class 1.
+# scikit-learn's classifier has learned three classes for each label. "Unknown" is by far the most frequent of them, and
+# so it is what it answers nearly always. The nearest it has to a score is the probability of the class 1.
 naive = models["MultiOutputClassifier"]
 print("classes of each label:", naive[-1].estimators_[0].classes_)
 values, counts = np.unique(naive.predict(test.data), return_counts=True)
@@ -80,8 +80,8 @@ def scores_and_labels(model):
 # %%
 # Score
 # -----
-# Mean average precision asks whether images are ranked rightly, F1 whether they are labelled rightly. Assuming absence
-# teaches that everything is rare, so that no probability reaches one half.
+# Mean average precision asks whether images are ranked well, F1 whether they are labelled well. Assuming absence
+# teaches that everything is rare, and no probability reaches one half.
 results = {}
 print(f"\n{'':24} {'mAP':>6} {'micro F1':>9}")
 for name, model in models.items():
@@ -98,17 +98,17 @@ print("score:", round(models["unknown left out"].score(test.data, test.target), 
 # %%
 # Average precision of each label
 # -------------------------------
-fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4), width_ratios=(1, 1.6), layout="constrained")
-shown = train.images[:12].reshape(3, 4, 32, 32, 3).transpose(0, 2, 1, 3, 4).reshape(96, 128, 3)
-left.imshow(shown)
-left.set_axis_off()
-left.set_title("Twelve of the training images")
+fig, (top, bottom) = plt.subplots(2, 1, figsize=(7, 5.5), height_ratios=(1, 1.5), layout="constrained")
+shown = train.images[:12].reshape(2, 6, 32, 32, 3).transpose(0, 2, 1, 3, 4).reshape(64, 192, 3)
+top.imshow(shown)
+top.set_axis_off()
+top.set_title("Twelve of the training images")
 for name, marker in zip(results, "ovsx"):
-    right.plot(results[name], marker, label=name)
-right.set_xticks(range(10), test.label_names)
-right.set_ylabel("average precision")
-right.set_ylim(0, 1)
-right.legend(loc="lower left")
-right.set_title("On test images, all labels known")
+    bottom.plot(results[name], marker, label=name)
+bottom.set_xticks(range(10), test.label_names)
+bottom.set_ylabel("average precision")
+bottom.set_ylim(0, 1)
+bottom.legend(loc="lower left", fontsize=9)
+bottom.set_title("On test images, all labels known")
 fig.savefig("quickstart.png", dpi=120)
 print("The figure is in quickstart.png, in the working directory.")

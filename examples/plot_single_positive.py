@@ -1,12 +1,12 @@
 """
-One label an image: learning from single positives
-==================================================
+One label per image: learning from single positives
+===================================================
 
-A multi-class data set files every image under one class, although more may be on it. Read as labels, each row has one
-known presence; of everything else nothing is known, and no absence is recorded anywhere. A loss that leaves unknown
+A multi-class data set files every image under one class, although it may show more. Read as labels, each row has one
+known presence, nothing is known of the other labels, and no absence is recorded anywhere. A loss that leaves unknown
 entries out would learn that everything is always present: something has to be assumed about them.
-:class:`~skpartial.SinglePositiveClassifier` assumes absence, with label smoothing; this example compares that with
-other assumptions, and with what complete labels would have given.
+:class:`~skpartial.SinglePositiveClassifier` assumes absence; this example compares that with other
+assumptions, and with what complete labels would have given.
 """
 
 # %%
@@ -71,9 +71,9 @@ models["all labels known"] = PartialLabelClassifier(loss="bce").fit(train.data, 
 # --------------------------
 # Mean average precision sees only how images are ranked for each label. F1 also sees whether probabilities lie on the
 # right side of one half: assumed absences draw them down, less so where they weigh little. With a threshold of one half
-# 0.3 labels an image are predicted where 2.4 are present; the default, weak or balanced absences and tuned thresholds
+# 0.3 labels per image are predicted where 2.4 are present; the default, weak or balanced absences and tuned thresholds
 # predict about as many as there are. Rankings hardly differ.
-print(f"{'':30} {'mAP':>6} {'micro F1':>9} {'present a row':>14}")
+print(f"{'':30} {'mAP':>6} {'micro F1':>9} {'present per row':>15}")
 results = {}
 for name, model in models.items():
     labels = model.predict(test.data)
@@ -81,8 +81,8 @@ for name, model in models.items():
         mean_average_precision(test.target, model.decision_function(test.data)),
         f1(test.target, labels, average="micro"),
     )
-    print(f"{name:30} {results[name][0]:6.3f} {results[name][1]:9.3f} {labels.sum(axis=1).mean():14.2f}")
-print(f"{'present in truth':30} {'':6} {'':9} {(test.target == 1).sum(axis=1).mean():14.2f}")
+    print(f"{name:30} {results[name][0]:6.3f} {results[name][1]:9.3f} {labels.sum(axis=1).mean():15.2f}")
+print(f"{'present in truth':30} {'':6} {'':9} {(test.target == 1).sum(axis=1).mean():15.2f}")
 
 # %%
 # Choosing without complete labels
@@ -99,7 +99,7 @@ for name in losses:
     print(f"{name:30} {models[name].score(test.data, held_out):6.3f}")
 
 # %%
-fig, axes = plt.subplots(figsize=(9, 3.2), layout="constrained")
+fig, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
 position = np.arange(len(results))
 for shift, measure, label in ((-0.2, 0, "mean average precision"), (0.2, 1, "micro F1")):
     values = [result[measure] for result in results.values()]
@@ -107,7 +107,7 @@ for shift, measure, label in ((-0.2, 0, "mean average precision"), (0.2, 1, "mic
 axes.set_yticks(position, list(results))
 axes.invert_yaxis()
 axes.set_xlim(0, 1)
-axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+fig.legend(loc="outside lower center", ncols=2)
 axes.set_title("On test images, all labels known")
 fig.savefig("single_positive.png", dpi=120)
 print("The figure is in single_positive.png, in the working directory.")

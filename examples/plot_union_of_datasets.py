@@ -86,7 +86,9 @@ for name, values in precision.items():
 # Assumed absences cost most where most rows are assumed: the first four labels were annotated in 400 of 2,200 images,
 # and absence is assumed in the others, present or not. The ranking suffers, and the probabilities even more: those
 # labels are hardly ever predicted.
-fig, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), width_ratios=(0.6, 1, 1), layout="constrained")
+fig = plt.figure(figsize=(8, 6), layout="constrained")
+panels = fig.subplot_mosaic("LM\nLR", width_ratios=(0.6, 1))
+left, middle, right = panels.values()
 left.imshow(Y, aspect="auto", cmap="coolwarm", vmin=-1, vmax=1, interpolation="nearest")
 left.set_xticks(range(10), names, rotation=90)
 left.set_ylabel("image")

@@ -94,7 +94,7 @@ def check_unmasked(name: str, value: Any) -> None:
     rows = value if isinstance(value, list | tuple) else (value,)
     if any(isinstance(row, np.ma.MaskedArray) and np.ma.is_masked(row) for row in rows):
         raise ValueError(
-            f"{name} is a masked array, of which every entry is needed: fill what is masked, {name}.filled(...), or "
+            f"{name} is a masked array, but every entry is needed: fill what is masked, {name}.filled(...), or "
             "leave these rows out."
         )
 

@@ -208,6 +208,15 @@ def test_readme_prints_what_it_says():
     assert printed.getvalue().split() == promised
 
 
+def test_the_gallery_begins_with_the_quickstart(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS / "extensions"))
+    key = importlib.import_module("gallery_order").ByUse("examples")
+    names = [path.name for path in (ROOT / "examples").glob("plot_*.py")]
+    in_order = sorted([*names, "plot_of_tomorrow.py"], key=key)
+    assert in_order[0] == "plot_quickstart.py"
+    assert in_order[-1] == "plot_of_tomorrow.py"
+
+
 def test_links_of_the_readme_lead_somewhere():
     for document in ("README.md", "CONTRIBUTING.md"):
         targets = re.findall(r"\]\(([^)]+)\)", (ROOT / document).read_text(encoding="utf-8"))

@@ -238,7 +238,7 @@ MASKED_AND_REFUSED = {
 
 @pytest.mark.parametrize("call", MASKED_AND_REFUSED.values(), ids=MASKED_AND_REFUSED.keys())
 def test_masks_where_every_entry_is_needed_are_refused(call):
-    with pytest.raises(ValueError, match="is a masked array, of which every entry is needed: fill"):
+    with pytest.raises(ValueError, match="is a masked array, but every entry is needed: fill"):
         call()
 
 

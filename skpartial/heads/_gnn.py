@@ -324,7 +324,7 @@ class CategoryGNN(Head):
         if isinstance(self.graph, str):
             check_choice(self, "graph", self.graph, ("full", "cooccurrence"))
         elif self.graph is None:
-            raise wrong_value(self, "graph", "'full', 'cooccurrence' or a matrix with a row a label", self.graph)
+            raise wrong_value(self, "graph", "'full', 'cooccurrence' or a matrix with a row for each label", self.graph)
         messages = _Messages(context, self.graph, n_neighbors)
         network = CategoryNetwork(context, width, n_steps, messages)
         return CategoryGNNModule(build_head(self._base_head(), context), network, context.n_features)

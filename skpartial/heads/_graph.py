@@ -80,10 +80,10 @@ def user_graph(graph: Any, label_names: list[str] | None, n_labels: int) -> sp.c
         except (TypeError, ValueError) as error:
             raise ValueError("graph must be 'full', 'cooccurrence' or a matrix of numbers.") from error
     if graph.shape != (n_labels, n_labels):
-        raise ValueError(f"graph must have a row and a column a label, ({n_labels}, {n_labels}), got {graph.shape}.")
+        raise ValueError(f"graph must have a row and a column for each of {n_labels} labels, got shape {graph.shape}.")
     edges = sp.coo_array(graph, dtype=np.float64)
     if not np.isfinite(edges.data).all():
-        raise ValueError("graph must hold finite numbers, with 0 where a label tells another nothing.")
+        raise ValueError("graph must hold finite numbers, with 0 where one label says nothing about another.")
     kept = (edges.row != edges.col) & (edges.data != 0)
     found = sp.csr_array((edges.data[kept], (edges.row[kept], edges.col[kept])), shape=edges.shape)
     sums = np.asarray(abs(found).sum(axis=1))

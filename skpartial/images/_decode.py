@@ -167,7 +167,7 @@ def _deep(image: Image.Image, what: str) -> Image.Image:
 
 def _other_channels(image: Image.Image, what: str, channels: int) -> ImageReadError:
     return ImageReadError(
-        f"{what} has mode {image.mode!r}, but the network takes images of {channels} channels: pass arrays of so many."
+        f"{what} has mode {image.mode!r}, but the network takes images of {channels} channels: pass such arrays."
     )
 
 

@@ -112,7 +112,7 @@ class HDF5Images:
         if isinstance(rows, tuple):
             rows, *rest = rows
             if any(index is not Ellipsis for index in rest):
-                raise IndexError("HDF5Images takes an index of rows only: read them by numpy.asarray for another.")
+                raise IndexError("HDF5Images can be indexed by rows only: use numpy.asarray first.")
         if not isinstance(rows, slice):
             rows = np.asarray(rows)
             rows = rows.astype(np.int64) if not rows.size else rows

@@ -68,8 +68,8 @@ def feature_maps(network: Network, images: Tensor) -> Tensor:
     # Layers may follow the average: what counts is what comes out.
     if maps is None or not _are_averages(features, maps.to(features.dtype)):
         raise ValueError(
-            f"The features of {type(network.body).__name__} are no averages of feature maps, so that a linear head "
-            "scores no regions: use a network that ends in a global average pooling, such as 'resnet50'."
+            f"The features of {type(network.body).__name__} are not averages of feature maps, so a linear head cannot "
+            "score regions: use a network that ends in a global average pooling, such as 'resnet50'."
         )
     return maps.to(features.dtype)
 

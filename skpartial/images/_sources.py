@@ -147,8 +147,8 @@ class ItemSource(ImageSource):
             raise ImageReadError(f"{what} is a bytes object: pass the path of a file, or an array.")
         if isinstance(item, Mapping) or _is_record(item):
             raise ImageReadError(
-                f"{what} is a {type(item).__name__} of an image and more, as data sets of torch give them with "
-                "targets: X takes images alone, such as [item[0] for item in X], and the labels are y."
+                f"{what} is a {type(item).__name__} of an image and something else, as torch data sets return them: "
+                "X takes images alone, such as [item[0] for item in X], and the labels are y."
             )
         image = _tensor(item, what)
         if image.ndim == 2:
@@ -158,7 +158,7 @@ class ItemSource(ImageSource):
         if image.ndim != 3 or not takes(self.channels, image.shape[0]) or not image.numel():
             given = min(image.shape[0], image.shape[2]) if image.ndim == 3 else 1
             raise ImageReadError(
-                f"{what} is no image: it has shape {tuple(image.shape)}, not (H, W), (H, W, C) or (C, H, W) with "
+                f"{what} is not an image: it has shape {tuple(image.shape)}, not (H, W), (H, W, C) or (C, H, W) with "
                 f"{_wanted(self.channels)}{if_transparent(self.channels, given)}."
             )
         return self._resize(as_pixels(image, what, self.channels).contiguous())
@@ -181,7 +181,7 @@ def _tensor(numbers: Any, what: str) -> Tensor:
         array = np.array(numbers)  # a copy of a few images: memory maps may be read-only
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
     except (TypeError, ValueError) as error:
-        raise ImageReadError(f"{what} is no image, nor the path of one: {error}") from None
+        raise ImageReadError(f"{what} is neither an image nor the path of one: {error}") from None
 
 
 def _elongation(height: int, width: int) -> float:

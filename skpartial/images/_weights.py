@@ -92,7 +92,7 @@ def _read(path: Path) -> Any:
     except OSError:
         raise ValueError(f"Backbone: the file of weights {str(path)!r} does not exist.") from None
     if other is not None:
-        raise ValueError(f"Backbone: {str(path)!r} is no readable file of weights: it is {other}.")
+        raise ValueError(f"Backbone: {str(path)!r} is not a readable file of weights: it is {other}.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -104,11 +104,11 @@ def _read(path: Path) -> Any:
         objects = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
         found = f"it holds objects of {objects[1]}, which would have to be executed" if objects else "it is damaged"
         raise ValueError(
-            f"Backbone: {str(path)!r} is no readable file of weights ({found}): save model.state_dict() alone."
+            f"Backbone: {str(path)!r} is not a readable file of weights ({found}): save model.state_dict() alone."
         ) from error
     except Exception as error:
         # A damaged file fails in many ways.
-        raise ValueError(f"Backbone: {str(path)!r} is no readable file of weights ({error}).") from error
+        raise ValueError(f"Backbone: {str(path)!r} is not a readable file of weights ({error}).") from error
 
 
 @dataclass

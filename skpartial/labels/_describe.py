@@ -137,7 +137,7 @@ class LabelDescription:
             return ["Nothing is known: there is nothing to learn from."]
         if self.is_complete:
             notes.append(
-                f"Every entry is known ({self.present_per_row.mean():.2f} present a row on average): plain binary "
+                f"Every entry is known ({self.present_per_row.mean():.2f} present per row on average): plain binary "
                 "cross-entropy applies, loss='bce'."
             )
         elif self.is_positive_only:
@@ -194,9 +194,9 @@ class LabelDescription:
         lines = [
             f"{self.n_rows:,} rows, {self.n_labels:,} labels; {self.proportion_known:.1%} of {entries:,} entries known",
             f"  present {self.n_present:,}, absent {self.n_absent:,}, unknown {self.n_unknown:,}",
-            f"  known labels a row: {per_row.min()} to {per_row.max()}, {per_row.mean():.2f} on average "
+            f"  known labels per row: {per_row.min()} to {per_row.max()}, {per_row.mean():.2f} on average "
             f"({self.present_per_row.mean():.2f} present, {self.absent_per_row.mean():.2f} absent)",
-            f"  known rows a label: {per_label.min():,} to {per_label.max():,}, {per_label.mean():,.2f} on average",
+            f"  known rows per label: {per_label.min():,} to {per_label.max():,}, {per_label.mean():,.2f} on average",
             "",
         ]
         shown = min(self.n_labels, _MAX_LISTED)
@@ -246,8 +246,8 @@ def describe(Y: Any, label_names: Any = None) -> LabelDescription:
     >>> description
     3 rows, 3 labels; 44.4% of 9 entries known
       present 3, absent 1, unknown 5
-      known labels a row: 1 to 2, 1.33 on average (1.00 present, 0.33 absent)
-      known rows a label: 0 to 2, 1.33 on average
+      known labels per row: 1 to 2, 1.33 on average (1.00 present, 0.33 absent)
+      known rows per label: 0 to 2, 1.33 on average
     <BLANKLINE>
       label    present     absent    unknown   known
       0              2          0          1   66.7%

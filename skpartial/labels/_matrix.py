@@ -38,7 +38,7 @@ def _cure_of_nan(name: str, has_minus_one: bool) -> str:
     """What to do about NaN, which depends on what the other values mean; nothing but their author can tell."""
     if has_minus_one:
         return (
-            "Beside NaN it holds -1, of which there are two codings. Where -1 is uncertain and 0 absent, as in the "
+            "It holds both NaN and -1, and -1 has two meanings. Where -1 is uncertain and 0 absent, as in the "
             f"tables of CheXpert: skpartial.labels.recode({name}, present=1, absent=0, unknown=[-1, np.nan]). Where -1 "
             f"is absent and 0 unknown already, fill NaN with 0: {name}.fillna(0) for a DataFrame. "
             "skpartial.labels.from_nan is for 1, 0 and NaN only."

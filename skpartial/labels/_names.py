@@ -190,7 +190,7 @@ def from_classes(
     index = index_of(y)
     labels = plain(y, "y")
     if labels.ndim != 1:
-        raise ValueError(f"y must be of shape (n_rows,), one class a row; got shape {labels.shape}.")
+        raise ValueError(f"y must be of shape (n_rows,), one class per row; got shape {labels.shape}.")
     missing = missing_entries(labels)
     if missing.any():
         raise ValueError(f"y has no class at row {int(np.argmax(missing))}; every row needs one.")

@@ -288,9 +288,9 @@ def mean_roc_auc(
     0.5625
     """
     check_choice(None, "empty", empty, ("skip", "zero", "nan"))
-    kind = "known" if unknown == "ignore" else "assumed"
+    kind = "a known" if unknown == "ignore" else "an assumed"
     values = roc_auc_per_label(y_true, scores, unknown, sample_weight=sample_weight)
-    return _mean(values, empty, f"a known presence and a {kind} absence")
+    return _mean(values, empty, f"a known presence and {kind} absence")
 
 
 def label_ranking_loss(

@@ -195,9 +195,9 @@ class InteractiveSmoothness(Regularizer):
             check_graph(self.label_graph, labels, "label_graph")
         if not labels.has_absent:
             raise ValueError(
-                "InteractiveSmoothness fills in unknown labels by what is known of presences and of absences, but y "
-                "holds no -1, and of presences alone a classifier learns that everything is present: annotate some "
-                "absences with -1, or leave the regularizer out and choose a loss for presences alone, such as 'role'."
+                "InteractiveSmoothness needs known absences as well as presences, but y holds no -1: from presences "
+                "alone a classifier learns that everything is present. Annotate some absences with -1, or leave the "
+                "regularizer out and choose a loss for presences alone, such as 'role'."
             )
 
     def _side_columns(self, labels: LabelMatrix) -> list[int]:

@@ -173,7 +173,7 @@ def test_a_graph_with_names_is_put_in_order():
         ({"base": "gnn"}, "base must be 'linear' or a skpartial.heads.Head, got 'gnn'"),
         ({"graph": "sparse"}, "graph must be 'full' or 'cooccurrence', got 'sparse'"),
         ({"graph": None}, "graph must be 'full', 'cooccurrence' or a matrix"),
-        ({"graph": np.ones((4, 5))}, r"graph must have a row and a column a label, \(5, 5\), got \(4, 5\)"),
+        ({"graph": np.ones((4, 5))}, r"graph must have a row and a column for each of 5 labels, got shape \(4, 5\)"),
         ({"graph": np.full((5, 5), np.nan)}, "graph must hold finite numbers"),
         ({"graph": [["a"]]}, "graph must be 'full', 'cooccurrence' or a matrix of numbers"),
     ],

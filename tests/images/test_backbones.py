@@ -329,10 +329,10 @@ def test_files_are_not_executed(tmp_path, suffix):
         pytest.importorskip("safetensors")
     path, trace = tmp_path / f"weights.{suffix}", tmp_path / "trace"
     torch.save({"conv1.weight": Malicious(trace)}, path)
-    with pytest.raises(ValueError, match=rf"weights\.{suffix}' is no readable file of weights"):
+    with pytest.raises(ValueError, match=rf"weights\.{suffix}' is not a readable file of weights"):
         Backbone("resnet18", path).load()
     path.write_bytes(pickle.dumps(Malicious(trace)))
-    with pytest.raises(ValueError, match="is no readable file of weights"):
+    with pytest.raises(ValueError, match="is not a readable file of weights"):
         Backbone("resnet18", path).load()
     assert not trace.exists()
     if suffix == "pth":  # the trap works
@@ -361,11 +361,11 @@ def test_files_that_do_not_fit(tmp_path, resnet, resnet_file):
 def test_files_that_are_none(tmp_path, resnet_file):
     with pytest.raises(ValueError, match=r"the file of weights '.*nowhere\.pth' does not exist"):
         Backbone("resnet18", tmp_path / "nowhere.pth").load()
-    with pytest.raises(ValueError, match="is no readable file of weights"):
+    with pytest.raises(ValueError, match="is not a readable file of weights"):
         Backbone("resnet18", tmp_path).load()
     for content in (b"", b"not a file of weights", resnet_file.read_bytes()[:5000]):
         (tmp_path / "damaged.pth").write_bytes(content)
-        with pytest.raises(ValueError, match=r"damaged\.pth' is no readable file of weights"):
+        with pytest.raises(ValueError, match=r"damaged\.pth' is not a readable file of weights"):
             Backbone("resnet18", tmp_path / "damaged.pth").load()
 
 

@@ -78,7 +78,7 @@ def test_one_image(X, pixels):
     np.testing.assert_array_equal(X[-1], pixels[-1])
     with pytest.raises(IndexError):
         X[60]
-    with pytest.raises(IndexError, match="takes an index of rows only"):
+    with pytest.raises(IndexError, match="can be indexed by rows only"):
         X[:, 2]
 
 

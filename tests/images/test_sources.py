@@ -182,7 +182,7 @@ def test_as_many_channels_as_the_network_takes(channels):
 def test_other_channels_than_the_network_takes(shape, channels):
     with pytest.raises(ValueError, match=rf"X has shape .* with {channels} channels, as the network takes"):
         as_source(np.zeros(shape), (8, 8), channels)
-    with pytest.raises(ImageReadError, match=rf"X\[0\] is no image: .* with {channels} channels, as the network takes"):
+    with pytest.raises(ImageReadError, match=rf"X\[0\] is not an image: .* with {channels} channels, as the net"):
         as_source(list(np.zeros(shape)), (8, 8), channels).read(0)
 
 
@@ -206,7 +206,7 @@ def test_data_sets_of_torch():
         torch.utils.data.TensorDataset(torch.zeros(3, 3, 8, 8), torch.ones(3)),
     ):
         assert holds_images(pairs)
-        with pytest.raises(ImageReadError, match=r"X\[0\] is a tuple of an image and more, as data sets of torch"):
+        with pytest.raises(ImageReadError, match=r"X\[0\] is a tuple of an image and something else, as"):
             as_source(pairs, SIZE).read(0)
     Y = np.array([[1, -1], [-1, 1], [1, 1]])
     with pytest.raises(ValueError, match="X looks like images or their paths, but backbone=None takes features"):
@@ -375,23 +375,23 @@ def test_what_is_refused_at_once(X, message):
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        (np.zeros(7), r"X\[1\] is no image: it has shape \(7,\)"),
-        ([1.0, 2.0], r"X\[1\] is no image: it has shape \(2,\)"),
-        (3.0, r"X\[1\] is no image: it has shape \(\)"),
-        (np.nan, r"X\[1\] is no image: it has shape \(\)"),
-        (None, r"X\[1\] is no image, nor the path of one"),
-        ([[1.0], [2.0, 3.0]], r"X\[1\] is no image, nor the path of one: .*inhomogeneous"),
-        (np.zeros((8, 8, 2)), r"X\[1\] is no image: it has shape \(8, 8, 2\), not .* with 3 channels, as the net"),
-        (np.zeros((8, 8, 4)), r"X\[1\] is no image: it has shape \(8, 8, 4\), .* if the fourth is transparency"),
+        (np.zeros(7), r"X\[1\] is not an image: it has shape \(7,\)"),
+        ([1.0, 2.0], r"X\[1\] is not an image: it has shape \(2,\)"),
+        (3.0, r"X\[1\] is not an image: it has shape \(\)"),
+        (np.nan, r"X\[1\] is not an image: it has shape \(\)"),
+        (None, r"X\[1\] is neither an image nor the path of one"),
+        ([[1.0], [2.0, 3.0]], r"X\[1\] is neither an image nor the path of one: .*inhomogeneous"),
+        (np.zeros((8, 8, 2)), r"X\[1\] is not an image: it has shape \(8, 8, 2\), not .* with 3 channels, as the net"),
+        (np.zeros((8, 8, 4)), r"X\[1\] is not an image: it has shape \(8, 8, 4\), .* if the fourth is transparency"),
         (
             (torch.zeros(3, 8, 8), 1),
-            r"X\[1\] is a tuple of an image and more, as data sets .*: X takes images alone",
+            r"X\[1\] is a tuple of an image and something else, as torch data sets .*: X takes images alone",
         ),
-        ([np.zeros((8, 8)), np.zeros(4)], r"X\[1\] is a list of an image and more"),
-        (("a.jpg", 1), r"X\[1\] is a tuple of an image and more"),
-        ((Image.new("L", (8, 8)), "cat"), r"X\[1\] is a tuple of an image and more"),
-        ({"image": np.zeros((8, 8)), "label": 1}, r"X\[1\] is a dict of an image and more"),
-        (np.zeros((0, 8, 3), dtype=np.uint8), r"X\[1\] is no image"),
+        ([np.zeros((8, 8)), np.zeros(4)], r"X\[1\] is a list of an image and something else"),
+        (("a.jpg", 1), r"X\[1\] is a tuple of an image and something else"),
+        ((Image.new("L", (8, 8)), "cat"), r"X\[1\] is a tuple of an image and something else"),
+        ({"image": np.zeros((8, 8)), "label": 1}, r"X\[1\] is a dict of an image and something else"),
+        (np.zeros((0, 8, 3), dtype=np.uint8), r"X\[1\] is not an image"),
         (np.zeros((8, 8), dtype=np.int64), r"X\[1\] holds torch\.int64: pass uint8"),
         (np.full((8, 8), 255.0), r"X\[1\] holds numbers from 255 to 255"),
         (b"\xff\xd8\xff", r"X\[1\] is a bytes object: pass the path of a file"),
@@ -421,7 +421,7 @@ def test_arrays_of_other_numbers(images, kind, wrong):
 
 
 def test_strings_in_an_array_of_images():
-    with pytest.raises(ImageReadError, match=r"X\[0\] is no image"):
+    with pytest.raises(ImageReadError, match=r"X\[0\] is neither an image nor the path of one"):
         as_source(np.full((2, 8, 8), "a"), SIZE).read(0)
 
 

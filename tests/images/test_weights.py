@@ -156,5 +156,5 @@ def test_stand_ins_are_forgotten(tmp_path):
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_pipes_are_not_waited_for(tmp_path, suffix):
     os.mkfifo(tmp_path / f"pipe.{suffix}")
-    with pytest.raises(ValueError, match=rf"pipe\.{suffix}' is no readable file of weights: it is a named pipe"):
+    with pytest.raises(ValueError, match=rf"pipe\.{suffix}' is not a readable file of weights: it is a named pipe"):
         Backbone("resnet18", tmp_path / f"pipe.{suffix}").load()

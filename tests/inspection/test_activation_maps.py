@@ -251,7 +251,7 @@ def test_binary_labels_have_one_map(planted):
 )
 def test_a_network_without_maps_is_refused(scenes, model):
     clf = on_images(model, scenes, solver=Minibatch(max_epochs=1))
-    with pytest.raises(ValueError, match="are no averages of feature maps, so that a linear head scores no regions"):
+    with pytest.raises(ValueError, match="are not averages of feature maps, so a linear head cannot score"):
         class_activation_maps(clf, scenes[0])
 
 

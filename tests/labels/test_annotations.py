@@ -475,7 +475,7 @@ def test_from_classes_of_strings():
 @pytest.mark.parametrize(
     "y, classes, message",
     [
-        ([[1, 0]], None, r"of shape \(n_rows,\), one class a row; got shape \(1, 2\)"),
+        ([[1, 0]], None, r"of shape \(n_rows,\), one class per row; got shape \(1, 2\)"),
         ([1.0, np.nan], None, "no class at row 1"),
         (np.array(["a", None], dtype=object), None, "no class at row 1"),
         (["a", "c"], ["a", "b"], "y holds 'c' at row 1, which is not in classes"),

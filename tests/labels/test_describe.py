@@ -53,7 +53,7 @@ def sentence(Y, start, **frame):
 
 
 def test_what_is_possible():
-    assert "loss='bce'" in sentence([[1, -1], [-1, 1]], "Every entry is known (1.00 present a row")
+    assert "loss='bce'" in sentence([[1, -1], [-1, 1]], "Every entry is known (1.00 present per row")
     assert "unknown='ignore'" in sentence([[1, -1], [0, 1]], "Presences and absences are known")
     positive_only = sentence([[1, 0], [0, 1]], "One label a row is known to be present, none to be absent")
     assert "SinglePositiveClassifier" in positive_only
