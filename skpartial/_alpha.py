@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from skpartial import heads, losses
+from skpartial._rows import Rows
 from skpartial.features._moments import unit_scale
 from skpartial.labels import LabelMatrix
-
-if TYPE_CHECKING:
-    from skpartial._task import Rows
 
 __all__ = ["resolve_alpha", "share_known"]
 

@@ -23,9 +23,9 @@ from skpartial._fit import FitPlan, shift_intercepts
 from skpartial._inputs import EncodedTarget, encode_target
 from skpartial._predictions import Predictions
 from skpartial._processes import fitting_processes
+from skpartial._rows import Rows
 from skpartial._sklearn_compat import has_callbacks
 from skpartial._task import (
-    Rows,
     check_input,
     check_parameters,
     hold_out,

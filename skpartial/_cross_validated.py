@@ -24,8 +24,9 @@ from skpartial._fit import FitPlan
 from skpartial._inputs import EncodedTarget, encode_target, rows_of_labels
 from skpartial._partial_label import PartialLabelClassifier
 from skpartial._processes import ALONE, fitting_processes
+from skpartial._rows import Rows
 from skpartial._single_positive import SinglePositiveClassifier
-from skpartial._task import Rows, check_input, check_parameters
+from skpartial._task import check_input, check_parameters
 from skpartial._unchanged import unchanged_on_failure
 from skpartial._warnings import warn
 from skpartial.exceptions import AmbiguousLabelsWarning, UnfittableLabelsWarning

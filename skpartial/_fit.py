@@ -19,8 +19,9 @@ from torch import nn
 
 from skpartial import heads
 from skpartial._fingerprint import rows_key
+from skpartial._rows import Rows
 from skpartial._state import Stateful, TrainingContext
-from skpartial._task import Rows, make_problem, resolve_solver, warn_if_ambiguous
+from skpartial._task import make_problem, resolve_solver, warn_if_ambiguous
 from skpartial._warnings import warn
 from skpartial.exceptions import UnfittableLabelsWarning
 from skpartial.heads._ensemble import members_of_linear

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -30,19 +29,16 @@ from skpartial._inputs import (
     EncodedTarget,
     check_class_weight,
     check_features,
-    check_label_prior,
-    check_sample_weight,
     encode_target,
 )
 from skpartial._processes import fitting_processes
+from skpartial._rows import Rows, check_same_length
 from skpartial._tensors import check_tensor
 from skpartial._warnings import warn
 from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.features._base import Features, compute_dtype
 from skpartial.features._choice import as_features
-from skpartial.features._moments import mean_squared_distance
 from skpartial.features._rows import take_rows
-from skpartial.labels import LabelMatrix
 from skpartial.labels._data import TrainingData
 from skpartial.labels._forms import check_label_names
 from skpartial.regularizers import Regularizer
@@ -195,71 +191,6 @@ def predict_images(estimator: Any, X: Any, *, members: bool = False) -> NDArray[
 
     device = choose_device(estimator.device, None, predicting=True)
     return predict(estimator.network_, X, device, int(joblib.effective_n_jobs(estimator.n_jobs)), members=members)
-
-
-def check_same_length(X: Any, labels: LabelMatrix, name: str, name_of_labels: str) -> None:
-    """Refuse labels of more or fewer rows than there are."""
-    if X.shape[0] != labels.n_rows:
-        raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: {name} has {X.shape[0]} rows, but "
-            f"{name_of_labels} has {labels.n_rows}."
-        )
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Validated rows.
-
-    Parameters
-    ----------
-    X : ndarray, csr_array, Tensor, ImageSource or Features
-        Features or images; as a solver holds them, once that has been chosen.
-    target : EncodedTarget
-        Labels and classes.
-    weights : ndarray of shape (n,) or (n, L), or None
-        Of rows or entries.
-    prior : ndarray of shape (n, L), or None, default=None
-        Probabilities of presence that the user expects, NaN where nothing is expected.
-    """
-
-    X: Any
-    target: EncodedTarget
-    weights: NDArray[Any] | None
-    prior: NDArray[Any] | None = None
-
-    @classmethod
-    def check(cls, X: Any, target: EncodedTarget, sample_weight: Any, label_prior: Any = None) -> Rows:
-        """Put together what was validated by itself: as many rows everywhere."""
-        check_same_length(X, target.labels, "X", "y")
-        return cls(X, target, check_sample_weight(sample_weight, X, target), check_label_prior(label_prior, target))
-
-    def take(self, rows: NDArray[np.int64] | None) -> Rows:
-        """Some of the rows, or all where that is None."""
-        if rows is None:
-            return self
-        target = EncodedTarget(self.target.labels.take(rows), self.target.classes, self.target.binary)
-        parts = (None if part is None else part[rows] for part in (self.weights, self.prior))
-        return Rows(take_rows(self.X, rows), target, *parts)
-
-    @cached_property
-    def mean_squared_distance(self) -> float:
-        """Of the features from their mean, once they are held; candidates of a search share the rows, and this."""
-        return mean_squared_distance(self.X, self.row_weight)
-
-    @property
-    def row_weight(self) -> torch.Tensor | None:
-        """What each row counts for, shape (n,), the mean over its labels; None where all count alike."""
-        if self.weights is None:
-            return None
-        return torch.as_tensor(self.weights if self.weights.ndim == 1 else self.weights.mean(axis=1))
-
-    def rescaled(self) -> Rows:
-        """The same with weights of mean 1: only ratios count, and in float32 tiny or huge ones would not survive."""
-        if self.weights is None:
-            return self
-        weights = self.weights / self.weights.max()
-        weights /= weights.mean()
-        return replace(self, weights=weights)
 
 
 def features_options(estimator: Any, X: Any) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from skpartial._fit import FitPlan
-from skpartial._task import Rows, features_options, split_rows
+from skpartial._rows import Rows
+from skpartial._task import features_options, split_rows
 from skpartial.features._choice import as_features
 from skpartial.heads._module import rebuild_head
 from skpartial.training._predict import predict_logits

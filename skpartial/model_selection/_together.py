@@ -18,6 +18,7 @@ from skpartial import heads
 from skpartial._base import BasePartialLabelClassifier
 from skpartial._fit import FitPlan
 from skpartial._inputs import check_features, encode_target
+from skpartial._rows import Rows
 from skpartial._sklearn_compat import (
     BaseScorer,
     MultimetricScorer,
@@ -33,7 +34,7 @@ from skpartial._sklearn_compat import (
     score_predictions,
     scorers_of,
 )
-from skpartial._task import Rows, features_options
+from skpartial._task import features_options
 from skpartial._warnings import warn
 from skpartial.features._choice import as_features
 from skpartial.metrics import mean_average_precision, mean_roc_auc
