@@ -5,14 +5,18 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from PIL import Image
 
 from skpartial import ImageFeatures, datasets
+from skpartial.datasets import make_digit_scenes
 from skpartial.labels import keep_single_positive
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -68,14 +72,7 @@ def make_task(name: str, train: tuple[Any, Labels], test: tuple[Any, Labels], se
     order = np.random.RandomState(seed).permutation(len(truth))
     n_val = round(_SHARE_HELD_OUT * len(truth))
     rows, held_out = np.sort(order[:-n_val]), np.sort(order[-n_val:])
-    take = _take(X)
-    return Task(name, take(rows), truth[rows], take(held_out), truth[held_out], *test, seed, rows, truth)
-
-
-def _take(X: Any) -> Any:
-    if sp.issparse(X) or isinstance(X, np.ndarray):
-        return X.__getitem__
-    return lambda rows: [X[row] for row in rows]
+    return Task(name, X[rows], truth[rows], X[held_out], truth[held_out], *test, seed, rows, truth)
 
 
 def tasks(options: Namespace, seed: int) -> Iterator[Task]:
@@ -95,18 +92,53 @@ def tasks(options: Namespace, seed: int) -> Iterator[Task]:
 
 
 def image_tasks(options: Namespace, seed: int) -> Task:
-    """Images of one of the published data sets, in its official split."""
-    read = getattr(datasets, f"load_{options.images}")
-    train, test = (read(options.path, subset=subset) for subset in _SUBSETS[options.images])
-    parts = ((part.paths, np.where(_dense(part.target) == 1, 1, -1).astype(np.int8)) for part in (train, test))
-    return make_task(options.images, *parts, seed)
+    """Images of one of the published data sets, in its official split; for a smoke test some that are made."""
+    if options.images is None:
+        with TemporaryDirectory() as folder:
+            return _read(*make_voc(Path(folder)), seed)
+    subsets, settings = _READ[options.images]
+    read = partial(getattr(datasets, f"load_{options.images}"), options.path, **settings)
+    return _read(options.images, *(read(subset=subset) for subset in subsets), seed)
 
 
-_SUBSETS = {"voc": ("train", "val"), "coco": ("train", "val"), "nuswide": ("train", "test"), "cub": ("train", "test")}
+#: The parts that train and test, and how labels were read.
+_READ: dict[str, tuple[tuple[str, str], dict[str, Any]]] = {
+    "voc": (("train", "val"), {"year": 2012, "difficult": "absent"}),
+    "coco": (("train", "val"), {"year": 2014}),
+    "nuswide": (("train", "test"), {"missing": "drop"}),
+    "cub": (("train", "test"), {}),
+}
 
 
-def _dense(labels: Any) -> Labels:
-    return labels.toarray() if sp.issparse(labels) else np.asarray(labels)
+def _read(name: str, train: Any, test: Any, seed: int) -> Task:
+    """A task from two parts of a data set; rows in which nothing is present were left out."""
+    parts = []
+    for part in (train, test):
+        truth = part.target.toarray() if sp.issparse(part.target) else np.asarray(part.target)
+        rows = np.flatnonzero((truth == 1).any(axis=1))
+        parts.append((np.asarray(part.paths)[rows], np.where(truth[rows] == 1, 1, -1).astype(np.int8)))
+    return make_task(name, *parts, seed)
+
+
+def make_voc(folder: Path) -> tuple[str, Any, Any]:
+    """Scenes of digits under the names of VOC's classes, in its layout: that reading and training run."""
+    classes = ["aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"]
+    scenes = make_digit_scenes(60, random_state=0)
+    for name in ("Annotations", "ImageSets/Main", "JPEGImages"):
+        (folder / name).mkdir(parents=True)
+    for number, (pixels, labels) in enumerate(zip(scenes.images, scenes.target)):
+        Image.fromarray(pixels).save(folder / "JPEGImages" / f"{number:06}.jpg")
+        objects = "".join(
+            f"<object><name>{classes[k]}</name><difficult>0</difficult></object>" for k in np.flatnonzero(labels == 1)
+        )
+        (folder / "Annotations" / f"{number:06}.xml").write_text(f"<annotation>{objects}</annotation>")
+    for subset, numbers in (("train", range(40)), ("val", range(40, 60))):
+        text = "".join(f"{number:06}\n" for number in numbers)
+        (folder / "ImageSets" / "Main" / f"{subset}.txt").write_text(text)
+    train, test = (datasets.load_voc(folder, subset=subset) for subset in ("train", "val"))
+    for part in (train, test):
+        part.paths = [np.asarray(Image.open(path)) for path in part.paths]
+    return "voc", train, test
 
 
 def expected(task: Task) -> float:

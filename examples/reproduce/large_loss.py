@@ -152,8 +152,8 @@ def run_linear(options: Namespace, runs: Runs) -> None:
 def fine_tuned(options: Namespace, finetune: str) -> Iterator[dict[str, Any]]:
     """Settings of networks."""
     rates, epochs = (RATES[2:3], 1) if options.quick else (RATES, EPOCHS)
-    size, weights = (64, None) if options.quick else (448, "DEFAULT")
-    backbone = Backbone(options.backbone, weights=weights, image_size=size, finetune=finetune)  # type: ignore[arg-type]
+    name, size, weights = ("resnet18", 64, None) if options.quick else (options.backbone, 448, "DEFAULT")
+    backbone = Backbone(name, weights=weights, image_size=size, finetune=finetune)  # type: ignore[arg-type]
     for rate in rates:
         solver = Minibatch("adam", rate, epochs, BATCH_SIZE, head_rate=10.0)
         yield {"alpha": 0.0, "backbone": backbone, "solver": solver}
@@ -187,8 +187,10 @@ def main() -> None:
     runs = Runs(options.csv, ("test", "precision", "rate", "delta"))
     with limit_threads(options.threads), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # labels without a recorded presence
-        if not options.report:
-            (run_fine_tuned if options.fine_tune else run_linear)(options, runs)
+        if not options.report and not options.fine_tune:
+            run_linear(options, runs)
+        if not options.report and (options.fine_tune or options.quick):
+            run_fine_tuned(options, runs)
     report(runs)
 
 

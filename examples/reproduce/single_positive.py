@@ -139,8 +139,8 @@ def linear(options: Namespace) -> Iterator[dict[str, Any]]:
 def fine_tuned(options: Namespace, finetune: str) -> Iterator[dict[str, Any]]:
     """Candidates of a network that is trained as well."""
     rates, sizes, epochs = (RATES[2:3], (16,), 1) if options.quick else (RATES, BATCH_SIZES, EPOCHS_OF_FINE_TUNING)
-    size, weights = (64, None) if options.quick else (448, "DEFAULT")
-    backbone = Backbone(options.backbone, weights=weights, image_size=size, finetune=finetune)  # type: ignore[arg-type]
+    name, size, weights = ("resnet18", 64, None) if options.quick else (options.backbone, 448, "DEFAULT")
+    backbone = Backbone(name, weights=weights, image_size=size, finetune=finetune)  # type: ignore[arg-type]
     for rate, size in product(rates, sizes):
         yield {"backbone": backbone, "solver": Minibatch("adam", rate, epochs, size, head_rate=1.0)}
 
@@ -191,8 +191,10 @@ def main() -> None:
     runs = Runs(options.csv, ("test", "training", "rate"))
     with limit_threads(options.threads), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # labels without a second sign among the recorded ones
-        if not options.report:
-            (run_fine_tuned if options.fine_tune else run_linear)(options, runs)
+        if not options.report and not options.fine_tune:
+            run_linear(options, runs)
+        if not options.report and (options.fine_tune or options.quick):
+            run_fine_tuned(options, runs)
     report(runs)
 
 
