@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from torch import nn
 
-from skpartial import heads
+from skpartial import heads, losses
 from skpartial._fingerprint import rows_key
 from skpartial._state import Stateful, TrainingContext
 from skpartial._task import Rows, make_problem, resolve_solver, warn_if_ambiguous
-from skpartial._warnings import warn
+from skpartial._warnings import running_search, warn
 from skpartial.exceptions import UnfittableLabelsWarning
 from skpartial.heads._ensemble import members_of_linear
 from skpartial.solvers import Solver
@@ -345,7 +345,7 @@ class FitPlan:
         kept = {name: value for name, value in vars(estimator).items() if name not in gone}
         estimator.__dict__ = kept | found
         if past is None and not problem.incremental and solution.unfitted.any() and not self.ambiguous:
-            warn_unfitted(estimator.label_names_[solution.unfitted], len(solution.unfitted))
+            warn_unfitted(estimator.label_names_[solution.unfitted], len(solution.unfitted), problem.loss)
 
     def _results(self, problem: Problem, solution: Solution) -> dict[str, Any]:
         """What loss, regulariser and relabelling show, unless it is too large to be kept."""
@@ -385,13 +385,31 @@ def _is_of_rows(part: Stateful) -> bool:
     return any(map(attrgetter("per_row"), part.state_spec().values()))
 
 
-def warn_unfitted(names: NDArray[Any], n_labels: int) -> None:
-    """Warn of labels that could not be fitted."""
+def warn_unfitted(names: NDArray[Any], n_labels: int, loss: losses.Loss) -> None:
+    """Warn of labels that could not be fitted, with advice for the loss and for the folds in use."""
     shown = ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")
+    if loss.traits().unknown == "absent":
+        why, cures = "no presence of them is recorded, or nothing else", ["record presences", "drop these labels"]
+    else:
+        why, cures = "nothing is known of them, or only one sign", ["annotate both signs", "drop these labels"]
+    search = running_search()
+    if search is not None and search.in_fold:
+        where = "cannot be fitted in a fold"
+        if search.stratified:
+            cures += ["take fewer folds"]
+        else:
+            # Nothing tells a process that fits on behalf of another one which folds these are.
+            unless = ", unless it made these" if search.stratified is None else ""
+            cures += [f"stratify the folds with skpartial.model_selection.PartialLabelKFold{unless}"]
+        more = " Other folds may have such labels, too: this is said once."
+    else:
+        where, more = "cannot be fitted", ""
+    if loss.traits().unknown == "ignore":
+        cures += ["choose a loss that reads unknown as absent"]
+    advice = ", ".join(cures[:-1]) + ", or " + cures[-1]
     warn(
-        f"{len(names)} of {n_labels} labels cannot be fitted ({shown}): nothing is known of them, or only one sign. "
-        "They keep a prior intercept, whatever X holds. Annotate both signs, drop these labels, stratify the folds "
-        "with skpartial.model_selection.PartialLabelKFold, or choose a loss that reads unknown as absent.",
+        f"{len(names)} of {n_labels} labels {where} ({shown}): {why}. They keep a prior intercept, whatever X holds. "
+        f"{advice[0].upper()}{advice[1:]}.{more}",
         UnfittableLabelsWarning,
     )
 

@@ -163,6 +163,9 @@ class TunedThresholdsCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     True
     """
 
+    # What a number of folds stands for.
+    _stratifies = True
+
     def __init__(
         self,
         estimator: Any,
