@@ -307,7 +307,7 @@ class FitPlan:
         *,
         names: NDArray[Any] | None = None,
         past: list[dict[str, Any]] | None = None,
-        shift: float = 0.0,
+        shift: float | NDArray[Any] = 0.0,
     ) -> None:
         """Let the estimator show what was found, all at once, and warn of labels that could not be fitted.
 
@@ -319,7 +319,7 @@ class FitPlan:
             Names of the labels where y has none.
         past : list of dict, or None, default=None
             The history of a fit that this one goes on from, whose names and results stay; warnings were given then.
-        shift : float, default=0.0
+        shift : float or ndarray of shape (L,), default=0.0
             What is added to all logits, for predictions.
         """
         estimator, problem = self.estimator, self.stages[-1].problem
@@ -370,14 +370,20 @@ class FitPlan:
         return results
 
 
-def shift_intercepts(head: heads.Head, parameters: dict[str, Any], shift: float) -> dict[str, Any]:
-    """Parameters of linear heads, or of a network with one, with a number added to all logits.
+def shift_intercepts(head: heads.Head, parameters: dict[str, Any], shift: float | NDArray[Any]) -> dict[str, Any]:
+    """Parameters of linear heads, or of a network with one, with a number added to all logits, or to those of a label.
 
     Other heads have no parameters that do so: predictions add it to their logits.
     """
     is_linear = isinstance(head, heads.Linear) or members_of_linear(head)
-    names = {"bias", "head.bias"} if shift and is_linear else set()
-    return {name: value + value.dtype.type(shift) if name in names else value for name, value in parameters.items()}
+    names = {"bias", "head.bias"} if np.any(shift) and is_linear else set()
+
+    def shifted(bias: NDArray[Any]) -> NDArray[Any]:
+        # Those of members stand one after the other.
+        by_label = bias.reshape(-1, np.size(shift)) + np.asarray(shift, dtype=bias.dtype)
+        return by_label.reshape(bias.shape)
+
+    return {name: shifted(value) if name in names else value for name, value in parameters.items()}
 
 
 def _is_of_rows(part: Stateful) -> bool:

@@ -13,6 +13,8 @@ from typing_extensions import override
 from skpartial._checks import check_choice, check_flag, check_least, check_number
 from skpartial._seeding import seeded
 from skpartial._warnings import warn
+from skpartial.features._moments import unit_scale
+from skpartial.heads import Linear
 from skpartial.solvers._base import Solver
 from skpartial.solvers.gradient._gradient_steps import GradientSteps
 from skpartial.solvers.gradient._linear_steps import LinearSteps, is_linear
@@ -23,14 +25,20 @@ from skpartial.training._problem import Problem, Solution
 
 __all__ = ["Minibatch"]
 
+# From so many times the suitable rate on a rate is told to be too high.
+_FAST = 30.0
+
 
 class Minibatch(Solver):
-    """Train by stochastic gradients over seeded, shuffled batches of rows.
+    r"""Train by stochastic gradients over seeded, shuffled batches of rows.
 
     Batches are slices of tensors that stay on the device. Features are rescaled by one number inside the loop, so that
     a learning rate means the same whatever their units: it refers to features whose values have a root mean square of
     1. The L2 penalty and the fitted coefficients refer to the features as they were passed. With validation rows the
     best epoch is kept, else the last one.
+
+    Rates in papers and in other software refer to the features as they are passed: ``rescale=False`` takes them so.
+    Of rows of unit norm, of d features, the same steps are made by :math:`\sqrt{d}` times less here.
 
     Parameters
     ----------
@@ -69,6 +77,10 @@ class Minibatch(Solver):
         What counts as a lower training loss for `patience`, relative to the best.
     shuffle : bool, default=True
         Whether rows are drawn in a new order in every epoch.
+    rescale : bool, default=True
+        Whether learning rates refer to features of a root mean square of 1. False leaves features as they are passed,
+        to train at published rates, and what a loss learns beside the classifier at the published multiple of them
+        (such as `estimate_rate` of ROLE). Networks see images as they are in any case.
     max_resident_bytes : float or None, default=None
         Features larger than this stay where they are and travel to the device by the batch; None takes what the device
         has free.
@@ -98,6 +110,7 @@ class Minibatch(Solver):
         patience: int | None = None,
         tol: float = 1e-4,
         shuffle: bool = True,
+        rescale: bool = True,
         max_resident_bytes: float | None = None,
     ) -> None:
         self.optimizer = optimizer
@@ -114,6 +127,7 @@ class Minibatch(Solver):
         self.patience = patience
         self.tol = tol
         self.shuffle = shuffle
+        self.rescale = rescale
         self.max_resident_bytes = max_resident_bytes
 
     @override
@@ -136,6 +150,7 @@ class Minibatch(Solver):
         for name in ("momentum", "warm_up"):
             check_number(self, name, getattr(self, name), "[0, 1)")
         check_flag(self, "shuffle", self.shuffle)
+        check_flag(self, "rescale", self.rescale)
 
     def plan(self, problem: Problem) -> Plan:
         """Settle what the parameters leave open.
@@ -161,11 +176,7 @@ class Minibatch(Solver):
         if learning_rate is None and images:
             learning_rate = 1e-5 if problem.pretrained else 1e-3
         elif learning_rate is None:
-            learning_rate = default_learning_rate(
-                self.optimizer, problem.features.n_features, problem.labels.n_labels, self.momentum
-            )
-            # Near the optimum larger steps of minibatches do nothing but leave it.
-            learning_rate *= 0.1 if _refines(problem) else 1
+            learning_rate = self._suitable_rate(problem)
         return Plan(
             optimizer=self.optimizer,
             learning_rate=float(learning_rate),
@@ -179,13 +190,46 @@ class Minibatch(Solver):
             max_epochs=self.max_steps(problem),
             batch_size=min(int(batch_size), problem.features.n_rows),
             shuffle=bool(self.shuffle),
+            rescale=bool(self.rescale) and not images,
             patience=self.patience,
             tol=float(self.tol),
+        )
+
+    def _suitable_rate(self, problem: Problem) -> float:
+        """The step size that suits a head on features."""
+        rate = default_learning_rate(
+            self.optimizer, problem.features.n_features, problem.labels.n_labels, self.momentum
+        )
+        if not self.rescale:
+            # Steps of Adam have the size of the rate, those of gradient descent also that of the features.
+            scale = unit_scale(problem.features, problem.weights.of_rows)
+            rate *= scale if self.optimizer != "sgd" else scale**2
+        # Near the optimum larger steps of minibatches do nothing but leave it.
+        return rate * (0.1 if _refines(problem) else 1)
+
+    def _warn_if_fast(self, problem: Problem) -> None:
+        """Warn of a rate of a linear head at which its logits jump."""
+        if self.learning_rate is None or type(problem.head) is not Linear or problem.network is not None:
+            return
+        suitable = self._suitable_rate(problem)
+        if self.learning_rate <= _FAST * suitable:
+            return
+        published = (
+            " It counts for features scaled to a root mean square of 1: Minibatch(rescale=False) takes rates that were "
+            "published for features as they are."
+            if self.rescale
+            else ""
+        )
+        warn(
+            f"learning_rate={self.learning_rate:g} is {self.learning_rate / suitable:.0f} times what suits "
+            f"{problem.features.n_features} features, and logits will jump: learning_rate=None takes {suitable:.2g}."
+            + published
         )
 
     @override
     def solve(self, problem: Problem) -> Solution:
         self.check(problem)
+        self._warn_if_fast(problem)
         plan = self.plan(problem)
         with seeded(problem.seed, problem.device) if problem.draws else nullcontext():
             learner = (LinearSteps if is_linear(problem, plan) else GradientSteps)(problem, plan)
@@ -209,7 +253,11 @@ class Minibatch(Solver):
         if len(tasks) == 1:
             return super().solve_together(tasks)
         # The moments of the optimiser are not kept: what is trained side by side does not go on in `partial_fit`.
-        plans = [solver.plan(problem) for solver, problem in tasks if isinstance(solver, Minibatch)]
+        plans = []
+        for solver, problem in tasks:
+            assert isinstance(solver, Minibatch)
+            solver._warn_if_fast(problem)
+            plans.append(solver.plan(problem))
         return train_side_by_side([problem for _, problem in tasks], plans)
 
 
