@@ -63,9 +63,9 @@ class Prevalence(Threshold):
     Parameters
     ----------
     prevalence : float or array-like of shape (L,)
-        The share, in (0, 1), of the training rows in which a label is present, of every label for itself; or one number,
-        the share of all entries, that is, the mean number of present labels in a row divided by L, which one threshold
-        for all labels meets.
+        The share, in (0, 1), of the training rows in which a label is present, of every label for itself; or one
+        number, the share of all entries, that is, the mean number of present labels in a row divided by L, which one
+        threshold for all labels meets.
 
     Examples
     --------
