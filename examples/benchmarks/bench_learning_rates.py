@@ -3,11 +3,11 @@ Which learning rate minibatches need
 ====================================
 
 Test mean average precision of ``Minibatch`` by learning rate, on features as they are, standardised, and with rows of
-length 1: of ``IgnoreUnknown`` with 10% of the entries known, and of ``AssumeNegative`` and ``ROLE`` with one presence
-recorded in each row. Rates are told as multiples of 1 / d, for d features of a root mean square of 1, as ``Minibatch``
-counts them; "default" is ``learning_rate=None``. Each figure is a mean over ``--seeds`` splits; a last column says how
-far the default is below the best rate. With ``--published`` rates are those of features as they are passed,
-``Minibatch(rescale=False)``, and are told as they are.
+length 1: of ``IgnoreUnknown`` with 10% of the entries known, and of ``AssumeNegative`` and ``ROLE`` (told the mean
+number of present labels) with one presence recorded in each row. Rates are told as multiples of 1 / d, for d features
+of a root mean square of 1, as ``Minibatch`` counts them; "default" is ``learning_rate=None``. Each figure is a mean over
+``--seeds`` splits; a last column says how far the default is below the best rate. With ``--published`` rates are those
+of features as they are passed, ``Minibatch(rescale=False)``, and are told as they are.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from bench_defaults import UNITS, in_units
 
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier
 from skpartial.labels import drop_labels, keep_single_positive
+from skpartial.losses import ROLE
 from skpartial.metrics import mean_average_precision
 from skpartial.solvers import Minibatch
 
@@ -40,7 +41,8 @@ def score(loss: str, solver: Minibatch, parts: Any, units: str, seed: int) -> fl
     else:
         Z = keep_single_positive(parts.Y_train, random_state=seed)
     more = {} if loss == "iu" else {"threshold": 0.5}
-    classifier = LOSSES[loss](loss, solver=solver, random_state=seed, **more).fit(X, Z)
+    what = ROLE(float(parts.Y_train.sum(1).mean())) if loss == "role" else loss
+    classifier = LOSSES[loss](what, solver=solver, random_state=seed, **more).fit(X, Z)
     signs = 2 * parts.Y_test.astype(np.int8) - 1
     return 100 * float(mean_average_precision(signs, classifier.decision_function(X_test)))
 

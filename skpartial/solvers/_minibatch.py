@@ -15,6 +15,7 @@ from skpartial._seeding import seeded
 from skpartial._warnings import warn
 from skpartial.features._moments import unit_scale
 from skpartial.heads import Linear
+from skpartial.heads._ensemble import members_of_linear
 from skpartial.solvers._base import Solver
 from skpartial.solvers.gradient._gradient_steps import GradientSteps
 from skpartial.solvers.gradient._linear_steps import LinearSteps, is_linear
@@ -26,7 +27,9 @@ from skpartial.training._problem import Problem, Solution
 __all__ = ["Minibatch"]
 
 # From so many times the suitable rate on a rate is told to be too high.
-_FAST = 30.0
+_FAST = 10.0
+# What the step size of Adam is multiplied by for linear heads; bench_learning_rates.py compares.
+_OF_LINEAR = 0.3
 
 
 class Minibatch(Solver):
@@ -46,8 +49,9 @@ class Minibatch(Solver):
         Adam, Adam with decoupled weight decay, or gradient descent with momentum.
     learning_rate : float or None, default=None
         Step size; of a network that of its layers before the head. None takes a step that moves a logit by about the
-        same amount whatever the number of features, and a tenth of it where a regulariser refines a trained head; for
-        a network 1e-5 where it is pretrained, as published, else 1e-3.
+        same amount whatever the number of features: 0.3 / d for a linear head of d features (1 / d for others) by Adam,
+        and 0.1 / d where a regulariser refines a trained head; for a network 1e-5 where it is pretrained, as published,
+        else 1e-3. More than ten times what None takes of a linear head gives a warning.
     max_epochs : int or None, default=None
         Passes over the training set. None takes 25, as published for linear classifiers, 5 where a regulariser refines
         a trained one, and 10 for networks.
@@ -204,8 +208,12 @@ class Minibatch(Solver):
             # Steps of Adam have the size of the rate, those of gradient descent also that of the features.
             scale = unit_scale(problem.features, problem.weights.of_rows)
             rate *= scale if self.optimizer != "sgd" else scale**2
-        # Near the optimum larger steps of minibatches do nothing but leave it.
-        return rate * (0.1 if _refines(problem) else 1)
+        if _refines(problem):
+            # Near the optimum larger steps of minibatches do nothing but leave it.
+            return 0.1 * rate
+        # Linear heads rank best at smaller steps, in any units; others take longer to learn.
+        linear = isinstance(problem.head, Linear) or members_of_linear(problem.head)
+        return (_OF_LINEAR if linear and self.optimizer != "sgd" else 1) * rate
 
     def _warn_if_fast(self, problem: Problem) -> None:
         """Warn of a rate of a linear head at which its logits jump."""
@@ -267,7 +275,7 @@ def _refines(problem: Problem) -> bool:
 
 
 def default_learning_rate(optimizer: str, n_features: int, n_labels: int, momentum: float) -> float:
-    """Step size for features with a root mean square of 1.
+    """Step size for features with a root mean square of 1, at which a head of them moves fast and is still stable.
 
     A step of Adam moves every weight by about the rate, so a logit of d features by up to rate x d. Gradient descent
     sees a gradient that is a mean over L labels, and momentum multiplies its steps by 1 / (1 - momentum).

@@ -192,3 +192,42 @@ def test_units_of_the_weights_do_not_matter(partial_data, solver, unit):
         for factor in (1, unit)
     )
     np.testing.assert_allclose(scaled, plain, rtol=1e-5)
+
+
+def test_published_rates_are_those_of_features_as_they_are(partial_data):
+    """One step of Adam moves every weight by the rate, in the units of the features that it is told in."""
+    X, Y = partial_data
+    settings = {"learning_rate": 1e-4, "max_epochs": 1, "batch_size": len(X)}
+    for unit in (1, 30):
+        plain = PartialLabelClassifier("iu", solver=Minibatch(rescale=False, **settings), alpha=0.0).fit(unit * X, Y)
+        np.testing.assert_allclose(np.abs(plain.coef_), 1e-4, rtol=1e-3)
+        scaled = PartialLabelClassifier("iu", solver=Minibatch(**settings), alpha=0.0).fit(unit * X, Y)
+        np.testing.assert_allclose(np.abs(scaled.coef_), 1e-4 / np.sqrt(np.mean((unit * X) ** 2)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_the_default_rate_makes_the_same_steps_in_either_units(partial_data, optimizer):
+    X, Y = partial_data
+    fits = [
+        PartialLabelClassifier("iu", solver=Minibatch(optimizer, rescale=rescale), random_state=0).fit(5 * X, Y)
+        for rescale in (True, False)
+    ]
+    # The intercept, which has no units, moves by other steps.
+    coefs = [clf.coef_.ravel() for clf in fits]
+    assert np.corrcoef(*coefs)[0, 1] > 0.98
+    assert 0.7 < np.linalg.norm(coefs[0]) / np.linalg.norm(coefs[1]) < 1.4
+
+
+def test_a_rate_that_is_far_too_high_warns_with_the_right_one(partial_data):
+    X, Y = partial_data
+    suitable = 0.3 / max(X.shape[1], 30)
+    clf = PartialLabelClassifier(solver=Minibatch(learning_rate=20 * suitable, max_epochs=1), random_state=0)
+    message = rf"is 20 times what suits {X.shape[1]} features.*learning_rate=None takes {suitable:.2g}.*rescale=False"
+    with pytest.warns(UserWarning, match=message):
+        clf.fit(X, Y)
+    clf.set_params(solver__learning_rate=9 * suitable).fit(X, Y)
+    # In units of the features as they are, the same rate may suit.
+    published = PartialLabelClassifier(solver=Minibatch(learning_rate=9 * suitable, rescale=False, max_epochs=1))
+    published.fit(X / np.sqrt(np.mean(np.square(X))), Y)
+    with pytest.warns(UserWarning, match="logits will jump"):
+        published.fit(100 * X, Y)
