@@ -5,9 +5,9 @@ Which learning rate minibatches need
 Test mean average precision of ``Minibatch`` by learning rate, on features as they are, standardised, and with rows of
 length 1: of ``IgnoreUnknown`` with 10% of the entries known, and of ``AssumeNegative`` and ``ROLE`` (told the mean
 number of present labels) with one presence recorded in each row. Rates are told as multiples of 1 / d, for d features
-of a root mean square of 1, as ``Minibatch`` counts them; "default" is ``learning_rate=None``. Each figure is a mean over
-``--seeds`` splits; a last column says how far the default is below the best rate. With ``--published`` rates are those
-of features as they are passed, ``Minibatch(rescale=False)``, and are told as they are.
+of a root mean square of 1, as ``Minibatch`` counts them; "default" is ``learning_rate=None``. Each figure is a mean
+over ``--seeds`` splits; a last column says how far the default is below the best rate. With ``--published`` rates
+are those of features as they are passed, ``Minibatch(rescale=False)``, and are told as they are.
 """
 
 from __future__ import annotations

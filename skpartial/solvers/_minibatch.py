@@ -26,8 +26,8 @@ from skpartial.training._problem import Problem, Solution
 
 __all__ = ["Minibatch"]
 
-# From so many times the suitable rate on a rate is told to be too high.
-_FAST = 10.0
+# By how much the steps of Adam may move a logit of a linear head before they are told to be too large.
+_JUMP = 5.0
 # What the step size of Adam is multiplied by for linear heads; bench_learning_rates.py compares.
 _OF_LINEAR = 0.3
 
@@ -51,7 +51,7 @@ class Minibatch(Solver):
         Step size; of a network that of its layers before the head. None takes a step that moves a logit by about the
         same amount whatever the number of features: 0.3 / d for a linear head of d features (1 / d for others) by Adam,
         and 0.1 / d where a regulariser refines a trained head; for a network 1e-5 where it is pretrained, as published,
-        else 1e-3. More than ten times what None takes of a linear head gives a warning.
+        else 1e-3. A rate of a linear head of more than 5 / d gives a warning.
     max_epochs : int or None, default=None
         Passes over the training set. None takes 25, as published for linear classifiers, 5 where a regulariser refines
         a trained one, and 10 for networks.
@@ -216,23 +216,26 @@ class Minibatch(Solver):
         return (_OF_LINEAR if linear and self.optimizer != "sgd" else 1) * rate
 
     def _warn_if_fast(self, problem: Problem) -> None:
-        """Warn of a rate of a linear head at which its logits jump."""
-        if self.learning_rate is None or type(problem.head) is not Linear or problem.network is not None:
+        """Warn of a rate at which a step of Adam makes the logits of a linear head jump."""
+        linear = isinstance(problem.head, Linear) and problem.network is None
+        if self.learning_rate is None or not linear or self.optimizer == "sgd":
             return
-        suitable = self._suitable_rate(problem)
-        if self.learning_rate <= _FAST * suitable:
+        n_features, scale = problem.features.n_features, 1.0
+        if not self.rescale:
+            scale = unit_scale(problem.features, problem.weights.of_rows)
+        jump = self.learning_rate * n_features / scale
+        if jump <= _JUMP:
             return
-        published = (
-            " It counts for features scaled to a root mean square of 1: Minibatch(rescale=False) takes rates that were "
-            "published for features as they are."
-            if self.rescale
-            else ""
+        message = (
+            f"learning_rate={self.learning_rate:g} moves the logits of {n_features} features by up to about {jump:.2g} "
+            f"in a step, too much to settle: learning_rate=None takes {self._suitable_rate(problem):.2g}."
         )
-        warn(
-            f"learning_rate={self.learning_rate:g} is {self.learning_rate / suitable:.0f} times what suits "
-            f"{problem.features.n_features} features, and logits will jump: learning_rate=None takes {suitable:.2g}."
-            + published
-        )
+        if self.rescale:
+            message += (
+                " Rates count for features scaled to a root mean square of 1: Minibatch(rescale=False) takes those that"
+                " were published for features as they are."
+            )
+        warn(message)
 
     @override
     def solve(self, problem: Problem) -> Solution:
