@@ -11,9 +11,9 @@ known entries.
 # %%
 # Labels that are not linear
 # --------------------------
-# Scikit-learn's 1,797 handwritten digits, of 8 x 8 pixels, with four labels each: even, prime, below five, with a closed
-# loop. A tenth of the entries is known. That a digit is even has nothing in common in pixels: each digit looks
-# different, so that what is present lies in several places.
+# Scikit-learn's 1,797 handwritten digits, of 8 x 8 pixels, with four labels: even, prime, below five, with a closed
+# loop. Even digits have nothing in common in pixels: each looks different, so that what is present lies in several
+# places.
 import matplotlib
 
 matplotlib.use("agg")  # write figures to files, with or without a screen
@@ -38,9 +38,9 @@ X, X_test, Y_test = digits.data[train], digits.data[test], truth[test]
 # %%
 # Linear, and after a map
 # -----------------------
-# The kernel is :math:`\exp(-\gamma \lVert x - z \rVert^2)`. Standardised features lie about 2 d apart, squared, so that
-# widths are best told as multiples of 1 / d. The penalty needs no other value after the map: ``alpha="auto"`` goes by the
-# spread of what the classifier sees.
+# The kernel is :math:`\exp(-\gamma \lVert x - z \rVert^2)`. Standardised features lie about 2 d apart, squared, so
+# that widths are best told as multiples of 1 / d. The penalty needs no other value after the map: ``alpha="auto"`` goes
+# by the spread of what the classifier sees.
 d = X.shape[1]
 
 
@@ -71,7 +71,7 @@ axes.legend()
 figure.tight_layout()
 
 # %%
-# Nystroem takes training rows as its landmarks and is better at the same size; RBFSampler looks at no data.
+# Nystroem takes training rows as its landmarks; RBFSampler looks at no data and needs more components for the same.
 #
 # Choosing the width
 # ------------------
