@@ -308,7 +308,7 @@ class BasePartialLabelClassifier(
         """The penalty that takes the place of "auto", where a search has chosen one."""
         return None
 
-    def _find_shift(self, plan: FitPlan, solution: Solution) -> float:
+    def _find_shift(self, plan: FitPlan, solution: Solution) -> float | NDArray[Any]:
         """What is added to the logits of a solution, so that labels are predicted where they are above 0."""
         return 0.0
 

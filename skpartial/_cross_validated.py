@@ -38,6 +38,7 @@ from skpartial.model_selection._groups import check_apart
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
 from skpartial.solvers import Solver
+from skpartial.thresholds import Threshold
 
 __all__ = ["PartialLabelClassifierCV", "SinglePositiveClassifierCV"]
 
@@ -407,7 +408,7 @@ class SinglePositiveClassifierCV(_AlphaByCrossValidation, SinglePositiveClassifi
     loss : str or Loss, default="an"
         What is minimised, and what an unknown entry means; see :mod:`skpartial.losses`.
     {parameters}
-    threshold : float in (0, 1) or "auto", default="auto"
+    threshold : float in (0, 1), "auto" or a rule of skpartial.thresholds, default="auto"
         The fitted probability from which on a label is predicted to be present, as in
         :class:`SinglePositiveClassifier`.
 
@@ -415,8 +416,8 @@ class SinglePositiveClassifierCV(_AlphaByCrossValidation, SinglePositiveClassifi
     ----------
     {cv_attributes}
     {attributes}
-    threshold_ : float
-        The threshold that was used.
+    threshold_ : float or ndarray of shape (L,)
+        The threshold that was used; an array where each label has its own.
 
     See Also
     --------
@@ -461,7 +462,7 @@ class SinglePositiveClassifierCV(_AlphaByCrossValidation, SinglePositiveClassifi
         store_state: bool | Literal["auto"] = "auto",
         random_state: Any = None,
         verbose: int = 0,
-        threshold: float | Literal["auto"] = "auto",
+        threshold: float | Literal["auto"] | Threshold = "auto",
     ) -> None:
         super().__init__(
             loss,

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from torch import nn
 
-from skpartial import heads
+from skpartial import heads, losses
 from skpartial._fingerprint import rows_key
 from skpartial._rows import Rows
 from skpartial._state import Stateful, TrainingContext
 from skpartial._task import make_problem, resolve_solver, warn_if_ambiguous
-from skpartial._warnings import warn
+from skpartial._warnings import running_search, warn
 from skpartial.exceptions import UnfittableLabelsWarning
 from skpartial.heads._ensemble import members_of_linear
 from skpartial.solvers import Solver
@@ -329,7 +329,7 @@ class FitPlan:
         *,
         names: NDArray[Any] | None = None,
         past: list[dict[str, Any]] | None = None,
-        shift: float = 0.0,
+        shift: float | NDArray[Any] = 0.0,
     ) -> None:
         """Let the estimator show what was found, all at once, and warn of labels that could not be fitted.
 
@@ -341,7 +341,7 @@ class FitPlan:
             Names of the labels where y has none.
         past : list of dict, or None, default=None
             The history of a fit that this one goes on from, whose names and results stay; warnings were given then.
-        shift : float, default=0.0
+        shift : float or ndarray of shape (L,), default=0.0
             What is added to all logits, for predictions.
         """
         estimator, problem = self.estimator, self.stages[-1].problem
@@ -367,7 +367,7 @@ class FitPlan:
         kept = {name: value for name, value in vars(estimator).items() if name not in gone}
         estimator.__dict__ = kept | found
         if past is None and not problem.incremental and solution.unfitted.any() and not self.ambiguous:
-            warn_unfitted(estimator.label_names_[solution.unfitted], len(solution.unfitted))
+            warn_unfitted(estimator.label_names_[solution.unfitted], len(solution.unfitted), problem.loss)
 
     def _results(self, problem: Problem, solution: Solution) -> dict[str, Any]:
         """What loss, regulariser and relabelling show, unless it is too large to be kept."""
@@ -392,14 +392,20 @@ class FitPlan:
         return results
 
 
-def shift_intercepts(head: heads.Head, parameters: dict[str, Any], shift: float) -> dict[str, Any]:
-    """Parameters of linear heads, or of a network with one, with a number added to all logits.
+def shift_intercepts(head: heads.Head, parameters: dict[str, Any], shift: float | NDArray[Any]) -> dict[str, Any]:
+    """Parameters of linear heads, or of a network with one, with a number added to all logits, or to those of a label.
 
     Other heads have no parameters that do so: predictions add it to their logits.
     """
     is_linear = isinstance(head, heads.Linear) or members_of_linear(head)
-    names = {"bias", "head.bias"} if shift and is_linear else set()
-    return {name: value + value.dtype.type(shift) if name in names else value for name, value in parameters.items()}
+    names = {"bias", "head.bias"} if np.any(shift) and is_linear else set()
+
+    def shifted(bias: NDArray[Any]) -> NDArray[Any]:
+        # Those of members stand one after the other.
+        by_label = bias.reshape(-1, np.size(shift)) + np.asarray(shift, dtype=bias.dtype)
+        return by_label.reshape(bias.shape)
+
+    return {name: shifted(value) if name in names else value for name, value in parameters.items()}
 
 
 def _is_of_rows(part: Stateful) -> bool:
@@ -407,13 +413,31 @@ def _is_of_rows(part: Stateful) -> bool:
     return any(map(attrgetter("per_row"), part.state_spec().values()))
 
 
-def warn_unfitted(names: NDArray[Any], n_labels: int) -> None:
-    """Warn of labels that could not be fitted."""
+def warn_unfitted(names: NDArray[Any], n_labels: int, loss: losses.Loss) -> None:
+    """Warn of labels that could not be fitted, with advice for the loss and for the folds in use."""
     shown = ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")
+    if loss.traits().unknown == "absent":
+        why, cures = "no presence of them is recorded, or nothing else", ["record presences", "drop these labels"]
+    else:
+        why, cures = "nothing is known of them, or only one sign", ["annotate both signs", "drop these labels"]
+    search = running_search()
+    if search is not None and search.in_fold:
+        where = "cannot be fitted in a fold"
+        if search.stratified:
+            cures += ["take fewer folds"]
+        else:
+            # Nothing tells a process that fits on behalf of another one which folds these are.
+            unless = ", unless it made these" if search.stratified is None else ""
+            cures += [f"stratify the folds with skpartial.model_selection.PartialLabelKFold{unless}"]
+        more = " Other folds may have such labels, too: this is said once."
+    else:
+        where, more = "cannot be fitted", ""
+    if loss.traits().unknown == "ignore":
+        cures += ["choose a loss that reads unknown as absent"]
+    advice = ", ".join(cures[:-1]) + ", or " + cures[-1]
     warn(
-        f"{len(names)} of {n_labels} labels cannot be fitted ({shown}): nothing is known of them, or only one sign. "
-        "They keep a prior intercept, whatever X holds. Annotate both signs, drop these labels, stratify the folds "
-        "with skpartial.model_selection.PartialLabelKFold, or choose a loss that reads unknown as absent.",
+        f"{len(names)} of {n_labels} labels {where} ({shown}): {why}. They keep a prior intercept, whatever X holds. "
+        f"{advice[0].upper()}{advice[1:]}.{more}",
         UnfittableLabelsWarning,
     )
 

@@ -44,7 +44,7 @@ class Predictions:
     _head: heads.Head
     _head_context: heads.HeadContext
     _fitted_shape: tuple[int, int]
-    _shift: float
+    _shift: float | NDArray[Any]
 
     #: How validation and `score` read unknown entries, whatever else the labels hold: a part of them must not be read
     #: otherwise than the whole.
@@ -207,9 +207,9 @@ class Predictions:
             chunks = (chunk[0] if is_pair(chunk) else chunk for chunk in chunks_of(X))
             return np.concatenate([self._logits(chunk, members=members) for chunk in chunks], axis=-2)
         # Linear heads have it in their intercepts.
-        shift = 0.0 if self.head_parameters_ is None else self._shift
+        shift = np.zeros(()) if self.head_parameters_ is None else np.asarray(self._shift)
         if hasattr(self, "network_"):
-            return predict_images(self, X, members=members) + np.float32(shift)
+            return predict_images(self, X, members=members) + shift.astype(np.float32)
         X = check_features(self, X, reset=False, maps=self._head.takes_maps)
         device = choose_device(self.device, X, predicting=True)
         dtype = compute_dtype(X, self.precision)
@@ -219,7 +219,7 @@ class Predictions:
             head = rebuild_head(self._head, self._head_context, self.head_parameters_).to(device)
             dtype = next(head.parameters()).dtype
             features = as_features(X, dtype=dtype, device=device, max_resident_bytes=0)
-            logits = predict_logits(head, features, members=members) + shift
+            logits = predict_logits(head, features, members=members) + torch.as_tensor(shift).to(device, dtype)
         array: NDArray[Any] = logits.cpu().numpy()
         if not np.isfinite(array).all():
             raise ValueError(

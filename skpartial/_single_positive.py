@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit, logit
 from typing_extensions import override
 
@@ -11,12 +13,13 @@ from skpartial._base import BasePartialLabelClassifier
 from skpartial._checks import check_number
 from skpartial._docstrings import CLASSIFIER_ATTRIBUTES, CLASSIFIER_PARAMETERS, fill
 from skpartial._fit import FitPlan
-from skpartial._threshold import recorded_threshold
+from skpartial._threshold import logits_of_strangers, recorded_threshold
 from skpartial.heads import Head
 from skpartial.losses import Loss
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
 from skpartial.solvers import Solver
+from skpartial.thresholds import Threshold
 from skpartial.training._problem import Solution
 
 __all__ = ["SinglePositiveClassifier"]
@@ -48,16 +51,19 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
     loss : str or Loss, default="an"
         What is minimised, and what an unknown entry means; see :mod:`skpartial.losses`.
     {parameters}
-    threshold : float in (0, 1) or "auto", default="auto"
+    threshold : float in (0, 1), "auto" or a rule of skpartial.thresholds, default="auto"
         The fitted probability from which on a label is predicted to be present; 0.5 leaves intercepts as they were
         fitted. "auto" estimates it, with a second fit on two thirds of the rows, under a loss that takes every unknown
         entry for a full absence, without class weights, relabelling or smoothing of absences; else it is 0.5.
+        :class:`~skpartial.thresholds.Prevalence` predicts labels as often as they are known to be present, and
+        :class:`~skpartial.thresholds.Recall` so that a share of the recorded presences is found; both take three more
+        fits, on two thirds of the rows each. `partial_fit` keeps the threshold of the fit that it goes on from.
 
     Attributes
     ----------
     {attributes}
-    threshold_ : float
-        The threshold that was used.
+    threshold_ : float or ndarray of shape (L,)
+        The threshold that was used; an array where each label has its own.
 
     See Also
     --------
@@ -103,7 +109,7 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
         store_state: bool | Literal["auto"] = "auto",
         random_state: Any = None,
         verbose: int = 0,
-        threshold: float | Literal["auto"] = "auto",
+        threshold: float | Literal["auto"] | Threshold = "auto",
     ) -> None:
         super().__init__(
             loss,
@@ -127,20 +133,28 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
         self.threshold = threshold
 
     @property
-    def threshold_(self) -> float:
+    def threshold_(self) -> float | NDArray[np.float64]:
         """The threshold that was used."""
-        return float(expit(-self._shift))
+        threshold = np.asarray(expit(-np.asarray(self._shift, dtype=np.float64)))
+        return threshold if threshold.ndim else float(threshold)
 
     @override
     def _check_parameters(self) -> None:
-        if not (isinstance(self.threshold, str) and self.threshold == "auto"):
-            check_number(self, "threshold", self.threshold, "(0, 1)", "'auto' or a number in (0, 1)")
+        if isinstance(self.threshold, Threshold):
+            self.threshold.check()
+        elif not (isinstance(self.threshold, str) and self.threshold == "auto"):
+            what = "'auto', a number in (0, 1), or a rule such as skpartial.thresholds.Recall(0.9)"
+            check_number(self, "threshold", self.threshold, "(0, 1)", what)
 
     @override
-    def _find_shift(self, plan: FitPlan, solution: Solution) -> float:
+    def _find_shift(self, plan: FitPlan, solution: Solution) -> float | NDArray[np.float64]:
+        if isinstance(self.threshold, Threshold):
+            self.threshold.check(plan.rows.target.labels.n_labels)
+            return -self.threshold.find(*logits_of_strangers(plan, solution))
         return -float(logit(self._resolve_threshold(plan, solution)))
 
     def _resolve_threshold(self, plan: FitPlan, solution: Solution) -> float:
+        """The number that was given, or for "auto" what is estimated."""
         if not isinstance(self.threshold, str):
             return float(self.threshold)
         labels = plan.rows.target.labels

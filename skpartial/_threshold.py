@@ -17,10 +17,12 @@ from skpartial.heads._module import rebuild_head
 from skpartial.training._predict import predict_logits
 from skpartial.training._problem import Solution
 
-__all__ = ["recorded_threshold"]
+__all__ = ["logits_of_strangers", "recorded_threshold"]
 
 # Share of the rows that is held out, and how many rows there have to be.
 _HELD_OUT, _LEAST_ROWS = 1 / 3, 3
+# Parts of the rows, of which each is asked about by a model of the others.
+_FOLDS = 3
 # The share of what recorded presences are given, from which on a label is called present. One half is where a label is
 # as likely present as not; the F1 score, which most people look at, is best somewhat below.
 _SHARE = 0.45
@@ -61,11 +63,54 @@ def recorded_threshold(plan: FitPlan, solution: Solution) -> float:
         assert solution.predictor is not None
         logits = np.asarray(solution.predictor.logits(None))
     present = asked.target.labels.toarray() == 1
-    weights = np.ones(len(present)) if asked.weights is None else asked.weights
-    weights = np.broadcast_to(weights if weights.ndim == 2 else weights[:, None], present.shape)[present]
+    weights = _entry_weights(asked)[present]
     if not weights.sum() > 0:
         return 0.5
     return float(_SHARE * np.average(expit(logits[present].astype(np.float64)), weights=weights))
+
+
+def logits_of_strangers(
+    plan: FitPlan, solution: Solution
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+    """Logits of all rows by models that have not seen them, for a rule of where to cut.
+
+    Each third of the rows is asked about by a fit on the others; where a network is trained, or there are too few rows,
+    all are asked about by the fit itself.
+
+    Parameters
+    ----------
+    plan : FitPlan
+        What was fitted.
+    solution : Solution
+        What was found.
+
+    Returns
+    -------
+    logits : ndarray of float64, shape (n, L)
+        Not shifted.
+    recorded : ndarray of bool, shape (n, L)
+        Where a presence is recorded.
+    weights : ndarray of float64, shape (n, L)
+        Of the entries.
+    """
+    recorded, weights = plan.rows.target.labels.toarray() == 1, _entry_weights(plan.rows)
+    if plan.images is not None or len(recorded) < _LEAST_ROWS:
+        assert solution.predictor is not None
+        return np.asarray(solution.predictor.logits(None).cpu(), dtype=np.float64), recorded, weights
+    logits = np.empty(recorded.shape)
+    # Always the same, as above.
+    order = np.random.RandomState(0).permutation(len(recorded))
+    for asked in np.array_split(order, _FOLDS):
+        fitted = np.setdiff1d(order, asked)
+        logits[asked] = _logits_of_others(plan, plan.rows.take(fitted).rescaled(), plan.rows.take(asked).X)
+    return logits, recorded, weights
+
+
+def _entry_weights(rows: Rows) -> NDArray[np.float64]:
+    """What the entries of some rows count for, shape (n, L)."""
+    shape = rows.target.labels.shape
+    weights = np.ones(1) if rows.weights is None else np.asarray(rows.weights, dtype=np.float64)
+    return np.broadcast_to(weights if weights.ndim == 2 else weights[:, None], shape)
 
 
 def _logits_of_others(plan: FitPlan, fitted: Rows, X: Any) -> NDArray[np.floating]:

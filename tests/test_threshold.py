@@ -101,7 +101,7 @@ def test_searches_see_it():
 
 @pytest.mark.parametrize("threshold", [0, 1, -0.5, "half", None, True])
 def test_wrong_thresholds(threshold):
-    with pytest.raises(ValueError, match=r"threshold must be 'auto' or a number in \(0, 1\)"):
+    with pytest.raises(ValueError, match=r"threshold must be 'auto', a number in \(0, 1\), or a rule"):
         SinglePositiveClassifier(threshold=threshold).fit(X, SEEN)
 
 

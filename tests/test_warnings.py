@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -17,7 +19,7 @@ from skpartial import PartialLabelClassifier
 from skpartial.exceptions import AmbiguousLabelsWarning, UnfittableLabelsWarning
 from skpartial.images import Backbone, ImageFeatures
 from skpartial.metrics import mean_average_precision_unknown_absent_scorer
-from skpartial.model_selection import BatchedGridSearchCV, TunedThresholdsCV
+from skpartial.model_selection import BatchedGridSearchCV, PartialLabelKFold, TunedThresholdsCV
 from skpartial.solvers import FullBatch, Minibatch
 
 RNG = np.random.RandomState(0)
@@ -65,3 +67,69 @@ def test_the_origin_is_the_line_of_the_user(call, category):
     for warning in caught:
         assert warning.filename == __file__
         assert first <= warning.lineno < first + len(lines)
+
+
+RARE = np.where(np.arange(60)[:, None] < 4, [1, 1, 1], np.where(Y[:, :1] > 0, [-1, 1, -1], [-1, -1, 1]))
+
+
+def warnings_of(call, category=UnfittableLabelsWarning):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return [str(warning.message) for warning in caught if issubclass(warning.category, category)]
+
+
+def search(cv=5, **params):
+    return GridSearchCV(PartialLabelClassifier(), {"alpha": [1e-3, 1e-2]}, scoring=SCORING, cv=cv, **params)
+
+
+def test_a_search_warns_once_of_labels_and_advises_what_is_not_done_yet():
+    rare = np.where(np.arange(60)[:, None] < 1, 1, np.where(Y == 1, [-1, 1, 1], -1))
+    (said,) = warnings_of(lambda: search().fit(X, RARE))
+    assert "1 of 3 labels cannot be fitted in a fold (0)" in said
+    assert "stratify the folds with skpartial.model_selection.PartialLabelKFold, or choose a loss" in said
+    (said,) = warnings_of(lambda: search(PartialLabelKFold(3, random_state=0)).fit(X, rare))
+    assert "PartialLabelKFold" not in said
+    assert "take fewer folds" in said
+    # Each search for itself.
+    assert len(warnings_of(lambda: [search().fit(X, RARE) for _ in range(2)])) == 2
+    assert len(warnings_of(lambda: cross_val_score(PartialLabelClassifier(), X, RARE, scoring=SCORING))) == 1
+
+
+def test_no_advice_on_folds_where_there_are_none_nor_on_a_loss_that_is_in_use():
+    (said,) = warnings_of(lambda: PartialLabelClassifier().fit(X, ALL_PRESENT))
+    assert "fold" not in said
+    assert "reads unknown as absent" in said
+    (said,) = warnings_of(lambda: PartialLabelClassifier("an").fit(X, ALL_PRESENT))
+    assert "fold" not in said
+    assert "reads unknown as absent" not in said
+    assert len(warnings_of(lambda: [PartialLabelClassifier().fit(X, ALL_PRESENT) for _ in range(2)])) == 2
+
+
+def test_tuned_thresholds_advise_no_folds_that_they_make_themselves():
+    rare = np.where(np.arange(60)[:, None] < 1, 1, np.where(Y == 1, [-1, 1, 1], -1))
+    (said,) = warnings_of(lambda: TunedThresholdsCV(PartialLabelClassifier(), cv=2, random_state=0).fit(X, rare))
+    assert "PartialLabelKFold" not in said
+
+
+def test_an_error_that_a_filter_makes_of_a_warning_is_raised_by_every_fold():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", ConvergenceWarning)
+        with pytest.raises(ValueError, match="All the 3 fits failed"):
+            cross_val_score(FEW_STEPS, X, Y, scoring=SCORING, cv=3)
+
+
+def test_a_process_that_works_for_a_search_warns_once():
+    code = f"""
+import numpy as np, sys
+from sklearn.model_selection import GridSearchCV
+from skpartial import PartialLabelClassifier
+from skpartial.metrics import mean_average_precision_unknown_absent_scorer as scoring
+X, Y = np.array({X.round(3).tolist()}), np.array({RARE.tolist()})
+GridSearchCV(PartialLabelClassifier(), {{"alpha": [1e-3, 1e-2, 1e-1, 1]}}, scoring=scoring, cv=5, n_jobs=2).fit(X, Y)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # One for each process.
+    assert 1 <= done.stderr.count("labels cannot be fitted in a fold") <= 2, done.stderr
+    assert "unless it made these" in done.stderr

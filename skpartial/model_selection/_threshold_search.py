@@ -7,8 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
-__all__ = ["OBJECTIVES", "Threshold", "best_threshold"]
+__all__ = ["OBJECTIVES", "Threshold", "best_threshold", "between_thresholds", "value_at"]
+
+# Probabilities nearer than this to 0 or 1 are as good as certain.
+_CERTAIN = 1e-6
 
 Counts = NDArray[np.int64]
 
@@ -98,6 +102,54 @@ def best_threshold(
     best = np.flatnonzero(values == values.max())
     chosen = best[np.argmin(np.abs(thresholds[best] - default))]
     return Threshold(float(thresholds[chosen]), float(values[chosen]))
+
+
+def value_at(threshold: float, scores: NDArray[np.float64], present: NDArray[np.bool_], objective: Objective) -> float:
+    """The objective at a threshold, where there are a present and an absent entry.
+
+    Parameters
+    ----------
+    threshold : float
+        Present is predicted above it.
+    scores, present, objective
+        As for `best_threshold`.
+
+    Returns
+    -------
+    float
+        What is maximised.
+    """
+    predicted = scores > threshold
+    if callable(objective):
+        return float(objective(present.astype(np.int64), predicted.astype(np.int64)))
+    right, wrong = (np.array([np.count_nonzero(predicted & sign)]) for sign in (present, ~present))
+    n_present = int(np.count_nonzero(present))
+    return float(OBJECTIVES[objective](right, wrong, n_present, len(present) - n_present)[0])
+
+
+def between_thresholds(own: float, common: float, share: float, *, probabilities: bool) -> float:
+    """Between two thresholds, by the share of the first: of probabilities in log odds, of decision values as they are.
+
+    Parameters
+    ----------
+    own, common : float
+        Thresholds; of probabilities possibly outside [0, 1], which is as good as at its end.
+    share : float
+        In [0, 1]; 1 is `own` itself.
+    probabilities : bool
+        What is compared with the thresholds.
+
+    Returns
+    -------
+    float
+        A threshold.
+    """
+    if share == 1 or own == common:
+        return own
+    if not probabilities:
+        return share * own + (1 - share) * common
+    own, common = np.clip([own, common], _CERTAIN, 1 - _CERTAIN)
+    return float(expit(share * logit(own) + (1 - share) * logit(common)))
 
 
 def _spaced(levels: NDArray[np.float64], n_cuts: int) -> NDArray[np.intp]:

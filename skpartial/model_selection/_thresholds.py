@@ -18,7 +18,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skpartial._checks import check_choice, check_whole
+from skpartial._checks import check_choice, check_number, check_whole
 from skpartial._documentation import Documented
 from skpartial._inputs import EncodedTarget, encode_target, rows_of_labels
 from skpartial._sklearn_compat import BaseScorer
@@ -30,10 +30,19 @@ from skpartial.model_selection._folds import Split, over_folds
 from skpartial.model_selection._group_split import PartialLabelGroupKFold, PartialLabelGroupShuffleSplit
 from skpartial.model_selection._groups import check_apart
 from skpartial.model_selection._split import PartialLabelKFold, PartialLabelShuffleSplit
-from skpartial.model_selection._threshold_search import OBJECTIVES, Objective, best_threshold
+from skpartial.model_selection._threshold_search import (
+    OBJECTIVES,
+    Objective,
+    Threshold,
+    best_threshold,
+    between_thresholds,
+    value_at,
+)
 
 __all__ = ["TunedThresholdsCV"]
 
+# Entries that tell the threshold common to all labels; of more every second, third and so on is looked at.
+_COMMON_ENTRIES = 1 << 20
 _DEFAULT_THRESHOLD = {"predict_proba": 0.5, "decision_function": 0.0}
 
 
@@ -88,6 +97,15 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
     midway between them; functions are asked about some of the cuts. Scikit-learn's `TunedThresholdClassifierCV` is the
     same for two classes, on a grid; it refuses label matrices.
 
+    A threshold that is chosen by a few entries follows their accidents, and calls rare labels present too often. So it
+    is drawn to the one threshold :math:`t` that maximises the metric over the entries of all labels together:
+
+    .. math::
+        \lambda_j t_j + (1 - \lambda_j) t, \qquad \lambda_j = \frac{m_j}{m_j + \kappa}
+
+    where of label j :math:`m_j` is the number of its known presences or absences, whichever are fewer, and
+    :math:`\kappa` is `shrinkage`; thresholds of probabilities are averaged in log odds.
+
     Parameters
     ----------
     estimator : estimator
@@ -110,6 +128,10 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
         How many cuts a callable `scoring` is called for, for each label, at least 2: as in scikit-learn they are evenly
         spaced between the lowest and the highest score. All cuts are tried where these are no more, or for None, which
         takes hours for many scores. Metrics by name try all cuts in any case.
+    shrinkage : float, default=100.0
+        How many known presences of a label, or absences where these are fewer, its own threshold needs to count as much
+        as that common to all labels; 0 leaves each label to itself, as with many known entries, or where the mean of
+        the labels' scores is all that matters.
     refit : bool, default=True
         Whether the final estimator is fitted on all rows. False needs a single split, or "prefit".
     n_jobs : int or None, default=None
@@ -122,14 +144,15 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
     estimator_ : estimator
         The fitted estimator.
     thresholds_ : ndarray of float64, shape (L,)
-        Present is what scores above them. Half the nearest gap beyond the lowest (highest) score, and so possibly
-        outside [0, 1], where it is best to predict every row present (absent).
+        Present is what scores above them. Without shrinkage half the nearest gap beyond the lowest (highest) score, and
+        so possibly outside [0, 1], where it is best to predict every row present (absent).
     best_scores_ : ndarray of float64, shape (L,)
         The metric at the thresholds over the out-of-fold scores; NaN for labels that were not tuned. As a maximum over
         thresholds it is an optimistic estimate.
     tuned_ : ndarray of bool, shape (L,)
-        False for labels that keep the default threshold (0.5, or 0 for decision values): without a known presence,
-        without a known absence, or with equal scores everywhere.
+        False for labels without a threshold of their own: without a known presence, without a known absence, or with
+        equal scores everywhere. They take the common threshold; without shrinkage, or where there is none, 0.5, or 0
+        for decision values.
     classes_ : ndarray of shape (L, 2), or (2,) after 1-D y
         Classes of the fitted estimator.
     label_names_ : ndarray of str, shape (L,)
@@ -160,10 +183,13 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
     >>> plain = PartialLabelClassifier().fit(X, train)
     >>> tuned = TunedThresholdsCV(PartialLabelClassifier(), random_state=0).fit(X, train)
     >>> tuned.thresholds_.round(2)
-    array([0.3 , 0.25])
+    array([0.3 , 0.29])
     >>> bool(f1(Y, tuned.predict(X)) > f1(Y, plain.predict(X)))
     True
     """
+
+    # What a number of folds stands for.
+    _stratifies = True
 
     def __init__(
         self,
@@ -174,6 +200,7 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
         response_method: Literal["auto", "predict_proba", "decision_function"] = "auto",
         cv: Any = None,
         thresholds: int | None = 100,
+        shrinkage: float = 100.0,
         refit: bool = True,
         n_jobs: int | None = None,
         random_state: Any = None,
@@ -184,6 +211,7 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
         self.response_method = response_method
         self.cv = cv
         self.thresholds = thresholds
+        self.shrinkage = shrinkage
         self.refit = refit
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -272,6 +300,7 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
         check_choice(self, "response_method", self.response_method, ("auto", *_DEFAULT_THRESHOLD))
         if self.thresholds is not None:
             check_whole(self, "thresholds", self.thresholds, 2, "a whole number of at least 2 or None")
+        check_number(self, "shrinkage", self.shrinkage, "[0, inf)")
         if isinstance(self.cv, str):
             if self.cv != "prefit":
                 raise ValueError(f"cv must be 'prefit' if it is a string, got {self.cv!r}.")
@@ -329,22 +358,46 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
                 "needs one score for every row and label."
             )
         default = _DEFAULT_THRESHOLD[method]
-        self.thresholds_ = np.full(labels.n_labels, default)
+        common = self._common_threshold(labels, scores, default)
+        self.thresholds_ = np.full(labels.n_labels, default if common is None else common)
         self.best_scores_ = np.full(labels.n_labels, np.nan)
         for label, column in enumerate(_columns(labels)):
             counts = slice(None) if self.unknown == "absent" else np.flatnonzero(column)
-            found = best_threshold(
-                scores[counts, label],
-                column[counts] == 1,
-                self.scoring,
-                default=default,
-                n_candidates=self.thresholds,
-            )
-            if found is not None:
-                self.thresholds_[label], self.best_scores_[label] = found
+            own_scores, present = scores[counts, label], column[counts] == 1
+            found = self._best_threshold(own_scores, present, default)
+            if found is None:
+                continue
+            threshold, value = found
+            if common is not None:
+                n_present = int(present.sum())
+                fewer = min(n_present, len(present) - n_present)
+                threshold = between_thresholds(
+                    threshold, common, fewer / (fewer + self.shrinkage), probabilities=method == "predict_proba"
+                )
+                value = value_at(threshold, own_scores, present, self.scoring)
+            self.thresholds_[label], self.best_scores_[label] = threshold, value
         self.tuned_ = ~np.isnan(self.best_scores_)
         self._method = method
         self._binary = target.binary
+
+    def _best_threshold(
+        self, scores: NDArray[np.float64], present: NDArray[np.bool_], default: float
+    ) -> Threshold | None:
+        return best_threshold(scores, present, self.scoring, default=default, n_candidates=self.thresholds)
+
+    def _common_threshold(self, labels: LabelMatrix, scores: NDArray[np.float64], default: float) -> float | None:
+        """The threshold that is best over the entries of all labels together, where labels are drawn to it."""
+        if self.shrinkage == 0 or labels.n_labels == 1:
+            return None
+        present, of_label = [], []
+        n_counted = scores.size if self.unknown == "absent" else labels.n_known
+        step = -(-n_counted // _COMMON_ENTRIES)
+        for label, column in enumerate(_columns(labels)):
+            counts = (np.arange(len(column)) if self.unknown == "absent" else np.flatnonzero(column))[::step]
+            of_label.append(scores[counts, label])
+            present.append(column[counts] == 1)
+        found = self._best_threshold(np.concatenate(of_label), np.concatenate(present), default)
+        return None if found is None else found.threshold
 
     @property
     def classes_(self) -> NDArray[Any]:

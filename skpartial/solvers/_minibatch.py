@@ -13,6 +13,9 @@ from typing_extensions import override
 from skpartial._checks import check_choice, check_flag, check_least, check_number
 from skpartial._seeding import seeded
 from skpartial._warnings import warn
+from skpartial.features._moments import unit_scale
+from skpartial.heads import Linear
+from skpartial.heads._ensemble import members_of_linear
 from skpartial.solvers._base import Solver
 from skpartial.solvers.gradient._gradient_steps import GradientSteps
 from skpartial.solvers.gradient._linear_steps import LinearSteps, is_linear
@@ -23,14 +26,22 @@ from skpartial.training._problem import Problem, Solution
 
 __all__ = ["Minibatch"]
 
+# By how much the steps of Adam may move a logit of a linear head before they are told to be too large.
+_JUMP = 5.0
+# What the step size of Adam is multiplied by for linear heads; bench_learning_rates.py compares.
+_OF_LINEAR = 0.3
+
 
 class Minibatch(Solver):
-    """Train by stochastic gradients over seeded, shuffled batches of rows.
+    r"""Train by stochastic gradients over seeded, shuffled batches of rows.
 
     Batches are slices of tensors that stay on the device. Features are rescaled by one number inside the loop, so that
     a learning rate means the same whatever their units: it refers to features whose values have a root mean square of
     1. The L2 penalty and the fitted coefficients refer to the features as they were passed. With validation rows the
     best epoch is kept, else the last one.
+
+    Rates in papers and in other software refer to the features as they are passed: ``rescale=False`` takes them so.
+    Of rows of unit norm, of d features, the same steps are made by :math:`\sqrt{d}` times less here.
 
     Parameters
     ----------
@@ -38,8 +49,9 @@ class Minibatch(Solver):
         Adam, Adam with decoupled weight decay, or gradient descent with momentum.
     learning_rate : float or None, default=None
         Step size; of a network that of its layers before the head. None takes a step that moves a logit by about the
-        same amount whatever the number of features, and a tenth of it where a regulariser refines a trained head; for
-        a network 1e-5 where it is pretrained, as published, else 1e-3.
+        same amount whatever the number of features: 0.3 / d for a linear head of d features (1 / d for others) by Adam,
+        and 0.1 / d where a regulariser refines a trained head; for a network 1e-5 where it is pretrained, as published,
+        else 1e-3. A rate of a linear head of more than 5 / d gives a warning.
     max_epochs : int or None, default=None
         Passes over the training set. None takes 25, as published for linear classifiers, 5 where a regulariser refines
         a trained one, and 10 for networks.
@@ -69,6 +81,10 @@ class Minibatch(Solver):
         What counts as a lower training loss for `patience`, relative to the best.
     shuffle : bool, default=True
         Whether rows are drawn in a new order in every epoch.
+    rescale : bool, default=True
+        Whether learning rates refer to features of a root mean square of 1. False leaves features as they are passed,
+        to train at published rates, and what a loss learns beside the classifier at the published multiple of them
+        (such as `estimate_rate` of ROLE). Networks see images as they are in any case.
     max_resident_bytes : float or None, default=None
         Features larger than this stay where they are and travel to the device by the batch; None takes what the device
         has free.
@@ -98,6 +114,7 @@ class Minibatch(Solver):
         patience: int | None = None,
         tol: float = 1e-4,
         shuffle: bool = True,
+        rescale: bool = True,
         max_resident_bytes: float | None = None,
     ) -> None:
         self.optimizer = optimizer
@@ -114,6 +131,7 @@ class Minibatch(Solver):
         self.patience = patience
         self.tol = tol
         self.shuffle = shuffle
+        self.rescale = rescale
         self.max_resident_bytes = max_resident_bytes
 
     @override
@@ -136,6 +154,7 @@ class Minibatch(Solver):
         for name in ("momentum", "warm_up"):
             check_number(self, name, getattr(self, name), "[0, 1)")
         check_flag(self, "shuffle", self.shuffle)
+        check_flag(self, "rescale", self.rescale)
 
     def plan(self, problem: Problem) -> Plan:
         """Settle what the parameters leave open.
@@ -161,11 +180,7 @@ class Minibatch(Solver):
         if learning_rate is None and images:
             learning_rate = 1e-5 if problem.pretrained else 1e-3
         elif learning_rate is None:
-            learning_rate = default_learning_rate(
-                self.optimizer, problem.features.n_features, problem.labels.n_labels, self.momentum
-            )
-            # Near the optimum larger steps of minibatches do nothing but leave it.
-            learning_rate *= 0.1 if _refines(problem) else 1
+            learning_rate = self._suitable_rate(problem)
         return Plan(
             optimizer=self.optimizer,
             learning_rate=float(learning_rate),
@@ -179,13 +194,53 @@ class Minibatch(Solver):
             max_epochs=self.max_steps(problem),
             batch_size=min(int(batch_size), problem.features.n_rows),
             shuffle=bool(self.shuffle),
+            rescale=bool(self.rescale) and not images,
             patience=self.patience,
             tol=float(self.tol),
         )
 
+    def _suitable_rate(self, problem: Problem) -> float:
+        """The step size that suits a head on features."""
+        rate = default_learning_rate(
+            self.optimizer, problem.features.n_features, problem.labels.n_labels, self.momentum
+        )
+        if not self.rescale:
+            # Steps of Adam have the size of the rate, those of gradient descent also that of the features.
+            scale = unit_scale(problem.features, problem.weights.of_rows)
+            rate *= scale if self.optimizer != "sgd" else scale**2
+        if _refines(problem):
+            # Near the optimum larger steps of minibatches do nothing but leave it.
+            return 0.1 * rate
+        # Linear heads rank best at smaller steps, in any units; others take longer to learn.
+        linear = isinstance(problem.head, Linear) or members_of_linear(problem.head)
+        return (_OF_LINEAR if linear and self.optimizer != "sgd" else 1) * rate
+
+    def _warn_if_fast(self, problem: Problem) -> None:
+        """Warn of a rate at which a step of Adam makes the logits of a linear head jump."""
+        linear = isinstance(problem.head, Linear) and problem.network is None
+        if self.learning_rate is None or not linear or self.optimizer == "sgd":
+            return
+        n_features, scale = problem.features.n_features, 1.0
+        if not self.rescale:
+            scale = unit_scale(problem.features, problem.weights.of_rows)
+        jump = self.learning_rate * n_features / scale
+        if jump <= _JUMP:
+            return
+        message = (
+            f"learning_rate={self.learning_rate:g} moves the logits of {n_features} features by up to about {jump:.2g} "
+            f"in a step, too much to settle: learning_rate=None takes {self._suitable_rate(problem):.2g}."
+        )
+        if self.rescale:
+            message += (
+                " Rates count for features scaled to a root mean square of 1: Minibatch(rescale=False) takes those that"
+                " were published for features as they are."
+            )
+        warn(message)
+
     @override
     def solve(self, problem: Problem) -> Solution:
         self.check(problem)
+        self._warn_if_fast(problem)
         plan = self.plan(problem)
         with seeded(problem.seed, problem.device) if problem.draws else nullcontext():
             learner = (LinearSteps if is_linear(problem, plan) else GradientSteps)(problem, plan)
@@ -209,7 +264,11 @@ class Minibatch(Solver):
         if len(tasks) == 1:
             return super().solve_together(tasks)
         # The moments of the optimiser are not kept: what is trained side by side does not go on in `partial_fit`.
-        plans = [solver.plan(problem) for solver, problem in tasks if isinstance(solver, Minibatch)]
+        plans = []
+        for solver, problem in tasks:
+            assert isinstance(solver, Minibatch)
+            solver._warn_if_fast(problem)
+            plans.append(solver.plan(problem))
         return train_side_by_side([problem for _, problem in tasks], plans)
 
 
@@ -219,7 +278,7 @@ def _refines(problem: Problem) -> bool:
 
 
 def default_learning_rate(optimizer: str, n_features: int, n_labels: int, momentum: float) -> float:
-    """Step size for features with a root mean square of 1.
+    """Step size for features with a root mean square of 1, at which a head of them moves fast and is still stable.
 
     A step of Adam moves every weight by about the rate, so a logit of d features by up to rate x d. Gradient descent
     sees a gradient that is a mean over L labels, and momentum multiplies its steps by 1 / (1 - momentum).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+from scipy.special import logit
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import NotFittedError
@@ -170,7 +172,8 @@ def test_search_refuses_nan():
 @pytest.mark.parametrize("scoring", sorted(METRICS))
 @pytest.mark.parametrize("response_method", ["predict_proba", "decision_function"])
 def test_thresholds_are_the_best_of_out_of_fold_scores(scoring, response_method):
-    tuned = TunedThresholdsCV(plain(), scoring=scoring, response_method=response_method, cv=4, random_state=3).fit(X, Y)
+    settings_ = {"scoring": scoring, "response_method": response_method, "random_state": 3}
+    tuned = TunedThresholdsCV(plain(), shrinkage=0.0, cv=4, **settings_).fit(X, Y)
     cv = PartialLabelKFold(4, random_state=3)
     scores = cross_val_predict(plain(), X, Y, cv=cv, method=response_method)
     metric = METRICS[scoring]
@@ -236,12 +239,14 @@ def test_labels_that_cannot_be_tuned_keep_the_default():
     y[:, 1] = 0
     y[:, 2] = np.maximum(y[:, 2], 0)
     y[:, 3] = np.minimum(y[:, 3], 0)
-    tuned = TunedThresholdsCV(plain(), random_state=0).fit(X, y)
+    tuned = TunedThresholdsCV(plain(), shrinkage=0.0, random_state=0).fit(X, y)
     assert_array_equal(tuned.tuned_, [True, False, False, False])
     assert_array_equal(tuned.thresholds_[1:], 0.5)
     assert_array_equal(np.isnan(tuned.best_scores_), ~tuned.tuned_)
     assert_array_equal(tuned.predict(X)[:, 1:], plain().fit(X, y).predict(X)[:, 1:])
-    by_decision = TunedThresholdsCV(plain(), response_method="decision_function", random_state=0).fit(X, y)
+    by_decision = TunedThresholdsCV(plain(), shrinkage=0.0, response_method="decision_function", random_state=0).fit(
+        X, y
+    )
     assert_array_equal(by_decision.thresholds_[1:], 0.0)
     constant = np.ones((8, 1))
     y = np.array([[1], [-1], [0], [1]] * 2)
@@ -254,7 +259,8 @@ def test_labels_that_cannot_be_tuned_keep_the_default():
 @pytest.mark.filterwarnings("ignore:.* rows of y have no known label")
 def test_positive_only_labels_are_tuned_as_absent():
     y = np.maximum(Y, 0)
-    tuned = TunedThresholdsCV(SinglePositiveClassifier(random_state=0), unknown="absent", random_state=0).fit(X, y)
+    settings_ = {"unknown": "absent", "random_state": 0, "shrinkage": 0.0}
+    tuned = TunedThresholdsCV(SinglePositiveClassifier(random_state=0), **settings_).fit(X, y)
     assert tuned.tuned_.all()
     scores = cross_val_predict(
         SinglePositiveClassifier(random_state=0),
@@ -346,7 +352,7 @@ def test_callable_scoring():
 
     X, Y, _ = make_data(n=80, n_labels=2, known=0.5)
     scores = cross_val_predict(plain(), X, Y, cv=PartialLabelKFold(random_state=0), method="predict_proba")
-    tuned = TunedThresholdsCV(plain(), scoring=f2, random_state=0).fit(X, Y)
+    tuned = TunedThresholdsCV(plain(), scoring=f2, shrinkage=0.0, random_state=0).fit(X, Y)
     for label in range(2):
         known = Y[:, label] != 0
         best = brute_force(scores[known, label], Y[known, label] == 1, f2)
@@ -363,7 +369,7 @@ def test_a_function_is_called_for_evenly_spaced_cuts():
         calls.append(int(y_pred.sum()))
         return np.mean(y_true == y_pred)
 
-    exact = TunedThresholdsCV(Given(), scoring="accuracy", cv="prefit", refit=False)
+    exact = TunedThresholdsCV(Given(), scoring="accuracy", cv="prefit", refit=False, shrinkage=0.0)
     exact.set_params(estimator=Given().fit(scores, y)).fit(scores, y)
     few = clone(exact).set_params(scoring=accuracy, estimator=exact.estimator).fit(scores, y)
     assert len(calls) <= 3 * 100
@@ -507,3 +513,61 @@ def test_errors_of_estimators():
         TunedThresholdsCV(Given()).fit(np.full((300, 4), np.inf), Y)
     with pytest.raises(ValueError, match="y holds 3"):
         TunedThresholdsCV(plain()).fit(X, np.full((300, 2), 3))
+
+
+# ------------------------------------------------------------------------------------------------------ shrinkage
+
+
+@pytest.mark.parametrize("response_method", ["predict_proba", "decision_function"])
+def test_thresholds_are_drawn_to_the_common_one_by_what_is_known(response_method):
+    settings_ = {"response_method": response_method, "random_state": 0}
+    own = TunedThresholdsCV(plain(), shrinkage=0.0, **settings_).fit(X, Y)
+    alike = TunedThresholdsCV(plain(), shrinkage=1e12, **settings_).fit(X, Y)
+    common = alike.thresholds_[0]
+    np.testing.assert_allclose(alike.thresholds_, common)
+    # The common one is that of all entries together.
+    splits = PartialLabelKFold(5, random_state=0).split(X, Y)
+    out_of_fold = np.empty(Y.shape)
+    for train, test in splits:
+        out_of_fold[test] = getattr(plain().fit(X[train], Y[train]), response_method)(X[test])
+    best = best_threshold(out_of_fold[Y != 0], Y[Y != 0] == 1, "f1", default=0.5)
+    assert f1_score(Y[Y != 0] == 1, out_of_fold[Y != 0] > common) == pytest.approx(best.value)
+    tuned = TunedThresholdsCV(plain(), shrinkage=20.0, **settings_).fit(X, Y)
+    fewer = np.minimum((Y == 1).sum(0), (Y == -1).sum(0))
+    share = fewer / (fewer + 20)
+    scale = logit if response_method == "predict_proba" else np.asarray
+    expected = share * scale(own.thresholds_) + (1 - share) * scale(common)
+    np.testing.assert_allclose(scale(tuned.thresholds_), expected)
+    for j, value in enumerate(tuned.best_scores_):
+        known = Y[:, j] != 0
+        assert value == pytest.approx(f1_score(Y[known, j] == 1, out_of_fold[known, j] > tuned.thresholds_[j]))
+
+
+def test_shrinkage_keeps_rare_labels_from_being_called_everywhere():
+    """Labels that X says nothing of, of which two or three presences are known, at scores that chance gave."""
+    rng = np.random.RandomState(0)
+    scores = rng.uniform(size=(400, 30))
+    frequent = rng.uniform(size=(400, 1)) < scores[:, :1]
+    rare = np.where(rng.uniform(size=(400, 29)) < 0.006, 1, -1)
+    rare[:2] = 1
+    y = np.column_stack([np.where(frequent, 1, -1), rare])
+    fits = [
+        TunedThresholdsCV(GivenProbabilities().fit(scores, y), cv="prefit", refit=False, shrinkage=kappa).fit(scores, y)
+        for kappa in (0.0, 100.0)
+    ]
+    own, drawn = (tuned.predict(rng.uniform(size=(400, 30)))[:, 1:].sum(axis=0) for tuned in fits)
+    assert own.std() > 3 * drawn.std()
+
+
+def test_labels_without_a_threshold_of_their_own_take_the_common_one():
+    y = Y.copy()
+    y[:, 1] = np.minimum(y[:, 1], 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tuned = TunedThresholdsCV(plain(), random_state=0, shrinkage=1e12).fit(X, y)
+    assert not tuned.tuned_[1]
+    assert tuned.thresholds_[1] == pytest.approx(tuned.thresholds_[0])
+    # One label shares with none.
+    alone = TunedThresholdsCV(plain(), random_state=0).fit(X, FULL[:, 0])
+    bare = TunedThresholdsCV(plain(), random_state=0, shrinkage=0.0).fit(X, FULL[:, 0])
+    assert_array_equal(alone.thresholds_, bare.thresholds_)

@@ -220,3 +220,43 @@ def test_bars_inside_epochs_give_way_to_callbacks(capsys):
     clf = PartialLabelClassifier(solver=Minibatch(max_epochs=2, batch_size=20), verbose=2, random_state=0)
     clf.set_callbacks(ProgressBar()).fit(scenes.data, scenes.target)
     assert "PartialLabelClassifier - fit" in capsys.readouterr().out
+
+
+def test_published_rates_are_those_of_features_as_they_are(partial_data):
+    """One step of Adam moves every weight by the rate, in the units of the features that it is told in."""
+    X, Y = partial_data
+    settings = {"learning_rate": 1e-4, "max_epochs": 1, "batch_size": len(X)}
+    for unit in (1, 30):
+        plain = PartialLabelClassifier("iu", solver=Minibatch(rescale=False, **settings), alpha=0.0).fit(unit * X, Y)
+        np.testing.assert_allclose(np.abs(plain.coef_), 1e-4, rtol=1e-3)
+        scaled = PartialLabelClassifier("iu", solver=Minibatch(**settings), alpha=0.0).fit(unit * X, Y)
+        np.testing.assert_allclose(np.abs(scaled.coef_), 1e-4 / np.sqrt(np.mean((unit * X) ** 2)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_the_default_rate_makes_the_same_steps_in_either_units(partial_data, optimizer):
+    X, Y = partial_data
+    fits = [
+        PartialLabelClassifier("iu", solver=Minibatch(optimizer, rescale=rescale), random_state=0).fit(5 * X, Y)
+        for rescale in (True, False)
+    ]
+    # The intercept, which has no units, moves by other steps.
+    coefs = [clf.coef_.ravel() for clf in fits]
+    assert np.corrcoef(*coefs)[0, 1] > 0.98
+    assert 0.7 < np.linalg.norm(coefs[0]) / np.linalg.norm(coefs[1]) < 1.4
+
+
+def test_a_rate_that_is_far_too_high_warns_with_the_right_one(partial_data):
+    X, Y = partial_data
+    d = X.shape[1]
+    clf = PartialLabelClassifier(solver=Minibatch(learning_rate=6 / d, max_epochs=1), random_state=0)
+    with pytest.warns(
+        UserWarning, match=r"by up to about 6 in a step.*learning_rate=None takes 0\.01\..*rescale=False"
+    ):
+        clf.fit(X, Y)
+    clf.set_params(solver__learning_rate=4 / d).fit(X, Y)
+    # In units of the features as they are, the same rate may suit.
+    published = PartialLabelClassifier(solver=Minibatch(learning_rate=4 / d, rescale=False, max_epochs=1))
+    published.fit(X / np.sqrt(np.mean(np.square(X))), Y)
+    with pytest.warns(UserWarning, match="by up to about 4e.02 in a step"):
+        published.fit(100 * X / np.sqrt(np.mean(np.square(X))), Y)

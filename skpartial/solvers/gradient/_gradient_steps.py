@@ -56,13 +56,13 @@ class _Labels:
 
 
 def _build(
-    problem: Problem, context: HeadContext, prior: Tensor, input_scale: float | None
+    problem: Problem, plan: Plan, context: HeadContext, prior: Tensor, input_scale: float | None
 ) -> tuple[nn.Module, HeadModule]:
     """What is trained and the head in it, newly initialised from the seed or from where the problem starts."""
     head = build_head(problem.head, context)
     module: nn.Module = head if problem.network is None else problem.network(head)
     module.to(device=problem.device, dtype=problem.dtype)
-    if problem.network is None:
+    if plan.rescale:
         saved = (problem.optimizer_state or {}).get("input_scale") or input_scale
         head.set_scale(saved or unit_scale(problem.features, problem.weights.of_rows))
     if problem.start is None:
@@ -135,7 +135,7 @@ def _learned(problem: Problem, states: dict[str, State]) -> Iterator[tuple[str, 
 def _rate_of_state(problem: Problem, plan: Plan, spec: StateTensor) -> float:
     """Learning rate of what a loss or a regulariser learns."""
     rate = plan.learning_rate * plan.head_rate * spec.learning_rate_multiplier
-    if spec.logits:
+    if spec.logits and (plan.rescale or problem.network is not None):
         # A step moves a logit of d features of unit size by up to d times the rate, so that log odds keep pace.
         rate *= max(problem.features.n_features, 30) / _REFERENCE_FEATURES
     return rate
@@ -210,7 +210,7 @@ class GradientSteps(Learner):
         self.start("loss")
         self._labels = _Labels(problem, problem.data, self.state)
         self.head_context = problem.head_context
-        self.module, self.head = _build(problem, self.head_context, self._labels.prior, input_scale)
+        self.module, self.head = _build(problem, plan, self.head_context, self._labels.prior, input_scale)
         self._fix_labels()
         self.module.train()
         for name in ("regularizer", "relabeling"):

@@ -33,6 +33,8 @@ class Plan:
         How long and in what portions.
     shuffle : bool
         Whether each epoch draws a new order.
+    rescale : bool
+        Whether features are brought to a root mean square of 1 on their way in.
     patience : int or None
         Epochs without progress before stopping.
     tol : float
@@ -51,6 +53,7 @@ class Plan:
     max_epochs: int
     batch_size: int
     shuffle: bool
+    rescale: bool
     patience: int | None
     tol: float
 

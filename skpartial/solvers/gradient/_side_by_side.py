@@ -43,7 +43,7 @@ def batches_in_common(problem: Problem, plan: Plan) -> Hashable | None:
         identity(problem.labels.values),
         *(None if part is None else identity(part) for part in (weights.sample, weights.by_class)),
         has_fixed_targets(problem.loss),
-        (plan.max_epochs, plan.batch_size, plan.shuffle),
+        (plan.max_epochs, plan.batch_size, plan.shuffle, plan.rescale),
         (problem.seed, problem.first_epoch, problem.incremental),
     )
 
