@@ -40,6 +40,8 @@ def _is_table_file(X: Any) -> bool:
 
 def is_chunked(X: Any) -> bool:
     """Whether X gives its rows in chunks, and has to be read by iterating over it."""
+    if isinstance(X, torch.Tensor):  # some do not tell a shape
+        return False
     if is_hub_dataset(X) or _is_table_file(X):
         return True
     has_rows = any(hasattr(X, name) for name in ("shape", "__array__", "__getitem__"))

@@ -165,9 +165,10 @@ def test_weights_and_priors_reach_all_fits(partial_data):
     np.testing.assert_array_equal(clf.coef_, plain.coef_)
     (train, test), *_ = PartialLabelKFold(3, random_state=0).split(X, Y)
     fold = PartialLabelClassifier(alpha=0.1, solver=TIGHT).fit(X[train], Y[train], sample_weight=weights[train])
-    assert clf.scores_[1, 0] == pytest.approx(fold.score(X[test], Y[test]), abs=1e-3)
+    weighted = {"sample_weight": weights[test]}
+    assert clf.scores_[1, 0] == pytest.approx(fold.score(X[test], Y[test], **weighted), abs=1e-3)
     unweighted = PartialLabelClassifier(alpha=0.1, solver=TIGHT).fit(X[train], Y[train])
-    assert abs(unweighted.score(X[test], Y[test]) - clf.scores_[1, 0]) > 1e-3
+    assert abs(unweighted.score(X[test], Y[test], **weighted) - clf.scores_[1, 0]) > 1e-3
     with pytest.raises(ValueError, match="label_prior is used by neither"):
         PartialLabelClassifierCV(ALPHAS).fit(X, Y, label_prior=np.full(Y.shape, 0.5))
 

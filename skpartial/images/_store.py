@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from skpartial._checks import check_number, wrong_value
+from skpartial._documentation import Documented
 from skpartial._warnings import warn
 
 __all__ = ["FeatureStore", "Shelf", "as_store", "image_keys"]
@@ -30,7 +31,7 @@ _INDEX = np.dtype([("image", "S32"), ("checksum", "<u4")])
 _FOLDER, _VALUES, _KEYS = "features-", ".features.npy", ".index.npy"
 
 
-class FeatureStore(BaseEstimator):
+class FeatureStore(Documented, BaseEstimator):
     """A folder in which features of images are kept, up to a number of bytes.
 
     Each image is known by its file's path, size and time of change, or by its pixels; features are found again under

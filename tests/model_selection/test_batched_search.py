@@ -456,7 +456,7 @@ def test_failures_raise():
         BatchedGridSearchCV(CLASSIFIER, {"alpha": [-2, -1]}, cv=FOLDS).fit(X, Y)
     with pytest.raises(ValueError, match="Invalid parameter 'nonsense'"):
         BatchedGridSearchCV(CLASSIFIER, {"nonsense": [1]}, cv=FOLDS).fit(X, Y)
-    with pytest.raises(TypeError, match="missing 1 required positional argument: 'y'"):
+    with pytest.raises(ValueError, match="requires y to be passed"):
         BatchedGridSearchCV(CLASSIFIER, ALPHAS, cv=3, error_score="raise").fit(X)
 
 
@@ -493,7 +493,7 @@ def test_groups_that_fail_are_solved_in_parts(monkeypatch):
 
     solve = _together.solve_tasks
     monkeypatch.setattr(_together, "solve_tasks", fails)
-    with pytest.warns(UserWarning, match="3 candidates were solved in smaller groups.*too many"):
+    with pytest.warns(UserWarning, match="candidates were solved in smaller groups.*too many"):
         ours = BatchedGridSearchCV(CLASSIFIER, ALPHAS, cv=FOLDS).fit(X, Y)
     monkeypatch.undo()
     assert_same(ours, GridSearchCV(CLASSIFIER, ALPHAS, cv=FOLDS).fit(X, Y))

@@ -360,8 +360,9 @@ Checkpoint.save = saved
 with np.load(data) as file:
     X, Y = file["X"], file["Y"]
 curriculum = Curriculum("calibrated", epochs=[3, 6])
+solver = Minibatch("adam", 1 / X.shape[1], 8)
 clf = PartialLabelClassifier(
-    relabeling=curriculum, solver=Minibatch(max_epochs=8), alpha=0.02, random_state=3, checkpoint_dir=folder or None
+    relabeling=curriculum, solver=solver, alpha=0.02, random_state=3, checkpoint_dir=folder or None
 ).fit(X, Y)
 np.savez(out, coef=clf.coef_, relabeled=clf.relabeled_, in_use=clf.labels_in_use_)
 """

@@ -239,10 +239,10 @@ class Network(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(3, 6, 3, stride=4)
-        self.fc = nn.Linear(6, 2)
+        self.layer = nn.Linear(6, 2)
 
     def forward(self, x):
-        return self.fc(torch.relu(self.conv(x)).mean((2, 3)))
+        return self.layer(torch.relu(self.conv(x)).mean((2, 3)))
 
 
 @pytest.mark.parametrize(("refresh_every", "expected"), [(None, [1, 2, 3, 4]), (2, [1, 3])])
