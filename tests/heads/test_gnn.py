@@ -245,7 +245,7 @@ def test_a_fit_starts_as_the_linear_head(partial_data):
     )
     np.testing.assert_allclose(first, linear, rtol=1e-12, atol=1e-12)
     # And stays so if only the linear part learns, with the same penalty and rate.
-    solver = Minibatch(max_epochs=5)
+    solver = Minibatch(max_epochs=5, learning_rate=0.1)
     still, linear, moved = (
         PartialLabelClassifier("iu", head=head, solver=solver, **settings).fit(X, Y).decision_function(X)
         for head in (CategoryGNN(learning_rate=0), "linear", "gnn")

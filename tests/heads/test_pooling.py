@@ -31,7 +31,7 @@ def maps():
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_without_a_boost_it_is_the_linear_head_on_averages(maps, optimizer):
     X, Z, _ = maps
-    solver = Minibatch(optimizer, max_epochs=5)
+    solver = Minibatch(optimizer, 0.1, max_epochs=5)
     pooled = PartialLabelClassifier(head=AveragePooling(), solver=solver, alpha=0.1, random_state=0).fit(X, Z)
     linear = PartialLabelClassifier(solver=solver, alpha=0.1, random_state=0).fit(X.mean((2, 3)), Z)
     np.testing.assert_allclose(pooled.head_parameters_["weight"], linear.coef_, rtol=1e-6)

@@ -18,7 +18,7 @@ from skpartial.images import Backbone
 from skpartial.solvers import Minibatch
 
 SCENES = make_digit_scenes(24, random_state=0)
-SOLVER = Minibatch(max_epochs=1, learning_rate=0.05, batch_size=8)
+SOLVER = Minibatch(max_epochs=1, learning_rate=0.02, batch_size=8)
 
 
 def make_module():

@@ -335,7 +335,7 @@ def test_labels_that_a_curriculum_recovered(scenes, known):
     clf = PartialLabelClassifier(
         "iu",
         relabeling=Curriculum("threshold"),
-        solver=Minibatch(max_epochs=12, learning_rate=0.1),
+        solver=Minibatch(max_epochs=12, learning_rate=0.07),
         validation_fraction=0.2,
         random_state=0,
     ).fit(scenes.data[:120], Y)

@@ -338,7 +338,8 @@ class TestFit:
         X, Y, Z, X_test, Y_test = scenes
         k = (Y == 1).sum(1).mean()
         loss = ROLE(k, estimator=estimator, storage=storage)
-        clf = SinglePositiveClassifier(loss, solver=Minibatch(max_epochs=20), random_state=0).fit(X, Z)
+        solver = Minibatch(max_epochs=20, learning_rate=1 / X.shape[1])
+        clf = SinglePositiveClassifier(loss, solver=solver, random_state=0).fit(X, Z)
         estimates = clf.label_estimates_
         assert estimates.shape == Z.shape
         assert estimates.dtype == np.float32
@@ -356,6 +357,7 @@ class TestFit:
         SinglePositiveClassifier(ROLE(2.0), solver=Minibatch(max_epochs=2)).fit(X, Z)
         np.testing.assert_array_equal(Z, before)
 
+    @pytest.mark.filterwarnings("ignore:learning_rate=.* moves the logits")
     def test_estimates_are_those_of_the_chosen_epoch(self, scenes):
         X, _Y, Z, X_test, Y_test = scenes
         arguments = {"random_state": 0, "alpha": 0.0}
