@@ -133,11 +133,17 @@ def pairs_of(X: Any, y: Any, sample_weight: Any = None) -> Iterator[tuple[Any, A
         yield rows, own, None if sample_weight is None else _slice(sample_weight, start, stop)
         start = stop
     left = next(labels, None) if labels is not None else None
-    total = getattr(y, "shape", (start,))[0] if labels is None and y is not None else start
+    total = start if labels is not None or y is None else _n_rows(y)
     if start == 0:
         raise ValueError("X holds no chunk: an iterator that has been used up gives nothing more.")
     if left is not None or total != start:
         raise ValueError(f"y holds more labels than the {start} rows of X.")
+    if sample_weight is not None and _n_rows(sample_weight) != start:
+        raise ValueError(f"sample_weight holds {_n_rows(sample_weight)} weights for the {start} rows of X.")
+
+
+def _n_rows(values: Any) -> int:
+    return int(values.shape[0]) if hasattr(values, "shape") else len(values)
 
 
 def _check_chunk(rows: Any, number: int, name: str) -> None:
@@ -219,6 +225,8 @@ def _write_rows(chunks: Iterable[Any], path: Path, name: str) -> Any:
             if number and given != columns:
                 raise ValueError(f"Chunk {number} of {name} has other columns than the one before.")
             columns = given
+            if number and sp.issparse(rows) != bool(sparse):
+                raise ValueError(f"Chunk {number} of {name} is dense or sparse, where those before it are not.")
             if sp.issparse(rows):
                 sparse.append(sp.csr_array(rows))
                 continue
@@ -226,13 +234,16 @@ def _write_rows(chunks: Iterable[Any], path: Path, name: str) -> Any:
             if array.dtype.kind not in "biuf":
                 raise ValueError(f"{name} must hold numbers, but chunk {number} holds {array.dtype}.")
             first = array[:0] if first is None else first
-            if array.shape[1:] != first.shape[1:] or sparse:
+            if array.shape[1:] != first.shape[1:]:
                 raise ValueError(
                     f"Chunk {number} of {name} has shape {array.shape}, but the first one rows of shape "
                     f"{first.shape[1:]}."
                 )
             if not np.can_cast(array.dtype, first.dtype, "safe"):
-                raise ValueError(f"Chunk {number} of {name} holds {array.dtype}, but the first one {first.dtype}.")
+                raise ValueError(
+                    f"Chunk {number} of {name} holds {array.dtype}, but the first one {first.dtype}: "
+                    f"give all of one type, such as chunk.astype({array.dtype.name!r})."
+                )
             file.write(np.ascontiguousarray(array, dtype=first.dtype).data)
             n_rows += len(array)
     if sparse:

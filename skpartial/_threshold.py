@@ -59,14 +59,18 @@ def recorded_threshold(plan: FitPlan, solution: Solution) -> float:
         asked = plan.rows.take(held_out)
         logits = _logits_of_others(plan, plan.rows.take(fitted).rescaled(), asked.X)
     else:
-        asked = plan.rows
-        assert solution.predictor is not None
-        logits = np.asarray(solution.predictor.logits(None))
+        asked, logits = plan.rows, _own_logits(solution)
     present = asked.target.labels.toarray() == 1
     weights = _entry_weights(asked)[present]
     if not weights.sum() > 0:
         return 0.5
     return float(_SHARE * np.average(expit(logits[present].astype(np.float64)), weights=weights))
+
+
+def _own_logits(solution: Solution) -> NDArray[np.float64]:
+    """Logits of the rows that were trained on, by what was found."""
+    assert solution.predictor is not None
+    return np.asarray(solution.predictor.logits(None).cpu(), dtype=np.float64)
 
 
 def logits_of_strangers(
@@ -95,8 +99,7 @@ def logits_of_strangers(
     """
     recorded, weights = plan.rows.target.labels.toarray() == 1, _entry_weights(plan.rows)
     if plan.images is not None or len(recorded) < _LEAST_ROWS:
-        assert solution.predictor is not None
-        return np.asarray(solution.predictor.logits(None).cpu(), dtype=np.float64), recorded, weights
+        return _own_logits(solution), recorded, weights
     logits = np.empty(recorded.shape)
     # Always the same, as above.
     order = np.random.RandomState(0).permutation(len(recorded))

@@ -51,6 +51,7 @@ def running_search() -> Search | None:
         local = frame.f_locals
         owner = local.get("self")
         elsewhere = elsewhere or isinstance(owner, BatchedCalls)
+        # So the parameters of sklearn.model_selection._validation._fit_and_score are called, and those of our folds.
         in_fold = in_fold or ("train" in local and "test" in local)
         # The outermost is the one that the user called.
         parallel = next((value for value in local.values() if isinstance(value, Parallel)), parallel)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ __all__ = ["Prevalence", "Recall", "Threshold"]
 Array = NDArray[np.float64]
 
 
-class Threshold(BaseEstimator):
+class Threshold(BaseEstimator, ABC):
     """A rule for the `threshold` of :class:`~skpartial.SinglePositiveClassifier`: a value object.
 
     One of your own derives from this class and defines `find`.

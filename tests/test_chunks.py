@@ -245,3 +245,17 @@ def test_partial_fit_is_undone_where_a_chunk_is_refused(partial_data):
         clf.partial_fit(chunked(X[:50]), chunked(Y))
     assert clf.n_iter_ == 1
     np.testing.assert_array_equal(clf.coef_, coef)
+
+
+def test_chunks_of_mixed_kinds_and_surplus_labels_or_weights_are_refused():
+    X = np.random.default_rng(0).normal(size=(40, 5))
+    Y = np.where(X[:, :3] > 0, 1, -1)
+    dense, sparse = X[:20], sp.csr_array(X[20:])
+    for chunks in ([dense, sparse], [sparse, dense]):
+        with pytest.raises(ValueError, match=r"Chunk 1 of X is dense or sparse, where those before it are not"):
+            PartialLabelClassifier("bce").fit(iter(chunks), Y)
+    solver = Minibatch(max_epochs=1)
+    with pytest.raises(ValueError, match="y holds more labels than the 20 rows"):
+        PartialLabelClassifier("bce", solver=solver).partial_fit(iter([dense]), Y.tolist())
+    with pytest.raises(ValueError, match="sample_weight holds 40 weights for the 20 rows"):
+        PartialLabelClassifier("bce", solver=solver).partial_fit(iter([dense]), Y[:20], sample_weight=np.ones(40))

@@ -24,8 +24,8 @@ __all__ = ["load_arff"]
 
 _PRESENT = {"1", "true", "yes"}
 _ABSENT = {"0", "false", "no"}
-_NUMBER_OF_LABELS = re.compile(r"(?:^|\s)-C\s+(-?\d+)\b")
-_NUMBER_OF_TRAINING_ROWS = re.compile(r"(?:^|\s)-split-number\s+(\d+)\b")
+_NUMBER_OF_LABELS = re.compile(r"(?:^|[\s:])-C\s+(-?\d+)\b")
+_NUMBER_OF_TRAINING_ROWS = re.compile(r"(?:^|[\s:])-split-number\s+(\d+)\b")
 
 _ABOUT = """\
 A multi-label data set in the ARFF format of Weka. Labels are present where the file has 1 and absent where it has 0;

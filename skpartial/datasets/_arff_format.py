@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,10 +52,9 @@ class Arff(NamedTuple):
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return math.isfinite(float(text))
     except ValueError:
         return False
-    return True
 
 
 def _unquoted(text: str) -> str:
@@ -164,7 +164,8 @@ class _Reader:
             try:
                 if self.all_numbers:
                     numbers[i] = list(map(float, fields))
-                    continue
+                    if np.isfinite(numbers[i]).all():
+                        continue
             except ValueError:
                 pass
             numbers[i] = [self.number(j, field, line) for j, field in enumerate(fields)]

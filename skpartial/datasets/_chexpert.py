@@ -216,9 +216,9 @@ def load_chexpert(
     findings: list[str] = []
     for table in tables.values():
         named = _findings(table)
-        if findings and named != findings:
+        findings = findings or named
+        if set(named) != set(findings):
             fault(table.path, f"has other findings than {next(iter(tables.values())).path.name}")
-        findings = named
     signs = [_policy(name, given, findings) for name, given in (("blank", blank), ("uncertain", uncertain))]
     parts = list(tables.values())
     target = np.concatenate([_labels(table, findings, *signs) for table in parts])

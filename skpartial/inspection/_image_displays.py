@@ -272,6 +272,9 @@ class RecoveredLabelsDisplay:
         check_whole(None, "n_images", n_images, 1)
         labels = LabelMatrix.encode(y)
         rows, columns, scores = _recovered(estimator, labels)
+        n_given = images.shape[0] if hasattr(images, "shape") else len(images)
+        if n_given != labels.n_rows:
+            raise ValueError(f"There are {n_given} images, but y has {labels.n_rows} rows.")
         if len(rows) == 0:
             raise ValueError("Training recovered no presence: there is nothing to draw.")
         order = np.argsort(-scores, kind="stable")
@@ -322,13 +325,26 @@ class RecoveredLabelsDisplay:
         return self
 
 
+def _other_labels(labels: LabelMatrix, seen: tuple[int, ...]) -> ValueError:
+    return ValueError(
+        f"y has shape {labels.shape}, but estimator was fitted on {seen[0]} rows and {seen[1]} labels: "
+        "pass the labels of these."
+    )
+
+
 def _recovered(estimator: Any, labels: LabelMatrix) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Unknown entries that training took for present: rows of `labels`, columns, and how sure it was."""
     train_rows = getattr(estimator, "train_rows_", np.arange(labels.n_rows))
     if hasattr(estimator, "relabeled_"):
         record = estimator.relabeled_
+        in_use = getattr(estimator, "labels_in_use_", None)
+        seen = (len(train_rows), labels.n_labels) if in_use is None else in_use.shape
+        if seen != (len(train_rows), labels.n_labels) or train_rows.max() >= labels.n_rows:
+            raise _other_labels(labels, seen)
         record = record[record["value"] == 1]
-        return train_rows[record["row"]], record["label"], record["score"]
+        # The score of "uncertainty" is a variance: the lower, the surer.
+        sign = -1 if getattr(estimator.relabeling, "strategy", None) == "uncertainty" else 1
+        return train_rows[record["row"]], record["label"], sign * record["score"]
     corrected = getattr(estimator, "corrected_labels_", None)
     estimates = getattr(estimator, "label_estimates_", None)
     found = corrected if corrected is not None else estimates
@@ -338,10 +354,7 @@ def _recovered(estimator: Any, labels: LabelMatrix) -> tuple[NDArray[np.int64], 
             "Curriculum, a LargeLoss that corrects for good or ROLE, and store_state=True."
         )
     if found.shape != (len(train_rows), labels.n_labels) or train_rows.max() >= labels.n_rows:
-        raise ValueError(
-            f"y has shape {labels.shape}, but estimator was fitted on {len(found)} rows and {found.shape[1]} labels: "
-            "pass the labels of these."
-        )
+        raise _other_labels(labels, found.shape)
     unknown = labels.rows(slice(None))[train_rows] == 0
     rows, columns = np.nonzero(unknown & (found == 1 if corrected is not None else found >= 0.5))
     return train_rows[rows], columns, np.asarray(found[rows, columns], dtype=np.float64)

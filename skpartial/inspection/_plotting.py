@@ -124,4 +124,6 @@ class KnownScores:
         present, known = self.truth.of_labels(one)
         weights = self.truth.weights_of_labels(one)
         counted = np.ones(len(self.scores), dtype=bool) if known is None else known[0]
+        if weights is not None:  # what weighs nothing may have any score
+            counted = counted & (weights[0] > 0)
         return present[0, counted], self.scores[counted, label], None if weights is None else weights[0, counted]
