@@ -151,7 +151,7 @@ def load_images(estimator: Any, seed: int) -> ImageTask | None:
         return None
     # torchvision is imported where there are images.
     from skpartial import images
-    from skpartial.images._backbones import FittedModule
+    from skpartial.images._network import FittedModule
     from skpartial.images._task import load_task
 
     backbone = images.get(estimator.backbone)

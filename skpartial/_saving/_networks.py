@@ -21,13 +21,15 @@ __all__ = ["NETWORK_KINDS"]
 _AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+_MODULES = ("skpartial.images._backbones", "skpartial.images._network")
+
+
 def _is(name: str) -> Any:
     """Whether a value is of a class of skpartial.images, which is imported only where there are images."""
 
     def holds(value: Any) -> bool:
-        if type(value).__module__ != "skpartial.images._backbones":
-            return False
-        return type(value).__name__ == name
+        kind = type(value)
+        return kind.__module__ in _MODULES and kind.__name__ == name
 
     return holds
 
@@ -99,7 +101,7 @@ def _write_body(writer: Writer, module: nn.Module, architecture: Any) -> Any:
 
 
 def _read_body(reader: Reader, entry: Any) -> tuple[nn.Module, Any]:
-    from skpartial.images._backbones import Architecture
+    from skpartial.images._architectures import Architecture
 
     if "architecture" not in entry:
         module = reader.read(entry)
@@ -182,12 +184,12 @@ def _write_network(writer: Writer, network: Any) -> Any:
 
 
 def _read_network(reader: Reader, entry: Any) -> Any:
-    from skpartial.images._backbones import Network, _Maps
+    from skpartial.images._network import Maps, Network
 
     body, architecture = _read_body(reader, entry["body"])
     if entry["pooling"] is not None:
         body.get_submodule(entry["pooling"])
-        body = _Maps(body, entry["pooling"])
+        body = Maps(body, entry["pooling"])
     head, context = (reader.read(entry[name]) for name in ("head", "context"))
     if not isinstance(head, Head) or not isinstance(context, HeadContext):
         raise Refused("it is damaged: something else in place of a head")
@@ -211,7 +213,7 @@ def _read_network(reader: Reader, entry: Any) -> Any:
 
 
 def _read_fitted(reader: Reader, entry: Any) -> Any:
-    from skpartial.images._backbones import FittedModule
+    from skpartial.images._network import FittedModule
 
     return FittedModule(reader.read(entry["module"]))
 

@@ -6,222 +6,28 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-from urllib.error import URLError
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-import torchvision
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skpartial._checks import check_choice, check_number, wrong_value
 from skpartial._documentation import Documented
-from skpartial._warnings import warn, warn_slower
-from skpartial.images._expects import Statistics, check_statistics, count_channels, says, statistics
-from skpartial.images._transforms import AUGMENTATIONS, Augment, Normalize, unit_range
-from skpartial.images._weights import load_weights
+from skpartial._warnings import warn
+from skpartial.images._architectures import Architecture, Body, from_timm, from_torchvision
+from skpartial.images._expects import check_statistics, count_channels, says, statistics
+from skpartial.images._network import FittedModule, Maps, Network
+from skpartial.images._transforms import AUGMENTATIONS, Augment, Normalize
 
 if TYPE_CHECKING:
-    from skpartial.heads import Head, HeadContext
+    pass
 
-__all__ = ["Architecture", "Backbone", "LoadedBackbone", "Network", "get"]
+__all__ = ["Backbone", "LoadedBackbone", "get", "sharing_weights"]
 
 _FINETUNE = ("all", "head", "linear_init")
 _ON_ERROR = ("raise", "skip")
-
-
-class Architecture(NamedTuple):
-    """Which network of torchvision or timm it is, whatever its weights.
-
-    Parameters
-    ----------
-    model : str
-        As of `Backbone`.
-    image_size : int or None
-        The side of the images for which it is made, where it takes no others.
-    """
-
-    model: str
-    image_size: int | None
-
-    @property
-    def n_parameters(self) -> int | None:
-        """How many parameters it has with its classifier, where that is known before it is made."""
-        if self.model.startswith("timm/"):
-            return None
-        return int(torchvision.models.get_model_weights(self.model).DEFAULT.meta["num_params"])
-
-    def make(self) -> nn.Module:
-        """The network without its classifier, with random weights; nothing is downloaded.
-
-        Returns
-        -------
-        torch.nn.Module
-            As `Backbone.load` makes it.
-
-        Raises
-        ------
-        ValueError
-            If there is no such network.
-        """
-        if not self.model.startswith("timm/"):
-            return _torchvision_network(self.model, self.image_size)
-        name = self.model.removeprefix("timm/")
-        if ":" in name or "/" in name:  # which timm looks up in the hub
-            raise ValueError(f"Backbone: timm has no model {name!r} of its own.")
-        return _from_timm(name, None).module
-
-
-@dataclass
-class _Body:
-    """A network without its classifier, and what is known of the images that it takes."""
-
-    module: nn.Module
-    image_size: int | None
-    known: Statistics | None
-    architecture: Architecture | None = None
-
-
-class _Maps(nn.Module):
-    """A network that answers with what its last global average pooling takes in."""
-
-    def __init__(self, module: nn.Module, pooling: str) -> None:
-        super().__init__()
-        self.module, self.pooling = module, pooling
-
-    def forward(self, images: Tensor) -> Tensor:
-        taken: list[Tensor] = []
-        pooling = self.module.get_submodule(self.pooling)
-        # Only for this call: other users of the module have no need of it.
-        hook = pooling.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0]))
-        try:
-            self.module(images)
-        finally:
-            hook.remove()
-        return taken[-1]
-
-
-class FittedModule(nn.Module):
-    """Stands for the module that training began with, where a classifier was pickled: the network as it was fitted.
-
-    A fit may go on from it, but not begin anew, as the first weights are gone.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, images: Tensor) -> Tensor:
-        found: Tensor = self.module(images)
-        return found
-
-
-class Network(nn.Module):
-    """Images to logits: normalisation, random changes while training, backbone, head.
-
-    Parameters
-    ----------
-    body : torch.nn.Module
-        From images (b, channels, H, W) to features (b, d), or to maps (b, C, h, w).
-    head : torch.nn.Module or None
-        From those to logits; None leaves features, averaged over the regions of maps.
-    normalize : Normalize
-        What comes before, while training after `augment`.
-    augment : torch.nn.Module or None
-        Random changes.
-    takes_maps : bool
-        Whether the head pools maps itself.
-    frozen_norms : bool
-        Whether batch norms stay in evaluation mode while training.
-    image_size : (height, width)
-        What images are resized to before they come here.
-    architecture : Architecture or None
-        Which network the body is; None for a module of the user's.
-    """
-
-    def __init__(
-        self,
-        body: nn.Module,
-        head: nn.Module | None,
-        *,
-        normalize: Normalize,
-        augment: nn.Module | None = None,
-        takes_maps: bool = False,
-        frozen_norms: bool = False,
-        image_size: tuple[int, int] = (224, 224),
-        architecture: Architecture | None = None,
-    ) -> None:
-        super().__init__()
-        self.normalize, self.augment, self.body, self.head = normalize, augment, body, head
-        self.takes_maps, self.frozen_norms, self.image_size = takes_maps, frozen_norms, image_size
-        self.architecture = architecture
-        #: Of a fitted network: the head, and what it was built for.
-        self.built: tuple[Head, HeadContext] | None = None
-        #: Type that autocast computes in, or None.
-        self.autocast: torch.dtype | None = None
-        #: Whether maps lie with their channels last, which tensor cores prefer.
-        self.channels_last = False
-
-    def use_channels_last(self) -> None:
-        """Let maps lie with their channels last from here on, as long as the device can do with that."""
-        self.to(memory_format=torch.channels_last)
-        self.channels_last = True
-
-    def _through_body(self, images: Tensor) -> Tensor:
-        try:
-            found: Tensor = self.body(images)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            if not self.channels_last:
-                raise
-            self.to(memory_format=torch.contiguous_format)
-            self.channels_last = False
-            found = self.body(images.contiguous())
-            warn_slower("The layout of maps with their channels last", error)
-        return found
-
-    def train(self, mode: bool = True) -> Network:
-        """Training mode, in which batch norms stay as they are if they are frozen."""
-        super().train(mode)
-        if self.frozen_norms:
-            for module in self.body.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
-
-    @property
-    def channels(self) -> int:
-        """How many channels of images it takes."""
-        return self.normalize.channels
-
-    def features(self, images: Tensor) -> Tensor:
-        """Features (b, d) of images, or maps where the head pools them."""
-        if self.training and self.augment is not None:
-            images = self.augment(unit_range(images, torch.float32))
-        prepared = self.normalize(images)
-        with torch.autocast(images.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
-            found = self._through_body(prepared)
-        found = found.to(prepared.dtype)
-        if found.ndim == 4 and not self.takes_maps:
-            found = found.mean((2, 3))
-        return found
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (b, L), or features without a head."""
-        found = self.features(images)
-        if self.head is None:
-            return found
-        logits: Tensor = self.head(found)
-        return logits
-
-    def member_logits(self, images: Tensor) -> Tensor:
-        """Logits (M, b, L) of the members of an ensemble; of another head M is 1."""
-        assert self.head is not None
-        logits: Tensor = self.head.member_logits(self.features(images))  # type: ignore[operator]
-        return logits
 
 
 class Backbone(Documented, BaseEstimator):
@@ -364,11 +170,11 @@ class Backbone(Documented, BaseEstimator):
             module = copy.deepcopy(given).float()
             _notice_classifier(module)
             known, trained_size = says(module)
-            body = _Body(module, trained_size, known)
+            body = Body(module, trained_size, known)
         elif self.model.startswith("timm/"):
-            body = _from_timm(self.model.removeprefix("timm/"), self.weights)
+            body = from_timm(self.model.removeprefix("timm/"), self.weights)
         else:
-            body = _from_torchvision(self.model, self.weights)
+            body = from_torchvision(self.model, self.weights)
         sides = body.image_size or 224 if self.image_size is None else self.image_size
         height, width = sides if isinstance(sides, tuple | list) else (sides, sides)
         pixels = int(height), int(width)
@@ -440,7 +246,7 @@ class LoadedBackbone:
                 f"Backbone {name!r} has no feature maps that a head could pool: use head='linear', or a network that "
                 "ends in a global average pooling, such as 'resnet50'."
             )
-        return _Maps(self.module, pooling[-1])
+        return Maps(self.module, pooling[-1])
 
     def n_features(self, maps: bool, name: str) -> int:
         """Width of the features, or channels of the maps."""
@@ -490,93 +296,6 @@ def _notice_classifier(module: nn.Module) -> None:
         f"Backbone: {type(module).__name__} still has its classifier, so that features would be its {given} outputs "
         f"and not the {taken} numbers before: put torch.nn.Identity() in the place of {path!r}."
     )
-
-
-def _without_classifier(model: nn.Module, name: str) -> nn.Module:
-    """Replace the last layer, which tells classes apart, by nothing."""
-    if name.startswith("squeezenet"):  # whose classifier is a convolution
-        path = "classifier.1"
-    else:
-        path = [path for path, layer in model.named_modules() if isinstance(layer, nn.Linear)][-1]
-    parent, _, child = path.rpartition(".")
-    setattr(model.get_submodule(parent), child, nn.Identity())
-    return model
-
-
-def _from_torchvision(name: str, weights: str | os.PathLike[str] | None) -> _Body:
-    name = name.lower()  # as torchvision has it
-    if name not in torchvision.models.list_models(module=torchvision.models):
-        raise ValueError(
-            f"Backbone: torchvision has no model {name!r} that classifies images. "
-            "torchvision.models.list_models(module=torchvision.models) lists them; 'timm/NAME' is one of timm's."
-        )
-    known = torchvision.models.get_model_weights(name)
-    choice, path = None, None
-    if weights is not None:
-        text = os.fspath(weights)
-        if text == "DEFAULT" or text in known.__members__:
-            choice = known[text] if text != "DEFAULT" else known.DEFAULT
-        elif Path(text).suffix or Path(text).exists():
-            path = Path(text)
-        else:
-            raise ValueError(
-                f"Backbone: weights={text!r} is neither a file nor one of {name}'s weights: "
-                f"{', '.join(['DEFAULT', *known.__members__])}."
-            )
-    preset: Any = (choice or known.DEFAULT).transforms()
-    # Vision transformers are made for images of one size, which weights may change.
-    side = choice.meta["min_size"][0] if choice is not None and name.startswith("vit_") else None
-    try:
-        model = _torchvision_network(name, side, choice)
-    except (URLError, OSError, RuntimeError) as error:
-        raise ValueError(
-            f"Backbone: the weights {choice} of {name!r} could not be downloaded ({error}). Without a network, pass "
-            f"the path of a file of weights, Backbone({name!r}, weights='FILE'), or weights=None for a random start."
-        ) from error
-    if path is not None:
-        load_weights(model, path, name)
-    size = None if choice is None else preset.crop_size[0]
-    return _Body(model, size, (tuple(preset.mean), tuple(preset.std)), Architecture(name, side))
-
-
-def _torchvision_network(name: str, image_size: int | None, weights: Any = None) -> nn.Module:
-    """A network of torchvision without its classifiers, made for images of a size where it takes no others."""
-    if name not in torchvision.models.list_models(module=torchvision.models):
-        raise ValueError(f"Backbone: torchvision has no model {name!r} that classifies images.")
-    arguments: dict[str, Any] = {}
-    if weights is None:
-        if name in ("googlenet", "inception_v3"):
-            # The input that torchvision's own weights of them were trained with.
-            arguments = {"aux_logits": False, "transform_input": True, "init_weights": False}
-        if image_size is not None:
-            arguments["image_size"] = image_size
-    model = torchvision.models.get_model(name, weights=weights, **arguments)
-    for auxiliary in ("aux1", "aux2", "AuxLogits"):  # classifiers that help in training, without a part in features
-        if hasattr(model, auxiliary):
-            setattr(model, auxiliary, None)
-            model.aux_logits = False
-    return _without_classifier(model, name)
-
-
-def _from_timm(name: str, weights: str | os.PathLike[str] | None) -> _Body:
-    try:
-        import timm
-    except ImportError:
-        raise ValueError(f"Backbone 'timm/{name}' needs timm: pip install timm.") from None
-    pretrained = weights == "DEFAULT"
-    try:
-        model = timm.create_model(name, pretrained=pretrained, num_classes=0)
-    except Exception as error:
-        # timm and the hub behind it raise errors of many kinds, all of which mean the same here.
-        raise ValueError(
-            f"Backbone: timm could not make {name!r} with weights={weights!r} ({error}). Without a network, pass the "
-            "path of a file of weights, or weights=None for a random start."
-        ) from error
-    if weights is not None and not pretrained:
-        load_weights(model, Path(os.fspath(weights)), name)
-    config: Any = model.pretrained_cfg  # a dictionary; timm's types do not say so
-    known = tuple(config["mean"]), tuple(config["std"])
-    return _Body(model, config["input_size"][-1], known, Architecture(f"timm/{name}", None))
 
 
 def get(backbone: str | nn.Module | Backbone) -> Backbone:
@@ -629,7 +348,7 @@ def sharing_weights(backbone: Any, network: Network) -> Any:
     settings = get(backbone)
     if isinstance(settings.model, str):
         return backbone
-    body = network.body.module if isinstance(network.body, _Maps) else network.body
+    body = network.body.module if isinstance(network.body, Maps) else network.body
     assert isinstance(body, nn.Module)
     model = body if _same_weights(settings.model, body) else FittedModule(body)
     if not isinstance(backbone, Backbone):

@@ -24,8 +24,9 @@ from skpartial._seeding import seeded
 from skpartial._unchanged import unchanged_on_failure
 from skpartial._versioned import VersionedPickles
 from skpartial._warnings import warn
-from skpartial.images._backbones import Backbone, Network, get
+from skpartial.images._backbones import Backbone, get
 from skpartial.images._batches import ImageBatches, none_readable, readable_rows
+from skpartial.images._network import Network
 from skpartial.images._sources import ImageSource, as_source
 from skpartial.images._store import Shelf, as_store, image_keys
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from skpartial.images._backbones import Network
 from skpartial.images._batches import ImageBatches
+from skpartial.images._network import Network
 from skpartial.images._sources import as_source
 
 __all__ = ["feature_maps", "visit_maps"]

@@ -18,9 +18,10 @@ from skpartial._seeding import seeded
 from skpartial._warnings import warn
 from skpartial.heads import Head, HeadContext
 from skpartial.heads._module import build_head
-from skpartial.images._backbones import Backbone, LoadedBackbone, Network
+from skpartial.images._backbones import Backbone, LoadedBackbone
 from skpartial.images._batches import ImageBatches, some_readable_rows
 from skpartial.images._features import extract
+from skpartial.images._network import Network
 from skpartial.images._sources import ImageSource, as_source
 
 __all__ = ["ImageTask", "load_task", "predict"]

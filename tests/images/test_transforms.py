@@ -10,7 +10,7 @@ import torch
 import torchvision.transforms.v2 as v2
 from torch import nn
 
-from skpartial.images._backbones import Network
+from skpartial.images._network import Network
 from skpartial.images._transforms import Augment, Normalize, unit_range
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -526,7 +526,7 @@ def test_equal_tensors_are_there_once(path):
 
 def test_a_transformer_made_for_larger_images(path):
     """Weights may change what a vision transformer is made for."""
-    from skpartial.images._backbones import Architecture
+    from skpartial.images._architectures import Architecture
 
     assert Architecture("vit_b_16", 384).n_parameters > 80_000_000
     with torch.device("meta"):
