@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skpartial._files import what_is_no_file
-from skpartial.datasets._files import fault
+from skpartial.datasets._files import check_columns, fault, shown
 
 __all__ = ["Block", "read_blocks"]
 
@@ -157,10 +157,11 @@ def _header(path: Path, file: BinaryIO, needed: Sequence[str]) -> list[str]:
     if "\0" in first:
         fault(path, "holds NUL characters: it is no text, or text in UTF-16, which is to be saved as UTF-8")
     header = [name.strip() for name in next(csv.reader([first]))]
+    check_columns(path, header, needed)
+    # Columns that are not needed may be there twice.
     for name in needed:
-        if header.count(name) != 1:
-            wrong = "has no column" if name not in header else "has more than one column"
-            fault(path, f"{wrong} {name!r}; its columns are {', '.join(map(repr, header[:8]))}")
+        if header.count(name) > 1:
+            fault(path, f"has more than one column {name!r}; its columns are {shown(header, 8)}")
     return header
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "as_folder",
     "as_path",
     "as_wanted",
+    "check_columns",
     "check_distinct",
     "check_subset",
     "check_year",
@@ -184,10 +185,15 @@ def _header(path: Path, row: list[str], needed: Iterable[str]) -> list[str]:
     """Names of columns, each once, and those that are needed among them."""
     header = [name.strip() for name in row]
     check_distinct(path, header, "has the column {} more than once")
+    check_columns(path, header, needed)
+    return header
+
+
+def check_columns(path: Path, header: Sequence[str], needed: Iterable[str]) -> None:
+    """Refuse a table that lacks a column."""
     for name in needed:
         if name not in header:
             fault(path, f"has no column {name!r}; its columns are {shown(header, 8)}")
-    return header
 
 
 def _extend(columns: list[list[str]], rows: list[list[str]]) -> None:
