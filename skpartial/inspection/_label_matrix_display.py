@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from skpartial._checks import check_whole
 from skpartial.inspection._plotting import ABSENT, PRESENT, UNKNOWN, pyplot, single_axes
 from skpartial.labels import LabelMatrix
+from skpartial.labels._forms import names_or_positions
 
 __all__ = ["LabelMatrixDisplay"]
 
@@ -89,10 +90,7 @@ class LabelMatrixDisplay:
             If `y` is not a label matrix, or there are not as many names as labels.
         """
         labels = LabelMatrix.encode(y)
-        names = labels.names if label_names is None else label_names
-        names = [str(name) for name in (range(labels.n_labels) if names is None else names)]
-        if len(names) != labels.n_labels:
-            raise ValueError(f"label_names holds {len(names)} names, but y has {labels.n_labels} labels.")
+        names = names_or_positions(labels.names if label_names is None else label_names, labels.n_labels, "y")
         n_drawn = min(labels.n_rows, check_whole(None, "max_rows", max_rows, 1))
         rows = np.linspace(0, labels.n_rows - 1, n_drawn).round().astype(np.int64)
         values = np.concatenate([labels.rows(slice(int(row), int(row) + 1)) for row in rows])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from skpartial._checks import check_choice, check_whole
 from skpartial.labels import LabelMatrix
-from skpartial.labels._forms import check_label_names, column_names, fitted_label_names
+from skpartial.labels._forms import check_label_names, column_names, fitted_label_names, names_or_positions
 from skpartial.metrics._encode import Truth, Unknown, as_scores
 
 __all__ = ["KnownScores", "axes_grid", "chosen_labels", "pyplot", "response", "single_axes"]
@@ -104,12 +104,7 @@ class KnownScores:
         self.truth = Truth(LabelMatrix.encode(y, name="y"), unknown, sample_weight)
         own = self.truth.labels.names
         self.scores = as_scores(scores, self.truth.shape, names=own)
-        n_labels = self.truth.shape[1]
-        if names is None:
-            names = range(n_labels) if own is None else own
-        self.names = [str(name) for name in names]
-        if len(self.names) != n_labels:
-            raise ValueError(f"label_names holds {len(self.names)} names, but y has {n_labels} labels.")
+        self.names = names_or_positions(own if names is None else names, self.truth.shape[1], "y")
 
     @classmethod
     def of(cls, estimator: Any, X: Any, y: Any, unknown: Unknown, sample_weight: Any, method: str) -> KnownScores:

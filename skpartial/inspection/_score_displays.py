@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skpartial._checks import check_choice, check_whole
-from skpartial.inspection._plotting import KnownScores, chosen_labels, response, single_axes
+from skpartial.inspection._plotting import KnownScores, chosen_labels, single_axes
 from skpartial.labels import LabelMatrix
-from skpartial.labels._forms import check_label_names, check_same_names, column_names, fitted_label_names
+from skpartial.labels._forms import check_same_names
 from skpartial.metrics._encode import Unknown
 from skpartial.metrics._label_report import average_precision_interval
 
@@ -284,20 +284,8 @@ class ReliabilityDisplay:
         ReliabilityDisplay
             With what was drawn.
         """
-        names = fitted_label_names(estimator)
-        check_label_names(names, column_names(y), "y")
-        return cls.from_predictions(
-            y,
-            response(estimator, X, "predict_proba"),
-            labels=labels,
-            n_bins=n_bins,
-            strategy=strategy,
-            unknown=unknown,
-            sample_weight=sample_weight,
-            label_names=names,
-            name=type(estimator).__name__ if name is None else name,
-            ax=ax,
-        )
+        known = KnownScores.of(estimator, X, y, unknown, sample_weight, "predict_proba")
+        return cls._from_known(known, labels, n_bins, strategy, type(estimator).__name__ if name is None else name, ax)
 
     @classmethod
     def from_predictions(
@@ -349,9 +337,16 @@ class ReliabilityDisplay:
         ValueError
             If shapes or names differ, or a probability that counts is not in [0, 1].
         """
+        known = KnownScores(y, probabilities, unknown, sample_weight, label_names)
+        return cls._from_known(known, labels, n_bins, strategy, name, ax)
+
+    @classmethod
+    def _from_known(
+        cls, known: KnownScores, labels: Any, n_bins: int, strategy: str, name: str | None, ax: Any
+    ) -> Self:
+        """Put entries into bins, and draw."""
         check_whole(None, "n_bins", n_bins, 1)
         check_choice(None, "strategy", strategy, ("uniform", "quantile"))
-        known = KnownScores(y, probabilities, unknown, sample_weight, label_names)
         entries = [known.of_label(int(j)) for j in chosen_labels(known.names, labels)]
         present = np.concatenate([present for present, _, _ in entries])
         p = np.concatenate([scores for _, scores, _ in entries]).astype(np.float64)

@@ -25,6 +25,7 @@ __all__ = [
     "is_table",
     "is_vector",
     "listed_names",
+    "names_or_positions",
     "plain",
 ]
 
@@ -168,6 +169,29 @@ def fitted_label_names(estimator: Any) -> NDArray[Any] | None:
             return fitted_label_names(getattr(estimator, inner))
     steps = getattr(estimator, "steps", None)
     return fitted_label_names(steps[-1][1]) if steps else None
+
+
+def names_or_positions(label_names: Any, n_labels: int, what: str) -> list[str]:
+    """Names of labels as strings, as many as there are labels; None stands for their positions.
+
+    Parameters
+    ----------
+    label_names : array-like of str or None
+        What the user passed, or the columns of a table.
+    n_labels : int
+        How many there must be.
+    what : str
+        What error messages call that which has the labels.
+
+    Returns
+    -------
+    list of str
+        Of `n_labels` names.
+    """
+    names = [str(name) for name in (range(n_labels) if label_names is None else label_names)]
+    if len(names) != n_labels:
+        raise ValueError(f"label_names holds {len(names)} names, but {what} has {n_labels} labels.")
+    return names
 
 
 def check_label_names(expected: Any, given: Any, name: str) -> None:

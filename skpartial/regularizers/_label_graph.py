@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from skpartial._checks import check_whole
 from skpartial.labels import LabelMatrix
-from skpartial.labels._forms import check_same_names
+from skpartial.labels._forms import check_same_names, names_or_positions
 from skpartial.labels._matrix import present_share
 
 __all__ = ["LabelGraph", "LabelRelation", "check_graph", "cooccurrence_graph", "label_relations"]
@@ -172,9 +172,7 @@ def label_relations(
     weights = np.array(graph.toarray() if sp.issparse(graph) else graph, dtype=np.float64)
     if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
         raise ValueError(f"graph must be a square matrix, got shape {weights.shape}.")
-    names = [str(name) for name in (range(len(weights)) if label_names is None else label_names)]
-    if len(names) != len(weights):
-        raise ValueError(f"label_names holds {len(names)} names, but graph has {len(weights)} labels.")
+    names = names_or_positions(label_names, len(weights), "graph")
     np.fill_diagonal(weights, 0)
     if target is not None:
         if str(target) not in names:
