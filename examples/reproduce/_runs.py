@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import statistics
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 from scipy.stats import rankdata, spearmanr
 
-__all__ = ["Published", "Runs", "add_run_arguments", "later", "order", "parse", "print_report"]
+__all__ = ["Published", "Runs", "add_run_arguments", "later", "order", "parse", "print_report", "spelled"]
 
 _KEYS = ("table", "data", "method", "seed")
 Measures = dict[str, float]
@@ -56,6 +57,11 @@ def parse(parser: ArgumentParser) -> Namespace:
     if options.seeds is None:
         options.seeds = 1 if options.quick else 5
     return options
+
+
+def spelled(table: str) -> str:
+    """A table's name in full: "table 1" of "1", "figure 3" of "figure3"."""
+    return f"table {table}" if table.isdigit() else re.sub(r"^figure(?=\d)", "figure ", table)
 
 
 def later(run: Callable[..., Measures], made: Callable[[], Any], *more: Any) -> Callable[[], Measures]:

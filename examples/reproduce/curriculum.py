@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 import torch
-from _runs import Runs, add_run_arguments, later, parse, print_report
+from _runs import Runs, add_run_arguments, later, parse, print_report, spelled
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 from sklearn.model_selection import PredefinedSplit
@@ -162,7 +162,7 @@ def added(clf: PartialLabelClassifier, data: Data) -> dict[str, float]:
 
 def titled(options: Namespace, table: str) -> str:
     """The name of a table or figure among the runs."""
-    return f"{table.replace('figure', 'figure ')}, {100 * options.known:g}% known"
+    return f"{spelled(table)}, {100 * options.known:g}% known"
 
 
 def table_2_of(options: Namespace, head: str) -> str:

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
-from _runs import Runs, add_run_arguments, later, parse, print_report
+from _runs import Runs, add_run_arguments, later, parse, print_report, spelled
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -221,52 +221,45 @@ def scores(task: Task, fit: Fit) -> dict[str, float]:
 
 def titled(table: str, known: float) -> str:
     """The name of a table or figure among the runs."""
-    return f"{table}, {100 * known:g}% known"
-
-
-def run_table(options: Namespace, runs: Runs, table: str, name: str, known: float) -> None:
-    """A table or figure of a data set, with a share of the labels known."""
-    task = tasks_of(name, options, known)
-    for method, fit in (ABLATION if table == "table 4" else METHODS).items():
-        for seed in range(options.seeds):
-            runs.measure(titled(table, known), name, method, seed, later(scores, partial(task, seed), fit))
+    return f"{spelled(table)}, {100 * known:g}% known"
 
 
 def shares(options: Namespace) -> Mapping[str, list[float]]:
-    """By table or figure that is wanted, the shares of labels that are known."""
-    found = {
-        "figure 3": options.known,
-        "table 4": [options.known[min(1, len(options.known) - 1)]],
-        "table 1": [options.known[-1]],
-    }
-    return {
-        table: each for table, each in found.items() if table.removeprefix("table ").replace(" ", "") in options.table
-    }
+    """Of each table that is wanted, the shares of labels that are known."""
+    middle, most = options.known[min(1, len(options.known) - 1)], options.known[-1]
+    found = {"figure3": options.known, "4": [middle], "1": [most]}
+    return {table: known for table, known in found.items() if table in options.table}
 
 
 def run(options: Namespace, runs: Runs) -> None:
     """Make the runs that are missing."""
     for name in names(options.data, options.datasets):
         for table, each in shares(options).items():
-            if (table == "table 1") == (name == MANY_LABELS) or options.quick:
+            if (table == "1") == (name == MANY_LABELS) or options.quick:
                 for known in each:
                     run_table(options, runs, table, name, known)
 
 
+def run_table(options: Namespace, runs: Runs, table: str, name: str, known: float) -> None:
+    """A table of a data set, with a share of the labels known."""
+    task = tasks_of(name, options, known)
+    for method, fit in (ABLATION if table == "4" else METHODS).items():
+        for seed in range(options.seeds):
+            runs.measure(titled(table, known), name, method, seed, later(scores, partial(task, seed), fit))
+
+
 def report(options: Namespace, runs: Runs) -> None:
     """Print what has been measured beside the published figures."""
-    for table, each in shares(options).items():
-        for title in (titled(table, known) for known in each):
-            show = partial(print_report, runs, title, decimals=2)
-            if table == "figure 3":
-                show(ORDERS, measure="mAP", methods=METHODS, base=BASE)
-            elif table == "table 4":
-                published = {"Open Images": BY_SIMILARITY}
-                show(published, measure="mAP", methods=ABLATION, base=ABLATION_BASE)
-            else:
-                rows = list(dict.fromkeys((*METHODS, *_BY_GROUP)))
-                for measure, figures in BY_GROUP.items():
-                    show({"Open Images": figures}, measure=measure, methods=rows, base=BASE)
+    for table, title in ((table, titled(table, known)) for table, each in shares(options).items() for known in each):
+        show = partial(print_report, runs, title, decimals=2)
+        if table == "figure3":
+            show(ORDERS, measure="mAP", methods=METHODS, base=BASE)
+        elif table == "4":
+            show({"Open Images": BY_SIMILARITY}, measure="mAP", methods=ABLATION, base=ABLATION_BASE)
+        else:
+            rows = dict.fromkeys((*METHODS, *_BY_GROUP))
+            for measure, figures in BY_GROUP.items():
+                show({"Open Images": figures}, measure=measure, methods=rows, base=BASE)
 
 
 def main() -> None:
