@@ -10,6 +10,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from scipy.stats import rankdata, spearmanr
@@ -198,40 +199,43 @@ def _print_orders(published: Published, measured: Mapping[str, Mapping[str, Mapp
         for name, figures in published.items()
     }
     for name, figures in ranked.items():
-        print(f"published order on {name}: {order(figures)}")
+        _print_wrapped(f"published order on {name}: {order(figures)}")
     for name, values in measured.items():
         found = {method: by_seed for method, by_seed in values.items() if by_seed}
-        print(f"measured order on {name}: {order({m: statistics.fmean(v.values()) for m, v in found.items()})}")
+        _print_wrapped(
+            f"measured order on {name}: {order({m: statistics.fmean(v.values()) for m, v in found.items()})}"
+        )
         for of, figures in ranked.items():
             common = {method: found[method] for method in found if method in figures}
+            if len(common) > 2:
+                means = [statistics.fmean(by_seed.values()) for by_seed in common.values()]
+                agreement = spearmanr(means, [figures[method] for method in common]).statistic
+                print(f"  rank correlation with {of}: {agreement:+.2f} over {len(common)} methods")
             if len(common) > 1:
-                print(f"  {_agreement(common, figures, of)}")
+                _print_wrapped(f"{of}: {_agreement(common, figures)}", indent="  ")
 
 
-def _agreement(found: Mapping[str, Mapping[str, float]], figures: Mapping[str, float], of: str) -> str:
-    """A sentence on how measured figures by seed are ordered, and published ones."""
-    if len(found) > 2:
-        means = [statistics.fmean(values.values()) for values in found.values()]
-        agreement = spearmanr(means, [figures[method] for method in found]).statistic
-        start = f"rank correlation with {of}: {agreement:+.2f} over {len(found)} methods; "
-    else:
-        start = f"{of}: "
+def _print_wrapped(text: str, indent: str = "") -> None:
+    print(fill(indent + text, 118, subsequent_indent=indent + "    ", break_on_hyphens=False))
+
+
+def _agreement(found: Mapping[str, Mapping[str, float]], figures: Mapping[str, float]) -> str:
+    """A sentence on which measured figures by seed are in another order than published ones."""
     pairs = [pair for pair in combinations(found, 2) if figures[pair[0]] != figures[pair[1]]]
     # From the one that is published as better to the other.
     pairs = [(a, b) if figures[a] > figures[b] else (b, a) for a, b in pairs]
     gaps = {(a, b): [found[b][seed] - found[a][seed] for seed in found[a] if seed in found[b]] for a, b in pairs}
     turned = {pair: gap for pair, gap in gaps.items() if gap and statistics.fmean(gap) >= 0}
     if not turned:
-        return start + "the order is the published one."
-    start += f"{len(turned)} of {len(pairs)} pairs are not in the published order"
+        return "The order is the published one."
+    start = f"Not in the published order: {len(turned)} of {len(pairs)} pairs"
+    if all(len(gap) == 1 for gap in turned.values()):
+        return f"{start} (one seed)."
     clear = [pair for pair, gap in turned.items() if len(gap) > 1 and statistics.fmean(gap) > statistics.stdev(gap)]
-    if not clear:
-        several = any(len(gap) > 1 for gap in turned.values())
-        return start + (", none by more than its standard deviation over seeds." if several else " (one seed).")
     clear.sort(key=lambda pair: -statistics.fmean(turned[pair]))
-    largest = ", ".join(f"{b!r} above {a!r}" for a, b in clear[:3])
-    rest = ", ..." if len(clear) > 3 else ""
-    return start + f", {len(clear)} by more than the standard deviation over seeds: {largest}{rest}."
+    largest = ", ".join(f"{b} above {a}" for a, b in clear[:3])
+    listed = f", as {largest}" if clear else ""
+    return f"{start}, {len(clear) or 'none'} by more than the standard deviation over seeds{listed}."
 
 
 def order(figures: Mapping[str, float]) -> str:
