@@ -147,18 +147,13 @@ def expected(task: Task) -> float:
 
 
 def add_data_arguments(parser: ArgumentParser) -> None:
-    """Where the data come from, how many seeds there are and where runs are kept."""
+    """Where the data come from: features, or images of a published data set."""
     add_arguments(parser)
     parser.add_argument(
         "--images", choices=list(IMAGE_SETS), help="a published data set of images, instead of features"
     )
     parser.add_argument("--path", metavar="DIR", help="where it is")
     parser.add_argument("--backbone", default="resnet50", help="network of the images (default: resnet50)")
-    parser.add_argument(
-        "--seeds", type=int, default=5, help="number of seeds, from 1200 on, the published one (default: 5)"
-    )
-    parser.add_argument("--csv", metavar="FILE", help="where runs are kept; those that are there are not made again")
-    parser.add_argument("--report", action="store_true", help="print what is in the file, and run nothing")
 
 
 def published(table: str) -> dict[str, dict[str, float]]:

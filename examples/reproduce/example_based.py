@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from _runs import Runs, print_report
+from _runs import Runs, add_run_arguments, parse, print_report
 from _single_positive_data import SEED, Labels, add_data_arguments, limit_threads, load, names
 from numpy.typing import NDArray
 from sklearn.metrics import label_ranking_average_precision_score
@@ -31,6 +31,7 @@ PUBLISHED = {
     "yeast": {"AN": 53.1, "WAN": 69.8, "ROLE": 71.1, "LL-Cp": 70.0, "SMILE": 75.1, "CRISP": 75.8},
     "corel5k": {"AN": 21.7, "WAN": 24.1, "ROLE": 20.3, "LL-Cp": 25.9, "SMILE": 29.5, "CRISP": 30.4},
 }
+TABLES = {"features": "single positive labels on features"}
 DEFAULT = "package's default"
 TUNED = {f"{name}, alpha tuned": loss for name, loss in (("AN", "an"), ("AN-LS", "an_ls"), ("WAN", "wan"))}
 #: Relative to what the default stands for.
@@ -79,8 +80,9 @@ def main() -> None:
     """Run what is missing, and print it beside the published figures."""
     parser = ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_data_arguments(parser)
-    options = parser.parse_args()
-    runs = Runs(options.csv, ("test", "factor"))
+    add_run_arguments(parser, TABLES)
+    options = parse(parser)
+    runs = Runs(options.csv, ("test", "factor"), options.methods)
     with limit_threads(options.threads), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # labels without a recorded presence
         wanted = [] if options.report else names(options.data, options.datasets)

@@ -21,7 +21,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from _runs import Runs, print_report
+from _runs import Runs, add_run_arguments, parse, print_report
 from _single_positive_data import (
     SEED,
     Labels,
@@ -44,6 +44,7 @@ RATES, BATCH_SIZE = (1e-2, 1e-3, 1e-4, 1e-5), 16
 #: The searched shares of all entries that are modified more in each epoch.
 DELTAS = (0.001, 0.002, 0.003, 0.004, 0.005)
 EPOCHS, EPOCHS_OF_LINEAR = 10, 25
+TABLES = {"2": "losses", "figure4": "precision of modified labels", "figure5": "test score over delta, for LL-Ct"}
 _FOR_DELTA = "LL-Ct, delta {:.1%}"
 
 END_TO_END = published(
@@ -140,11 +141,12 @@ def run_linear(options: Namespace, runs: Runs) -> None:
         for task in tasks(options, seed):
             rows = methods(expected(task), options)
             for name, losses in rows.items():
-                runs.measure("linear", task.name, name, seed, partial(chosen, losses, task, linear(options)))
-            for name in ROUNDS:
+                if "2" in options.table or ("figure4" in options.table and name in _SCHEMES):
+                    runs.measure("linear", task.name, name, seed, partial(chosen, losses, task, linear(options)))
+            for name in ROUNDS if {"2", "figure4"} & set(options.table) else ():
                 losses = rows[name.partition(",")[0]]
                 runs.measure("linear", task.name, name, seed, partial(chosen, losses, task, in_rounds))
-            for loss in rows["LL-Ct"]:
+            for loss in rows["LL-Ct"] if "figure5" in options.table else ():
                 name = _FOR_DELTA.format(loss.delta)  # type: ignore[attr-defined]
                 runs.measure("linear", task.name, name, seed, partial(chosen, [loss], task, linear(options)))
 
@@ -169,29 +171,34 @@ def run_fine_tuned(options: Namespace, runs: Runs) -> None:
                 runs.measure(finetune, task.name, name, seed, partial(chosen, losses, task, settings))
 
 
-def report(runs: Runs) -> None:
+def report(options: Namespace, runs: Runs) -> None:
     """Print what has been measured beside the published figures."""
-    print_report(runs, "linear", LINEAR_INIT, measure="test", methods=[*LINEAR_INIT["voc"], *ROUNDS])
-    print_report(runs, "linear", {}, measure="precision", methods=[*_SCHEMES, *ROUNDS])
-    print_report(runs, "linear", {}, measure="test", methods=[_FOR_DELTA.format(delta) for delta in DELTAS])
-    print_report(runs, "all", END_TO_END, measure="test", methods=END_TO_END["voc"])
-    print_report(runs, "linear_init", LINEAR_INIT, measure="test", methods=LINEAR_INIT["voc"])
+    if "2" in options.table:
+        print_report(runs, "linear", LINEAR_INIT, measure="test", methods=[*LINEAR_INIT["voc"], *ROUNDS])
+    if "figure4" in options.table:
+        print_report(runs, "linear", {}, measure="precision", methods=[*_SCHEMES, *ROUNDS])
+    if "figure5" in options.table:
+        print_report(runs, "linear", {}, measure="test", methods=[_FOR_DELTA.format(delta) for delta in DELTAS])
+    if "2" in options.table:
+        print_report(runs, "all", END_TO_END, measure="test", methods=END_TO_END["voc"])
+        print_report(runs, "linear_init", LINEAR_INIT, measure="test", methods=LINEAR_INIT["voc"])
 
 
 def main() -> None:
     """Run what was asked for, and print it beside the published figures."""
     parser = ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_data_arguments(parser)
-    parser.add_argument("--fine-tune", action="store_true", help="with networks, which wants a GPU")
-    options = parser.parse_args()
-    runs = Runs(options.csv, ("test", "precision", "rate", "delta"))
+    add_run_arguments(parser, TABLES)
+    parser.add_argument("--fine-tune", action="store_true", help="table 2 with networks, which wants a GPU")
+    options = parse(parser)
+    runs = Runs(options.csv, ("test", "precision", "rate", "delta"), options.methods)
     with limit_threads(options.threads), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # labels without a recorded presence
         if not options.report and not options.fine_tune:
             run_linear(options, runs)
-        if not options.report and (options.fine_tune or options.quick):
+        if not options.report and (options.fine_tune or options.quick) and "2" in options.table:
             run_fine_tuned(options, runs)
-    report(runs)
+    report(options, runs)
 
 
 if __name__ == "__main__":
