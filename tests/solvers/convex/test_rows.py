@@ -23,7 +23,8 @@ def known():
     s = torch.zeros(7, 30, dtype=torch.float64)
     for weights, own in zip(s, rows):
         weights[own] = 0.1
-    return X, SimpleNamespace(s=s, count=count), rows
+    alpha, entries = torch.full((7,), 0.1), torch.arange(7)
+    return X, SimpleNamespace(s=s, count=count, alpha=alpha, entries=entries), rows
 
 
 @pytest.mark.parametrize("limit", [1, 1 << 23])
@@ -31,7 +32,7 @@ def test_rows_are_those_in_which_labels_weigh(known, monkeypatch, limit):
     X, problem, own = known
     monkeypatch.setattr(_rows, "_GROUP_ENTRIES", limit)
     seen = []
-    for group, rows, gathered in gathered_rows(problem, ResidentFeatures(X), torch.tensor([0, 2, 3, 5, 6])):
+    for group, _, rows, gathered in gathered_rows(problem, ResidentFeatures(X), torch.tensor([0, 2, 3, 5, 6])):
         seen += group.tolist()
         torch.testing.assert_close(gathered, X[rows])
         for label, these in zip(group, rows):
@@ -43,8 +44,8 @@ def test_rows_are_those_in_which_labels_weigh(known, monkeypatch, limit):
 def test_gathered_columns_are_those_of_all_rows(known):
     X, problem, _ = known
     columns = ScaledColumns(ResidentFeatures(X), X.mean(0), 1 / X.std(0))
-    ((_, rows, gathered),) = gathered_rows(problem, ResidentFeatures(X), torch.arange(7))
-    design = GatheredColumns(columns, gathered.unbind())
+    ((_, sharing, rows, gathered),) = gathered_rows(problem, ResidentFeatures(X), torch.arange(7))
+    design = GatheredColumns(columns, gathered.unbind(), sharing)
     theta, scores = torch.randn(7, 41).double(), torch.randn(7, rows.shape[1]).double()
     torch.testing.assert_close(design.forward(theta), columns.forward(theta).gather(1, rows))
     spread = torch.zeros(7, 30, dtype=torch.float64).scatter_add(1, rows, scores)
@@ -56,7 +57,7 @@ def test_gathered_columns_are_those_of_all_rows(known):
 def test_a_basis_of_rows_keeps_logits_and_penalties(known):
     """Of combinations of the rows, which the weights of a label are."""
     X, problem, _ = known
-    ((group, rows, gathered),) = gathered_rows(problem, ResidentFeatures(X), torch.arange(7))
+    ((group, _, rows, gathered),) = gathered_rows(problem, ResidentFeatures(X), torch.arange(7))
     valid = problem.s[group].gather(1, rows) > 0
     basis = RowBasis(gathered.clone(), valid)
     assert basis.usable
