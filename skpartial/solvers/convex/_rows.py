@@ -213,7 +213,8 @@ class RowBasis:
     def __init__(self, rows: Tensor, valid: Tensor) -> None:
         # From the middle of the columns inner products of rows lose few digits.
         center = rows[-1].median(0).values
-        self._center, self._rows = center.double(), rows.sub_(center).mul_(valid[:, :, None])
+        self._center = center.double()
+        self._rows: Sequence[Tensor] = rows.sub_(center).mul_(valid[:, :, None]).unbind()
         self.gram = (rows @ rows.mT).double()
         # Rows that repeat each other, or fill up, make it singular, up to the rounding of the products.
         diagonal = self.gram.diagonal(dim1=1, dim2=2)
@@ -236,26 +237,27 @@ class RowBasis:
             return self
         part = RowBasis.__new__(RowBasis)
         part._center, part.usable = self._center, self.usable
-        for name in ("_rows", "gram", "root", "_root"):
+        part._rows = [self._rows[label] for label in labels.tolist()]
+        for name in ("gram", "root", "_root"):
             setattr(part, name, getattr(self, name)[labels])
         return part
 
     def to_features(self, theta: Tensor) -> Tensor:
         """Parameters (k, d + 1) for the features as passed."""
         share = torch.linalg.solve_triangular(self.root.mT, theta[:, :-1, None].double(), upper=True)
-        weights = (share.mT.to(theta.dtype) @ self._rows)[:, 0].double()
+        weights = _products([rows.T for rows in self._rows], share[:, :, 0].to(theta.dtype)).double()
         intercept = theta[:, -1].double() - weights @ self._center
         return torch.cat([weights, intercept[:, None]], dim=1).to(theta.dtype)
 
     def from_features(self, theta: Tensor) -> Tensor:
         """Coordinates (k, m + 1) with the same scores as parameters (k, d + 1) for the features as passed."""
-        scores = _products(self._rows.unbind(), theta[:, :-1]).double()[:, :, None]
+        scores = _products(self._rows, theta[:, :-1]).double()[:, :, None]
         inside = torch.linalg.solve_triangular(self.root, scores, upper=False)[:, :, 0]
         return torch.cat([inside, self._intercept(theta)], dim=1).to(theta.dtype)
 
     def scores(self, theta: Tensor) -> Tensor:
         """Logits (k, m) under parameters (k, d + 1) for the features as passed."""
-        return _products(self._rows.unbind(), theta[:, :-1]).double().add_(self._intercept(theta)).to(theta.dtype)
+        return _products(self._rows, theta[:, :-1]).double().add_(self._intercept(theta)).to(theta.dtype)
 
     def _intercept(self, theta: Tensor) -> Tensor:
         return theta[:, -1:].double() + theta[:, :-1].double() @ self._center[:, None]
