@@ -44,8 +44,9 @@ __all__ = ["PartialLabelClassifierCV", "SinglePositiveClassifierCV"]
 
 Split = tuple[NDArray[Any], NDArray[Any]]
 
-# Relative gap at which fits of folds stop, where the user names none: mean scores then lie about .001 from those at the
-# optimum, which is a tenth of what they differ by from one choice of folds to another.
+# Relative gap at which fits of folds stop, where the user names no solver. Of 45 choices (five data sets, 3% and 10% of
+# the entries known and single positives, three seeds) 44 are those of folds solved to 1e-5: with 10% known and single
+# positives mean scores move by up to .003, and by up to .01 with 3%, where they say the least.
 _GAP_ON_FOLDS = 1e-3
 
 # How many powers of ten the default penalties lie below and above "auto".
@@ -333,7 +334,9 @@ class PartialLabelClassifierCV(_AlphaByCrossValidation, PartialLabelClassifier):
     Notes
     -----
     Images are refused: search with `GridSearchCV` there. `checkpoint_dir`, `warm_start`, `verbose` and callbacks belong
-    to the fit on all rows. Ten penalties on five folds take some 15 to 30 times as long as one fit.
+    to the fit on all rows. Ten penalties on five folds take some 12 to 23 times as long as one fit. Where `solver` is
+    not an object, the full-batch solver stops on folds at a relative gap of 1e-3, as scores see no more; the fit on all
+    rows is as exact as ever. ``solver=FullBatch()`` is exact everywhere.
 
     Examples
     --------

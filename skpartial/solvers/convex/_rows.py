@@ -29,9 +29,7 @@ PRODUCTS, BATCHED = 80, 16
 _GROUP_ENTRIES = 1 << 23
 
 
-def cheapest_rows(
-    count: Tensor, n_rows: int, n_features: int, entries: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def cheapest_rows(count: Tensor, n_rows: int, n_features: int, entries: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Which labels are solved best in a basis of their own rows, and which of the others by these rows.
 
     Parameters
