@@ -2,8 +2,8 @@
 What choosing alpha costs
 =========================
 
-Processor seconds of ``PartialLabelClassifier()`` and ``PartialLabelClassifierCV()``, ten penalties on five folds and the
-fit on all rows, with the entries known that ``--settings`` says; or of ``SinglePositiveClassifier()`` and
+Processor seconds of ``PartialLabelClassifier()`` and ``PartialLabelClassifierCV()``, ten penalties on five folds and
+the fit on all rows, with the entries known that ``--settings`` says; or of ``SinglePositiveClassifier()`` and
 ``SinglePositiveClassifierCV()`` with one presence recorded in each row. Seconds are the least of some repeats
 (``--repeats``), since whatever else runs on a machine only adds to them. With ``--check`` the choice is compared with
 that by folds that are solved to 1e-5: which of the penalties, and the largest difference of a mean score.
