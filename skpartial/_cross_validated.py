@@ -37,12 +37,17 @@ from skpartial.model_selection import BatchedGridSearchCV, PartialLabelGroupKFol
 from skpartial.model_selection._groups import check_apart
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
-from skpartial.solvers import Solver
+from skpartial.solvers import FullBatch, Solver
 from skpartial.thresholds import Threshold
 
 __all__ = ["PartialLabelClassifierCV", "SinglePositiveClassifierCV"]
 
 Split = tuple[NDArray[Any], NDArray[Any]]
+
+# Relative gap at which fits of folds stop, where the user names no solver. Of 45 choices (five data sets, 3% and 10% of
+# the entries known and single positives, three seeds) 44 are those of folds solved to 1e-5: with 10% known and single
+# positives mean scores move by up to .003, and by up to .01 with 3%, where they say the least.
+_GAP_ON_FOLDS = 1e-3
 
 # How many powers of ten the default penalties lie below and above "auto".
 _DECADES = 2
@@ -158,7 +163,10 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
             target = encode_target(self, y, matrix=goes_on and not self._binary)
         rows = Rows.check(checked, target, fit_params["sample_weight"], fit_params["label_prior"]).rescaled()
         candidate = self._candidate()
-        auto = FitPlan.make(candidate, rows, seed=0, warns=False).stages[0].problem.alpha
+        stage = FitPlan.make(candidate, rows, seed=0, warns=False).stages[0]
+        auto = stage.problem.alpha
+        if isinstance(candidate.solver, str) and isinstance(stage.solver, FullBatch):
+            candidate.solver = FullBatch(tol=_GAP_ON_FOLDS)
         if isinstance(self.alphas, Integral):
             n = int(self.alphas)
             steps = np.linspace(-_DECADES, _DECADES, n) if n > 1 else np.zeros(1)
@@ -326,7 +334,9 @@ class PartialLabelClassifierCV(_AlphaByCrossValidation, PartialLabelClassifier):
     Notes
     -----
     Images are refused: search with `GridSearchCV` there. `checkpoint_dir`, `warm_start`, `verbose` and callbacks belong
-    to the fit on all rows. Ten penalties on five folds take some 15 to 30 times as long as one fit.
+    to the fit on all rows. Ten penalties on five folds take some 12 to 23 times as long as one fit. Where `solver` is
+    not an object, the full-batch solver stops on folds at a relative gap of 1e-3, as scores see no more; the fit on all
+    rows is as exact as ever. ``solver=FullBatch()`` is exact everywhere.
 
     Examples
     --------

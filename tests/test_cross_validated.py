@@ -28,8 +28,9 @@ from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.labels import drop_labels
 from skpartial.losses import AssumeNegative
 from skpartial.metrics import roc_auc_scorer
-from skpartial.model_selection import PartialLabelGroupKFold, PartialLabelKFold
+from skpartial.model_selection import BatchedGridSearchCV, PartialLabelGroupKFold, PartialLabelKFold
 from skpartial.solvers import FullBatch, Minibatch
+from skpartial.solvers.convex import _solve
 
 PAIRS = [(PartialLabelClassifierCV, PartialLabelClassifier), (SinglePositiveClassifierCV, SinglePositiveClassifier)]
 ALPHAS = [1e-3, 0.1, 10.0, 1000.0]
@@ -83,6 +84,51 @@ def test_choice_is_that_of_a_grid_search_and_one_standard_error(partial_data, Cl
     np.testing.assert_array_equal(clf.predict(X), again.predict(X))
     assert clf.score(X, Y) == again.score(X, Y)
     assert isinstance(clf, Plain)
+
+
+@pytest.mark.parametrize(
+    ("n_features", "known", "route"), [(200, 0.1, "_follow_path"), (80, 0.2, "GatheredColumns"), (20, 0.2, "Matrix")]
+)
+def test_paths_end_where_separate_fits_do(n_features, known, route, monkeypatch):
+    """By bases of the rows of each label, by rows that penalties share, and by factors of all."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, n_features))
+    Y = np.where(X[:, :6] + rng.normal(size=(400, 6)) > 0.3, 1, -1)
+    Y = np.where(rng.random(Y.shape) < known, Y, 0)
+    together, found, taken = True, {}, []
+
+    def keep(estimator, X, y):
+        found[together, estimator.alpha] = np.c_[estimator.coef_, estimator.intercept_]
+        return 0.0
+
+    original = getattr(_solve, route)
+    monkeypatch.setattr(_solve, route, lambda *args: taken.append(args) or original(*args))
+    search = {"scoring": keep, "cv": [(np.arange(400), np.arange(9))], "refit": False}
+    classifier = PartialLabelClassifier(solver=TIGHT)
+    BatchedGridSearchCV(classifier, {"alpha": [0.1, 10.0, 1e-3, 1.0]}, **search).fit(X, Y)
+    assert len(taken) == 1
+    together = False
+    GridSearchCV(classifier, {"alpha": [0.1, 10.0, 1e-3, 1.0]}, **search).fit(X, Y)
+    for alpha in (0.1, 10.0, 1e-3, 1.0):
+        size = np.linalg.norm(found[False, alpha])
+        assert np.linalg.norm(found[True, alpha] - found[False, alpha]) < 1e-3 * size
+
+
+def test_fits_of_folds_are_as_exact_as_asked_for(partial_data):
+    """A tolerance that is given holds on folds, too; without one it is loose there, and never in the last fit."""
+    X, Y = partial_data
+    seen = {}
+
+    def tolerance(estimator, X, y):
+        seen.setdefault(case, set()).add(getattr(estimator.solver, "tol", estimator.solver))
+        return estimator.score(X, y)
+
+    for case in ("auto", "full_batch", "minibatch", FullBatch(tol=1e-4)):
+        clf = PartialLabelClassifierCV([1e-2, 1.0], cv=2, scoring=tolerance, solver=case, random_state=0).fit(X, Y)
+        plain = PartialLabelClassifier(alpha=clf.alpha_, solver=case, random_state=0).fit(X, Y)
+        np.testing.assert_array_equal(clf.coef_, plain.coef_)
+        assert clf.solver is case
+    assert list(seen.values()) == [{1e-3}, {1e-3}, {"minibatch"}, {1e-4}]
 
 
 def test_the_rule():

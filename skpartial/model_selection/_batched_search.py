@@ -257,11 +257,8 @@ class BatchedGridSearchCV(VersionedPickles, Documented, GridSearchCV):
             n, k = len(splits), len(candidates)
             print(f"Fitting {n} folds for each of {k} candidates, totalling {n * k} fits, {n * len(together)} together")
         # In the order in which GridSearchCV's fits would draw them.
-        seeds = {
-            (i, split): clone(last_step(configured(evaluation.base, candidates[i])))._draw_seed()
-            for i in together
-            for split in range(len(splits))
-        }
+        lasts = {i: last_step(configured(evaluation.base, candidates[i])) for i in together}
+        seeds = {(i, split): clone(lasts[i])._draw_seed() for i in together for split in range(len(splits))}
         jobs = [(split, group) for split in range(len(splits)) for group in groups]
         jobs += [(split, [i]) for i in range(len(candidates)) if i not in set(together) for split in range(len(splits))]
         parallel = Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch, return_as="generator")

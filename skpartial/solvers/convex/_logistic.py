@@ -55,6 +55,8 @@ class LogisticProblem:
         The intercept that every label starts from.
     count : Tensor of int64, shape (L,)
         In how many rows a label weighs.
+    entries : Tensor of int64, shape (L,)
+        The same number for labels whose weights and targets are the same: those of a label under several penalties.
     processes : Processes
         Which share the rows: sums over rows are over those of all of them.
     """
@@ -75,6 +77,7 @@ class LogisticProblem:
         self.unfitted, self.prior = prior_intercepts(absent, present)
         # Sums into int64 take six times as long.
         self.count = (self.s > 0).sum(1, dtype=torch.int32).to(torch.int64)
+        self.entries = torch.arange(n_labels, device=device)
 
     @property
     def row_weight(self) -> Tensor:
@@ -89,12 +92,20 @@ class LogisticProblem:
         joined = copy.copy(problems[0])
         for name in ("s", "minus_a", "alpha", "unfitted", "prior", "count"):
             setattr(joined, name, torch.cat([getattr(problem, name) for problem in problems]))
+        entries: list[Tensor] = []
+        for i, problem in enumerate(problems):
+            like = next((j for j in range(i) if problem._has_entries_of(problems[j])), None)
+            entries.append(problem.entries + sum(map(len, entries)) if like is None else entries[like])
+        joined.entries = torch.cat(entries)
         return joined
+
+    def _has_entries_of(self, other: Self) -> bool:
+        return torch.equal(self.s, other.s) and torch.equal(self.minus_a, other.minus_a)
 
     def take(self, labels: Tensor, dtype: torch.dtype | None = None) -> Self:
         """The same problem for some of its labels, given as rising indices."""
         part = copy.copy(self)
-        part.alpha, part.count = self.alpha[labels], self.count[labels]
+        part.alpha, part.count, part.entries = self.alpha[labels], self.count[labels], self.entries[labels]
         everything = len(labels) == len(self.s)
         part.s, part.minus_a = ((x if everything else x[labels]).to(dtype or x.dtype) for x in (self.s, self.minus_a))
         return part
@@ -108,7 +119,7 @@ class LogisticProblem:
     def take_own_rows(self, labels: Tensor, rows: Tensor) -> Self:
         """The problem of labels (k,), each on the rows (k, m) of its own."""
         part = copy.copy(self)
-        part.alpha, part.count = self.alpha[labels], self.count[labels]
+        part.alpha, part.count, part.entries = self.alpha[labels], self.count[labels], self.entries[labels]
         part.s, part.minus_a = (x[labels].gather(1, rows) for x in (self.s, self.minus_a))
         return part
 

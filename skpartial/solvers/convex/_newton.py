@@ -98,9 +98,14 @@ class NewtonSolver(ABC):
             self.check_convergence()
             if report(self) or bool(self.finished.all()):
                 break
-            # Taking labels out copies the others: that pays once they are few.
-            if 2 * int(self.finished.sum()) >= len(self.finished):
+            if self.drops_finished:
                 self.keep(torch.nonzero(~self.finished).squeeze(1))
+
+    @property
+    def drops_finished(self) -> bool:
+        """Whether finished labels are about to be dropped: that copies the others, which pays once they are few."""
+        n_finished, n_labels = int(self.finished.sum()), len(self.finished)
+        return n_labels / 2 <= n_finished < n_labels
 
     def setup(self) -> None:
         """Logits, objectives and gradients at the start."""

@@ -15,7 +15,7 @@ from skpartial.solvers.convex._conjugate_gradients import ConjugateGradientSolve
 from skpartial.solvers.convex._logistic import LogisticProblem
 from skpartial.solvers.convex._newton import Design, NewtonSolver, Products
 from skpartial.solvers.convex._prepared import PreparedFeatures, scaled_by_penalty
-from skpartial.solvers.convex._rows import GatheredColumns, RowBasis, cheapest_rows, gathered_rows
+from skpartial.solvers.convex._rows import GatheredColumns, GatheredRows, RowBasis, cheapest_rows, gathered_rows
 
 __all__ = ["Outcome", "Report", "solve_round"]
 
@@ -92,7 +92,7 @@ class _Round:
             active = labels[solver.active]
             self.objective[active], self.gap[active] = solver.value, solver.gap
             self.imprecise[active] = solver.stuck & (solver.gap > self.enough)
-            if bool(solver.finished.any()):
+            if solver.drops_finished:
                 self.theta = current()
             self.stopped = self.report(self.objective, self.gap, current)
             return self.stopped
@@ -187,22 +187,29 @@ def solve_round(
 def _solve_in_basis(state: _Round, features: ResidentFeatures, problem: LogisticProblem, labels: Tensor) -> Tensor:
     """Solve for labels in a basis of the rows of each; returns those that lack the digits for that."""
     left = []
-    for group, rows, gathered in gathered_rows(problem, features, labels):
-        part, before = problem.take_own_rows(group, rows), state.theta[group]
-        basis = RowBasis(gathered, part.s > 0)
-        if not basis.usable:
-            left.append(group)
-            continue
-        solver = DualCholeskySolver(part, basis, basis.from_features(before), state.enough)
-        state.solve(solver, group)
-        wrong = state.check(part, basis.scores, group)
+    for group in gathered_rows(problem, features, labels):
+        basis = RowBasis(group.X, problem.s[group.first].gather(1, group.rows) > 0)
+        left.append(_follow_path(state, problem, group, basis) if basis.usable else group.labels)
         if state.stopped:
             break
+    state.begin(problem, features, torch.cat(left))
+    return torch.cat(left)
+
+
+def _follow_path(state: _Round, problem: LogisticProblem, group: GatheredRows, basis: RowBasis) -> Tensor:
+    """Solve for labels that share bases under falling penalties, each from the optimum under the one before."""
+    left = [group.labels[:0]]
+    for which, labels, previous in group.path():
+        own, part = basis.take(which), problem.take_own_rows(labels, group.rows[which])
+        before, start = state.theta[labels], own.from_features(state.theta[previous])
+        state.solve(DualCholeskySolver(part, own, start, state.enough), labels)
+        wrong = state.check(part, own.scores, labels)
+        if state.stopped:
+            break
+        left.append(labels[wrong])
         # A column much larger than the others takes their digits from products of rows, but not from those with columns
         # that have been scaled.
-        state.theta[group[wrong]] = before[wrong]
-        left.append(group[wrong])
-    state.begin(problem, features, torch.cat(left))
+        state.theta[labels[wrong]] = before[wrong]
     return torch.cat(left)
 
 
@@ -229,12 +236,13 @@ def _solve_by_products(state: _Round, prepared: PreparedFeatures, problem: Logis
         state.check(part, scores, labels)
 
     if isinstance(features, ResidentFeatures):
-        _, own = cheapest_rows(problem.count[labels], features.n_rows, features.n_features)
+        entries = problem.entries[labels]
+        _, own = cheapest_rows(problem.count[labels], features.n_rows, features.n_features, entries)
         if bool(own.any()):
             state.begin(problem, features, labels)
-        for group, rows, gathered in gathered_rows(problem, features, labels[own]):
-            design = GatheredColumns(columns, gathered.unbind())
-            solve(group, problem.take_own_rows(group, rows), design, None, design.scores)
+        for group in gathered_rows(problem, features, labels[own]):
+            design = GatheredColumns(columns, group.X.unbind(), group.sharing)
+            solve(group.labels, group.problem(problem), design, None, design.scores)
             if state.stopped:
                 return
         labels = labels[~own]
