@@ -27,7 +27,7 @@ __all__ = ["SinglePositiveClassifier"]
 
 @fill(parameters=CLASSIFIER_PARAMETERS, attributes=CLASSIFIER_ATTRIBUTES)
 class SinglePositiveClassifier(BasePartialLabelClassifier):
-    r"""Multi-label classifier for label matrices that hold presences only, such as one a row.
+    r"""Multi-label classifier for label matrices that hold presences only, such as one per row.
 
     A 1 is a label that was seen, a 0 one of which nothing is known; absences (-1) may be given too. By default a linear
     probe is fitted by assuming that unknown means absent:

@@ -135,7 +135,7 @@ def _tables(path: Path, subset: str) -> dict[str, Table]:
 def load_chexpert(
     path: Any, *, subset: str = "all", blank: Any = "unknown", uncertain: Any = "unknown", sparse: bool = False
 ) -> Bunch:
-    r"""Read a table like those of CheXpert: a row an image, a column a finding.
+    r"""Read a table like those of CheXpert: a row per image, a column per finding.
 
     Parameters
     ----------

@@ -189,7 +189,7 @@ def make_digit_scenes(
     Notes
     -----
     With the features standardised, one logistic regression a label (``C=0.1``) trained on 1000 scenes of "train"
-    reaches a mean average precision of about 0.83 on scenes of "test"; with one known presence a scene and
+    reaches a mean average precision of about 0.83 on scenes of "test"; with one known presence per scene and
     everything else taken as absent, about 0.77. Ranking the scenes at random gives 0.24.
 
     Examples

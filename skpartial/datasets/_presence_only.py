@@ -122,7 +122,7 @@ def load_presence_only(
     Parameters
     ----------
     path : str or path-like
-        The table of presences, a record a row, such as ``AWTtrain_po.csv``: a column that names what was seen, and
+        The table of presences, one record per row, such as ``AWTtrain_po.csv``: a column that names what was seen, and
         columns of features. R's packages become such tables by ``write.csv(disPo("AWT"), "AWTtrain_po.csv", row.names =
         FALSE)``.
     subset : {"all", "train", "test"}, default="all"

@@ -25,7 +25,7 @@ class HistoryDisplay:
     Parameters
     ----------
     history : list of dict
-        Records, one an epoch or a step.
+        Records, one per epoch or step.
     quantities : list of str
         Which of their keys are drawn.
     best_epoch : int or None, default=None

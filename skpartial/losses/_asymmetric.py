@@ -186,7 +186,7 @@ class SelectiveLoss(EntrywiseLoss):
         check_number(self, "prior_threshold", self.prior_threshold, "[0, 1]")
         if self._estimates:
             if self.class_prior != "estimate":
-                raise wrong_value(self, "class_prior", "'estimate' or one number a label", self.class_prior)
+                raise wrong_value(self, "class_prior", "'estimate' or one number per label", self.class_prior)
             return
         prior = np.asarray(self.class_prior)
         if prior.ndim != 1 or prior.dtype.kind not in "iuf" or not ((prior >= 0) & (prior <= 1)).all():
