@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from skpartial._inputs import EncodedTarget, check_label_prior, check_sample_weight
+from skpartial._inputs import EncodedTarget, check_label_prior
+from skpartial._weights import check_sample_weight
 from skpartial.features._moments import mean_squared_distance
 from skpartial.features._rows import take_rows
 from skpartial.labels import LabelMatrix

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+from torch import Tensor
 
-__all__ = ["seeded"]
+from skpartial._processes import Processes
+
+__all__ = ["Randomness", "seeded"]
 
 
 @contextmanager
@@ -27,3 +31,31 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
         yield
+
+
+class Randomness:
+    """PyTorch's own generators, to draw the same numbers again; left alone where nothing draws from them."""
+
+    def __init__(self, device: torch.device, used: bool) -> None:
+        self.device, self.used = device, used
+
+    def state(self) -> dict[str, Tensor]:
+        if not self.used:
+            return {}
+        found = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            found["cuda"] = torch.cuda.get_rng_state(self.device)
+        return found
+
+    def vary(self, seed: int, epoch: int, processes: Processes) -> None:
+        """Let every process draw numbers of its own in a pass, the same ones whenever it is made."""
+        if self.used and processes.size > 1:
+            own = np.random.SeedSequence((seed, epoch, processes.rank)).generate_state(1)[0]
+            torch.manual_seed(int(own))
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        if not (self.used and state):
+            return
+        torch.set_rng_state(state["cpu"])
+        if self.device.type == "cuda" and "cuda" in state:
+            torch.cuda.set_rng_state(state["cuda"], self.device)

@@ -25,16 +25,12 @@ from skpartial._checks import (
 )
 from skpartial._devices import choose_device, parse_device
 from skpartial._fingerprint import fit_fingerprint
-from skpartial._inputs import (
-    EncodedTarget,
-    check_class_weight,
-    check_features,
-    encode_target,
-)
+from skpartial._inputs import EncodedTarget, check_features, encode_target
 from skpartial._processes import fitting_processes
 from skpartial._rows import Rows, check_same_length
 from skpartial._tensors import check_tensor
 from skpartial._warnings import warn
+from skpartial._weights import check_class_weight
 from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.features._base import Features, compute_dtype
 from skpartial.features._choice import as_features

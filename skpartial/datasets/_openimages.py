@@ -18,13 +18,14 @@ from sklearn.utils import Bunch
 
 from skpartial._checks import check_choice, check_flag, check_number
 from skpartial.datasets._csv_blocks import Block, read_blocks
-from skpartial.datasets._files import as_folder, fault
+from skpartial.datasets._files import as_folder, check_subset, fault
 from skpartial.labels._frames import check_names
 from skpartial.labels._memory import check_fits
 
 __all__ = ["load_openimages"]
 
-_SPLITS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
+# Parts of the split, and what files call them, the folder of the images by the first.
+_SPLITS = {"train": ("train",), "val": ("validation", "val"), "test": ("test",)}
 _KINDS = {"both": ("human", "machine"), "human": ("human",), "machine": ("machine",)}
 _VERSIONS = (3, 4, 5, 6, 7)
 # Folders of the archives, in the order in which they are looked into.
@@ -327,12 +328,13 @@ def _combined(found: Sequence[_Found]) -> _Found:
 
 
 def _image_folder(folder: Path, split: str) -> str:
-    candidates = [folder / split / "data", folder / "images" / split, folder / split]
-    return str(next((place for place in candidates if place.is_dir()), folder / split))
+    name = _SPLITS[split][0]
+    candidates = [folder / name / "data", folder / "images" / name, folder / name]
+    return str(next((place for place in candidates if place.is_dir()), folder / name))
 
 
 def _check_arguments(subset: Any, classes: Any, labels: Any, version: Any, present_from: Any, absent_to: Any) -> None:
-    check_choice(None, "subset", subset, ("all", *_SPLITS))
+    check_subset(subset, tuple(_SPLITS))
     check_choice(None, "labels", labels, tuple(_KINDS))
     check_choice(None, "version", version, (None, *_VERSIONS))
     if isinstance(classes, str):
@@ -369,8 +371,9 @@ def load_openimages(
         (``train/annotations-human.csv``), of later ones ``train-annotations-human-imagelabels.csv``,
         ``oidv6-train-annotations-human-imagelabels.csv`` and so on, and the lists of classes. It may also be the folder
         around ``2017_11``.
-    subset : {"all", "train", "validation", "test"}, default="all"
-        The official split; "all" is every part of it that has a file of labels.
+    subset : {"all", "train", "val", "test"}, default="all"
+        The official split; "all" is every part of it that has a file of labels, "val" the one that files call
+        "validation".
     classes : {"trainable", "boxable", "all"} or list of str, default="trainable"
         Which labels, in the order of the published list: ``classes-trainable.txt`` (5,000 in version 3), the 600 with
         boxes, ``class-descriptions-boxable.csv``, or all of ``class-descriptions.csv``. Or ids ("/m/01yrx") or names
@@ -393,7 +396,7 @@ def load_openimages(
         With the attributes
 
         paths : sequence of str, length n
-            Of the photographs, by their ids in order, train before validation before test: ``path/train/<id>.jpg``.
+            Of the photographs, by their ids in order, train before val before test: ``path/train/<id>.jpg``.
             Each is put together when it is asked for. An index of rows or a mask gives another such sequence; NumPy
             makes an array of it.
         target : csr_array or ndarray of int8, shape (n, L)
@@ -403,7 +406,7 @@ def load_openimages(
         label_ids : list of str
             What the files call them: "/m/01yrx".
         split : ndarray of str, shape (n,)
-            "train", "validation" or "test".
+            "train", "val" or "test".
         DESCR : str
             A description.
 
@@ -452,7 +455,9 @@ def load_openimages(
     files = {split: {k: f for k, f in kinds.items() if f is not None} for split, kinds in files.items()}
     files = {split: kinds for split, kinds in files.items() if kinds}
     if not files:
-        example = f"{'train' if subset == 'all' else subset}-annotations-{_KINDS[labels][0]}-imagelabels.csv"
+        example = (
+            f"{_SPLITS['train' if subset == 'all' else subset][0]}-annotations-{_KINDS[labels][0]}-imagelabels.csv"
+        )
         raise FileNotFoundError(f"{folder} holds no file of labels such as {example}; {_WHERE}.")
     chosen = _read_classes(folder, classes if isinstance(classes, str) else check_names(classes, "classes"), version)
     lookup = chosen.lookup()

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from skpartial.labels._pairs import label_pairs
+
 __all__ = ["companion_graph", "user_graph"]
 
 
@@ -58,7 +60,7 @@ def user_graph(graph: Any, label_names: list[str] | None, n_labels: int) -> sp.c
     graph : array-like, DataFrame or sparse matrix, shape (L, L)
         Row v holds what label v is told by.
     label_names : list of str, or None
-        Names of the labels, in whose order a DataFrame is put.
+        Names of the labels, in whose order a table is put.
     n_labels : int
         Number of labels L.
 
@@ -72,16 +74,7 @@ def user_graph(graph: Any, label_names: list[str] | None, n_labels: int) -> sp.c
     ValueError
         If it has another shape or other names, or holds what is no finite number.
     """
-    if hasattr(graph, "columns") and label_names is not None:
-        graph = _in_order(graph, label_names)
-    if not sp.issparse(graph):
-        try:
-            graph = np.asarray(graph, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError("graph must be 'full', 'cooccurrence' or a matrix of numbers.") from error
-    if graph.shape != (n_labels, n_labels):
-        raise ValueError(f"graph must have a row and a column for each of {n_labels} labels, got shape {graph.shape}.")
-    edges = sp.coo_array(graph, dtype=np.float64)
+    edges = sp.coo_array(label_pairs(graph, label_names, n_labels, "graph"))
     if not np.isfinite(edges.data).all():
         raise ValueError("graph must hold finite numbers, with 0 where one label says nothing about another.")
     kept = (edges.row != edges.col) & (edges.data != 0)
@@ -89,14 +82,3 @@ def user_graph(graph: Any, label_names: list[str] | None, n_labels: int) -> sp.c
     sums = np.asarray(abs(found).sum(axis=1))
     found.data /= np.repeat(sums, np.diff(found.indptr))
     return found
-
-
-def _in_order(graph: Any, label_names: list[str]) -> Any:
-    """A DataFrame's weights in the order of the labels."""
-    rows, columns = ([str(name) for name in names] for names in (graph.index, graph.columns))
-    if sorted(rows) != sorted(label_names) or sorted(columns) != sorted(label_names):
-        missing = [name for name in label_names if name not in rows or name not in columns]
-        detail = f": {missing[0]!r} is missing" if missing else ""
-        raise ValueError(f"graph must name each label once, in its index and in its columns{detail}.")
-    take = [rows.index(name) for name in label_names], [columns.index(name) for name in label_names]
-    return graph.to_numpy()[np.ix_(*take)]

@@ -17,6 +17,7 @@ from skpartial.labels._frames import missing_entries
 
 __all__ = [
     "RaggedRows",
+    "are_positions",
     "check_label_names",
     "check_same_names",
     "column_names",
@@ -223,17 +224,18 @@ def check_same_names(expected: Any, given: Any, name: str, reference: str, cure:
     cure : str, default=""
         What to do about another order; by default the columns are to be taken in that of the other one.
     """
-    if given is not None and not _are_positions(given):
+    if given is not None and not are_positions(given):
         cure = cure or f"pass {name}[{reference}.columns]"
         _check_names(expected, given, name, reference, f"in {reference}: {cure}")
 
 
-def _are_positions(names: Any) -> bool:
+def are_positions(names: Any) -> bool:
+    """Whether names count from 0, as those of a table without names do."""
     return all(str(value) == str(position) for position, value in enumerate(names))
 
 
 def _check_names(expected: Any, given: Any, name: str, reference: str, order: str) -> None:
-    if given is None or expected is None or _are_positions(expected) or list(given) == list(expected):
+    if given is None or expected is None or are_positions(expected) or list(given) == list(expected):
         return
     if set(given) == set(expected):
         raise ValueError(f"The labels of {name} must be in the same order as {order}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,104 +13,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.random import sample_without_replacement
 
 from skpartial._checks import check_choice, check_number, check_whole
-from skpartial.labels._forms import is_table
-from skpartial.labels._frames import frame_like
-from skpartial.labels._matrix import _BLOCK_ENTRIES, LabelMatrix
+from skpartial.labels._known_entries import Block, KnownEntries, smallest
 
 __all__ = ["drop_labels", "flip_labels", "keep_dense_rows", "keep_single_positive"]
-
-
-class _Block(NamedTuple):
-    """The known entries of some consecutive rows, row by row."""
-
-    start: int
-    counts: NDArray[np.int64]
-    columns: NDArray[np.int64]
-    signs: NDArray[np.int8]
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """Row of each entry, counted from the block's first."""
-        return np.repeat(np.arange(len(self.counts)), self.counts)
-
-
-class _Known:
-    """The known entries of what the user passed, in blocks, and the way back to what was passed.
-
-    Every simulator sees known entries only, in row-major order, so that dense and sparse labels draw the same
-    random numbers and no dense copy of sparse labels is made.
-    """
-
-    def __init__(self, Y: Any, zero: str) -> None:
-        check_choice(None, "zero", zero, ("absent", "unknown"))
-        self.given = Y
-        self.matrix = LabelMatrix.encode(Y, name="Y")
-        self.n_rows, self.n_labels = self.matrix.shape
-        zeros = self.n_rows * self.n_labels - self.matrix.n_known
-        self.zeros_absent = zero == "absent" and zeros > 0
-        if self.zeros_absent and self.matrix.has_absent:
-            raise ValueError(
-                "Y holds -1 and 0, so its zeros are unknown entries, but simulators start from complete labels: "
-                "{-1, 1}, or {0, 1} with 0 absent. Pass zero='unknown' to start from the entries that are known."
-            )
-
-    def blocks(self) -> Iterator[_Block]:
-        values = self.matrix.values
-        if sp.issparse(values) and not self.zeros_absent:
-            step = max(1, _BLOCK_ENTRIES // max(1, int(np.diff(values.indptr).max())))
-            for start in range(0, self.n_rows, step):
-                ends = values.indptr[start : start + step + 1].astype(np.int64)
-                entries = slice(ends[0], ends[-1])
-                yield _Block(start, np.diff(ends), values.indices[entries].astype(np.int64), values.data[entries])
-            return
-        step = max(1, _BLOCK_ENTRIES // self.n_labels)
-        for start in range(0, self.n_rows, step):
-            block = self.matrix.rows(slice(start, start + step))
-            if self.zeros_absent:
-                block = np.where(block == 1, 1, -1).astype(np.int8)
-            counts = np.count_nonzero(block, axis=1).astype(np.int64)
-            flat = np.flatnonzero(block)
-            yield _Block(start, counts, flat % self.n_labels, block.ravel()[flat])
-
-    def result(self, blocks: Iterator[_Block]) -> Any:
-        """Blocks of other entries, as what the user passed."""
-        values = self._values(blocks)
-        if isinstance(self.given, LabelMatrix):
-            return LabelMatrix(values, self.given.names)
-        return frame_like(self.given, values) if is_table(self.given) else values
-
-    def _values(self, blocks: Iterator[_Block]) -> Any:
-        if not self.matrix.is_sparse:
-            dense = np.zeros(self.matrix.shape, dtype=np.int8)
-            for block in blocks:
-                dense[block.start + block.rows, block.columns] = block.signs
-            return dense
-        pieces = list(blocks)
-        indptr = np.concatenate([[0], np.cumsum(np.concatenate([piece.counts for piece in pieces]))])
-        # 32-bit indices where they suffice: half the memory, and all that some of scikit-learn takes.
-        dtype = np.int32 if max(int(indptr[-1]), self.n_labels) <= np.iinfo(np.int32).max else np.int64
-        columns = np.concatenate([piece.columns.astype(dtype) for piece in pieces])
-        signs = np.concatenate([piece.signs for piece in pieces])
-        return sp.csr_array((signs, columns, indptr.astype(dtype)), shape=self.matrix.shape)
-
-
-def _chosen(block: _Block, keep: NDArray[np.bool_]) -> _Block:
-    """The entries of a block that are kept."""
-    ends = np.concatenate([[0], np.cumsum(keep)])
-    counts = np.diff(ends[np.concatenate([[0], np.cumsum(block.counts)])])
-    return _Block(block.start, counts, block.columns[keep], block.signs[keep])
-
-
-def _smallest(keys: NDArray[np.float64], counts: NDArray[np.int64], n_kept: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """In each row, which entries have the smallest keys; keys of all rows one after the other."""
-    width = int(counts.max(initial=0))
-    there = np.arange(width) < counts[:, None]
-    padded = np.full(there.shape, np.inf)
-    padded[there] = keys
-    keep = np.zeros(there.shape, dtype=bool)
-    # A stable sort puts the padding last also where keys are infinite.
-    np.put_along_axis(keep, np.argsort(padded, axis=1, kind="stable"), np.arange(width) < n_kept[:, None], axis=1)
-    return keep[there]
 
 
 def _check_count(value: Any, name: str) -> int | None:
@@ -208,26 +113,24 @@ def drop_labels(
     check_choice(None, "by", by, ("row", "entry", "label"))
     if np.ndim(known) == 0:
         check_number(None, "known", known, "[0, 1]")
-    entries = _Known(Y, zero)
+    entries = KnownEntries(Y, zero)
     shares = _known_shares(known, by, entries.n_labels)
     rng = check_random_state(random_state)
     if by == "label":
         return _drop_by_label(entries, shares, rng)
 
-    def kept() -> Iterator[_Block]:
+    def kept() -> Iterator[Block]:
         for block in entries.blocks():
             keys = rng.random_sample(len(block.columns))
             if by == "row":
-                yield _chosen(
-                    block, _smallest(keys, block.counts, np.rint(shares[0, 0] * block.counts).astype(np.int64))
-                )
+                yield block.only(smallest(keys, block.counts, np.rint(shares[0, 0] * block.counts).astype(np.int64)))
             else:
-                yield _chosen(block, keys < shares[block.columns, (block.signs == 1).astype(np.int64)])
+                yield block.only(keys < shares[block.columns, (block.signs == 1).astype(np.int64)])
 
     return entries.result(kept())
 
 
-def _drop_by_label(entries: _Known, shares: NDArray[np.float64], rng: RandomState) -> Any:
+def _drop_by_label(entries: KnownEntries, shares: NDArray[np.float64], rng: RandomState) -> Any:
     values = entries.matrix.values
     by_column = sp.csc_array(values) if sp.issparse(values) else values
     keep_rows, keep_columns, keep_signs = [], [], []
@@ -249,7 +152,7 @@ def _drop_by_label(entries: _Known, shares: NDArray[np.float64], rng: RandomStat
     rows, columns, signs = np.concatenate(keep_rows), np.concatenate(keep_columns), np.concatenate(keep_signs)
     order = np.lexsort((columns, rows))
     counts = np.bincount(rows, minlength=entries.n_rows)
-    return entries.result(iter([_Block(0, counts, columns[order], signs[order])]))
+    return entries.result(iter([Block(0, counts, columns[order], signs[order])]))
 
 
 def keep_single_positive(
@@ -328,7 +231,7 @@ def keep_single_positive(
         raise ValueError(
             "n_absent has no meaning with others='absent', where all absent labels are kept: leave it out."
         )
-    entries = _Known(Y, zero)
+    entries = KnownEntries(Y, zero)
     rng = check_random_state(random_state)
     if weights is None:
         kept = _published_draw(entries, number, rng)
@@ -336,14 +239,14 @@ def keep_single_positive(
         kept = _weighted_draw(entries, number, _check_weights(weights, entries), rng)
     if others == "absent":
         return entries.result(block._replace(signs=np.where(keep, 1, -1).astype(np.int8)) for block, keep in kept)
-    return entries.result(_chosen(block, keep) for block, keep in kept)
+    return entries.result(block.only(keep) for block, keep in kept)
 
 
 #: Known entries, and which of them are kept.
-_Draw = Iterator[tuple[_Block, NDArray[np.bool_]]]
+_Draw = Iterator[tuple[Block, NDArray[np.bool_]]]
 
 
-def _published_draw(entries: _Known, number: dict[int, int | None], rng: RandomState) -> _Draw:
+def _published_draw(entries: KnownEntries, number: dict[int, int | None], rng: RandomState) -> _Draw:
     for block in entries.blocks():
         keep = np.zeros(len(block.columns), dtype=bool)
         # Positions of the present entries, and of the absent ones, with where each row's begin.
@@ -361,7 +264,7 @@ def _published_draw(entries: _Known, number: dict[int, int | None], rng: RandomS
 
 
 def _weighted_draw(
-    entries: _Known, number: dict[int, int | None], weights: NDArray[np.float64], rng: RandomState
+    entries: KnownEntries, number: dict[int, int | None], weights: NDArray[np.float64], rng: RandomState
 ) -> _Draw:
     for block in entries.blocks():
         rows = block.rows
@@ -378,13 +281,13 @@ def _weighted_draw(
             candidates = (block.signs == sign) & (weight > 0)
             counts = np.bincount(rows[candidates], minlength=len(block.counts))
             limit = number[sign]
-            keep[candidates] = _smallest(
+            keep[candidates] = smallest(
                 keys[candidates], counts, counts if limit is None else np.minimum(counts, limit)
             )
         yield block, keep
 
 
-def _check_weights(weights: ArrayLike | str, entries: _Known) -> NDArray[np.float64]:
+def _check_weights(weights: ArrayLike | str, entries: KnownEntries) -> NDArray[np.float64]:
     if isinstance(weights, str):
         check_choice(None, "weights", weights, ("frequency",))
         counts = np.zeros(entries.n_labels)
@@ -443,14 +346,14 @@ def keep_dense_rows(Y: Any, known: float = 0.1, random_state: Any = 0, *, zero: 
            [ 1,  1]], dtype=int8)
     """
     known = check_number(None, "known", known, "[0, 1]")
-    entries = _Known(Y, zero)
+    entries = KnownEntries(Y, zero)
     rng = check_random_state(random_state)
     dense = np.zeros(entries.n_rows, dtype=bool)
     dense[rng.permutation(entries.n_rows)[: round(known * entries.n_rows)]] = True
 
-    def kept() -> Iterator[_Block]:
+    def kept() -> Iterator[Block]:
         for block in entries.blocks():
-            yield _chosen(block, np.repeat(dense[block.start : block.start + len(block.counts)], block.counts))
+            yield block.only(np.repeat(dense[block.start : block.start + len(block.counts)], block.counts))
 
     return entries.result(kept())
 
@@ -502,10 +405,10 @@ def flip_labels(
     """
     flipped = check_number(None, "flipped", flipped, "[0, 1]")
     check_choice(None, "which", which, ("known", "present", "absent"))
-    entries = _Known(Y, zero)
+    entries = KnownEntries(Y, zero)
     rng = check_random_state(random_state)
 
-    def concerned(block: _Block) -> NDArray[np.intp]:
+    def concerned(block: Block) -> NDArray[np.intp]:
         if which == "known":
             return np.arange(len(block.signs))
         return np.flatnonzero(block.signs == (1 if which == "present" else -1))
@@ -514,7 +417,7 @@ def flip_labels(
     n_flipped = round(flipped * total)
     chosen = np.sort(sample_without_replacement(total, n_flipped, random_state=rng)) if n_flipped else np.empty(0, int)
 
-    def wrong() -> Iterator[_Block]:
+    def wrong() -> Iterator[Block]:
         first = 0
         for block in entries.blocks():
             candidates = concerned(block)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, Literal, Self
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
@@ -30,51 +29,10 @@ from skpartial.model_selection._folds import Split, over_folds
 from skpartial.model_selection._group_split import PartialLabelGroupKFold, PartialLabelGroupShuffleSplit
 from skpartial.model_selection._groups import check_apart
 from skpartial.model_selection._split import PartialLabelKFold, PartialLabelShuffleSplit
-from skpartial.model_selection._threshold_search import (
-    OBJECTIVES,
-    Objective,
-    Threshold,
-    best_threshold,
-    between_thresholds,
-    value_at,
-)
+from skpartial.model_selection._threshold_search import OBJECTIVES, Objective
+from skpartial.model_selection._threshold_tuning import DEFAULT_THRESHOLD, AskForScores, Tuning, scores_of
 
 __all__ = ["TunedThresholdsCV"]
-
-# Entries that tell the threshold common to all labels; of more every second, third and so on is looked at.
-_COMMON_ENTRIES = 1 << 20
-_DEFAULT_THRESHOLD = {"predict_proba": 0.5, "decision_function": 0.0}
-
-
-class _Ask:
-    """What a fold answers: how the test rows score, and by which method; with the estimator itself if it is kept."""
-
-    def __init__(self, response_method: str, *, binary: bool, keep: bool) -> None:
-        self.response_method = response_method
-        self.binary = binary
-        self.keep = keep
-
-    def __call__(self, estimator: Any, X: Any) -> tuple[str, NDArray[np.float64], Any]:
-        method, scores = _scores(estimator, X, self.response_method, binary=self.binary)
-        return method, scores, estimator if self.keep else None
-
-
-def _scores(estimator: Any, X: Any, response_method: str, *, binary: bool) -> tuple[str, NDArray[np.float64]]:
-    """The method that was used and its scores, (n, L), or (n, 1) after a fit on 1-D y."""
-    if response_method == "auto":
-        response_method = "predict_proba" if hasattr(estimator, "predict_proba") else "decision_function"
-    answer = getattr(estimator, response_method)(X)
-    scores = None if isinstance(answer, list) else np.asarray(answer, dtype=np.float64)
-    if scores is None or scores.ndim > 2:
-        raise ValueError(
-            f"{response_method} of {type(estimator).__name__} answers a {type(answer).__name__}: TunedThresholdsCV "
-            "needs one score for every row and label, in an array of shape (n, L)."
-        )
-    if binary and response_method == "predict_proba":
-        scores = scores[:, 1]
-    if not np.isfinite(scores).all():
-        raise ValueError(f"{response_method} of {type(estimator).__name__} holds NaN or infinity.")
-    return response_method, scores[:, None] if scores.ndim == 1 else scores
 
 
 def _estimator_has(method: str) -> Callable[[Any], Any]:
@@ -267,12 +225,12 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
         if splits is None:
             check_is_fitted(self.estimator)
             self.estimator_ = self.estimator
-            method, scores = _scores(self.estimator_, X, self.response_method, binary=target.binary)
+            method, scores = scores_of(self.estimator_, X, self.response_method, binary=target.binary)
             rows = np.arange(target.labels.n_rows)
         else:
             if self.refit:
                 self.estimator_ = clone(self.estimator).fit(X, y, **fit_params)
-            ask = _Ask(self.response_method, binary=target.binary, keep=not self.refit)
+            ask = AskForScores(self.response_method, binary=target.binary, keep=not self.refit)
             answers = over_folds(ask, self.estimator, X, y, splits, fit_params, n_jobs=self.n_jobs)
             if not self.refit:
                 self.estimator_ = answers[0][2]
@@ -297,7 +255,7 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
                 f"sklearn.metrics.f1_score; got {self.scoring!r}.{instead}"
             )
         check_choice(self, "unknown", self.unknown, ("ignore", "absent"))
-        check_choice(self, "response_method", self.response_method, ("auto", *_DEFAULT_THRESHOLD))
+        check_choice(self, "response_method", self.response_method, ("auto", *DEFAULT_THRESHOLD))
         if self.thresholds is not None:
             check_whole(self, "thresholds", self.thresholds, 2, "a whole number of at least 2 or None")
         check_number(self, "shrinkage", self.shrinkage, "[0, inf)")
@@ -357,47 +315,11 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
                 f"{method} answers {scores.shape[1]} columns, but y has {labels.n_labels} labels: TunedThresholdsCV "
                 "needs one score for every row and label."
             )
-        default = _DEFAULT_THRESHOLD[method]
-        common = self._common_threshold(labels, scores, default)
-        self.thresholds_ = np.full(labels.n_labels, default if common is None else common)
-        self.best_scores_ = np.full(labels.n_labels, np.nan)
-        for label, column in enumerate(_columns(labels)):
-            counts = slice(None) if self.unknown == "absent" else np.flatnonzero(column)
-            own_scores, present = scores[counts, label], column[counts] == 1
-            found = self._best_threshold(own_scores, present, default)
-            if found is None:
-                continue
-            threshold, value = found
-            if common is not None:
-                n_present = int(present.sum())
-                fewer = min(n_present, len(present) - n_present)
-                threshold = between_thresholds(
-                    threshold, common, fewer / (fewer + self.shrinkage), probabilities=method == "predict_proba"
-                )
-                value = value_at(threshold, own_scores, present, self.scoring)
-            self.thresholds_[label], self.best_scores_[label] = threshold, value
+        tuning = Tuning(self.scoring, self.unknown, self.thresholds, self.shrinkage)
+        self.thresholds_, self.best_scores_ = tuning.thresholds(labels, scores, method)
         self.tuned_ = ~np.isnan(self.best_scores_)
         self._method = method
         self._binary = target.binary
-
-    def _best_threshold(
-        self, scores: NDArray[np.float64], present: NDArray[np.bool_], default: float
-    ) -> Threshold | None:
-        return best_threshold(scores, present, self.scoring, default=default, n_candidates=self.thresholds)
-
-    def _common_threshold(self, labels: LabelMatrix, scores: NDArray[np.float64], default: float) -> float | None:
-        """The threshold that is best over the entries of all labels together, where labels are drawn to it."""
-        if self.shrinkage == 0 or labels.n_labels == 1:
-            return None
-        present, of_label = [], []
-        n_counted = scores.size if self.unknown == "absent" else labels.n_known
-        step = -(-n_counted // _COMMON_ENTRIES)
-        for label, column in enumerate(_columns(labels)):
-            counts = (np.arange(len(column)) if self.unknown == "absent" else np.flatnonzero(column))[::step]
-            of_label.append(scores[counts, label])
-            present.append(column[counts] == 1)
-        found = self._best_threshold(np.concatenate(of_label), np.concatenate(present), default)
-        return None if found is None else found.threshold
 
     @property
     def classes_(self) -> NDArray[Any]:
@@ -418,7 +340,7 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
             1 where the score is above the label's threshold, else 0.
         """
         check_is_fitted(self)
-        present = _scores(self.estimator_, X, self._method, binary=self._binary)[1] > self.thresholds_
+        present = scores_of(self.estimator_, X, self._method, binary=self._binary)[1] > self.thresholds_
         if self._binary:
             return np.asarray(self.classes_[present[:, 0].astype(np.int64)])
         return present.astype(np.int64)
@@ -518,13 +440,3 @@ def _label_names(estimator: Any, labels: LabelMatrix) -> NDArray[Any]:
         return np.arange(labels.n_labels).astype(str).astype(object) if labels.names is None else labels.names
     check_label_names(names, labels.names, "y")
     return names
-
-
-def _columns(labels: LabelMatrix) -> Iterable[NDArray[np.int8]]:
-    """The labels one after the other, shape (n,)."""
-    if not labels.is_sparse:
-        yield from np.ascontiguousarray(labels.values.T)
-        return
-    by_label = sp.csc_array(labels.values)
-    for label in range(labels.n_labels):
-        yield by_label[:, [label]].toarray()[:, 0]

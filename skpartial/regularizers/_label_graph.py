@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from skpartial._checks import check_whole
 from skpartial.labels import LabelMatrix
-from skpartial.labels._forms import check_same_names, names_or_positions
+from skpartial.labels._forms import names_or_positions
 from skpartial.labels._matrix import present_share
+from skpartial.labels._pairs import label_pairs
 
 __all__ = ["LabelGraph", "LabelRelation", "check_graph", "cooccurrence_graph", "label_relations"]
 
@@ -75,7 +76,7 @@ def cooccurrence_graph(labels: LabelMatrix, n_neighbors: int) -> LabelGraph:
 
 
 def check_graph(graph: Any, labels: LabelMatrix, name: str) -> LabelGraph:
-    """A graph of the user's as an array of its own, refused if it is none of these labels.
+    """A graph of the user's in the order of the labels, refused if it is none of these labels.
 
     Parameters
     ----------
@@ -92,17 +93,8 @@ def check_graph(graph: Any, labels: LabelMatrix, name: str) -> LabelGraph:
         With relations where weights are above 0. Columns with weights above 1, such as counts, are divided by their
         largest.
     """
-    for axis in ("columns", "index"):
-        if hasattr(graph, "iloc"):
-            check_same_names(labels.names, list(getattr(graph, axis)), f"the {axis} of {name}", "y")
-    try:
-        weights = np.array(graph.toarray() if sp.issparse(graph) else graph, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a matrix of numbers.") from None
-    if weights.shape != (labels.n_labels,) * 2:
-        raise ValueError(
-            f"{name} must have shape {(labels.n_labels,) * 2}, a row and a column for each label, got {weights.shape}."
-        )
+    pairs = label_pairs(graph, labels.names, labels.n_labels, name)
+    weights: NDArray[np.float64] = pairs.toarray() if sp.issparse(pairs) else pairs
     if not np.isfinite(weights).all() or (weights < 0).any():
         raise ValueError(f"{name} must hold finite weights of at least 0.")
     return LabelGraph(weights / weights.max(axis=0).clip(min=1), weights > 0)

@@ -76,7 +76,8 @@ class InteractiveSmoothness(Regularizer):
         What the label graph is at first. "cooccurrence" joins each label to those that are present with it most often,
         with weights by how much more often that is than in all rows; "identity" mixes nothing. Entry (j', j) of a
         matrix, of at least 0, is how much label j' tells of label j: from text, a taxonomy, counts; where it is 0, it
-        stays so. The diagonal is set to 1, and columns are divided by their sum.
+        stays so. The diagonal is set to 1, and columns are divided by their sum. A DataFrame is put into the order of
+        the labels by its names, where the labels have names.
     learn_graph : bool, default=True
         Whether the weights of the graph are learned.
     bank_size : int, default=4096

@@ -119,10 +119,10 @@ def test_the_newest_file_is_taken(tree):
     write(tree, {"oidv6-validation-annotations-human-imagelabels.csv": lines([(B, "/m/01yrx", "1")])})
     write(tree, {"validation-annotations-human-imagelabels.csv": lines([(C, "/m/01yrx", "1")])})
     for version, image in ((None, A), (7, A), (6, B), (5, C), (4, C)):
-        data = load_openimages(tree, subset="validation", version=version)
+        data = load_openimages(tree, subset="val", version=version)
         assert list(data.paths) == [str(tree / "validation" / f"{image}.jpg")]
     with pytest.raises(FileNotFoundError):
-        load_openimages(tree, subset="validation", version=3)
+        load_openimages(tree, subset="val", version=3)
 
 
 def test_people_who_contradict_each_other(tree):
@@ -165,10 +165,10 @@ def test_parts_of_the_split(tree):
     write(tree, {"oidv7-val-annotations-human-imagelabels.csv": lines([(C, "/m/01yrx", "0")])})
     write(tree, {"test/test-annotations-human-imagelabels.csv": lines([(A, "/m/01yrx", "1")])})
     data = load_openimages(tree, labels="human")
-    assert data.split.tolist() == ["train", "train", "validation", "test"]
+    assert data.split.tolist() == ["train", "train", "val", "test"]
     np.testing.assert_array_equal(data.target.toarray()[2:], [[-1, 0, 0, 0], [1, 0, 0, 0]])
     assert data.paths[2] == str(tree / "validation" / f"{C}.jpg")
-    one = load_openimages(tree, labels="human", subset="validation")
+    one = load_openimages(tree, labels="human", subset="val")
     assert list(one.paths) == [data.paths[2]]
     np.testing.assert_array_equal(one.target.toarray(), [[-1, 0, 0, 0]])
 
@@ -327,6 +327,8 @@ def test_what_is_not_there(tree, tmp_path):
         load_openimages(tree / HUMAN_FILE)
     with pytest.raises(FileNotFoundError, match=r"no file of labels such as test-annotations-human-imagelabels\.csv; "):
         load_openimages(tree, subset="test")
+    with pytest.raises(FileNotFoundError, match="no file of labels such as validation-annotations-human"):
+        load_openimages(tree, subset="val")
     with pytest.raises(FileNotFoundError, match=r"holds no class-descriptions-boxable\.csv or classes-bbox"):
         load_openimages(tree, classes="boxable")
     (tree / "class-descriptions.csv").unlink()
@@ -340,7 +342,7 @@ def test_what_is_not_there(tree, tmp_path):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"subset": "val"}, "subset must be 'all', 'train', 'validation' or 'test', got 'val'"),
+        ({"subset": "validation"}, "subset must be 'all', 'train', 'val' or 'test', got 'validation'"),
         ({"classes": "600"}, "classes must be 'trainable', 'boxable' or 'all', got '600'"),
         ({"classes": []}, "classes is empty"),
         ({"classes": [1]}, "classes must hold strings"),

@@ -14,7 +14,7 @@ from scipy.stats import chisquare, hypergeom
 
 from skpartial.labels import (
     LabelMatrix,
-    _simulate,
+    _known_entries,
     drop_labels,
     flip_labels,
     keep_dense_rows,
@@ -143,7 +143,7 @@ def test_labels_do_not_depend_on_the_block(simulate, make, zero, monkeypatch):
             np.where(np.random.RandomState(0).random_sample(Y.shape) < 0.5, Y.toarray() if sp.issparse(Y) else Y, 0)
         )
     whole = simulate(Y, zero=zero)
-    monkeypatch.setattr(_simulate, "_BLOCK_ENTRIES", 20)
+    monkeypatch.setattr(_known_entries, "_BLOCK_ENTRIES", 20)
     blocks = simulate(Y, zero=zero)
     np.testing.assert_array_equal(*(A.toarray() if sp.issparse(A) else A for A in (whole, blocks)))
 

@@ -420,10 +420,22 @@ def test_refusals(settings, message):
         InteractiveSmoothness(**settings).check(Y)
 
 
-def test_a_graph_in_another_order_is_refused():
+def test_a_graph_with_names_is_put_in_order(scenes):
+    X, Y, _ = scenes
+    Y = pd.DataFrame(Y, columns=list("abcde"))
+    graph = pd.DataFrame(np.arange(25.0).reshape(5, 5), index=Y.columns, columns=Y.columns)
+    mixed = graph.loc[list("ecadb"), list("bdeac")]
+    before = mixed.copy()
+    one, other = (make(label_graph=g, learn_graph=False).fit(X, Y).label_graph_ for g in (graph, mixed))
+    np.testing.assert_array_equal(one, other)
+    assert one[0, 1] < one[3, 1]
+    pd.testing.assert_frame_equal(mixed, before)
+
+
+def test_a_graph_of_other_labels_is_refused():
     Y = LabelMatrix.encode(pd.DataFrame([[1, -1]], columns=["cat", "dog"]))
-    names = ["dog", "cat"]
-    with pytest.raises(ValueError, match="the columns of label_graph"):
+    names = ["cat", "cow"]
+    with pytest.raises(ValueError, match=r"label_graph must name each label once.*: 'dog' missing in its index"):
         InteractiveSmoothness(label_graph=pd.DataFrame(np.eye(2), index=names, columns=names)).check(Y)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skpartial._processes import Processes
-from skpartial._state import State, StateTensor
-from skpartial._warnings import warn, warn_slower
+from skpartial._seeding import Randomness
+from skpartial._state import State
+from skpartial._warnings import warn
 from skpartial.features._base import Features
 from skpartial.features._moments import unit_scale
-from skpartial.heads import HeadContext, ParameterGroup
+from skpartial.heads import HeadContext
 from skpartial.heads._module import HeadModule, build_head
 from skpartial.labels._data import TrainingData
 from skpartial.losses import PointwiseLoss, Step
 from skpartial.regularizers import BatchContext
 from skpartial.solvers.gradient._attempts import attempt
+from skpartial.solvers.gradient._optimizers import make_optimizer, make_row_steps, square_penalty
 from skpartial.solvers.gradient._plan import Plan
-from skpartial.solvers.gradient._row_steps import RowAdam, RowSGD, RowSteps
 from skpartial.training._data import DataSource, LabeledRows, bootstrap_weights
 from skpartial.training._loop import Learner, Report
 from skpartial.training._predict import HeadPredictor
@@ -32,9 +32,6 @@ from skpartial.training._problem import Problem
 from skpartial.training._targets import prior_intercepts, starting_masses
 
 __all__ = ["GradientSteps"]
-
-# A learning rate of log odds is stated as for a classifier of this many features of unit size.
-_REFERENCE_FEATURES = 100
 
 
 class _Labels:
@@ -76,84 +73,6 @@ def _build(
     return module, head
 
 
-def _penalty(problem: Problem, head: HeadModule) -> float:
-    """Twice what squares are multiplied by: alpha / (2 L) ||W||^2 in the units of the features as passed."""
-    return problem.alpha / problem.labels.n_labels * head.penalty_scale
-
-
-def _optimizer(
-    problem: Problem, plan: Plan, module: nn.Module, head: HeadModule, states: dict[str, State]
-) -> torch.optim.Optimizer:
-    """Parameter groups of the head, of the network before it, and of what loss and regulariser learn as a whole."""
-    rate = plan.learning_rate * plan.head_rate
-    penalty = _penalty(problem, head)
-    groups: list[dict[str, Any]] = [
-        {"params": list(group.parameters), "weight_decay": penalty * group.penalty, "lr": rate * group.learning_rate}
-        for group in _head_groups(problem, head)
-    ]
-    if module is not head:
-        own = {id(p) for p in head.parameters()}
-        body = [p for p in module.parameters() if id(p) not in own and p.requires_grad]
-        groups.append({"params": [p for p in body if p.ndim > 1], "weight_decay": plan.weight_decay})
-        groups.append({"params": [p for p in body if p.ndim <= 1]})
-    for name, key, spec in _learned(problem, states):
-        if not spec.per_row:
-            groups.append({"params": [states[name][key]], "lr": _rate_of_state(problem, plan, spec)})
-    groups = [group for group in groups if group["params"]]
-    if plan.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=plan.momentum)
-    kind = torch.optim.AdamW if plan.optimizer == "adamw" else torch.optim.Adam
-    fused = problem.device.type in ("cpu", "cuda")
-    try:
-        return kind(groups, lr=plan.learning_rate, weight_decay=0.0, fused=fused)
-    except RuntimeError as error:
-        optimizer = kind(groups, lr=plan.learning_rate, weight_decay=0.0)
-        warn_slower(f"{kind.__name__}(fused=True)", error)
-        return optimizer
-
-
-def _head_groups(problem: Problem, head: HeadModule) -> list[ParameterGroup]:
-    """The head's own parameter groups, refused if they leave out what is to be trained, or name it twice."""
-    groups = problem.head.parameter_groups(head.inner)
-    named = sorted(id(p) for group in groups for p in group.parameters)
-    if named != sorted(id(p) for p in head.parameters() if p.requires_grad):
-        raise ValueError(
-            f"{type(problem.head).__name__}.parameter_groups must hold each parameter that is to be trained once: set "
-            "requires_grad=False for those that are not."
-        )
-    return groups
-
-
-def _learned(problem: Problem, states: dict[str, State]) -> Iterator[tuple[str, str, StateTensor]]:
-    """What is learned by gradients beside the head and the network: whose it is, its name, and its description."""
-    for name in states:
-        for key, spec in problem.parts[name].state_spec().items():
-            if spec.learned:
-                yield name, key, spec
-
-
-def _rate_of_state(problem: Problem, plan: Plan, spec: StateTensor) -> float:
-    """Learning rate of what a loss or a regulariser learns."""
-    rate = plan.learning_rate * plan.head_rate * spec.learning_rate_multiplier
-    if spec.logits and (plan.rescale or problem.network is not None):
-        # A step moves a logit of d features of unit size by up to d times the rate, so that log odds keep pace.
-        rate *= max(problem.features.n_features, 30) / _REFERENCE_FEATURES
-    return rate
-
-
-def _row_steps(problem: Problem, plan: Plan, states: dict[str, State]) -> dict[tuple[str, str], RowSteps]:
-    """Optimisers of the learned tensors that belong to rows."""
-    steps: dict[tuple[str, str], RowSteps] = {}
-    for name, key, spec in _learned(problem, states):
-        if spec.per_row:
-            rate, tensor = _rate_of_state(problem, plan, spec), states[name][key]
-            if plan.optimizer == "sgd":
-                steps[name, key] = RowSGD(tensor, rate, spec.project, momentum=plan.momentum)
-            else:
-                steps[name, key] = RowAdam(tensor, rate, spec.project)
-    return steps
-
-
 def _pieces_of(features: Tensor, n_pieces: int) -> Sequence[Tensor]:
     """Parts of a batch of about the same size."""
     if not features.is_sparse:
@@ -161,34 +80,6 @@ def _pieces_of(features: Tensor, n_pieces: int) -> Sequence[Tensor]:
     # PyTorch takes no slices of sparse rows.
     rows = torch.arange(len(features), device=features.device).tensor_split(n_pieces)
     return [features.index_select(0, part).coalesce() for part in rows]
-
-
-class _Randomness:
-    """PyTorch's own generators, to draw the same numbers again; left alone where nothing draws from them."""
-
-    def __init__(self, device: torch.device, used: bool) -> None:
-        self.device, self.used = device, used
-
-    def state(self) -> dict[str, Tensor]:
-        if not self.used:
-            return {}
-        found = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            found["cuda"] = torch.cuda.get_rng_state(self.device)
-        return found
-
-    def vary(self, seed: int, epoch: int, processes: Processes) -> None:
-        """Let every process draw numbers of its own in a pass, the same ones whenever it is made."""
-        if self.used and processes.size > 1:
-            own = np.random.SeedSequence((seed, epoch, processes.rank)).generate_state(1)[0]
-            torch.manual_seed(int(own))
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        if not (self.used and state):
-            return
-        torch.set_rng_state(state["cpu"])
-        if self.device.type == "cuda" and "cuda" in state:
-            torch.cuda.set_rng_state(state["cuda"], self.device)
 
 
 class GradientSteps(Learner):
@@ -215,16 +106,16 @@ class GradientSteps(Learner):
         self.module.train()
         for name in ("regularizer", "relabeling"):
             self.start(name, self.predictor(problem.features))
-        self.optimizer = _optimizer(problem, plan, self.module, self.head, self.states)
+        self.optimizer = make_optimizer(problem, plan, self.module, self.head, self.states)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
-        self._row_steps = _row_steps(problem, plan, self.states)
+        self._row_steps = make_row_steps(problem, plan, self.states)
         if problem.optimizer_state is not None:
             # A copy, as PyTorch would go on in the very tensors, which are the estimator's if this fit fails.
             self.optimizer.load_state_dict(copy.deepcopy(problem.optimizer_state["optimizer"]))
         self._generator = torch.Generator().manual_seed(problem.seed)
         drawn = bootstrap_weights(problem.features.n_rows, problem.head.n_members, problem.seed)
         self._bootstrap = None if drawn is None else drawn.to(dtype=problem.dtype, device=problem.device)
-        self._randomness = _Randomness(problem.device, problem.draws)
+        self._randomness = Randomness(problem.device, problem.draws)
         self._pieces, self._n_steps, self._has_moved = plan.accumulate, 0, False
         # Tensors of the states that a step of the optimiser moves as a whole.
         self._projections = [
@@ -415,7 +306,7 @@ class GradientSteps(Learner):
         """Add the gradient of a penalty of the head's own; that of single parameters is the optimiser's."""
         squares = self.problem.head.extra_penalty(self.head.inner)
         if squares is not None:
-            (0.5 * _penalty(self.problem, self.head) * squares).backward()
+            (0.5 * square_penalty(self.problem, self.head) * squares).backward()
 
     def move(self) -> None:
         """Move the parameters, and what the loss learns as a whole, by their gradients."""
