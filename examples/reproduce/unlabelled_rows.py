@@ -188,8 +188,8 @@ ROWS: dict[str, Method] = {
     **PEERS,
 }
 ENTRIES: dict[str, Method] = {
-    "known entries alone (IU)": tuned(),
-    "known entries alone (PartialBCE, the default)": tuned(loss="partial_bce"),
+    "known entries alone (IU, the default)": tuned(),
+    "known entries alone (PartialBCE)": tuned(loss="partial_bce"),
     "LabelSpreading": tuned(LabelSpreading()),
     "LabelSpreading, read off by 10 nearest rows": read_off,
     "ClassDistribution": tuned(ClassDistribution()),
