@@ -40,12 +40,6 @@ from skpartial.relabeling import Curriculum
 from skpartial.solvers import Minibatch
 
 
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
-
-
 @pytest.fixture(scope="module")
 def scenes():
     return make_digit_scenes(200, random_state=0)
