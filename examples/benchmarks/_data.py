@@ -125,6 +125,12 @@ def split(data: DataSet, *, test_size: float, seed: int) -> Split:
     return Split(data.X[train], data.Y[train], data.X[test], data.Y[test])
 
 
+def mean_squared_distance(X: Any) -> float:
+    """Of the rows from their mean: what ``alpha="auto"`` is relative to."""
+    dense = np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64)
+    return float(np.square(dense - dense.mean(0)).sum(1).mean())
+
+
 @contextmanager
 def limit_threads(n_threads: int) -> Iterator[None]:
     """Give every library the same number of threads."""

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import sklearn
 import torch
-from _data import Split, add_arguments, limit_threads, load, names, split, synthetic
+from _data import Split, add_arguments, limit_threads, load, mean_squared_distance, names, split, synthetic
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import RidgeCV
@@ -56,11 +56,6 @@ def processor_seconds(call: Callable[[], Any]) -> float:
     start = time.process_time()
     call()
     return time.process_time() - start
-
-
-def mean_squared_distance(X: Any) -> float:
-    dense = np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float64)
-    return float(np.square(dense - dense.mean(0)).sum(1).mean())
 
 
 def path(X: NDArray[Any], Y: NDArray[Any], alphas: list[float]) -> None:

@@ -42,7 +42,7 @@ from skpartial.relabeling import Curriculum
 from skpartial.solvers import Minibatch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from _data import add_arguments, limit_threads, load, names, split
+from _data import add_arguments, limit_threads, load, mean_squared_distance, names, split
 
 TABLES = {
     "2": "strategies of relabelling",
@@ -122,10 +122,7 @@ class Data(NamedTuple):
     @property
     def alpha(self) -> float:
         """The L2 penalty that suits the scale of the features."""
-        if sp.issparse(self.X):
-            squares = self.X.multiply(self.X).mean(axis=0) - np.square(self.X.mean(axis=0))
-            return ALPHA * float(np.sum(squares))
-        return ALPHA * float(self.X.var(axis=0).sum())
+        return ALPHA * mean_squared_distance(self.X)
 
 
 def prepare(options: Namespace, name: str, seed: int, *, by: str = "row") -> Data:

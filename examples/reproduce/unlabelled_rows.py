@@ -43,7 +43,7 @@ from sklearn.semi_supervised import LabelSpreading as PeerSpreading
 from sklearn.semi_supervised import SelfTrainingClassifier
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from _data import DataSet, add_arguments, limit_threads, load, names, split
+from _data import DataSet, add_arguments, limit_threads, load, mean_squared_distance, names, split
 
 from skpartial import PartialLabelClassifier
 from skpartial.labels import drop_labels
@@ -98,11 +98,6 @@ class Task:
 Method = Callable[[Task, Task], NDArray[Any]]
 
 
-def spread_of(X: Any) -> float:
-    """Mean squared distance of the features from their mean."""
-    return float(np.var(X, axis=0).sum())
-
-
 def tuned(
     relabeling: Any = None,
     loss: Any = "iu",
@@ -122,7 +117,7 @@ def tuned(
     @lru_cache(maxsize=1)
     def chosen_alpha(first: Task) -> float:
         task = first.labelled() if labelled_only else first
-        grid = {"alpha": [alpha * spread_of(task.X) for alpha in ALPHAS]}
+        grid = {"alpha": [alpha * mean_squared_distance(task.X) for alpha in ALPHAS]}
         cv = PartialLabelKFold(3, random_state=task.seed, unlabelled="train")
         search = GridSearchCV(classifier(task), grid, cv=cv, refit=False).fit(task.X, task.Y)
         return float(search.best_params_["alpha"])
@@ -138,7 +133,7 @@ def tuned(
 
 def read_off(task: Task, first: Task) -> NDArray[Any]:
     """Label spreading, and for new rows the mean of the 10 nearest rows by cosine."""
-    alpha = ALPHAS[1] * spread_of(task.X)
+    alpha = ALPHAS[1] * mean_squared_distance(task.X)
     clf = PartialLabelClassifier("iu", relabeling=LabelSpreading(), alpha=alpha, random_state=task.seed)
     spread = clf.fit(task.X, task.Y).spread_labels_
     reader = KNeighborsRegressor(
@@ -166,7 +161,7 @@ def label_by_label(make: Callable[[], Any], *, unit: bool = False) -> Method:
 
 def self_training(task: Task, first: Task) -> NDArray[Any]:
     """scikit-learn's, with the middle penalty for every label."""
-    C = 1 / (ALPHAS[1] * spread_of(task.X) * max(1, int((task.Y != 0).sum(axis=0).mean())))
+    C = 1 / (ALPHAS[1] * mean_squared_distance(task.X) * max(1, int((task.Y != 0).sum(axis=0).mean())))
     return label_by_label(lambda: SelfTrainingClassifier(LogisticRegression(C=C)))(task, first)
 
 
