@@ -34,7 +34,7 @@ class NeedsAbsences(IgnoreUnknown):
 
 def test_a_loss_that_needs_absences_says_so_before_any_work(partial_data):
     X, Y = partial_data
-    with pytest.raises(ValueError, match="NeedsAbsences learns from known absences, but y holds no -1"):
+    with pytest.raises(ValueError, match="NeedsAbsences learns from known negatives, but y holds no -1"):
         PartialLabelClassifier(NeedsAbsences()).fit(X, np.where(Y == 1, 1, 0))
     PartialLabelClassifier(NeedsAbsences()).fit(X, Y)
 

@@ -1,6 +1,6 @@
-"""Losses for incomplete labels: what one training step minimises, and what it makes of an unknown entry."""
+"""Losses for incomplete labels: what one training step minimises, and how it treats unknown entries."""
 
-from skpartial._state import StateTensor as StateTensor  # whose home is skpartial.training
+from skpartial._state import StateTensor as StateTensor  # documented in skpartial.training
 from skpartial.losses._assume_negative import AssumeNegative, PseudoNegative, WeakAssumeNegative
 from skpartial.losses._asymmetric import AsymmetricLoss, SelectiveLoss
 from skpartial.losses._base import ClosedFormLoss, Loss, Step, Traits

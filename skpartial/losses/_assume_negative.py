@@ -1,4 +1,4 @@
-"""Losses that read unknown as absent: assume-negative, its smoothed and weak forms, and pseudo-negative sampling."""
+"""Losses that treat unknown as negative: assume-negative, its smoothed and weak forms, and pseudo-negative sampling."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class AssumeNegative(PointwiseLoss):
 
         \frac{1}{n L} \sum_{ij} w_{ij} \left[ -t_{ij} \log p_{ij} - (1 - t_{ij}) \log(1 - p_{ij}) \right]
 
-    with t = 1 - s_present for a present entry and t = s_unknown for the others; w is `unknown_weight` for an unknown
-    entry and 1 for a known one.
+    where t = 1 - s_present for a positive entry and t = s_unknown for the others, and w is `unknown_weight` for an
+    unknown entry and 1 for a known one.
 
     Parameters
     ----------
     label_smoothing : float or pair of float, default=0.0
         The mass moved to the other side, in [0, 0.5): one number, or a pair (present, unknown) for asymmetric
-        smoothing. A paper's epsilon is twice it: the published AN-LS with epsilon = 0.1 is 0.05 here, and what the
-        released code ran is 0.1. Known absences are smoothed as unknown entries are.
+        smoothing. It is half a paper's epsilon: the published AN-LS with epsilon = 0.1 is 0.05 here, and the released
+        code used 0.1. Known negatives are smoothed like unknown entries.
     unknown_weight : float, default=1.0
         Weight of an unknown entry, in [0, 1]. At 0 the loss is :class:`IgnoreUnknown`.
     eps : float, default=0.0
@@ -82,7 +82,7 @@ class AssumeNegative(PointwiseLoss):
     @override
     def traits(self) -> Traits:
         traits = self._convex_traits("absent" if self.unknown_weight != 0 else "ignore", ALPHA_OF_ABSENCES)
-        # A smoothed absence has a probability of its own, which says nothing of having been recorded.
+        # With smoothed negatives, probabilities are no longer those of being recorded.
         recorded = self.unknown_weight == 1 and self._smoothing()[1] == 0
         return replace(traits, recorded=recorded)
 
@@ -119,8 +119,8 @@ class WeakAssumeNegative(PointwiseLoss):
     Parameters
     ----------
     unknown_weight : float or "auto", default="auto"
-        The weight gamma of an unknown entry, in [0, 1]. "auto" is 1 / (L - 1), under which the assumed absences of a
-        row with one known presence count as much as that presence; with one label it is 1.
+        The weight gamma of an unknown entry, in [0, 1]. "auto" is 1 / (L - 1): in a row with one known positive, the
+        assumed negatives together then count as much as that positive. With one label it is 1.
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
     surrogate : {"logistic", "squared"}, default="logistic"
@@ -166,7 +166,7 @@ class WeakAssumeNegative(PointwiseLoss):
 
 
 def _row_uniform(seed: int, rows: Tensor, epoch: int) -> Tensor:
-    """One number in [0, 1) for each row, a hash of seed, row and epoch: the order of batches does not change it."""
+    """One number in [0, 1) per row: a hash of seed, row and epoch, so that the order of batches does not change it."""
 
     def constant(value: int) -> int:
         return value - (1 << 64) if value >= 1 << 63 else value
@@ -184,17 +184,17 @@ def _row_uniform(seed: int, rows: Tensor, epoch: int) -> Tensor:
 
 
 class PseudoNegative(PointwiseLoss):
-    r"""Read one unknown entry of each row, drawn anew in every epoch, as absent.
+    r"""Treat one unknown entry per row, drawn anew in every epoch, as negative.
 
     .. math::
 
         \frac{1}{n L} \sum_i \left[ \sum_{j \text{ known}} \ell(x_{ij}, y_{ij}) - \log(1 - p_{i, u_i}) \right],
         \quad u_i \text{ uniform over the unknown entries of row } i
 
-    In expectation this is :class:`WeakAssumeNegative` with the weight 1 / (number unknown in the row). The draw is a
-    hash of the seed in the state, the row and the epoch, so that it does not depend on how rows fall into batches;
-    without `rows` they are counted from 0, and without a state the seed is 0. Because it changes from epoch to epoch,
-    it is trained in minibatches.
+    In expectation this is :class:`WeakAssumeNegative` with the weight 1 / (number of unknown entries in the row). The
+    draw is a hash of the seed in the state, the row and the epoch, so it does not depend on how rows are batched.
+    Without `rows` they are counted from 0, and without a state the seed is 0. Because the draw changes with every
+    epoch, the loss is trained in minibatches.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Focal losses that treat presences and absences unequally, and unknown entries too: asymmetric and selective."""
+"""Focal losses that treat positive, negative and unknown entries differently: asymmetric and selective."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ __all__ = ["AsymmetricLoss", "SelectiveLoss"]
 
 
 def _shifted_present(x: Tensor, gamma: float) -> Entries:
-    r"""Value :math:`-(1 - p)^γ \log p`, with the derivative of a weight that is held fixed."""
+    r"""Value :math:`-(1 - p)^γ \log p`, and its derivative with the weight held fixed."""
     absent = torch.sigmoid(-x)
     weight = absent**gamma
     return Entries(weight * F.softplus(-x), -weight * absent)
 
 
 def _shifted_absent(x: Tensor, gamma: float | Tensor, margin: float) -> Entries:
-    r"""Value :math:`-p_m^γ \log(1 - p_m)`, with the derivative of a weight that is held fixed."""
+    r"""Value :math:`-p_m^γ \log(1 - p_m)`, and its derivative with the weight held fixed."""
     p, absent = torch.sigmoid(x), torch.sigmoid(-x)
     if margin == 0:
         weight = p**gamma
         return Entries(weight * F.softplus(x), weight * p)
     weight = (p - margin).clamp(min=0) ** gamma
-    # Where p is below the margin the entry is discarded.
+    # Entries with p below the margin are discarded.
     beyond = (p > margin).to(x.dtype)
     return Entries(-weight * (absent + margin).clamp(max=1).log(), weight * beyond * p * absent / (absent + margin))
 
 
 class AsymmetricLoss(EntrywiseLoss):
-    r"""Focal loss with separate focusing of presences and absences (ASL); unknown is read as absent.
+    r"""Focal loss with separate focusing of positives and negatives (ASL); unknown counts as negative.
 
     .. math::
 
@@ -50,18 +50,18 @@ class AsymmetricLoss(EntrywiseLoss):
         -p_m^{\gamma_-} \log(1 - p_m), \quad p_m = \max(p - m, 0) & \text{otherwise}
         \end{cases}
 
-    Easy absences, of which there are most, count for little, and below a probability of m for nothing. The focusing
-    weights are held fixed in the gradient, as in the released code. The source sums over entries; this is their mean.
+    Most negatives are easy. They count for little, and for nothing below a probability of m. The focusing weights are
+    held fixed in the gradient, as in the released code. The source sums over entries; here the loss is their mean.
 
     Parameters
     ----------
     gamma_present : float, default=1.0
-        Focusing :math:`\gamma_+` of presences, at least 0.
+        Focusing :math:`\gamma_+` of positives, at least 0.
     gamma_absent : float, default=4.0
-        Focusing :math:`\gamma_-` of absences, at least 0. The source advises to begin with small values if training
-        does not get going.
+        Focusing :math:`\gamma_-` of negatives, at least 0. The source recommends small values at first if training does
+        not make progress.
     margin : float, default=0.05
-        Probability m that is subtracted, in [0, 1).
+        Probability m that is subtracted from the probabilities of negatives, in [0, 1).
 
     References
     ----------
@@ -101,7 +101,7 @@ class AsymmetricLoss(EntrywiseLoss):
 
 
 class SelectiveLoss(EntrywiseLoss):
-    r"""Asymmetric focal loss that ignores the unknown entries which may well be present (partial ASL, CSL).
+    r"""Asymmetric focal loss that ignores unknown entries likely to be positive (partial ASL, CSL).
 
     .. math::
 
@@ -112,26 +112,26 @@ class SelectiveLoss(EntrywiseLoss):
         -p_m^{\gamma_u} \log(1 - p_m) & \text{unknown otherwise}
         \end{cases}
 
-    A label is common if its prior exceeds a threshold; the largest probabilities are sought among the unknown entries
-    of a batch of B rows. Weights are held fixed in the gradient, as under :class:`AsymmetricLoss`. After training
-    `class_prior_` (L,) holds the priors. Where they are estimated the state holds them, with the number of known
-    entries that they rest on: an estimate from more entries is not replaced by one from fewer.
+    A label is common if its prior exceeds a threshold. The largest probabilities are sought among the unknown entries
+    of a batch of B rows. Weights are held fixed in the gradient, as in :class:`AsymmetricLoss`. After training,
+    `class_prior_` (L,) holds the priors. Estimated priors are kept in the state, together with the number of known
+    entries behind them: an estimate from more entries is not replaced by one from fewer.
 
     Parameters
     ----------
     gamma_present, gamma_absent, gamma_unknown : float, default=0.0, 1.0, 4.0
         Focusing of each kind of entry, at least 0.
     margin : float, default=0.0
-        Probability m that is subtracted from that of absences, in [0, 1).
+        Probability m that is subtracted from the probabilities of negatives, in [0, 1).
     n_ignored : float or "auto", default="auto"
-        How many unknown entries K are ignored for each row of the batch, at least 0. "auto" is the published 5 where
-        there are 80 labels or more, and a sixteenth of the labels where there are fewer.
+        Number K of unknown entries ignored per row of the batch, at least 0. "auto" is the published 5 with 80 labels
+        or more, and a sixteenth of the number of labels with fewer.
     prior_threshold : float, default=0.5
-        Labels of a larger prior are ignored where unknown, in [0, 1].
+        Labels with a larger prior are ignored where unknown; in [0, 1].
     class_prior : "estimate" or array-like of shape (L,), default="estimate"
-        How common each label is, in [0, 1]. "estimate" takes the share of presences among the known entries of a label
-        that has known entries of both signs, and 0 for others, which says nothing of them. The source estimates it with
-        a classifier trained on known entries before.
+        How common each label is, in [0, 1]. "estimate" takes the share of positives among the known entries of each
+        label that has both known positives and known negatives, and 0 for the others, so that they are never ignored as
+        common. The source estimates it with a classifier trained on the known entries beforehand.
 
     References
     ----------
@@ -190,7 +190,7 @@ class SelectiveLoss(EntrywiseLoss):
             return
         prior = np.asarray(self.class_prior)
         if prior.ndim != 1 or prior.dtype.kind not in "iuf" or not ((prior >= 0) & (prior <= 1)).all():
-            raise wrong_value(self, "class_prior", "one number in [0, 1] a label", prior.tolist())
+            raise wrong_value(self, "class_prior", "one number in [0, 1] per label", prior.tolist())
         if labels is not None and len(prior) != labels.n_labels:
             raise ValueError(
                 f"SelectiveLoss: class_prior has {len(prior)} numbers, but y has {labels.n_labels} labels."
@@ -215,7 +215,7 @@ class SelectiveLoss(EntrywiseLoss):
                 counts.append((labels == sign).sum(0))
         present, absent = (count.double() for count in counts)
         n_known = (present + absent).sum()
-        # Of two estimates the one that rests on more entries: these may be one part of a stream.
+        # Keep the estimate from more entries: this training set may be one chunk of a stream.
         if previous is not None and previous["n_known"].cpu() > n_known.cpu():
             return {name: tensor.clone() for name, tensor in previous.items() if name in self.state_spec()}
         both = (present > 0) & (absent > 0)
@@ -229,17 +229,17 @@ class SelectiveLoss(EntrywiseLoss):
         return {} if state is None else {"class_prior_": state["class_prior"].cpu().numpy()}
 
     def ignored(self, block: Block) -> Tensor:
-        """Which entries are ignored.
+        """Entries that the loss ignores.
 
         Parameters
         ----------
         block : Block
-            Labels and logits; without a state the priors count for nothing unless they were given.
+            Labels and logits. Without a state, only priors that were passed are used.
 
         Returns
         -------
         Tensor of bool, shape (n, L)
-            Unknown ones of common labels, and of the largest logits.
+            Unknown entries of common labels, and those with the largest logits.
         """
         unknown, counted = block.unknown, block.counted
         n_rows: float = len(unknown)

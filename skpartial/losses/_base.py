@@ -1,4 +1,4 @@
-"""What a loss is: a pure function of logits and labels that declares what it needs and what it remembers."""
+"""Base class of losses: pure functions of logits and labels that declare what they need and what they remember."""
 
 from __future__ import annotations
 
@@ -29,32 +29,34 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Traits:
-    """What a loss is and what it needs, so that a solver can refuse it before any work.
+    """Properties and needs of a loss, so that a solver can refuse it before any work.
 
     Parameters
     ----------
     convex : bool, default=False
-        Whether the loss is convex in the logits: cross-entropy whose targets and weights do not depend on them.
+        Whether the loss is convex in the logits: cross-entropy with targets and weights that do not depend on them.
     iterative : bool, default=False
         Whether the targets of unknown entries depend on the logits, and the loss is convex once they are fixed.
     unknown : {"ignore", "absent", "estimate"}, default="estimate"
-        How an unknown entry is read. Under "ignore" a label whose known entries have one sign only cannot be fitted.
+        How unknown entries are treated. With "ignore", a label without both known positives and known negatives cannot
+        be fitted.
     needs_absent : bool, default=False
-        Whether training without any known absence is meaningless.
+        Whether training needs known negatives to be meaningful.
     rows_need_present : bool, default=False
-        Whether a row without a known presence is of no effect, however its unknown entries are read.
+        Whether a row without a known positive has no effect, however its unknown entries are treated.
     scheduled : bool, default=False
-        Whether the loss changes with the epoch, so that it has to be told which one it is.
+        Whether the loss depends on the epoch.
     uses_prior : bool, default=False
-        Whether it makes something of the `label_prior` that `fit` was passed, which it finds in `start`.
+        Whether the loss uses the `label_prior` passed to `fit`, which it finds in `start`.
     recorded : bool, default=False
-        Whether probabilities are those of a presence having been recorded, less than of being present: every unknown
-        entry counts as a full absence.
+        Whether predicted probabilities are those of being recorded as positive, which are smaller than those of being
+        positive: every unknown entry counts as a negative with full weight.
     relative_alpha : float, default=1e-4
-        What ``alpha="auto"`` is for this loss, relative to the mean squared distance of the features from their mean.
+        The value of ``alpha="auto"`` for this loss, relative to the mean squared distance of the features from their
+        mean.
     alpha_exponent : float, default=0.0
-        The power of the share of known entries by which that is multiplied: where unknown entries are left out, the
-        sum of the known ones falls with their share.
+        `relative_alpha` is multiplied by the share of known entries to this power: where unknown entries are left out,
+        the sum over the known ones falls with their share.
     """
 
     convex: bool = False
@@ -74,7 +76,7 @@ class Traits:
 
 
 class Step(NamedTuple):
-    """What a loss says of a batch: its value, and where that falls.
+    """Value and gradients of a loss on a batch.
 
     Parameters
     ----------
@@ -83,7 +85,7 @@ class Step(NamedTuple):
     gradient : Tensor of shape (n, L)
         Derivative of the value in each logit.
     state : dict of str to Tensor
-        Derivative in each learned tensor of the state; of one that belongs to rows, in the rows of the batch.
+        Derivative in each learned tensor of the state; for a tensor with one entry per row, in the rows of the batch.
     """
 
     value: Tensor
@@ -92,7 +94,7 @@ class Step(NamedTuple):
 
 
 def check_shapes(logits: Tensor, labels: Tensor) -> None:
-    """Refuse labels that are not those of the logits."""
+    """Check that the logits are floating, and that the labels have their shape."""
     if not logits.is_floating_point() or logits.ndim != 2:
         raise ValueError(
             f"logits must be a floating tensor of shape (n, L), got {logits.dtype} of shape {tuple(logits.shape)}."
@@ -102,14 +104,14 @@ def check_shapes(logits: Tensor, labels: Tensor) -> None:
 
 
 def mean_weight(weights: Tensor | None, logits: Tensor) -> tuple[Tensor | None, Tensor | float]:
-    """Broadcast sample weights over entries and return them with what a weighted mean divides by.
+    """Broadcast sample weights over entries, and return them with the divisor of a weighted mean.
 
     Parameters
     ----------
     weights : Tensor of shape (n,) or (n, L), or None
-        Non-negative weights of rows or entries; None weighs every entry 1.
+        Non-negative weights of rows or entries; None gives every entry weight 1.
     logits : Tensor of shape (n, L)
-        Gives shape, dtype and device.
+        Determines shape, dtype and device.
 
     Returns
     -------
@@ -126,26 +128,26 @@ def mean_weight(weights: Tensor | None, logits: Tensor) -> tuple[Tensor | None, 
     if weights.shape[0] != logits.shape[0] or weights.shape[1] not in (1, logits.shape[1]):
         raise ValueError(
             f"weights has shape {tuple(weights.shape)}, but logits has shape {tuple(logits.shape)}: pass one weight "
-            "for each row or one for each entry."
+            "per row or per entry."
         )
     total = weights.sum() * (logits.shape[1] if weights.shape[1] == 1 else 1)
-    # All weights zero: the numerator is zero as well, and so shall the loss be.
+    # If all weights are zero, so is the numerator, and the loss should be zero.
     return weights, torch.where(total > 0, total, torch.ones_like(total))
 
 
 class Loss(Stateful, Documented, BaseEstimator, ABC):
     """Base class of all losses.
 
-    A loss is a value object: it holds hyperparameters only, so `clone`, `repr`, grids over `loss__gamma` and pickling
-    work by themselves. Whatever is learned or changes during training lives in a state that `init_state` creates and
-    the training loop carries.
+    A loss is a value object: it holds hyperparameters only, so `clone`, `repr`, pickling and grids over `loss__gamma`
+    work without further code. Everything that is learned or changes during training is in a state that `init_state`
+    creates and the training loop carries.
 
-    A subclass defines `__call__`, and the other methods where its needs go beyond their defaults. A loss that is
-    cross-entropy with targets and weights of its own derives from :class:`PointwiseLoss` and defines `targets` alone;
-    one that is another function of each logit, from :class:`EntrywiseLoss`.
+    A subclass defines `__call__`, and overrides other methods where their defaults do not suffice. A loss that is
+    cross-entropy with its own targets and weights derives from :class:`PointwiseLoss` and defines `targets` only. A
+    loss that is another function of each logit derives from :class:`EntrywiseLoss`.
     """
 
-    #: Short names, and the hyperparameters behind each.
+    #: Short names, each with its hyperparameters.
     short_names: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @abstractmethod
@@ -164,13 +166,13 @@ class Loss(Stateful, Documented, BaseEstimator, ABC):
         Parameters
         ----------
         logits : Tensor of shape (n, L)
-            Real scores; the probability of presence is their sigmoid.
+            Real scores, whose sigmoid is the probability of presence.
         labels : Tensor of shape (n, L)
-            Values in {-1, 0, 1}: absent, unknown, present.
+            Values in {-1, 0, 1}: negative, unknown, positive.
         state : dict of str to Tensor, or None, default=None
-            What `init_state` returned.
+            The state from `init_state`.
         rows : Tensor of int64, shape (n,), or None, default=None
-            Which rows of the training set these are.
+            Indices of these rows in the training set.
         epoch : int, default=1
             The pass over the training set, counted from 1.
         weights : Tensor of shape (n,) or (n, L), or None, default=None
@@ -179,36 +181,36 @@ class Loss(Stateful, Documented, BaseEstimator, ABC):
         Returns
         -------
         Tensor of shape ()
-            Differentiable in `logits` and in what the state learns.
+            Differentiable in `logits` and in the learned tensors of the state.
         """
 
     def traits(self) -> Traits:
-        """What this loss is and needs.
+        """Properties and needs of this loss.
 
         Returns
         -------
         Traits
-            The default declares a loss that only a minibatch solver can train.
+            By default those of a loss that only a minibatch solver can train.
         """
         return Traits()
 
     def check(self, labels: LabelMatrix | None = None) -> None:
-        """Refuse hyperparameters, or labels, that this loss cannot work with.
+        """Raise an error for hyperparameters or labels that this loss cannot work with.
 
         Parameters
         ----------
         labels : LabelMatrix or None, default=None
-            The labels to be trained on; None checks the hyperparameters alone.
+            The training labels; None checks the hyperparameters only.
 
         Raises
         ------
         ValueError
-            Naming the parameter, its value and what to do.
+            The message names the parameter, its value and what to do.
         """
         if labels is not None and self.traits().needs_absent and not labels.has_absent:
             raise ValueError(
-                f"{type(self).__name__} learns from known absences, but y holds no -1. Pass complete annotations with "
-                "-1 for absent, or use a loss that reads unknown as absent, such as AssumeNegative."
+                f"{type(self).__name__} learns from known negatives, but y holds no -1. Pass complete annotations with "
+                "-1 for negative, or use a loss that treats unknown as negative, such as AssumeNegative."
             )
 
     def init_state(
@@ -233,7 +235,7 @@ class Loss(Stateful, Documented, BaseEstimator, ABC):
         return None
 
     def start(self, context: TrainingContext, previous: State | None = None) -> State | None:
-        """State for a training set: by default what `init_state` makes of its labels.
+        """State for a training set; by default from `init_state` and its labels.
 
         Parameters
         ----------
@@ -259,9 +261,10 @@ class Loss(Stateful, Documented, BaseEstimator, ABC):
         epoch: int = 1,
         weights: Tensor | None = None,
     ) -> Step:
-        """Value of the loss and its gradients, as the training loop asks for them.
+        """Value of the loss and its gradients, for the training loop.
 
-        The default differentiates `__call__`. A loss with a closed form derives from :class:`ClosedFormLoss`.
+        The default differentiates `__call__`. A loss with gradients in closed form derives from
+        :class:`ClosedFormLoss`.
 
         Parameters
         ----------
@@ -301,17 +304,17 @@ class Loss(Stateful, Documented, BaseEstimator, ABC):
         epoch: int = 1,
         weights: Tensor | None = None,
     ) -> Step:
-        """Value and gradients where a relabelling gave soft targets.
+        """Value and gradients with soft targets from a relabelling.
 
-        The default reads a soft target t as the likelier sign with weight abs(2 t - 1). A mean over entries takes the
-        mixture of both signs instead: see :class:`EntrywiseLoss`.
+        The default treats a soft target t as the likelier sign, with weight abs(2 t - 1). Losses that are means over
+        entries mix both signs instead: see :class:`EntrywiseLoss`.
 
         Parameters
         ----------
         logits, labels, state, rows, epoch, weights
             As in `__call__`.
         targets : Tensor of shape (n, L), or None
-            Probabilities of presence in [0, 1], NaN where the label decides; None is NaN throughout.
+            Probabilities of presence in [0, 1], NaN where the label is the target; None means NaN everywhere.
 
         Returns
         -------
@@ -329,7 +332,7 @@ class Loss(Stateful, Documented, BaseEstimator, ABC):
 
 
 class _Attach(torch.autograd.Function):
-    """A value whose gradients are known already."""
+    """A value with gradients that are already known."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, *tensors: Tensor) -> Tensor:  # tensors: each input, then each gradient
@@ -344,9 +347,9 @@ class _Attach(torch.autograd.Function):
 
 
 class ClosedFormLoss(Loss):
-    """Base class of losses that work out their value and their gradients together, without an autograd graph.
+    """Base class of losses that compute their value and gradients together, without an autograd graph.
 
-    A subclass defines `value_and_gradient`; calling the loss gives the same value, differentiable once.
+    A subclass defines `value_and_gradient`. Calling the loss gives the same value, differentiable once.
     """
 
     @abstractmethod

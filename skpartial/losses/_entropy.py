@@ -1,4 +1,4 @@
-"""Entropy maximisation: unknown entries are neither fitted nor ignored, but kept undecided."""
+"""Entropy maximisation: unknown entries are neither fitted nor ignored, but kept uncertain."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from skpartial.losses._entrywise import Block, Entries, EntrywiseLoss
 
 __all__ = ["EntropyMaximization"]
 
-# Of the unknown entries of a label, this share becomes soft negatives in the end.
+# Share of the unknown entries of a label that become soft negatives in the end.
 _MOST = 0.9
-# Logits are noted within these, the range of float16.
+# Stored logits are clipped to the range of float16.
 _WIDEST = 6e4
 
 
 class EntropyMaximization(EntrywiseLoss):
-    r"""Cross-entropy of known entries, and the negative entropy of unknown ones (EM), with soft negatives (APL).
+    r"""Cross-entropy on known entries, and negative entropy on unknown ones (EM), with soft negatives (APL).
 
     .. math::
 
@@ -34,34 +34,35 @@ class EntropyMaximization(EntrywiseLoss):
         \beta \, \ell(x, \tilde p) & \text{unknown, and a soft negative}
         \end{cases}
 
-    The derivative of the second term in x is :math:`\alpha x p (1 - p)`: small near one half and where the classifier
-    is sure, so that unknown entries follow what it learns from the known ones.
+    The derivative of the second term in x is :math:`\alpha x p (1 - p)`. It is small near p = 1/2 and where the
+    classifier is confident, so that unknown entries follow what the classifier learns from the known ones.
 
-    With :math:`\beta > 0` asymmetric pseudo-labelling follows a warm-up of W epochs. After each epoch, of every label
-    the unknown entries of lowest probability become soft negatives, whose target is that probability: each time the
-    share 0.9 / (E - W) of the label's unknown entries, until epoch E. Presences are never guessed. The state holds two
-    float16 tensors (N, L), NaN where there is nothing: soft negatives, and the logits of unknown entries as they were
-    last evaluated, from which those are chosen. After training `soft_negatives_`, float32 (N, L), holds the targets,
-    NaN where an entry has none.
+    With :math:`\beta > 0`, asymmetric pseudo-labelling follows a warm-up of W epochs. After each epoch, the unknown
+    entries of each label with the lowest probabilities become soft negatives, with that probability as target: each
+    time a share of 0.9 / (E - W) of the label's unknown entries, until epoch E. There are no positive pseudo-labels.
+    The state holds two float16 tensors (N, L), NaN where empty: the soft negatives, and the logits of unknown entries
+    when last evaluated, from which soft negatives are chosen. After training, `soft_negatives_`, float32 (N, L), holds
+    the targets, NaN for entries without one.
 
     Parameters
     ----------
     entropy_weight : float, default=0.2
-        The weight :math:`\alpha`, at least 0; published are 0.01 to 0.2.
+        The weight :math:`\alpha`, at least 0; published values are 0.01 to 0.2.
     pseudo_weight : float, default=0.0
-        The weight :math:`\beta` of soft negatives, at least 0; published are 0.02 to 0.9. At 0 there are none. They
-        take 4 bytes for each entry of the training set.
+        The weight :math:`\beta` of soft negatives, at least 0; published values are 0.02 to 0.9. At 0 there are none.
+        Above 0 they need 4 bytes of memory per entry of the training set.
     warm_up : int, default=5
         Epochs W without soft negatives, at least 1.
     n_epochs : int, default=10
-        The epoch E by which 90% of the unknown entries have become soft negatives; more than `warm_up`.
+        The epoch E by which 90% of the unknown entries are soft negatives; more than `warm_up`.
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
 
     Notes
     -----
-    Probabilities of entries that are never pulled down are high throughout: a threshold of one half calls too much
-    present. The source uses 0.75; :class:`~skpartial.model_selection.TunedThresholdsCV` finds one for each label.
+    Because little pulls the probabilities of unknown entries down, all probabilities are high, and a threshold of one
+    half predicts too many positives. The source uses 0.75; :class:`~skpartial.model_selection.TunedThresholdsCV` finds
+    a threshold per label.
 
     References
     ----------
@@ -128,7 +129,7 @@ class EntropyMaximization(EntrywiseLoss):
             return None
         state = {name: torch.full(labels.shape, torch.nan, dtype=torch.float16) for name in self.state_spec()}
         if previous is not None:
-            # An entry that has become known meanwhile is no guess any more.
+            # An entry that has become known since is no longer a soft negative.
             known = (labels.to_dense() if labels.layout == torch.sparse_csr else labels) != 0
             state["soft_negatives"] = previous["soft_negatives"].masked_fill(
                 known.to(previous["logits"].device), torch.nan
@@ -145,7 +146,7 @@ class EntropyMaximization(EntrywiseLoss):
         n_unknown = unknown.sum(0).double()
         left_over = (_MOST * n_unknown + 1e-9).long() - (~soft.isnan()).sum(0)
         n_new = torch.minimum((share * n_unknown + 1e-9).long(), left_over.clamp(min=0))
-        # Label by label: a sort of everything at once would take several times the memory of the state.
+        # Label by label: sorting all at once would take several times the memory of the state.
         for label in torch.nonzero(n_new).flatten().tolist():
             left = torch.nonzero(unknown[:, label] & soft[:, label].isnan()).flatten()
             lowest = logits[left, label].float().argsort(stable=True)[: int(n_new[label])]

@@ -1,4 +1,4 @@
-"""Entrywise losses: a mean over entries of a function of one logit each."""
+"""Entrywise losses: the mean over entries of a function of each logit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Block", "Entries", "EntrywiseLoss", "LogitsNeeded"]
 
 
 class LogitsNeeded(ValueError):
-    """A rule that looks at the logits was asked before there are any."""
+    """A rule that needs logits was called without them."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Rows of the training set as a rule sees them.
+    """Rows of the training set, as passed to a rule.
 
     Parameters
     ----------
@@ -33,13 +33,14 @@ class Block:
     state : dict of str to Tensor, or None, default=None
         The state of the loss.
     rows : Tensor of int64, shape (n,), or None, default=None
-        Which rows of the training set these are; None means all of them, in order.
+        Indices of these rows in the training set; None means all rows, in order.
     epoch : int, default=1
         The pass over the training set, or the round, counted from 1.
     dtype : torch.dtype, default=torch.get_default_dtype()
-        Floating type in which to answer.
+        Floating type of the result.
     weights : Tensor of shape (n,) or (n, L), or None, default=None
-        Sample weights, which the mean over entries applies. A rule that compares entries leaves out those of weight 0.
+        Sample weights, which the mean over entries applies. A rule that compares entries leaves out entries of weight
+        0.
 
     Examples
     --------
@@ -58,17 +59,17 @@ class Block:
     weights: Tensor | None = None
 
     def signs_of(self, targets: Tensor) -> tuple[Block, Block]:
-        """The same rows with every soft target read as a presence, and as an absence.
+        """The same rows with every soft target set to positive, and to negative.
 
         Parameters
         ----------
         targets : Tensor of shape (n, L)
-            NaN where the label decides.
+            NaN where the label is the target.
 
         Returns
         -------
         tuple of two Blocks
-            Alike where the label decides.
+            Equal where the label is the target.
         """
         soft = ~targets.isnan()
         present, absent = (replace(self, labels=self.labels.masked_fill(soft, sign)) for sign in (1, -1))
@@ -76,21 +77,21 @@ class Block:
 
     @property
     def counted(self) -> Tensor | None:
-        """Which entries weigh anything, a boolean tensor broadcastable to (n, L); None if all do."""
+        """Entries of non-zero weight, as a boolean tensor broadcastable to (n, L); None if all are."""
         if self.weights is None:
             return None
         return (self.weights[:, None] if self.weights.ndim == 1 else self.weights) > 0
 
     @property
     def needed_logits(self) -> Tensor:
-        """The logits, for a rule that looks at them; refuses a block without."""
+        """The logits; raises an error if the block has none."""
         if self.logits is None:
-            raise LogitsNeeded("This loss looks at logits: pass them as well, Block(labels, logits).")
+            raise LogitsNeeded("This loss needs logits: pass them too, as Block(labels, logits).")
         return self.logits
 
     @property
     def present(self) -> Tensor:
-        """1 where a label is present, else 0; a new tensor of type `dtype`."""
+        """1 where a label is positive, else 0; a new tensor of type `dtype`."""
         return (self.labels == 1).to(self.dtype)
 
     @property
@@ -105,14 +106,14 @@ class Block:
 
 
 class Entries(NamedTuple):
-    """What every entry of a block costs.
+    """The loss of every entry of a block.
 
     Parameters
     ----------
     value : Tensor of shape (n, L)
-        Its loss; a new tensor.
+        The loss of each entry; a new tensor.
     gradient : Tensor of shape (n, L)
-        The derivative of that in its logit; a new tensor.
+        The derivative of the value in the logit of the entry; a new tensor.
     """
 
     value: Tensor
@@ -120,11 +121,11 @@ class Entries(NamedTuple):
 
 
 class EntrywiseLoss(ClosedFormLoss):
-    r"""Base class of losses that are a mean of terms of one logit each.
+    r"""Base class of losses that are a mean of terms, each of one logit.
 
     .. math:: \frac{1}{\sum_{ij} s_{ij}} \sum_{ij} s_{ij} f_{ij}(x_{ij})
 
-    with sample weights s (1 unless given), so that without them the divisor is n x L, unknown entries included.
+    with sample weights s (1 unless given). Without them the divisor is n x L, unknown entries included.
 
     A subclass defines `entries`.
     """
@@ -136,12 +137,12 @@ class EntrywiseLoss(ClosedFormLoss):
         Parameters
         ----------
         block : Block
-            Labels and logits, and what else the terms may depend on.
+            Labels, logits and everything else that the terms may depend on.
 
         Returns
         -------
         Entries
-            Unreduced, and without sample weights.
+            Not reduced, and without sample weights.
         """
 
     @override
@@ -175,12 +176,12 @@ class EntrywiseLoss(ClosedFormLoss):
             value, gradient = self.entries(block) if targets is None else self._soft_entries(block, targets)
             if sample is not None:
                 value, gradient = value.mul_(sample), gradient.mul_(sample)
-            # Sums of half precision overflow long before their means do.
+            # In half precision the sum may overflow although the mean does not.
             total = value.sum(dtype=torch.promote_types(value.dtype, torch.float32))
             return Step((total / divisor).to(value.dtype), gradient.div_(divisor), {})
 
     def _soft_entries(self, block: Block, targets: Tensor) -> Entries:
-        """Terms of which those with a soft target are what they cost on average, if labels are drawn from it."""
+        """Terms of a block; with a soft target, the mean over labels drawn from it."""
         (present, absent), share = block.signs_of(targets), targets.nan_to_num(1.0).to(block.dtype)
         mixed = zip(self.entries(present), self.entries(absent))
         return Entries(*(torch.lerp(of_absent, of_present, share) for of_present, of_absent in mixed))

@@ -1,4 +1,4 @@
-"""Expected-positive regularisation: the number of presences in a row is known on average, if nothing else is."""
+"""Expected-positive regularisation, for which the mean number of positives per row is known."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ _RESAMPLES = 9999
 
 
 class ExpectedPositivesEstimate(NamedTuple):
-    """The mean number of present labels in a row, and how well it is known.
+    """The mean number of positive labels per row, with its uncertainty.
 
     Parameters
     ----------
     value : float
-        The number that training used.
+        The number used in training.
     low, high : float
-        5th and 95th percentile of its bootstrap distribution; NaN where it was given or rests on a single row.
+        5th and 95th percentile of the bootstrap distribution; NaN if the number was passed or estimated from a single
+        row.
     n_rows : int
-        Fully labelled rows that it was estimated from; 0 where it was given.
+        Number of fully labelled rows it was estimated from; 0 if it was passed.
     """
 
     value: float
@@ -42,7 +43,7 @@ class ExpectedPositivesEstimate(NamedTuple):
 
 
 def complete_row_counts(labels: Tensor) -> NDArray[np.float64]:
-    """Numbers of present labels in the rows of which every label is known; `labels` dense or sparse CSR."""
+    """Number of positive labels in each fully labelled row; `labels` is dense or sparse CSR."""
     if labels.layout == torch.sparse_csr:
         start, n_labels = labels.crow_indices().numpy(), labels.shape[1]
         complete = np.flatnonzero(np.diff(start) == n_labels)
@@ -61,7 +62,8 @@ def estimate_expected_positives(counts: NDArray[np.float64], seed: int) -> Expec
         return ExpectedPositivesEstimate(value, float("nan"), float("nan"), 1)
     if np.ptp(counts) == 0:
         return ExpectedPositivesEstimate(value, value, value, len(counts))
-    # The paper draws its samples from a fully labelled training set; of a few the bootstrap is the analogue.
+    # The paper draws its samples from a fully labelled training set; with a few such rows, the bootstrap is the
+    # analogue.
     interval = scipy.stats.bootstrap(
         (counts,), np.mean, confidence_level=0.9, method="percentile", n_resamples=_RESAMPLES, batch=500, rng=seed
     ).confidence_interval
@@ -71,7 +73,7 @@ def estimate_expected_positives(counts: NDArray[np.float64], seed: int) -> Expec
 def count_penalty(
     probabilities: Tensor, expected: float | Tensor, sample: Tensor | None, divisor: Tensor | float
 ) -> tuple[Tensor, Tensor]:
-    r"""Penalty on the mean number of presences in a batch, and its derivative in the probabilities.
+    r"""Penalty on the mean number of positives in a batch, and its derivative in the probabilities.
 
     .. math:: R(p) = \left(\frac{\hat k(p) - k}{L}\right)^2, \quad \hat k(p) = \frac{1}{B} \sum_{ij} p_{ij}
 
@@ -82,17 +84,17 @@ def count_penalty(
     expected : float or Tensor of shape ()
         The number k.
     sample : Tensor broadcastable to (B, L), or None
-        Sample weights. A row counts by the mean of its weights, so that those of single entries, which may go by their
-        labels, do not pass for a count of labels.
+        Sample weights. A row counts by the mean of its weights: weights of single entries may depend on their labels,
+        and would bias the number of positives.
     divisor : Tensor or float
-        Their sum over all entries.
+        Sum of the sample weights over all entries.
 
     Returns
     -------
     value : Tensor of shape ()
         The penalty.
     derivative : Tensor broadcastable to (B, L)
-        In each probability.
+        The derivative in each probability.
     """
     sample = None if sample is None else sample.mean(1, keepdim=True)
     mean = (probabilities if sample is None else probabilities * sample).sum() / divisor
@@ -102,18 +104,18 @@ def count_penalty(
 
 
 class ExpectingLoss(ClosedFormLoss):
-    """Base class of losses that know how many labels are present in a row on average.
+    """Base class of losses that know the mean number of positive labels per row.
 
-    The state holds `expected_positives`, a tensor of the four fields of :class:`ExpectedPositivesEstimate`, which are
-    those of the fitted attribute `expected_positives_`. Of two estimates the one that rests on more rows is kept. An
-    estimate from labels of which no row is known in full, or none of these holds a presence, is refused.
+    The state holds `expected_positives`, a tensor of the four fields of :class:`ExpectedPositivesEstimate`, which is
+    also the fitted attribute `expected_positives_`. Of two estimates, the one from more rows is kept. Estimating raises
+    an error if no row is fully labelled, or if no such row has a positive.
 
     Parameters
     ----------
     expected_positives : float or "estimate", default="estimate"
-        The mean number k of present labels in a row.
+        The mean number k of positive labels per row.
     reg_weight : float, default=1.0
-        Weight of the penalty on the number of presences.
+        Weight of the penalty on the number of positives.
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
     """
@@ -157,20 +159,20 @@ class ExpectingLoss(ClosedFormLoss):
             estimate = ExpectedPositivesEstimate(float(self.expected_positives), float("nan"), float("nan"), 0)
         else:
             counts = complete_row_counts(labels)
-            # Of two estimates the one that rests on more rows: these may be one part of a stream.
+            # Keep the estimate from more rows: this training set may be one chunk of a stream.
             if previous is not None and int(previous["expected_positives"][3]) > len(counts):
                 return {"expected_positives": previous["expected_positives"].clone()}
             if not len(counts):
                 name = type(self).__name__
                 raise ValueError(
                     f"{name}: expected_positives cannot be estimated, because no row of y is fully labelled. Pass the "
-                    f"mean number of present labels in a row, such as {name}(expected_positives=2.9), or label a few "
+                    f"mean number of positive labels per row, such as {name}(expected_positives=2.9), or label a few "
                     "rows in full."
                 )
             if not counts.any():
                 raise ValueError(
                     f"{type(self).__name__}: expected_positives cannot be estimated, because none of the {len(counts)} "
-                    "fully labelled rows of y holds a presence. Pass the mean number of present labels in a row."
+                    "fully labelled rows of y has a positive. Pass the mean number of positive labels per row."
                 )
             seed = int(torch.randint(1 << 31, (), generator=generator))
             estimate = estimate_expected_positives(counts, seed)
@@ -188,34 +190,34 @@ class ExpectingLoss(ClosedFormLoss):
             return float(self.expected_positives)
         if state is None:
             raise ValueError(
-                f"{type(self).__name__}(expected_positives='estimate') needs the state that init_state makes of the "
-                "training labels."
+                f"{type(self).__name__}(expected_positives='estimate') needs a state: pass the result of "
+                "init_state(labels)."
             )
         return float(state["expected_positives"][0])
 
 
 class ExpectedPositives(ExpectingLoss):
-    r"""Fit known entries, and the mean number of presences in a batch (EPR).
+    r"""Fit known entries, and the mean number of positives in a batch (EPR).
 
     .. math::
 
         \frac{1}{B L} \sum_{ij \text{ known}} \ell(x_{ij}, y_{ij}) + \lambda \left(\frac{\hat k - k}{L}\right)^2,
         \quad \hat k = \frac{1}{B} \sum_{ij} p_{ij}
 
-    where :math:`\ell` is cross-entropy. Nothing is assumed of a single unknown entry; that there are k presences in a
-    row on average is what keeps the classifier from calling everything present. It is a term of the batch, so that the
-    loss is trained in minibatches.
+    where :math:`\ell` is cross-entropy. Nothing is assumed about a single unknown entry. The expected number k of
+    positives per row keeps the classifier from predicting everything as positive. Because the second term depends on
+    the whole batch, the loss is trained in minibatches.
 
     Parameters
     ----------
     expected_positives : float or "estimate", default="estimate"
-        The mean number k of present labels in a row, in (0, L]. "estimate" takes the mean over the fully labelled rows
-        of the training set, of which a handful is enough; it is in the fitted attribute `expected_positives_`, with the
-        fields `value`, `low` and `high` (5th and 95th percentile of its bootstrap distribution) and `n_rows`. Labels
-        without a row known in full are refused, single positives among them: there k must be given.
+        The mean number k of positive labels per row, in (0, L]. "estimate" takes the mean over the fully labelled rows
+        of the training set; a handful is enough. The fitted attribute `expected_positives_` holds it, with the fields
+        `value`, `low` and `high` (5th and 95th percentile of the bootstrap distribution) and `n_rows`. If no row is
+        fully labelled, as with single positives, k must be passed.
     reg_weight : float, default=1.0
-        Weight of the second term, at least 0. The source's equation has no 1 / L in the first term, so that a weight of
-        1 there is one of 1 / L here; its released code is as here.
+        Weight of the second term, at least 0. The source's equation has no 1 / L in the first term, so that its weight
+        of 1 is 1 / L here; its released code is as here.
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
 

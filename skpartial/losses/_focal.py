@@ -1,4 +1,4 @@
-"""Losses that weigh an entry by how well it is predicted already: Hill and SPLC, and the terms they are made of."""
+"""Losses that weight an entry by how well it is already predicted: Hill and SPLC, and their terms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def focal_present(x: Tensor, gamma: float) -> Entries:
 
 
 def by_label(labels: Tensor, present: Entries, absent: Entries, unknown: Entries) -> Entries:
-    """The terms of each entry by its label."""
+    """Choose the term of each entry by its label."""
     value, gradient = (
         torch.where(labels == 1, a, torch.where(labels == -1, b, c)) for a, b, c in zip(present, absent, unknown)
     )
@@ -31,7 +31,7 @@ def by_label(labels: Tensor, present: Entries, absent: Entries, unknown: Entries
 
 
 class Hill(EntrywiseLoss):
-    r"""A focal margin loss for presences, and a hill for unknown entries that releases confident ones.
+    r"""A focal margin loss for positives, and a hill for unknown entries that releases confident predictions.
 
     .. math::
 
@@ -42,14 +42,15 @@ class Hill(EntrywiseLoss):
         \end{cases}
 
     With :math:`\lambda = 1.5` the derivative of the hill, :math:`3 p^2 (1 - p)^2`, vanishes at p = 1: an unknown entry
-    of which the classifier is sure to be present is not drawn down. The source sums over entries; this is their mean.
+    that is confidently predicted as positive is not pulled down. The source sums over entries; here the loss is their
+    mean.
 
     Parameters
     ----------
     margin : float, default=1.0
-        Margin m of presences, in logits.
+        Margin m of positives, in logits.
     peak : float, default=1.5
-        The number :math:`\lambda`, at least 1.5, for which the hill rises everywhere.
+        The number :math:`\lambda`, at least 1.5, so that the hill rises everywhere.
 
     References
     ----------
@@ -90,7 +91,7 @@ class Hill(EntrywiseLoss):
 
 
 class SPLC(EntrywiseLoss):
-    r"""Self-paced loss correction: unknown entries predicted present are taken as present, from the second epoch on.
+    r"""Self-paced loss correction: from the second epoch on, unknown entries predicted as positive count as positive.
 
     .. math::
 
@@ -101,18 +102,18 @@ class SPLC(EntrywiseLoss):
         -p^\gamma \log(1 - p) & \text{unknown otherwise}
         \end{cases}
 
-    The source sums over entries; this is their mean.
+    The source sums over entries; here the loss is their mean.
 
     Parameters
     ----------
     threshold : float, default=0.6
-        Probability :math:`\tau` above which an unknown entry is taken as present, in [0, 1].
+        Probability :math:`\tau` above which an unknown entry counts as positive, in [0, 1].
     margin : float, default=1.0
-        Margin m of presences, in logits.
+        Margin m of positives, in logits.
     gamma : float, default=2.0
         Focusing :math:`\gamma`, at least 0.
     warm_up : int, default=1
-        Epochs in which every unknown entry is read as absent.
+        Epochs in which every unknown entry is treated as negative.
 
     References
     ----------
@@ -152,7 +153,7 @@ class SPLC(EntrywiseLoss):
     def entries(self, block: Block) -> Entries:
         x = block.needed_logits
         present = focal_present(x - self.margin, self.gamma)
-        # By symmetry: an absence at x is a presence at -x.
+        # By symmetry: a negative at x is a positive at -x.
         unknown = focal_present(-x, self.gamma)
         unknown = Entries(unknown.value, -unknown.gradient)
         if block.epoch > self.warm_up:

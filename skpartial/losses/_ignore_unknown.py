@@ -1,4 +1,4 @@
-"""Losses of known entries: binary cross-entropy, ignore-unknown and partial-BCE."""
+"""Losses on known entries only: binary cross-entropy, ignore-unknown and partial-BCE."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["BCE", "IgnoreUnknown", "PartialBCE"]
 
 
 class BCE(PointwiseLoss):
-    r"""Binary cross-entropy of complete labels, with optional label smoothing.
+    r"""Binary cross-entropy on complete labels, with optional label smoothing.
 
     .. math::
 
         \frac{1}{n L} \sum_{ij} -t_{ij} \log p_{ij} - (1 - t_{ij}) \log(1 - p_{ij}), \quad
         t_{ij} = 1 - s \text{ if present}, \; s \text{ if absent}
 
-    The reference that every loss for incomplete labels is measured against. It refuses unknown entries; on labels
-    whose every entry is known :class:`IgnoreUnknown` and :class:`AssumeNegative` equal it.
+    The reference for every loss for incomplete labels. It raises an error for unknown entries. On complete labels,
+    :class:`IgnoreUnknown` and :class:`AssumeNegative` equal it.
 
     Parameters
     ----------
@@ -70,27 +70,27 @@ class BCE(PointwiseLoss):
             unknown = labels.n_rows * labels.n_labels - labels.n_known
             raise ValueError(
                 f"BCE needs complete labels, but y holds {unknown} unknown entries (0). Use IgnoreUnknown or "
-                "PartialBCE to leave them out, AssumeNegative to read them as absent, or write -1 for absent."
+                "PartialBCE to leave them out, AssumeNegative to treat them as negative, or write -1 for negative."
             )
 
     @override
     def targets(self, block: Block) -> Targets:
         if bool(block.unknown.any()):
-            raise ValueError("BCE needs complete labels, but labels holds unknown entries (0).")
+            raise ValueError("BCE needs complete labels, but `labels` holds unknown entries (0).")
         s = self.label_smoothing
         return Targets(block.present.mul_(1 - 2 * s).add_(s), None)
 
 
 class IgnoreUnknown(PointwiseLoss):
-    r"""Cross-entropy of the known entries; unknown entries contribute nothing (IU).
+    r"""Cross-entropy on the known entries; unknown entries contribute nothing (IU).
 
     .. math::
 
         \frac{1}{n L} \sum_{ij \text{ known}} -1[y_{ij} = 1] \log p_{ij} - 1[y_{ij} = -1] \log(1 - p_{ij})
 
-    On labels whose absences are all known and whose presences are partly unknown this is the loss called IUN (ignore
-    unobserved, with true negatives): it needs no class of its own. With known presences only it is minimised by
-    calling everything present.
+    On labels with all negatives but only some positives known, this is the loss called IUN (ignore unobserved, with
+    true negatives), which needs no class of its own. If only positives are known, predicting everything as positive
+    minimises the loss.
 
     Parameters
     ----------
@@ -124,25 +124,25 @@ class IgnoreUnknown(PointwiseLoss):
 
 
 class PartialBCE(PointwiseLoss):
-    r"""Partial binary cross-entropy: known entries, weighted by the proportion known in their row.
+    r"""Partial binary cross-entropy: known entries, weighted by the proportion of known labels in their row.
 
     .. math::
 
         \frac{1}{n} \sum_i \frac{g(p_i)}{L} \sum_{j \text{ known}}
         -1[y_{ij} = 1] \log p_{ij} - 1[y_{ij} = -1] \log(1 - p_{ij}), \quad g(p) = \alpha p^\gamma + \beta
 
-    where :math:`p_i` is the proportion of labels known in row i. For a given :math:`\gamma` the other two constants
-    follow from g(1) = 1, so that a complete row counts as under :class:`BCE`, and from the weight at one more
-    proportion. A row without any known label contributes nothing. The published equation lacks the minus sign.
+    where :math:`p_i` is the proportion of known labels in row i. For a given :math:`\gamma`, the other two constants
+    follow from g(1) = 1, so that a complete row counts as in :class:`BCE`, and from the weight at one other proportion.
+    A row without any known label contributes nothing. The published equation lacks the minus sign.
 
     Parameters
     ----------
     gamma : float, default=1.0
-        The exponent, not 0. Negative exponents weigh sparse rows more steeply; the source finds 1 best, -1 close, and
-        3 better where most labels are known.
+        The exponent, not 0. With negative exponents the weight of sparse rows rises more steeply. The source finds 1
+        best, -1 close, and 3 better where most labels are known.
     weight_at : pair of float, default=(0.1, 5.0)
-        A proportion p0 in (0, 1) and the weight g(p0), at least 0: by default each known entry of a row with a tenth
-        of its labels known counts five times. ``(p0, 1)`` makes g constant, which is :class:`IgnoreUnknown`;
+        A proportion p0 in (0, 1) and the weight g(p0), at least 0. By default each known entry counts five times in a
+        row with a tenth of the labels known. ``(p0, 1)`` makes g constant, which is :class:`IgnoreUnknown`;
         ``gamma=-1`` with ``(0.1, 10)`` is the mean over known entries.
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
@@ -182,7 +182,7 @@ class PartialBCE(PointwiseLoss):
 
     @override
     def traits(self) -> Traits:
-        # Known entries weigh up to five times as much as under `IgnoreUnknown`.
+        # Known entries have up to five times the weight that they have in `IgnoreUnknown`.
         return replace(self._convex_traits("ignore"), relative_alpha=3e-4, alpha_exponent=0.0)
 
     def coefficients(self) -> tuple[float, float]:
@@ -198,7 +198,7 @@ class PartialBCE(PointwiseLoss):
             For the defaults -4.44 and 5.44.
         """
         p0, w0 = self.weight_at
-        # Exact for small exponents too, where p0 to the gamma is next to 1.
+        # Exact for small exponents too, where p0 to the power of gamma is close to 1.
         alpha = (w0 - 1) / math.expm1(self.gamma * math.log(p0))
         return alpha, 1 - alpha
 
@@ -208,7 +208,7 @@ class PartialBCE(PointwiseLoss):
         Parameters
         ----------
         proportion : Tensor
-            Proportions known, in [0, 1].
+            Proportions of known labels, in [0, 1].
 
         Returns
         -------
@@ -226,8 +226,8 @@ class PartialBCE(PointwiseLoss):
         if bool((weight < 0).any()):
             lowest = float(proportion[weight < 0].min())
             raise ValueError(
-                f"PartialBCE(gamma={self.gamma!r}, weight_at={self.weight_at!r}) weighs rows with a proportion of "
-                f"{lowest:.3g} known negatively: raise the weight in weight_at."
+                f"PartialBCE(gamma={self.gamma!r}, weight_at={self.weight_at!r}) gives rows with a proportion of "
+                f"{lowest:.3g} known a negative weight: raise the weight in weight_at."
             )
         return weight
 
@@ -236,8 +236,8 @@ class PartialBCE(PointwiseLoss):
         super().check(labels)
         if check_number(self, "gamma", self.gamma, "[-100, 100]") == 0:
             raise ValueError(
-                "PartialBCE: gamma must not be 0, which leaves g(p) = a + b undetermined; for weights that do not "
-                "depend on the proportion known use IgnoreUnknown."
+                "PartialBCE: gamma must not be 0, which leaves g(p) = a + b undetermined. For weights that do not "
+                "depend on the proportion of known labels, use IgnoreUnknown."
             )
         if not isinstance(self.weight_at, tuple | list) or len(self.weight_at) != 2:
             raise wrong_value(self, "weight_at", "a pair (proportion, weight), such as (0.1, 5)", self.weight_at)

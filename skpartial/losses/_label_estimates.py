@@ -1,4 +1,4 @@
-"""Where a loss keeps its own estimates of the labels: a table, a factorised table, or a small network."""
+"""Label estimates of a loss: a table, a factorised table, or a small network."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from skpartial._state import State, StateTensor
 
 __all__ = ["ESTIMATORS", "CountPenalty", "EstimateNetwork", "Factorized", "LabelEstimator", "Table", "best_estimates"]
 
-#: Estimates start within [0.4, 0.6] where nothing is known, and at 0.995 or 0.005 where it is.
+#: Estimates start in [0.4, 0.6] for unknown entries, and at 0.995 or 0.005 for known ones.
 UNKNOWN_RANGE = math.log(0.6 / 0.4)
 KNOWN_LOGIT = math.log(0.995 / 0.005)
-# Estimates handed from one stage of training to the next stay within these.
+# Bound on the logits of estimates passed from one stage of training to the next.
 _CLIPPED_LOGIT = math.log((1 - 1e-5) / 1e-5)
-# Towards the mean estimate of a batch, at most: its equation is close to linear unless the penalty is very strong.
+# At most, when solving for the mean estimate of a batch: unless the penalty is very strong, it is close to linear.
 _NEWTON_STEPS = 40
 
 
 class Estimates(NamedTuple):
-    """The estimates of a batch, and what their derivatives need.
+    """The estimates of a batch, and the tensors that their derivatives need.
 
     Parameters
     ----------
     logits : Tensor of shape (b, L)
         Log odds of the estimates.
     saved : tuple of Tensor
-        Of the estimator.
+        Tensors for `backward` of the estimator.
     """
 
     logits: Tensor
@@ -39,14 +39,14 @@ class Estimates(NamedTuple):
 
 
 class CountPenalty(NamedTuple):
-    """The penalty on the mean number of presences in a batch.
+    """The penalty on the mean number of positives in a batch.
 
     Parameters
     ----------
     share : float
-        The share k / L of entries that are expected to be present.
+        The expected share k / L of positive entries.
     weight : float
-        Its weight.
+        Weight of the penalty.
     sample : Tensor broadcastable to (b, L), or None
         Weights of the entries.
     """
@@ -57,23 +57,23 @@ class CountPenalty(NamedTuple):
 
 
 def best_estimates(labels: Tensor, logits: Tensor, penalty: CountPenalty) -> Tensor:
-    r"""Log odds of the estimates that minimise their own terms of the loss of a batch, for given logits.
+    r"""Log odds of the estimates that minimise their own terms in the loss of a batch, for given logits.
 
-    With the target t that cross-entropy alone draws an estimate to (p where nothing is known, half-way to the label
-    where it is known), a batch's minimum has
+    Let t be the target to which cross-entropy alone draws an estimate: p for an unknown entry, and half-way between p
+    and the label for a known one. At the minimum,
 
     .. math:: q - t + c_{ij} \, q (1 - q) = 0, \quad c_{ij} = \frac{2 \lambda (\bar q - k / L)}{1 + [ij \text{ known}]}
 
-    so that every q follows from the one number c, and that from the mean of q by Newton's method.
+    so that every q follows from the mean of q, which is found by Newton's method.
 
     Parameters
     ----------
     labels : Tensor of shape (b, L)
         Values in {-1, 0, 1}.
     logits : Tensor of shape (b, L)
-        The classifier's.
+        Logits of the classifier.
     penalty : CountPenalty
-        The penalty on the number of presences.
+        The penalty on the number of positives.
 
     Returns
     -------
@@ -92,10 +92,10 @@ def best_estimates(labels: Tensor, logits: Tensor, penalty: CountPenalty) -> Ten
         return float(values.mean() if sample is None else (values * sample).sum() / total)
 
     def solve(pull: float) -> tuple[Tensor, Tensor, Tensor]:
-        """The root q of its quadratic, 1 - q, and the root of its discriminant, which is also its slope there."""
+        """The root q of the quadratic, 1 - q, and the root of the discriminant, which is also the slope at q."""
         c = pull * share
         root = ((1 + c).square() - 4 * c * t).clamp_(min=0).sqrt_()
-        # Each of the two as a quotient without cancellation where there is one, else as what the other leaves.
+        # Each by the quotient without cancellation where there is one, else as one minus the other.
         q, u = 2 * t / (1 + c + root), 2 * v / (1 - c + root)
         return torch.where(c < -1, 1 - u, q), torch.where(c > 1, 1 - q, u), root
 
@@ -107,7 +107,7 @@ def best_estimates(labels: Tensor, logits: Tensor, penalty: CountPenalty) -> Ten
         excess = pull - strength * (mean(q) - penalty.share)
         if abs(excess) <= 1e-7 * max(1.0, strength):
             break
-        # The excess rises with c: whatever Newton's step says, the root is on its other side.
+        # The excess rises with c, so the root is on the other side, whatever Newton's step says.
         low, high = (low, pull) if excess > 0 else (pull, high)
         step = pull - excess / (1 + strength * mean(share * q * u / root.clamp(min=1e-6)))
         pull = step if low < step < high else (low + high) / 2
@@ -116,16 +116,16 @@ def best_estimates(labels: Tensor, logits: Tensor, penalty: CountPenalty) -> Ten
 
 
 class LabelEstimator(ABC):
-    """Base class of estimators: from rows of the training set to the log odds of label estimates.
+    """Base class of estimators, which give the log odds of label estimates for rows of the training set.
 
     Parameters
     ----------
     rank : int
         Width of the factors, or of the hidden layer.
     rate : float
-        Learning rate, as a multiple of the classifier's.
+        Learning rate, as a multiple of the classifier's rate.
     dtype : torch.dtype
-        Type in which what belongs to rows is kept.
+        Type of the stored tensors with one entry per row.
     """
 
     def __init__(self, rank: int, rate: float, dtype: torch.dtype) -> None:
@@ -133,7 +133,7 @@ class LabelEstimator(ABC):
 
     @abstractmethod
     def n_bytes(self, n_rows: int, n_labels: int) -> int:
-        """Memory of the parameters, and of an optimiser's two moments of each."""
+        """Memory of the parameters and of the two moments that an optimiser keeps for each."""
 
     @abstractmethod
     def spec(self) -> dict[str, StateTensor]:
@@ -141,21 +141,21 @@ class LabelEstimator(ABC):
 
     @abstractmethod
     def start(self, labels: Tensor, generator: torch.Generator | None) -> State:
-        """Parameters for a training set whose labels (N, L) are dense, or sparse CSR."""
+        """Initial parameters for a training set with labels (N, L), dense or sparse CSR."""
 
     def resume(self, previous: State, labels: Tensor) -> State:
-        """Parameters from those of an earlier stage of training, on labels of which more may be known by now."""
+        """Parameters from an earlier stage of training, for labels of which more may now be known."""
         return {name: previous[name].detach().clone() for name in self.spec()}
 
     @abstractmethod
     def forward(
         self, state: State, rows: Tensor | None, labels: Tensor, logits: Tensor, penalty: CountPenalty
     ) -> Estimates:
-        """Estimates of a batch, from its labels, the classifier's logits (b, L) and the penalty on their number."""
+        """Estimates of a batch, from its labels, the classifier's logits (b, L) and the penalty."""
 
     @abstractmethod
     def backward(self, state: State, rows: Tensor | None, saved: tuple[Tensor, ...], upstream: Tensor) -> State:
-        """Derivatives in the parameters, from those in the logits of the estimates; of row tensors in these rows."""
+        """Derivatives in the parameters, from those in the estimates' logits; for row tensors, in these rows only."""
 
 
 def _of(tensor: Tensor, rows: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -163,7 +163,7 @@ def _of(tensor: Tensor, rows: Tensor | None, dtype: torch.dtype) -> Tensor:
 
 
 class Table(LabelEstimator):
-    """One logit for every entry of the training set."""
+    """One logit per entry of the training set."""
 
     def n_bytes(self, n_rows: int, n_labels: int) -> int:
         return 3 * n_rows * n_labels * self.dtype.itemsize
@@ -182,7 +182,7 @@ class Table(LabelEstimator):
         return {"estimate_logits": logits.to(self.dtype)}
 
     def resume(self, previous: State, labels: Tensor) -> State:
-        """Estimates from an earlier stage of training; one that turned out to be wrong starts again from its label."""
+        """Estimates from an earlier stage of training; if a label now contradicts one, it restarts from the label."""
         clipped = previous["estimate_logits"].detach().clamp(-_CLIPPED_LOGIT, _CLIPPED_LOGIT)
         known = (labels.to_dense() if labels.layout == torch.sparse_csr else labels).to(clipped)
         clipped = torch.where(known * clipped < 0, KNOWN_LOGIT * known, clipped)
@@ -198,13 +198,13 @@ class Table(LabelEstimator):
 
 
 class Factorized(LabelEstimator):
-    """A product of row factors (N, r) and label factors (r, L), on top of what is known."""
+    """A product of row factors (N, r) and label factors (r, L), added to the logits of the known labels."""
 
     def n_bytes(self, n_rows: int, n_labels: int) -> int:
         return 3 * (n_rows * self.rank * self.dtype.itemsize + (self.rank + 1) * n_labels * 4)
 
     def spec(self) -> dict[str, StateTensor]:
-        # A step of every factor moves the product by as many steps.
+        # The product sums `rank` factors: a step in each moves it by as many steps.
         learned = {"learned": True, "learning_rate_multiplier": self.rate / self.rank, "logits": True}
         return {
             "row_factors": StateTensor(per_row=True, **learned),  # type: ignore[arg-type]
@@ -214,7 +214,7 @@ class Factorized(LabelEstimator):
 
     def start(self, labels: Tensor, generator: torch.Generator | None) -> State:
         n_rows, n_labels = labels.shape
-        # The product then spreads like the table's first logits, which are uniform.
+        # The product then has the variance of the table's initial logits, which are uniform.
         spread = UNKNOWN_RANGE / math.sqrt(3 * self.rank)
         return {
             "row_factors": torch.randn(n_rows, self.rank, generator=generator).mul_(spread).to(self.dtype),
@@ -240,10 +240,10 @@ class Factorized(LabelEstimator):
 
 
 class EstimateNetwork(LabelEstimator):
-    """A correction, by a network of one hidden layer that all rows share, of what the classifier itself would estimate.
+    """A network with one hidden layer, shared by all rows, that corrects the classifier's own estimates.
 
-    The network sees the classifier's probabilities and the known labels, and starts at zero: then estimates are those
-    that minimise their own terms of the loss for the classifier's present logits.
+    The input is the classifier's probabilities and the known labels. The network starts at zero, where the estimates
+    are those that minimise their own terms in the loss for the classifier's current logits.
     """
 
     def n_bytes(self, n_rows: int, n_labels: int) -> int:

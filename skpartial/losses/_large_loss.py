@@ -1,4 +1,4 @@
-"""Large-loss modification: unknown entries that the classifier insists are present are not absent after all."""
+"""Large-loss modification: unknown entries with a large loss are assumed to be missed positives."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["LargeLoss"]
 
 
 class LargeLoss(PointwiseLoss):
-    r"""Assume that unknown means absent, but reject or correct the unknown entries whose loss is largest (LL).
+    r"""Treat unknown as negative, but reject or correct the unknown entries with the largest losses (LL).
 
     .. math::
 
@@ -32,37 +32,38 @@ class LargeLoss(PointwiseLoss):
         (1, 0) & \text{unknown otherwise}
         \end{cases}
 
-    A classifier fits true absences before it memorises false ones, so that the unknown entries of largest loss are the
-    presences that nobody recorded. How many of them are modified grows with the epoch t. In minibatches the largest are
-    sought in each batch, as published; :class:`~skpartial.solvers.FullBatch` alternates convex rounds, a round for an
-    epoch, with a threshold over the whole training set. Known entries are never modified.
+    A classifier fits true negatives before it memorises false ones, so the unknown entries with the largest losses are
+    likely to be positives that nobody recorded. The number of modified entries grows with the epoch t. In minibatches
+    the largest losses are sought in each batch, as published. :class:`~skpartial.solvers.FullBatch` solves one convex
+    problem per epoch, with a threshold over the whole training set. Known entries are never modified.
 
     Parameters
     ----------
     scheme : {"reject", "correct", "correct_permanently"}, default="reject"
-        Leave these entries out of the step (LL-R), take them as present in this step (LL-Ct), or from here on (LL-Cp):
-        then the state holds a copy of the labels that is read and corrected, and so does the fitted attribute
-        `corrected_labels_`, int8 (N, L). A correction handed to a later stage of training stays where nothing is known.
-        The labels that the user passed stay as they are.
+        Leave these entries out of the step (LL-R), treat them as positive in this step (LL-Ct), or from then on
+        (LL-Cp). LL-Cp corrects a copy of the labels in the state, which is also the fitted attribute
+        `corrected_labels_`, int8 (N, L). Corrections are passed on to a later stage of training, except for entries
+        that have become known. The labels passed by the user are not changed.
     delta : float, default=0.002
-        Under "relative" the share of all entries, known ones included, by which the modified ones grow in an epoch: in
-        epoch t they are the :math:`\lceil n L (t - 1) \Delta \rceil` largest, and under "correct_permanently"
-        :math:`\lceil n L \Delta \rceil` new ones in every epoch but the first. In [0, 1]; published are 0.001 to 0.004
-        over ten epochs. Under "absolute" what the threshold sinks by in an epoch, at least 0; published are 0.1 to 0.2.
+        With "relative", the growth per epoch of the number of modified entries, as a share of all entries, known ones
+        included: in epoch t the :math:`\lceil n L (t - 1) \Delta \rceil` largest losses are modified, and with
+        "correct_permanently" :math:`\lceil n L \Delta \rceil` new ones in every epoch but the first. In [0, 1];
+        published values are 0.001 to 0.004 over ten epochs. With "absolute", the decrease of the threshold per epoch,
+        at least 0; published values are 0.1 to 0.2.
     threshold : {"relative", "absolute"}, default="relative"
-        Whether :math:`\theta_t` is the k-th largest loss, or the number :math:`R_0 - t \Delta` (then only losses above
-        it count).
+        Whether :math:`\theta_t` is the k-th largest loss, or the number :math:`R_0 - t \Delta` (only losses above it
+        count).
     initial_threshold : float, default=1.5
-        The number :math:`R_0` under "absolute"; published are 1 to 2. At :math:`R_0 = t \Delta` every unknown entry is
-        modified, at `eps` 0.
+        The number :math:`R_0` for "absolute"; published values are 1 to 2. Once :math:`R_0 = t \Delta`, every unknown
+        entry is modified if `eps` is 0.
     strict : bool, default=False
-        Whether "correct_permanently" flips only entries above the k-th largest loss, as the released code does: one
-        fewer.
+        Whether "correct_permanently" flips only entries above the k-th largest loss, which is one fewer, as in the
+        released code.
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
     surrogate : {"logistic", "squared"}, default="logistic"
-        Cross-entropy, or the squared error in its place, which `FullBatch` minimises in closed form; see
-        :ref:`the guide <squared-loss>`. Which losses are large is told by cross-entropy all the same.
+        Cross-entropy, or the squared error in its place, which `FullBatch` minimises in closed form; see :ref:`the
+        guide <squared-loss>`. Large losses are found by cross-entropy in either case.
 
     References
     ----------
@@ -123,7 +124,7 @@ class LargeLoss(PointwiseLoss):
         check_flag(self, "strict", self.strict)
 
     def n_modified(self, n_entries: int, epoch: int) -> int:
-        r"""How many entries of a batch the relative schedule modifies, if as many are unknown.
+        r"""Number of entries of a batch that the relative schedule modifies, if that many are unknown.
 
         .. math:: k_t = \lceil n L (t - 1) \Delta \rceil, \text{ and } \lceil n L \Delta \rceil
             \text{ for } t \geq 2 \text{ under "correct\_permanently"}
@@ -131,7 +132,7 @@ class LargeLoss(PointwiseLoss):
         Parameters
         ----------
         n_entries : int
-            Entries n x L of the batch, known ones included.
+            Number n x L of entries of the batch, known ones included.
         epoch : int
             Counted from 1.
 
@@ -141,7 +142,7 @@ class LargeLoss(PointwiseLoss):
             From 0 to `n_entries`.
         """
         steps = min(epoch - 1, 1) if self._permanent else epoch - 1
-        # Rounded first: 0.1 * 3 * 10 shall be 3.
+        # Round first, so that 0.1 * 3 * 10 is 3.
         return min(n_entries, math.ceil(round(n_entries * steps * float(self.delta), 9)))
 
     @override
@@ -164,7 +165,7 @@ class LargeLoss(PointwiseLoss):
         return {} if state is None else {"corrected_labels_": state["labels"].cpu().numpy()}
 
     def _large(self, block: Block, unknown: Tensor) -> tuple[Tensor, Tensor]:
-        """Which unknown entries are modified in this step, and which of them for good."""
+        """Two masks of unknown entries: modified in this step, and modified permanently."""
         if block.counted is not None:
             unknown = unknown & block.counted
         if self.threshold == "absolute":
@@ -180,7 +181,7 @@ class LargeLoss(PointwiseLoss):
         if k == 0:
             nothing = torch.zeros_like(unknown)
             return nothing, nothing
-        # The loss of an assumed absence rises with the logit, and the logit does not saturate.
+        # The loss of an assumed negative rises with the logit, and the logit does not saturate.
         logits = block.needed_logits.masked_fill(~unknown, -math.inf)
         kth = logits.flatten().topk(k, sorted=False).values.min()
         large = unknown & (logits >= kth)
@@ -190,7 +191,7 @@ class LargeLoss(PointwiseLoss):
     def targets(self, block: Block) -> Targets:
         labels = block.labels
         if self._permanent and block.state is not None:
-            # What has been corrected counts where nothing is known; a relabelling may have learned more since.
+            # Corrections apply to unknown entries only; a relabelling may have filled in more since.
             kept = block.state["labels"] if block.rows is None else block.state["labels"][block.rows]
             labels = torch.where(labels == 0, kept, labels.to(kept.dtype))
         large, lasting = self._large(block, labels == 0)
@@ -198,7 +199,7 @@ class LargeLoss(PointwiseLoss):
         if self.scheme == "reject":
             return Targets(present.to(block.dtype), (~large).to(block.dtype))
         if self._permanent and block.state is not None:
-            # What a relabelling says is its own, and may change.
+            # Entries that a relabelling fills in may change later, so they are not stored.
             corrected = kept.masked_fill(lasting, 1)
             if block.rows is None:
                 block.state["labels"].copy_(corrected)

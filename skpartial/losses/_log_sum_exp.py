@@ -1,4 +1,4 @@
-"""Log-sum-exp losses: smooth rankings, of labels against each other (LSEP) and against a threshold of zero (ZLPR)."""
+"""Log-sum-exp losses: smooth ranking of labels against each other (LSEP), or against a threshold of zero (ZLPR)."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ __all__ = ["LSEP", "ZLPR"]
 
 
 class _Sum(NamedTuple):
-    """The logarithm of a sum of exponentials in each row, (n, 1), and its derivative in each exponent, (n, L)."""
+    """The log of a sum of exponentials per row, (n, 1), and the derivative in each exponent, (n, L)."""
 
     log: Tensor
     shares: Tensor
 
 
 def _log_sum(exponents: Tensor) -> _Sum:
-    """Of exponents that are -inf for entries that are in no sum."""
+    """Log-sum-exp of each row; exponents are -inf for entries outside the sum."""
     log = exponents.logsumexp(1, keepdim=True)
-    # A row without entries has a sum of 0.
+    # A row without entries in the sum has log = -inf.
     return _Sum(log, (exponents - torch.where(log.isfinite(), log, 0)).exp())
 
 
 class LogSumExpLoss(ClosedFormLoss):
-    """What both losses have in common: logarithms of one plus sums over the present and the absent labels of a row."""
+    """Base class of both losses: log of one plus sums over the positive and the negative labels of each row."""
 
     unknown_weight: float
-    #: Power of an entry's weight in its sum: one half where a term has a factor from either side.
+    #: Power of an entry's weight in the sum: one half if each term has one factor from either side.
     _power = 1.0
 
     @override
@@ -70,7 +70,7 @@ class LogSumExpLoss(ClosedFormLoss):
         used = torch.ones_like(x).masked_fill_(labels == 0, float(self.unknown_weight))
         row = x.new_ones(len(x), 1)
         if sample is not None:
-            # The weight of a row is the mean of its entries': in the sums they weigh relative to it.
+            # The weight of a row is the mean weight of its entries; in the sums, entries are weighted relative to it.
             counted = (used > 0).to(x)
             row = (sample * counted).sum(1, keepdim=True) / counted.sum(1, keepdim=True).clamp(min=1)
             used = used * sample / torch.where(row > 0, row, 1)
@@ -84,29 +84,30 @@ class LogSumExpLoss(ClosedFormLoss):
 
 
 class LSEP(LogSumExpLoss):
-    r"""Log-sum-exp pairwise ranking: every present label of a row shall score above every absent one, smoothly.
+    r"""Log-sum-exp pairwise ranking: a smooth penalty for negative labels that score above positive ones.
 
     .. math::
 
         \frac{1}{n L} \sum_i \log \Big( 1 + \sum_{p \text{ present}} \sum_{q \text{ absent}} e^{x_{iq} - x_{ip}} \Big)
 
-    Unknown labels are in no pair. Unlike hinges, all pairs pull, those in the wrong order most. A row without a pair
-    has no term.
+    Unknown labels are in no pair. Unlike with hinges, all pairs contribute to the gradient, most of all those in the
+    wrong order. A row without a pair has no term.
 
-    Only the order of the labels of a row is learned: `predict_proba` is the sigmoid of a score and no probability, and
-    0.5 no natural threshold. Judge the loss by ranking metrics, and tune thresholds with
-    :class:`~skpartial.model_selection.TunedThresholdsCV` where labels are to be predicted.
+    Only the order of labels within each row is learned: `predict_proba` is the sigmoid of a score, not a probability,
+    and 0.5 is not a natural threshold. Evaluate with ranking metrics, and to predict labels, tune thresholds with
+    :class:`~skpartial.model_selection.TunedThresholdsCV`.
 
     Parameters
     ----------
     unknown_weight : float, default=0.0
-        At least 0. Above 0 unknown labels are among the absent ones, with terms that are multiplied by its root.
+        Weight of unknown labels, at least 0. Above 0 they count as negative, with terms multiplied by the square root
+        of the weight.
 
     Notes
     -----
-    The sum over pairs is a product of two sums, so that time is O(L) for a row. Of weights of shape (n, L) a row has
-    the mean of its entries' weights, and a pair in the sum the geometric mean of its two entries', divided by that;
-    weights of rows are just that.
+    The sum over pairs is a product of two sums, so time is O(L) per row. With sample weights of shape (n, L), a row has
+    the mean weight of its entries, and a pair has the geometric mean of the weights of its two entries, divided by that
+    mean. Weights of shape (n,) simply weight the rows.
 
     References
     ----------
@@ -129,7 +130,7 @@ class LSEP(LogSumExpLoss):
     @override
     def check(self, labels: LabelMatrix | None = None) -> None:
         if labels is not None and labels.n_labels < 2:
-            raise ValueError("LSEP ranks the labels of a row, but y has one label only: use 'bce' or 'an'.")
+            raise ValueError("LSEP ranks the labels of each row, but y has only one label: use 'bce' or 'an'.")
         super().check(labels)
 
     @override
@@ -139,26 +140,26 @@ class LSEP(LogSumExpLoss):
 
 
 class ZLPR(LogSumExpLoss):
-    r"""Zero-bounded log-sum-exp pairwise ranking: present labels shall score above zero, and absent ones below.
+    r"""Zero-bounded log-sum-exp pairwise ranking: positive labels should score above zero, negative ones below.
 
     .. math::
 
         \frac{1}{n L} \sum_i \Big[ \log \Big( 1 + \sum_{p \text{ present}} e^{-x_{ip}} \Big)
         + \log \Big( 1 + \sum_{q \text{ absent}} e^{x_{iq}} \Big) \Big]
 
-    Unknown labels are in no sum. Convex in the logits. Beyond the pairs of :class:`LSEP` each label is compared with a
-    score of 0, which so becomes the threshold of `predict`: 0.5 on the scale of `predict_proba`, which is the sigmoid
-    of a score and no probability.
+    Unknown labels are in no sum. The loss is convex in the logits. Unlike in :class:`LSEP`, each label is compared with
+    a score of 0, which becomes the threshold of `predict`: 0.5 on the scale of `predict_proba`, which is the sigmoid of
+    a score, not a probability.
 
     Parameters
     ----------
     unknown_weight : float, default=0.0
-        At least 0. Above 0 unknown labels are among the absent ones, with this weight in the sum.
+        Weight of unknown labels, at least 0. Above 0 they count as negative, with this weight in the sum.
 
     Notes
     -----
-    Of weights of shape (n, L) a row has the mean of its entries' weights, and an entry in a sum its own, divided by
-    that; weights of rows are just that.
+    With sample weights of shape (n, L), a row has the mean weight of its entries, and an entry in a sum has its own
+    weight divided by that mean. Weights of shape (n,) simply weight the rows.
 
     References
     ----------

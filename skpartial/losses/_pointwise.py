@@ -1,4 +1,4 @@
-"""Pointwise losses: weighted cross-entropy, or squared error, whose targets and weights are a rule over the labels."""
+"""Pointwise losses: weighted cross-entropy, or squared error, with targets and weights from a rule over the labels."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from skpartial.losses._squared_error import squared_error, squared_error_gradien
 
 __all__ = ["ALPHA_OF_ABSENCES", "PointwiseLoss", "Surrogate", "Targets"]
 
-#: `Traits.relative_alpha` of cross-entropy that takes most unknown entries for full absences.
+#: `Traits.relative_alpha` of cross-entropy that treats most unknown entries as negatives with full weight.
 ALPHA_OF_ABSENCES = 5e-4
-#: The same where unknown entries are left out, once all are known, and the power of the share that is.
+#: The same where unknown entries are left out, for complete labels, and the power of the share of known ones.
 _ALPHA_OF_KNOWN, _EXPONENT = 2.2e-4, 0.25
 
-#: What takes the place of the error in each entry.
+#: Function that replaces the classification error of each entry.
 Surrogate = Literal["logistic", "squared"]
 
 
 class Targets(NamedTuple):
-    """What a rule makes of a block of labels.
+    """Targets and weights that a rule gives to a block of labels.
 
     Parameters
     ----------
     target : Tensor of shape (n, L)
-        Probability of presence that the logits are drawn to, in [0, 1].
+        Target probability of presence, in [0, 1].
     weight : Tensor broadcastable to (n, L), or None
-        Non-negative weight of each entry; None is 1 throughout.
+        Non-negative weight of each entry; None means 1 everywhere.
     """
 
     target: Tensor
@@ -44,26 +44,25 @@ class Targets(NamedTuple):
 
 
 class PointwiseLoss(EntrywiseLoss):
-    r"""Base class of losses that are cross-entropy under a rule for the entries.
+    r"""Base class of losses that are cross-entropy with a rule for the entries.
 
     .. math::
 
         \frac{1}{\sum_{ij} s_{ij}} \sum_{ij} s_{ij} w_{ij}
         \left[ -t_{ij} \log(p_{ij} + \epsilon) - (1 - t_{ij}) \log(1 - p_{ij} + \epsilon) \right]
 
-    with sample weights s (1 unless given), so that without them the divisor is n x L, unknown entries included.
+    with sample weights s (1 unless given). Without them the divisor is n x L, unknown entries included. With
+    ``surrogate="squared"``, the brackets hold the second-order expansion of cross-entropy about logits of zero,
+    :math:`\tfrac18 (x_{ij} - 2 (2 t_{ij} - 1))^2`, whose minimum has a closed form.
 
-    or, with ``surrogate="squared"``, its expansion to second order about logits of zero, whose minimum has a closed
-    form: :math:`\tfrac18 (x_{ij} - 2 (2 t_{ij} - 1))^2` in the brackets.
-
-    A subclass defines `targets`, the one place that decides what a known and an unknown entry mean, from which value,
-    gradient and the convex solver's problem follow.
+    A subclass defines `targets`, which alone decides how known and unknown entries are treated. Value, gradient and the
+    problem of the convex solver follow from it.
 
     Parameters
     ----------
     eps : float, default=0.0
-        The constant inside the logarithm. The released code of Cole et al. (2021) has 1e-5; at 0 the loss is convex
-        and stable for any logits.
+        The constant inside the logarithm. The released code of Cole et al. (2021) has 1e-5. At 0 the loss is convex,
+        and stable for all logits.
     surrogate : {"logistic", "squared"}, default="logistic"
         Cross-entropy, or the squared error.
     """
@@ -79,31 +78,31 @@ class PointwiseLoss(EntrywiseLoss):
         Parameters
         ----------
         block : Block
-            Labels, and what else a rule may look at.
+            Labels, and everything else that a rule may use.
 
         Returns
         -------
         Targets
-            The target of each entry, and its weight.
+            The target and the weight of each entry.
         """
 
     def soft_targets(self, block: Block, targets: Tensor | None) -> Targets:
-        """Targets and weights of a block for which a relabelling gave soft targets.
+        """Targets and weights of a block with soft targets from a relabelling.
 
-        A soft target t is a presence with weight t and an absence with weight 1 - t, as the rule reads both: the two
-        cross-entropies add up to one, with a target in between.
+        The rule is applied to a positive with weight t and to a negative with weight 1 - t. The two cross-entropies add
+        up to one cross-entropy with a target in between.
 
         Parameters
         ----------
         block : Block
-            Labels, and what else a rule may look at.
+            Labels, and everything else that a rule may use.
         targets : Tensor of shape (n, L), or None
-            Probabilities of presence, NaN where the label decides; None is NaN throughout.
+            Probabilities of presence, NaN where the label is the target; None means NaN everywhere.
 
         Returns
         -------
         Targets
-            The target of each entry, and its weight.
+            The target and the weight of each entry.
         """
         if targets is None:
             return self.targets(block)
@@ -113,7 +112,7 @@ class PointwiseLoss(EntrywiseLoss):
         rest = (1 - share) if weight_of_absent is None else (1 - share) * weight_of_absent
         total = mass + rest
         mixed = torch.where(total > 0, (mass * target + rest * of_absent) / total, target)
-        # Where the label decides, the target keeps its digits.
+        # Where the label is the target, avoid the rounding of the mixture.
         return Targets(torch.where(share == 1, target, mixed), total)
 
     @override
@@ -124,7 +123,7 @@ class PointwiseLoss(EntrywiseLoss):
         if self.surrogate == "squared" and self.eps != 0:
             raise ValueError(
                 f"{type(self).__name__}: eps is a constant inside the logarithm of cross-entropy, which "
-                f"surrogate='squared' does without: leave eps at 0, got {self.eps!r}."
+                f"surrogate='squared' does not have: leave eps at 0, got {self.eps!r}."
             )
 
     @override
@@ -141,14 +140,14 @@ class PointwiseLoss(EntrywiseLoss):
         return Entries(value.mul_(weight), gradient.mul_(weight))
 
     def _relative_alpha(self, unknown: str, logistic: float) -> float:
-        """What `Traits.relative_alpha` is under the surrogate; for cross-entropy the number given."""
+        """`Traits.relative_alpha` for the surrogate; for cross-entropy, the number given."""
         if self.surrogate == "logistic":
             return logistic
-        # Squared error has more to say of what is far from its target, of which assumed absences are many.
+        # Squared error penalises entries far from their targets more, and many assumed negatives are.
         return 1e-3 if unknown == "absent" else 1e-4
 
     def _convex_traits(self, unknown: Literal["ignore", "absent"], alpha_of_absences: float = 1e-4) -> Traits:
-        """Traits of a rule that does not look at the logits."""
+        """Traits of a rule that does not depend on the logits."""
         traits = Traits(convex=self.eps == 0, unknown=unknown)
         if unknown == "ignore" and self.surrogate == "logistic":
             return replace(traits, relative_alpha=_ALPHA_OF_KNOWN, alpha_exponent=_EXPONENT)

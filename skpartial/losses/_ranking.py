@@ -1,4 +1,4 @@
-"""Ranking losses: every present label of a row shall score above every absent one, by a margin."""
+"""Ranking losses: every positive label of a row should score above every negative one, by a margin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["PairwiseRanking", "RankingLoss"]
 
 
 class RankingLoss(ClosedFormLoss):
-    """What the ranking losses have in common: how they read unknown entries."""
+    """Base class of the ranking losses, with their treatment of unknown entries."""
 
     unknown: str
 
@@ -33,36 +33,36 @@ class RankingLoss(ClosedFormLoss):
         check_choice(self, "unknown", self.unknown, ("absent", "ignore"))
         if labels is not None and labels.n_labels < 2:
             raise ValueError(
-                f"{type(self).__name__} ranks the labels of a row, but y has one label only: use 'bce' or 'an'."
+                f"{type(self).__name__} ranks the labels of each row, but y has only one label: use 'bce' or 'an'."
             )
         super().check(labels)
 
 
 class PairwiseRanking(RankingLoss):
-    r"""Hinge on the difference of every present and every absent label of a row.
+    r"""Hinge on the score difference of every positive and every negative label of a row.
 
     .. math::
 
         \frac{1}{n L} \sum_i \sum_{p \text{ present}} \sum_{q \text{ absent}} \max(0, 1 - s_{ip} + s_{iq})
 
     where the score s is the probability sigmoid(x), as published, or the logit x. Between probabilities the hinge never
-    reaches zero, so that the loss is linear in them and does not stop at a margin.
+    reaches zero, so the loss is linear in them and has no margin.
 
-    Only the order of the labels of a row is learned: `predict_proba` is the sigmoid of a score and no probability, and
-    0.5 no natural threshold. Judge the loss by ranking metrics, and tune thresholds with
-    :class:`~skpartial.model_selection.TunedThresholdsCV` where labels are to be predicted.
+    Only the order of labels within each row is learned: `predict_proba` is the sigmoid of a score, not a probability,
+    and 0.5 is not a natural threshold. Evaluate with ranking metrics, and to predict labels, tune thresholds with
+    :class:`~skpartial.model_selection.TunedThresholdsCV`.
 
     Parameters
     ----------
     on : {"probability", "logit"}, default="probability"
-        What is compared.
+        The score that is compared.
     unknown : {"absent", "ignore"}, default="absent"
-        Whether unknown entries are read as absent, or are in no pair.
+        Whether unknown entries count as negative, or are in no pair.
 
     Notes
     -----
-    Of weights of shape (n, L) a pair gets the geometric mean of its two entries' weights, which for weights of rows is
-    the weight of the row. An entry of weight zero is in no pair.
+    With sample weights of shape (n, L), the weight of a pair is the geometric mean of the weights of its two entries.
+    An entry of weight zero is in no pair.
 
     References
     ----------
@@ -112,7 +112,7 @@ class PairwiseRanking(RankingLoss):
             return sides.step((pairs.weight * hinge.excess).sum(), pairs.gradient(hinge, pairs.weight), logits.dtype)
         score, complement = torch.sigmoid(sides.logits), torch.sigmoid(-sides.logits)
         presences, absences = sides.present.sum(1, keepdim=True), sides.absent.sum(1, keepdim=True)
-        # The sum over pairs of linear terms falls apart into one sum for each side.
+        # The sum over pairs is linear in the scores, so it separates into one sum per side.
         value = (absences * sides.present * complement + presences * sides.absent * score).sum()
         slope = presences * sides.absent - absences * sides.present
         return sides.step(value, slope * score * complement, logits.dtype)

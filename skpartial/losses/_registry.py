@@ -8,7 +8,7 @@ __all__ = ["get"]
 
 
 def _by_name() -> dict[str, Loss]:
-    """A loss for each short name, of the classes that this subpackage exports."""
+    """A loss per short name, from the classes that this subpackage exports."""
     from skpartial import losses
 
     classes = [value for value in vars(losses).values() if isinstance(value, type) and issubclass(value, Loss)]
@@ -16,7 +16,7 @@ def _by_name() -> dict[str, Loss]:
 
 
 def get(name: str | Loss) -> Loss:
-    """The loss of a short name, with its default hyperparameters.
+    """The loss with a given short name and default hyperparameters.
 
     Parameters
     ----------
@@ -25,12 +25,12 @@ def get(name: str | Loss) -> Loss:
         (weak assume negative), "pseudo_negative", "epr" (expected positives), "role", "ll_r", "ll_ct", "ll_cp" (large
         loss: reject, correct, correct permanently), "pairwise", "warp", "ramp_warp", "lsep" and "zlpr" (log-sum-exp
         rankings), "asl" (asymmetric), "csl" (selective), "hill", "splc", "em" (entropy maximisation) or "gr"
-        (generalised robust). A loss is returned as it is.
+        (generalised robust). A loss is returned unchanged.
 
     Returns
     -------
     Loss
-        A new object for a name.
+        A new object for each call with a name.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The generalised robust loss: unknown entries drift from a robust loss of absence to a soft pseudo-label."""
+"""The generalised robust loss: unknown entries move from robust negatives to soft pseudo-labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Pair = tuple[float, float]
 
 
 class GeneralizedRobust(EntrywiseLoss):
-    r"""Cross-entropy of known entries, and a robust loss of unknown ones towards a soft pseudo-label (GR).
+    r"""Cross-entropy on known entries, and a robust loss with soft pseudo-labels on unknown ones (GR).
 
     .. math::
 
@@ -25,27 +25,27 @@ class GeneralizedRobust(EntrywiseLoss):
         \text{ if unknown}, \quad
         K = \sigma(w p + b), \quad V = \exp \frac{-(p - \mu)^2}{2 \sigma^2}
 
-    K is the probability that a pseudo-label is present, and V weighs the entry; p is held fixed in both. The four
-    numbers :math:`w, b, \mu, \sigma` move linearly from a first to a last value while training goes on: by default
-    unknown entries are first read as mostly absent whatever their logits, and later by what the classifier says.
+    K is the probability that a pseudo-label is positive, and V weights the entry; p is held fixed in both. The four
+    numbers :math:`w, b, \mu, \sigma` change linearly from a first to a last value during training. By default unknown
+    entries are first treated as mostly negative regardless of their logits, and later according to the predictions.
 
     Parameters
     ----------
     exponents : pair of float, default=(0.01, 1.0)
-        Robustness :math:`(q_2, q_3)` of the terms of presence and of absence, in (0, 1]: towards 0 it is cross-entropy,
-        at 1 the absolute error.
+        Robustness :math:`(q_2, q_3)` of the positive and the negative term, in (0, 1]: a term is cross-entropy in the
+        limit of 0, and the absolute error at 1.
     slope, bias : pair of float, default=(0.0, 2.0) and (-2.0, -2.0)
         First and last value of w and of b.
     center, width : pair of float, default=(0.5, 0.8) and (2.0, 0.5)
         First and last value of :math:`\mu` and of :math:`\sigma`, which is positive.
     n_epochs : int, default=8
-        The epoch E from which on the last values hold.
+        The epoch E at which the last values are reached.
 
     Notes
     -----
-    The schedule here runs from the first to the last value, (t - 1) / (E - 1) of the way in epoch t. The released code
-    has w and b at (t - 1) / E of the way and the other two at t / E; for E = 8 that is ``slope=(0, 1.75)``,
-    ``center=(0.5375, 0.8)`` and ``width=(1.8125, 0.5)`` here.
+    In epoch t the schedule is at (t - 1) / (E - 1) of the way from the first to the last value. The released code has w
+    and b at (t - 1) / E of the way and the other two at t / E; for E = 8 that is ``slope=(0, 1.75)``, ``center=(0.5375,
+    0.8)`` and ``width=(1.8125, 0.5)`` here.
 
     References
     ----------

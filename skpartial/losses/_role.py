@@ -1,4 +1,4 @@
-"""ROLE: the classifier and estimates of the training labels, trained together."""
+"""ROLE: the classifier is trained together with estimates of the training labels."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from skpartial.losses._label_estimates import ESTIMATORS, CountPenalty, LabelEst
 __all__ = ["ROLE"]
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
-# Rows of the training set whose estimates are worked out at a time.
+# Number of rows of the training set whose estimates are computed at a time.
 _ROWS = 4096
 
 
 class ROLE(ExpectingLoss):
-    r"""Regularised online label estimation: the classifier is trained towards label estimates, and they towards it.
+    r"""Regularised online label estimation: classifier and label estimates are trained towards each other.
 
     .. math::
 
@@ -35,43 +35,44 @@ class ROLE(ExpectingLoss):
         + \tfrac{\lambda}{2} \left[ R(p) + R(q) \right], \quad
         R(v) = \left( \frac{1}{B L} \sum_{ij} v_{ij} - \frac{k}{L} \right)^2
 
-    with cross-entropy :math:`\ell`, the classifier's probabilities :math:`p = \sigma(x)` and estimates :math:`q =
-    \sigma(\phi)` of the training labels that are learned as well; as a target, p and q are held fixed. The number of
-    presences in a batch is drawn to k in both, as by :class:`ExpectedPositives`. Estimates of a table start within
-    [0.4, 0.6] where nothing is known, at 0.995 or 0.005 where it is; the state holds their logits as `estimate_logits`
-    (N, L). After training `label_estimates_`, float32 (N, L), holds q of the chosen epoch.
+    with cross-entropy :math:`\ell`, the classifier's probabilities :math:`p = \sigma(x)` and learned estimates :math:`q
+    = \sigma(\phi)` of the training labels. Where p or q is a target, it is held fixed. In both, the mean number of
+    positives in a batch is drawn to k, as in :class:`ExpectedPositives`. Estimates of a table start in [0.4, 0.6] for
+    unknown entries, and at 0.995 or 0.005 for known ones; the state holds their logits as `estimate_logits` (N, L).
+    After training, `label_estimates_`, float32 (N, L), holds q of the chosen epoch.
 
     Parameters
     ----------
     expected_positives : float or "estimate", default="estimate"
-        The mean number k of present labels in a row, as in :class:`ExpectedPositives`.
+        The mean number k of positive labels per row, as in :class:`ExpectedPositives`.
     reg_weight : float, default=1.0
         Weight of the terms in R, at least 0.
     estimator : {"table", "factorized", "network"}, default="table"
-        Where estimates come from. "table" has one learned logit for each entry, as published. For large label sets:
-        "factorized" has a product of row and label factors of width `rank`, on top of the known labels; "network" has
-        one hidden layer of that width, shared by all rows, which corrects what the classifier itself would estimate
-        from its probabilities and the known labels, and needs no memory for rows at all.
+        The source of the estimates. "table" learns one logit per entry, as published. The others suit large label sets.
+        "factorized" learns a product of row and label factors of width `rank`, added to the logits of the known labels.
+        "network" learns one hidden layer of that width, shared by all rows, which corrects the classifier's own
+        estimates given its probabilities and the known labels; it needs no memory per row.
     rank : int, default=32
         Width of "factorized" and "network".
     storage : {"float32", "float16"}, default="float32"
-        Type in which what belongs to rows is kept; steps are computed in the type of the features.
+        Type of the stored tensors with one entry per row; steps are computed in the type of the features.
     estimate_rate : float, default=10.0
-        Learning rate of the estimates, as a multiple of the classifier's. For a linear classifier of d features it is
-        multiplied by d / 100, so that whatever d is, a step moves the logit of an estimate by 10 percent of the most
-        that it moves one of the classifier. The published factor of 10, without that scaling, is about 0.5 here for
-        features of a ResNet-50: faster estimates were better, and less in need of an early stop.
+        Learning rate of the estimates, as a multiple of the classifier's rate. For a linear classifier of d features it
+        is multiplied by d / 100. For all d, a step then moves the logit of an estimate by 10 percent of the most that
+        it can move a logit of the classifier. The published factor of 10, without that scaling, is about 0.5 here for
+        features of a ResNet-50. Faster estimates were better, and depended less on early stopping.
     max_bytes : float, default=4e9
-        Memory that the estimates and their optimiser's moments may take. More is refused before training.
+        Limit on the memory of the estimates and their optimiser's moments, in bytes. If they need more, `fit` raises an
+        error before training.
     eps : float, default=0.0
         The constant inside the logarithm, in [0, 1).
 
     Notes
     -----
-    The published optimiser, Adam over the whole table, moves all estimates in every step, also those of rows that are
-    not in the batch: their gradient is zero, but not their momentum. Over an epoch this drift is some thirty times the
-    step itself. Here a step costs what its batch costs: the drift of a row is caught up in closed form when the row is
-    next met, with the same result.
+    The published optimiser, Adam over the whole table, moves all estimates in every step, even for rows outside the
+    batch: their gradient is zero, but their momentum is not. Over an epoch this drift is about thirty times the step
+    itself. Here the cost of a step depends on the batch only: the drift of a row is added in closed form when the row
+    is next in a batch, with the same result.
 
     References
     ----------
@@ -161,7 +162,7 @@ class ROLE(ExpectingLoss):
             device = state["expected_positives"].device
             n_labels = context.n_labels
             penalty = CountPenalty(self._expected(state) / n_labels, self.reg_weight, None)
-            # In parts of one size, as the penalty on the number of presences is one on each.
+            # In parts of equal size, because the penalty on the number of positives applies to each part.
             n_parts = -(-context.n_rows // _ROWS)
             parts = []
             for rows in torch.arange(context.n_rows, device=device).tensor_split(n_parts):
@@ -183,7 +184,7 @@ class ROLE(ExpectingLoss):
         weights: Tensor | None = None,
     ) -> Step:
         if state is None:
-            raise ValueError("ROLE needs the state that init_state makes of the training labels.")
+            raise ValueError("ROLE needs a state: pass the result of init_state(labels).")
         estimator = self._estimator
         with torch.no_grad():
             sample, divisor = mean_weight(weights, logits)
@@ -197,7 +198,8 @@ class ROLE(ExpectingLoss):
             value = logits.new_zeros(())
             gradients = []
             for x, other in ((logits, estimates), (estimates, logits)):
-                # Of a known entry half of the term is drawn to its label, and half to the other side's probability.
+                # For a known entry, half of the term is towards the label, and half towards the other side's
+                # probability.
                 target = torch.sigmoid(other).add_(present).div_(1 + known)
                 p = torch.sigmoid(x)
                 excess, slope = count_penalty(p, expected, sample, divisor)

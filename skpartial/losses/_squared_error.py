@@ -1,4 +1,4 @@
-"""The squared error in place of cross-entropy: its expansion about logits of zero, with a minimum in closed form."""
+"""The squared error: the expansion of cross-entropy about logits of zero, with a minimum in closed form."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def squared_error(logits: Tensor, targets: Tensor) -> Tensor:
 
         \ell(x, t) = \tfrac18 \left[ x - 2 (2 t - 1) \right]^2 = 2 \left[ \tfrac12 + \tfrac{x}{4} - t \right]^2
 
-    Up to a constant that depends on the target alone, it is cross-entropy expanded to second order about x = 0: the
-    sigmoid is replaced by its tangent there. Penalties mean about the same for both.
+    Up to a constant that depends only on the target, this is cross-entropy expanded to second order about x = 0, where
+    the tangent replaces the sigmoid. A penalty has about the same effect with both.
 
     Parameters
     ----------
     logits : Tensor of shape (n, L)
-        Real scores x; an entry that is certainly present is drawn to 2, one that is certainly absent to -2.
+        Real scores x; an entry with target 1 is drawn to 2, one with target 0 to -2.
     targets : Tensor of shape (n, L)
         Probabilities of presence t, in [0, 1].
 

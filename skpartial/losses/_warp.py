@@ -1,4 +1,4 @@
-"""Ranking losses whose pairs weigh by how low the present label ranks, and what that weight is on average."""
+"""Ranking losses that weight pairs by the rank of the positive label, and the mean of that weight."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from skpartial.losses._ranking import RankingLoss
 
 __all__ = ["WARP", "RampWARP"]
 
-#: Entries of one temporary while expected weights are worked out: 8 MB.
+#: Number of entries of one temporary array for expected weights: 8 MB.
 _BLOCK = 1 << 20
 
 
 def _harmonic(n: Tensor) -> Tensor:
-    """1 + 1/2 + ... + 1/n, also of 0."""
+    """1 + 1/2 + ... + 1/n, and 0 for n = 0."""
     return torch.digamma(n.double() + 1) + 0.5772156649015329  # Euler's constant
 
 
 def _rank(trials: Tensor, counted: Tensor) -> Tensor:
-    """(m - 1) / q, rounded with halves up as the released code does; the paper's equation takes the floor."""
+    """(m - 1) / q, with halves rounded up as in the released code; the paper's equation takes the floor."""
     return (2 * (counted - 1) + trials) // (2 * trials)
 
 
 def _no_violator(trials: Tensor, violators: Tensor, absent: Tensor, log_factorial: Tensor) -> Tensor:
-    """Probability that the first entries of a random order hold no violator: C(n - q, V) / C(n, V)."""
+    """Probability that the first q entries of a random order hold no violator: C(n - q, V) / C(n, V)."""
     rest = absent - violators - trials
     log = log_factorial[(absent - trials).clamp(min=0)] - log_factorial[rest.clamp(min=0)]
     log = log + (log_factorial[absent - violators] - log_factorial[absent])
@@ -47,10 +47,11 @@ def _log_factorials(largest: Tensor) -> Tensor:
 
 
 def _expected_weight(violators: Tensor, absent: Tensor, counted: Tensor) -> Tensor:
-    """Mean over random orders of the weight H_round((m - 1) / q), where q is the place of the first violator.
+    """Mean over random orders of the weight H_round((m - 1) / q), where q is the position of the first violator.
 
-    Of the L values of q, those beyond the root of 2 m share as few ranks. So the sum of 1/j over j up to the rank is
-    cut at j = J: each j up to there is reached by all q up to some end, and only a few small q go beyond.
+    Among the L values of q, those above the square root of 2 m have only about that many distinct ranks. The sum of 1/j
+    over j up to the rank is therefore cut at j = J: each j up to J is reached by all q up to some last one, and only a
+    few small q go beyond J.
     """
     J = math.isqrt(int(counted.max())) + 1
     j = torch.arange(1, J + 1, device=violators.device)
@@ -68,7 +69,7 @@ def _expected_weight(violators: Tensor, absent: Tensor, counted: Tensor) -> Tens
 
 
 def _sampled_trials(violators: Tensor, absent: Tensor, uniform: Tensor) -> Tensor:
-    """The place of the first violator in a random order, from a uniform number in [0, 1) by bisection."""
+    """The position of the first violator in a random order, from a uniform number in [0, 1) by bisection."""
     log_factorial = _log_factorials(absent.max())
     low, high = torch.zeros_like(absent), absent - violators + 1
     for _ in range(int(high.max()).bit_length()):
@@ -79,7 +80,7 @@ def _sampled_trials(violators: Tensor, absent: Tensor, uniform: Tensor) -> Tenso
 
 
 class _RankWeightedLoss(RankingLoss):
-    """What the losses have in common whose pairs weigh by the rank of the present label."""
+    """Base class of losses that weight pairs by the rank of the positive label."""
 
     rank: str
 
@@ -103,7 +104,7 @@ class _RankWeightedLoss(RankingLoss):
         return {"seed": torch.randint(1 << 62, (), generator=generator)}
 
     def _coefficients(self, pairs: Pairs, hinge: Hinge, state: State | None, rows: Tensor | None, epoch: int) -> Tensor:
-        """Weight of each present entry by its rank, times the root of its own; shape (n, P)."""
+        """Rank weight of each positive entry, times the square root of its sample weight; shape (n, P)."""
         violators, sides = pairs.violators(hinge), pairs.sides
         if self.rank == "exact":
             return pairs.weight * _harmonic(violators)
@@ -124,39 +125,38 @@ class _RankWeightedLoss(RankingLoss):
 
 
 class WARP(_RankWeightedLoss):
-    r"""Weighted approximate ranking: pairwise hinges, weighted by how low a present label ranks.
+    r"""Weighted approximate ranking: pairwise hinges, weighted by the rank of the positive label.
 
     .. math::
 
         \frac{1}{n L} \sum_i \sum_{p \text{ present}} H(r_{ip}) \sum_{q \text{ absent}} \max(0, 1 - x_{ip} + x_{iq}),
         \quad H(r) = \sum_{j=1}^r \frac{1}{j}
 
-    The rank r of a present label is known exactly, as the number V of its violators, the absent labels with
-    1 - x_p + x_q > 0; the published method estimates it by drawing absent labels until it meets a violator. The sum
-    runs over all pairs, not over the violator met alone. The weight H is constant in the gradient.
+    The rank r of a positive label is known exactly: it is the number V of its violators, the negative labels with
+    1 - x_p + x_q > 0. The published method estimates it by drawing negative labels until one is a violator. Here the
+    sum is over all pairs, not over that violator only. The weight H is held fixed in the gradient.
 
-    Only the order of the labels of a row is learned: `predict_proba` is the sigmoid of a score and no probability, and
-    0.5 no natural threshold. Judge the loss by ranking metrics, and tune thresholds with
-    :class:`~skpartial.model_selection.TunedThresholdsCV` where labels are to be predicted.
+    Only the order of labels within each row is learned: `predict_proba` is the sigmoid of a score, not a probability,
+    and 0.5 is not a natural threshold. Evaluate with ranking metrics, and to predict labels, tune thresholds with
+    :class:`~skpartial.model_selection.TunedThresholdsCV`.
 
     Parameters
     ----------
     rank : {"exact", "expected", "sample"}, default="exact"
-        The weight of a present label: "exact" is H(V). "sample" is H(r) with r = (m - 1) / q rounded, where q is the
-        place of the first violator in a random order of the absent labels and m the number of labels of the row, drawn
-        anew in every epoch. "expected" is the mean of that over all orders.
+        The weight of a positive label. "exact" is H(V). "sample" is H(r) with r = (m - 1) / q rounded, where q is the
+        position of the first violator in a random order of the negative labels, drawn anew in every epoch, and m is the
+        number of labels of the row. "expected" is the mean of "sample" over all orders.
     unknown : {"absent", "ignore"}, default="absent"
-        Whether unknown entries are read as absent, or are in no pair and not among the m labels.
+        Whether unknown entries count as negative, or are in no pair and not among the m labels.
 
     Notes
     -----
-    Of weights of shape (n, L) a pair gets the geometric mean of its two entries' weights, which for weights of rows is
-    the weight of the row. An entry of weight zero is in no pair, and counts in no rank; other weights leave ranks as
-    they are.
+    With sample weights of shape (n, L), the weight of a pair is the geometric mean of the weights of its two entries.
+    An entry of weight zero is in no pair, and does not count in ranks; other weights do not change ranks.
 
-    A draw is a hash of the seed in the state, the row, the label and the epoch, so that it does not depend on how rows
-    fall into batches; without `rows` they are counted from 0, and without a state the seed is 0. Time is O(L log P) for
-    a row with P presences, and memory O(L).
+    A draw is a hash of the seed in the state, the row, the label and the epoch, so it does not depend on how rows are
+    batched. Without `rows` they are counted from 0, and without a state the seed is 0. Per row with P positives, time
+    is O(L log P) and memory O(L).
 
     References
     ----------
@@ -204,7 +204,7 @@ class WARP(_RankWeightedLoss):
 
 
 class RampWARP(_RankWeightedLoss):
-    r"""WARP with ramps in place of hinges, and a ramp for each label by itself (RML).
+    r"""WARP with ramps in place of hinges, and one more ramp per label (RML).
 
     .. math::
 
@@ -212,37 +212,37 @@ class RampWARP(_RankWeightedLoss):
         + \kappa \sum_j R(y_{ij} x_{ij}) \right], \quad
         R(t) = \max(0, 1 - t) - (1 - \lambda) \max(0, s - t)
 
-    with ranks r and their weight H as in :class:`WARP`, s = `ramp` and the leak lambda. With y = 1 for present and -1
-    for absent entries, the second sum asks for scores beyond 1 and -1. A ramp grows by 1 for every unit of violation up
-    to 1 - s, and by lambda beyond, so that a wrong label, or one that is missing, pulls at the scores no more once
-    they contradict it clearly.
+    with ranks r and weights H as in :class:`WARP`, s = `ramp` and the leak lambda. With y = 1 for positive and -1 for
+    negative entries, the second sum asks for scores above 1 and below -1. A ramp has slope 1 up to a violation of
+    1 - s, and slope lambda beyond. A wrong or missing label therefore has no effect on the scores once they clearly
+    contradict it.
 
-    The scores are those of a large margin, with 0 between present and absent: `predict_proba` is the sigmoid of a score
-    and no probability. Judge the loss by ranking metrics, and tune thresholds with
-    :class:`~skpartial.model_selection.TunedThresholdsCV` where labels are to be predicted.
+    Scores have a margin, with 0 between positive and negative: `predict_proba` is the sigmoid of a score, not a
+    probability. Evaluate with ranking metrics, and to predict labels, tune thresholds with
+    :class:`~skpartial.model_selection.TunedThresholdsCV`.
 
     Parameters
     ----------
     ramp : float, default=-0.8
-        Where the ramp flattens, s < 1; the paper asks for -1 < s <= 0.
+        The point s < 1 at which the ramp flattens; the paper requires -1 < s <= 0.
     kappa : float, default=5.0
-        Weight of the labels' own ramps, at least 0.
+        Weight of the ramps of single labels, at least 0.
     leak : float, default=0.0
-        Slope of a ramp where it is flat, in [0, 1]. The released code's 0.9 of the subtracted hinge is a leak of 0.1;
-        at 1 ramps are hinges.
+        Slope of a ramp in its flat part, in [0, 1]. The released code subtracts 0.9 of the second hinge, which is a
+        leak of 0.1. At 1 ramps are hinges.
     rank : {"exact", "expected", "sample"}, default="exact"
-        How the rank of a present label is found; see :class:`WARP`.
+        How the rank of a positive label is found; see :class:`WARP`.
     unknown : {"absent", "ignore"}, default="absent"
-        Whether unknown entries are read as absent, or are in no term and not among the labels counted.
+        Whether unknown entries count as negative, or are in no term and not counted in ranks.
 
     Notes
     -----
-    Of weights of shape (n, L) a pair gets the geometric mean of its two entries' weights, which for weights of rows is
-    the weight of the row, and an entry's own ramp gets its weight. An entry of weight zero is in no term, and counts in
-    no rank; other weights leave ranks as they are.
+    With sample weights of shape (n, L), the weight of a pair is the geometric mean of the weights of its two entries,
+    and the weight of an entry's own ramp is the weight of the entry. An entry of weight zero is in no term, and does
+    not count in ranks; other weights do not change ranks.
 
-    The released code divides sums over a batch of n rows by 20 n, and when semi-supervised by 200 n, with kappa = 1
-    and a weight for each row of 5 where it is labelled and of its similarity to the nearest labelled row elsewhere.
+    The released code divides sums over a batch of n rows by 20 n, or by 200 n with unlabelled rows. It has kappa = 1.
+    Labelled rows have weight 5, and unlabelled rows have their similarity to the nearest labelled row as weight.
 
     References
     ----------
@@ -302,7 +302,7 @@ class RampWARP(_RankWeightedLoss):
         sides = sides_of(logits, labels, weights, self.unknown)
         push = sides.present.square() - sides.absent.square()  # the weight of an entry, with its sign
         weight, signed = push.abs(), push * sides.logits
-        # A ramp is a hinge at 1 less a share of the hinge at its end: values and gradients are sums over the two.
+        # A ramp is a hinge at 1 minus a share of the hinge at its end: values and gradients are sums over both hinges.
         margins, shares = (1.0, self.ramp), (1.0, self.leak - 1.0)
         pairs = Pairs(sides)
         hinges = [pairs.hinge(margin) for margin in margins]

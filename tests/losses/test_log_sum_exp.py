@@ -111,12 +111,12 @@ def test_one_pair_is_logistic():
 def test_refusals(partial_data):
     X, Y = partial_data
     for loss in (LSEP(), ZLPR()):
-        with pytest.raises(ValueError, match=f"{type(loss).__name__} learns from known absences"):
+        with pytest.raises(ValueError, match=f"{type(loss).__name__} learns from known negatives"):
             PartialLabelClassifier(loss).fit(X, Y.clip(0))
         with pytest.raises(ValueError, match=r"unknown_weight must be a number in \[0, inf\), got -1"):
             PartialLabelClassifier(type(loss)(unknown_weight=-1)).fit(X, Y)
     LSEP(unknown_weight=1).check(LabelMatrix.encode(Y.clip(0)))
-    with pytest.raises(ValueError, match="y has one label only"):
+    with pytest.raises(ValueError, match="y has only one label"):
         LSEP().check(LabelMatrix.encode(Y[:, :1]))
     with pytest.raises(ValueError, match="neither convex nor"):
         PartialLabelClassifier("zlpr", solver=FullBatch()).fit(X, Y)

@@ -452,7 +452,7 @@ def test_trains_a_single_positive_classifier(ranked, loss):
 def test_leaving_unknown_out_needs_absences(loss):
     labels = LabelMatrix.encode([[1, 0], [0, 1]])
     assert loss.traits().unknown == "ignore"
-    with pytest.raises(ValueError, match=f"{type(loss).__name__} learns from known absences, but y holds no -1"):
+    with pytest.raises(ValueError, match=f"{type(loss).__name__} learns from known negatives, but y holds no -1"):
         loss.check(labels)
     reading = clone(loss).set_params(unknown="absent")
     assert reading.traits().unknown == "absent"
@@ -518,7 +518,7 @@ def test_ranks_are_among_the_labels_that_count():
 def test_one_label_has_no_ranks(loss):
     X, y = np.arange(6.0)[:, None], np.array([[-1], [1], [-1], [1], [1], [-1]])
     for labels in (sp.csr_array(y), y[:, 0]):
-        with pytest.raises(ValueError, match="ranks the labels of a row, but y has one label only"):
+        with pytest.raises(ValueError, match="ranks the labels of each row, but y has only one label"):
             PartialLabelClassifier(loss).fit(X, labels)
 
 

@@ -224,7 +224,7 @@ class TestExpectedNumber:
         for bad in (0, -1, float("nan"), "guess", None, True):
             with pytest.raises(ValueError, match="expected_positives must be a number"):
                 SinglePositiveClassifier(kind(bad)).fit(X, Z)
-        with pytest.raises(ValueError, match="needs the state that init_state makes"):
+        with pytest.raises(ValueError, match="needs a state: pass the result of init_state"):
             kind()(torch.zeros(2, 3), torch.zeros(2, 3))
         with pytest.raises(ValueError, match="reg_weight must be a number in"):
             kind(2, reg_weight=-1).check()
@@ -255,7 +255,7 @@ class TestHandOver:
 
     def test_a_few_rows_without_presences_are_no_estimate(self):
         labels = torch.tensor([[-1, -1], [0, 1]])
-        with pytest.raises(ValueError, match="none of the 1 fully labelled rows of y holds a presence"):
+        with pytest.raises(ValueError, match="none of the 1 fully labelled rows of y has a positive"):
             ExpectedPositives().init_state(labels)
 
     def test_resuming_clips_the_table_and_believes_labels(self):
