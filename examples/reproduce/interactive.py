@@ -275,7 +275,7 @@ def main() -> None:
         with limit_threads(options.threads), warnings.catch_warnings():
             warnings.simplefilter("ignore", UnfittableLabelsWarning)
             # Of few labels one a row is known at 10 %: then the graph is the identity.
-            warnings.filterwarnings("ignore", message="No two labels are known to be present together")
+            warnings.filterwarnings("ignore", message="No two labels are known to be positive in the same row")
             run(options, runs)
     report(options, runs)
 

@@ -1,4 +1,4 @@
-"""Regularisers: terms of the whole batch."""
+"""Regularisers: terms that depend on the whole batch."""
 
 from skpartial.regularizers._base import BatchContext, Regularizer
 from skpartial.regularizers._label_graph import LabelRelation, label_relations

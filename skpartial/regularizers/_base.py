@@ -1,4 +1,4 @@
-"""What a regulariser is: a term of the whole batch, added to the loss."""
+"""Base class of regularisers: terms that depend on the whole batch, added to the loss."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ __all__ = ["BatchContext", "Regularizer"]
 
 @dataclass(frozen=True)
 class BatchContext:
-    """What a regulariser may look at.
+    """Everything that a regulariser may use.
 
     Parameters
     ----------
     features : Tensor of shape (b, d), or (b, C, h, w)
-        What the head sees of the batch, in the units of X: with a backbone the features or maps that the network makes
-        of images, through which gradients flow to it, never pixels. Sparse COO where X is sparse.
+        Input of the head, in the units of X. With a backbone, these are the features or maps from the network, never
+        pixels, and gradients flow through them to the network. Sparse COO if X is sparse.
     logits : Tensor of shape (b, L)
-        Part of the graph: gradients flow to the head.
+        Part of the autograd graph: gradients flow to the head.
     labels : Tensor of shape (b, L)
-        Labels in use, in {-1, 0, 1}.
+        Labels used in training, in {-1, 0, 1}.
     rows : Tensor of int64, shape (b,)
-        Which rows of the training set these are.
+        Indices of these rows in the training set.
     head : torch.nn.Module
-        The live head, from `features` to `logits`; never the whole network.
+        The head being trained, from `features` to `logits`; never the whole network.
     epoch : int
         Counted from 1.
     state : dict of str to Tensor, or None, default=None
-        The regulariser's. What is learned is part of the graph, and moved by the gradient of the term; everything else
-        may be updated in place.
+        State of the regulariser. Learned tensors are part of the autograd graph and trained by the gradient of the
+        term; all others may be updated in place.
     targets : Tensor of shape (b, L), or None, default=None
-        Soft targets that a relabelling gave, NaN where there is none.
+        Soft targets from a relabelling, NaN where there are none.
     weights : Tensor of shape (b,) or (b, L), or None, default=None
         Weights of rows or entries.
     loss : Tensor of shape (), or None, default=None
-        Value of the loss on the batch, detached, for terms that are weighed against it.
+        Value of the loss on the batch, detached, for terms that are scaled relative to it.
     """
 
     features: Tensor
@@ -59,28 +59,28 @@ class BatchContext:
 
 
 class Regularizer(Stateful, Documented, BaseEstimator, ABC):
-    """Base class of regularisers: value objects that add a term of the batch to the loss.
+    """Base class of regularisers: value objects that add a term to the loss of a batch.
 
-    A subclass defines `__call__`. One that remembers something, such as a memory bank or a matrix that is learned,
-    defines `state_spec` and `start` as well, and finds its state in the batch.
+    A subclass defines `__call__`. If it has a state, such as a memory bank or a learned matrix, it also defines
+    `state_spec` and `start`, and finds the state in the batch.
     """
 
-    #: Whether the term needs predictions that mean something from its first batch on: the head is then trained without
-    #: it first, by a convex solve where that is possible, and refined with it.
+    #: Whether the term needs meaningful predictions from its first batch on. If so, the head is first trained without
+    #: the term, by a convex solve where possible, and then refined with it.
     refines: ClassVar[bool] = False
 
     def check(self, labels: LabelMatrix) -> None:
-        """Refuse hyperparameters, or labels, that this term cannot work with, before any training.
+        """Raise an error, before training, for hyperparameters or labels that this term cannot work with.
 
         Parameters
         ----------
         labels : LabelMatrix
-            The labels to be trained on.
+            The training labels.
 
         Raises
         ------
         ValueError
-            Naming the parameter, its value and what to do. By default nothing is refused.
+            The message names the parameter, its value and what to do. By default nothing is checked.
         """
 
     @abstractmethod
@@ -90,10 +90,10 @@ class Regularizer(Stateful, Documented, BaseEstimator, ABC):
         Parameters
         ----------
         batch : BatchContext
-            The batch, the live head, and the state.
+            The batch, the head being trained, and the state.
 
         Returns
         -------
         Tensor of shape ()
-            Differentiable in the head's parameters, in the features, and in what the state learns.
+            Differentiable in the head's parameters, in the features, and in the learned tensors of the state.
         """

@@ -1,4 +1,4 @@
-"""Graphs of labels: which labels tell of which other ones, how strongly, and by name."""
+"""Graphs of labels: relations from labels to the labels that they predict, with weights and names."""
 
 from __future__ import annotations
 
@@ -19,53 +19,53 @@ __all__ = ["LabelGraph", "LabelRelation", "check_graph", "cooccurrence_graph", "
 
 
 class LabelGraph(NamedTuple):
-    """Weights of relations, and which ones there are.
+    """Weights of the relations, and a mask of them.
 
     Parameters
     ----------
     weights : ndarray of float64, shape (L, L)
-        Entry (i, j) is how much label i tells of label j.
+        Entry (i, j) says how strongly label i predicts label j.
     joined : ndarray of bool, shape (L, L)
-        Where relations are: their weights may be 0 at first.
+        Whether there is a relation; its weight may start at 0.
     """
 
     weights: NDArray[np.float64]
     joined: NDArray[np.bool_]
 
     def without(self, labels: list[int]) -> LabelGraph:
-        """The same with some labels joined to nothing."""
+        """The graph without all relations of some labels."""
         kept = np.ones(len(self.joined), dtype=bool)
         kept[labels] = False
         return LabelGraph(self.weights, self.joined & kept & kept[:, None])
 
     def normalized(self) -> LabelGraph:
-        """The same with relations of weight 1 of each label to itself, and then columns that sum to 1."""
+        """The graph with a weight of 1 from each label to itself, and columns then scaled to sum to 1."""
         itself = np.eye(len(self.joined), dtype=bool)
         weights = np.where(itself, 1, np.where(self.joined, self.weights, 0))
         return LabelGraph(weights / weights.sum(axis=0), self.joined | itself)
 
 
 def cooccurrence_graph(labels: LabelMatrix, n_neighbors: int) -> LabelGraph:
-    """Join each label to those that are present most often where it is.
+    """Join each label to the labels that occur most often together with it.
 
     Parameters
     ----------
     labels : LabelMatrix
         The training labels.
     n_neighbors : int
-        How many other labels each one is joined to at most.
+        Maximal number of other labels that each label is joined to.
 
     Returns
     -------
     LabelGraph
-        Label i tells of label j as much as it is present more often in rows where j is, by its share of the rows in
-        which it is known, than in all rows; labels that are independent tell nothing of each other at first.
+        The weight from label i to label j is the share of positives of i in rows where j is positive, minus the share
+        in all rows, both among rows where i is known. Weights of independent labels start at 0.
     """
     values = sp.csr_array(labels.values)
     present, known = (values == 1).astype(np.float64), (values != 0).astype(np.float64)
     together, both_known = ((part.T @ present).toarray() for part in (present, known))
     shares = present_share(labels.count(1, axis=0), labels.count(axis=0))
-    # A row at the share in all rows is added, or what is known of one row would be the strongest relation of all.
+    # One row with the overall share is added; otherwise a relation seen in a single row could be the strongest.
     rates = (together + shares[:, None]) / (both_known + 1)
     joined = together > 0
     np.fill_diagonal(joined, False)
@@ -76,22 +76,22 @@ def cooccurrence_graph(labels: LabelMatrix, n_neighbors: int) -> LabelGraph:
 
 
 def check_graph(graph: Any, labels: LabelMatrix, name: str) -> LabelGraph:
-    """A graph of the user's in the order of the labels, refused if it is none of these labels.
+    """The user's graph in the order of the labels; raises an error if it does not fit these labels.
 
     Parameters
     ----------
     graph : array-like, DataFrame or sparse matrix, shape (L, L)
         Weights of at least 0.
     labels : LabelMatrix
-        Whose labels it joins.
+        The labels that the graph joins.
     name : str
-        What error messages call it.
+        Name of the graph in error messages.
 
     Returns
     -------
     LabelGraph
-        With relations where weights are above 0. Columns with weights above 1, such as counts, are divided by their
-        largest.
+        Relations are where weights are above 0. Columns with weights above 1, such as counts, are divided by their
+        largest weight.
     """
     pairs = label_pairs(graph, labels.names, labels.n_labels, name)
     weights: NDArray[np.float64] = pairs.toarray() if sp.issparse(pairs) else pairs
@@ -101,14 +101,14 @@ def check_graph(graph: Any, labels: LabelMatrix, name: str) -> LabelGraph:
 
 
 class LabelRelation(NamedTuple):
-    """How much one label tells of another one.
+    """How strongly one label predicts another.
 
     Parameters
     ----------
     source, target : str
-        Their names.
+        Names of the two labels.
     weight : float
-        The part of the source in the target, in [0, 1].
+        Share of the source in the target, in [0, 1].
     """
 
     source: str
@@ -124,25 +124,25 @@ def label_relations(
     Parameters
     ----------
     graph : fitted estimator, or array-like or sparse matrix of shape (L, L)
-        An estimator with `label_graph_` and `label_names_`, or a graph whose entry (i, j) says how much label i tells
-        of label j.
+        An estimator with `label_graph_` and `label_names_`, or a graph whose entry (i, j) says how strongly label i
+        predicts label j.
     label_names : sequence of L names, or None, default=None
-        Names of the labels; None takes the estimator's, or counts from 0.
+        Names of the labels; None takes the names of the estimator, or counts from 0.
     n_relations : int, default=20
-        How many.
+        Number of relations.
     target : str or None, default=None
-        The name of the label that is told of; None is any.
+        Name of the target label; None means any.
 
     Returns
     -------
     list of LabelRelation
-        Named tuples `(source, target, weight)`, the strongest first. Labels' relations with themselves and weights of
-        0 are left out.
+        Named tuples `(source, target, weight)`, the strongest first. Relations of a label with itself and weights of 0
+        are left out.
 
     Raises
     ------
     ValueError
-        If an estimator has no label graph, or names or `target` do not fit.
+        If an estimator has no label graph, or the names or `target` do not match.
 
     Examples
     --------
@@ -168,7 +168,7 @@ def label_relations(
     np.fill_diagonal(weights, 0)
     if target is not None:
         if str(target) not in names:
-            raise ValueError(f"target={target!r} is none of the labels.")
+            raise ValueError(f"target={target!r} is not one of the labels.")
         weights[:, [name != str(target) for name in names]] = 0
     order = np.argsort(-weights, axis=None, kind="stable")[:n_relations]
     pairs = zip(*np.unravel_index(order, weights.shape))

@@ -1,4 +1,4 @@
-"""Joint nonnegative orthogonal matching pursuit: a few rows whose labels and features make up those of another row."""
+"""Joint nonnegative orthogonal matching pursuit: reconstruct the labels and features of a row from a few other rows."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ __all__ = ["MODES", "JointPursuit", "Mode", "joint_nnomp", "pursue"]
 Mode = Literal["paper", "code"] | None
 MODES: tuple[Mode, ...] = (None, "paper", "code")
 
-# Pairs of a query and an atom that are scored at a time.
+# Number of pairs of a query and an atom that are scored at a time.
 _BLOCK_PAIRS = 1 << 24
-# Singular values of the chosen atoms below this share of the largest are zero: the rest are equal but for rounding.
+# Singular values of the chosen atoms below this share of the largest count as zero: they are rounding errors.
 _RANK_TOLERANCE = 1e-5
-# The released code's: what a score must reach, and how near a row of the dictionary must be to be the query itself.
+# From the released code: the least score of a choice, and the distance within which a row counts as the query itself.
 _CODE_THRESHOLD, _CODE_SAME = 1e-3, 1e-3
 
 
 class JointPursuit(NamedTuple):
-    """What a pursuit finds: for b queries up to k atoms each, in the order in which they were chosen.
+    """Result of a pursuit: for each of b queries up to k atoms, in the order of choice.
 
     Parameters
     ----------
     support : array of int64, shape (b, k)
         Indices of the chosen rows of the dictionary, then -1.
     label_coef, feature_coef : array of shape (b, k)
-        What the labels and the features of these rows are multiplied by; 0 where there is none.
+        Coefficients of the labels and of the features of these rows; 0 where there is no row.
     label_residual : array of shape (b, L)
-        What is left of the labels.
+        Residual of the labels.
     feature_residual : array of shape (b, d)
-        What is left of the features.
+        Residual of the features.
     """
 
     support: Any
@@ -46,30 +46,30 @@ class JointPursuit(NamedTuple):
     feature_residual: Any
 
 
-#: From inner products of the chosen atoms, (b, s, s), theirs with the queries, (b, s), and the last coefficients.
+#: Arguments: inner products of the chosen atoms, (b, s, s), and with the queries, (b, s), and the last coefficients.
 _Solve = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def _least_squares(gram: Tensor, products: Tensor, last: Tensor) -> Tensor:
-    """Coefficients of least squares, of the smallest norm where atoms depend on each other."""
+    """Least-squares coefficients, of the smallest norm where atoms are linearly dependent."""
     inverse = torch.linalg.pinv(gram, rtol=_RANK_TOLERANCE**2, hermitian=True)
     return (inverse @ products[:, :, None]).squeeze(2)
 
 
 def _clipped_least_squares(gram: Tensor, products: Tensor, last: Tensor) -> Tensor:
-    """The same with negative ones set to 0."""
+    """Least-squares coefficients, with negative ones set to 0."""
     return _least_squares(gram, products, last).clamp(min=0)
 
 
 def _nonnegative_least_squares(gram: Tensor, products: Tensor, last: Tensor) -> Tensor:
-    """Coefficients of least squares among those that are not negative, by Lawson and Hanson's active sets.
+    """Nonnegative least-squares coefficients, by the active-set method of Lawson and Hanson.
 
-    Of every query the coefficients that are free to be positive are solved for. One that would turn negative stops the
-    move towards the solution where it is 0, and is free no more; then the one that reduces the residual most becomes
-    free. The last coefficients are the start.
+    For every query, the method solves for the coefficients that are free to be positive. If one would become negative,
+    the move towards the solution stops where that coefficient is 0, and it is no longer free. Then the coefficient that
+    reduces the residual most becomes free. The method starts from the last coefficients.
     """
     length = gram.diagonal(dim1=1, dim2=2).sqrt()
-    length = torch.where(length > 0, length, 1)  # of queries that have stopped
+    length = torch.where(length > 0, length, 1)  # zero for queries that have stopped
     gram, products = gram / (length[:, :, None] * length[:, None]), products / length
     coef, negligible = last * length, _RANK_TOLERANCE**2 * products.abs().amax(1, keepdim=True)
     free = coef > 0
@@ -92,9 +92,9 @@ def _nonnegative_least_squares(gram: Tensor, products: Tensor, last: Tensor) -> 
 
 
 def _solve_free(gram: Tensor, products: Tensor, free: Tensor) -> Tensor:
-    """Least squares over the coefficients that are free; the others are 0."""
+    """Least squares over the free coefficients; the others are 0."""
     gram, products = gram * (free[:, :, None] & free[:, None]), products * free
-    # A trace of a ridge shares out what atoms that are equal explain; what it leaves is solved for once more.
+    # A tiny ridge divides the fit evenly among equal atoms; one more solve of its residual removes the bias.
     diagonal = torch.ones_like(products).masked_fill_(free, _RANK_TOLERANCE**2)
     system = gram + torch.diag_embed(diagonal)
     solved = torch.linalg.solve(system, products)
@@ -102,18 +102,18 @@ def _solve_free(gram: Tensor, products: Tensor, free: Tensor) -> Tensor:
 
 
 class _Side:
-    """Labels, or features: one of the two reconstructions that choose their atoms together.
+    """Labels or features: one of the two reconstructions, which choose their atoms together.
 
     Parameters
     ----------
     atoms : Tensor of shape (m, p)
         The dictionary.
     queries : Tensor of shape (b, p)
-        What is reconstructed.
+        The rows to reconstruct.
     weight : float
-        Of this side in the choice.
+        Weight of this side in the choice.
     n_atoms : int
-        How many there will be at most.
+        Maximal number of atoms.
     """
 
     def __init__(self, atoms: Tensor, queries: Tensor, weight: float, n_atoms: int) -> None:
@@ -122,22 +122,22 @@ class _Side:
         self.coef = queries.new_zeros(len(queries), n_atoms)
         self._chosen = queries.new_zeros(len(queries), n_atoms, queries.shape[1])
         self._squared = atoms.square().sum(1)
-        # Inner products below this are zero but for rounding.
+        # Inner products below this are rounding errors.
         rounding = 100 * torch.finfo(queries.dtype).eps
         self._negligible = rounding * queries.norm(dim=1)[:, None] * self._squared.sqrt()
 
     def correlations(self) -> Tensor:
-        """Inner products of what is left with every atom, (b, m); 0 where they are negligible."""
+        """Inner products of the residual with every atom, (b, m); 0 where negligible."""
         products = self.residual @ self.atoms.T
         return products.masked_fill_(products.abs() <= self._negligible, 0)
 
     def gains(self, correlations: Tensor) -> Tensor:
-        """By how much every atom alone would reduce the squared residual, times the weight, (b, m)."""
-        # An atom of zeros reduces nothing.
+        """Reduction of the squared residual by every atom alone, times the weight, (b, m)."""
+        # An atom of zeros has gain 0.
         return self.weight * correlations.square() / self._squared.clamp(min=torch.finfo(self.atoms.dtype).tiny)
 
     def add(self, step: int, chosen: Tensor, going: Tensor, solve: _Solve) -> None:
-        """Take a further atom for the queries that go on, and solve for all coefficients again."""
+        """Add an atom for the queries that continue, and solve for all coefficients again."""
         self._chosen[:, step] = self.atoms[chosen] * going[:, None]
         used = self._chosen[:, : step + 1]
         wide = used.double()
@@ -148,18 +148,19 @@ class _Side:
 
 
 class _Choice(NamedTuple):
-    """The next atom of every query, and whether it is taken; both of shape (b,)."""
+    """The next atom of every query, and whether to take it; both of shape (b,)."""
 
     chosen: Tensor
     accepted: Tensor
 
 
-#: From the sides, which atoms were taken already and which must not be, (b, m), and the step, to the next atoms.
+#: Arguments: the sides, masks of atoms already taken and of excluded ones, (b, m), and the step; returns the next
+#: atoms.
 _Rule = Callable[[tuple[_Side, _Side], Tensor, Tensor, int], _Choice]
 
 
 def _sensible_rule(sides: tuple[_Side, _Side], taken: Tensor, excluded: Tensor, step: int) -> _Choice:
-    """The largest gain among the atoms that point along what is left of both sides."""
+    """The largest gain among the atoms with positive inner products with both residuals."""
     total, allowed = torch.zeros_like(taken, dtype=sides[0].atoms.dtype), ~(taken | excluded)
     for side in sides:
         if side.weight > 0:
@@ -171,7 +172,7 @@ def _sensible_rule(sides: tuple[_Side, _Side], taken: Tensor, excluded: Tensor, 
 
 
 def _paper_rule(sides: tuple[_Side, _Side], taken: Tensor, excluded: Tensor, step: int) -> _Choice:
-    """The largest gain of all atoms, refused where that one points against what is left of a side."""
+    """The largest gain of all atoms, not taken if that atom has a negative inner product with a residual."""
     correlations = [side.correlations() for side in sides]
     total = sum(side.gains(c) for side, c in zip(sides, correlations))
     assert isinstance(total, Tensor)
@@ -181,23 +182,23 @@ def _paper_rule(sides: tuple[_Side, _Side], taken: Tensor, excluded: Tensor, ste
 
 
 def _code_rule(sides: tuple[_Side, _Side], taken: Tensor, excluded: Tensor, step: int) -> _Choice:
-    """The largest gain after sides that agree have doubled it, sides that do not have cancelled it."""
+    """The largest gain, after doubling gains where both sides agree and cancelling them where they do not."""
     correlations = [side.correlations() for side in sides]
     total = sum(side.gains(c) for side, c in zip(sides, correlations))
     signs = sum(c.sign() * (side.weight > 0) for side, c in zip(sides, correlations))
     assert isinstance(total, Tensor)
     best = (total * signs).masked_fill_(excluded, -torch.inf).max(1)
-    # Of the released code, and of its results: slots that are still empty pass for atom 0.
+    # As in the released code, on which its results depend: empty slots count as atom 0.
     first = best.indices == 0 if step > 0 else torch.zeros_like(best.indices, dtype=torch.bool)
     return _Choice(best.indices, (best.values >= _CODE_THRESHOLD) & ~first & ~_at(taken, best.indices))
 
 
 def _at(mask: Tensor, column: Tensor) -> Tensor:
-    """One entry of each row."""
+    """One entry per row."""
     return mask.gather(1, column[:, None]).squeeze(1)
 
 
-#: How each mode chooses, and how it solves.
+#: The rule and the solver of each mode.
 _RULES: dict[Mode, tuple[_Rule, _Solve]] = {
     None: (_sensible_rule, _nonnegative_least_squares),
     "paper": (_paper_rule, _clipped_least_squares),
@@ -214,27 +215,27 @@ def pursue(
     mode: Mode = None,
     excluded: Tensor | None = None,
 ) -> JointPursuit:
-    """The pursuit on tensors of one type and device, labels before features.
+    """Run the pursuit on tensors of one type and device; labels come before features.
 
     Parameters
     ----------
     atoms : tuple of Tensor, shapes (m, L) and (m, d)
         The dictionary.
     queries : tuple of Tensor, shapes (b, L) and (b, d)
-        What is reconstructed.
+        The rows to reconstruct.
     weights : tuple of float
-        Of labels and features in the choice of atoms.
+        Weights of labels and features in the choice of atoms.
     n_atoms : int
-        Atoms of a query at most.
+        Maximal number of atoms per query.
     mode : {None, "paper", "code"}, default=None
-        As of `joint_nnomp`.
+        As in `joint_nnomp`.
     excluded : Tensor of bool, shape (b, m), or None, default=None
-        Atoms that a query must not choose.
+        Atoms that a query may not choose.
 
     Returns
     -------
     JointPursuit
-        Tensors.
+        The result, as tensors.
     """
     n_queries, size = len(queries[0]), max(1, _BLOCK_PAIRS // max(1, len(atoms[0])))
     if excluded is None:
@@ -246,7 +247,7 @@ def pursue(
     if mode == "code":
         largest = max(weights) + 1e-4
         weights = (weights[0] / largest, weights[1] / largest)
-        # Not by way of products, in which short distances between long vectors get lost.
+        # Not by matrix products, which lose precision for short distances between long vectors.
         distances = torch.cdist(queries[1], atoms[1], compute_mode="donot_use_mm_for_euclid_dist")
         excluded = excluded | (distances < _CODE_SAME)
     sides = (
@@ -272,7 +273,7 @@ def pursue(
 
 
 def _checked(name: str, value: Any) -> Tensor:
-    """A matrix of finite numbers."""
+    """Check that a value is a matrix of finite numbers, and convert it."""
     check_unmasked(name, value)
     tensor = value.detach() if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
     if tensor.ndim != 2 or tensor.is_complex():
@@ -295,8 +296,8 @@ def joint_nnomp(
 ) -> JointPursuit:
     r"""Joint nonnegative orthogonal matching pursuit over features and labels.
 
-    Looks for at most k rows of a dictionary whose labels add up to those of a query y, and whose features add up to its
-    features f, each with coefficients of its own:
+    Find at most k rows of a dictionary whose weighted labels sum to the labels y of a query, and whose weighted
+    features sum to the features f of the query, with separate coefficients:
 
     .. math::
 
@@ -311,52 +312,52 @@ def joint_nnomp(
         \lambda_y \frac{\langle r_y, y_i \rangle^2}{\lVert y_i \rVert^2}
         + \lambda_f \frac{\langle r_f, f_i \rangle^2}{\lVert f_i \rVert^2}
 
-    and after each choice the coefficients of the whole support are solved for again: residuals never grow. All queries
-    are worked on together.
+    and after each choice all coefficients of the support are solved for again, so that residuals never grow. All
+    queries are processed together.
 
     Parameters
     ----------
     features : array-like or Tensor, shape (m, d)
-        Features of the dictionary, used as they are: no constant is added.
+        Features of the dictionary, used unchanged: no constant is added.
     labels : array-like or Tensor, shape (m, L)
-        Its labels: the values to be added up, with numbers in place of unknown entries.
+        Labels of the dictionary: numeric values to be summed, with numbers in place of unknown entries.
     query_features : array-like or Tensor, shape (b, d)
         Features of the queries.
     query_labels : array-like or Tensor, shape (b, L)
-        Their labels.
+        Labels of the queries.
     n_atoms : int
-        How many rows a query may choose, k.
+        Maximal number k of rows per query.
     label_weight, feature_weight : float
-        Weights of labels and features in the choice, at least 0 and not both 0. With a weight of 0 a side has no say in
-        it, and is reconstructed of what the other one chose.
+        Weights of labels and features in the choice, at least 0 and not both 0. A side of weight 0 has no influence on
+        the choice, and is reconstructed from the rows that the other side chose.
     mode : {None, "paper", "code"}, default=None
-        Which row is chosen, and how coefficients are. None takes the best among the rows that have positive inner
-        products with both residuals, and stops where there is none; coefficients are those of least squares among
-        nonnegative ones. "paper" is Algorithm 2 as printed: it takes the best row of all, and stops where that one has
-        a negative inner product, often with nothing chosen at all; coefficients are those of least squares, set to 0
-        where negative, which may make a residual grow. "code" is what the released code does: scores are doubled where
-        both inner products are positive, 0 where their signs differ, negative where both are; weights are divided by
-        the larger one plus 1e-4; a choice needs a score of 1e-3, rows whose features lie within 1e-3 of the query's are
-        left out, row 0 is chosen first or never, and coefficients may be negative.
+        How rows and coefficients are chosen. None takes the best row among those with positive inner products with both
+        residuals, and stops if there is none; coefficients are from nonnegative least squares. "paper" is Algorithm 2
+        as printed: it takes the best of all rows, and stops if a residual has a negative inner product with that row,
+        often before any choice; coefficients are from least squares, set to 0 where negative, so that a residual may
+        grow. "code" follows the released code: scores are doubled where both inner products are positive, 0 where their
+        signs differ, and negative where both are negative; weights are divided by the larger one plus 1e-4; a choice
+        needs a score of 1e-3; rows with features within 1e-3 of the query are left out; row 0 is chosen first or never;
+        and coefficients may be negative.
 
     Returns
     -------
     JointPursuit
         A named tuple `(support, label_coef, feature_coef, label_residual, feature_residual)`; `support` holds indices
-        in the order of choice, then -1. Tensors if `features` is one, else arrays.
+        in the order of choice, then -1. Its items are tensors if `features` is one, else arrays.
 
     Raises
     ------
     ValueError
-        If shapes do not match, numbers are not finite, or a parameter is out of range.
+        If shapes do not match, values are not finite, or a parameter is out of range.
 
     Notes
     -----
-    A query that is a row of the dictionary is found to be like itself: leave it out.
+    If a query is a row of the dictionary, the pursuit chooses that row: leave it out of the dictionary.
 
-    Rows with similar labels make least squares ill-conditioned, so that large coefficients of both signs cancel each
-    other. On real labels setting the negative ones to 0 often leaves more than there was, which is why the default does
-    not. A step costs a product of the residuals with the dictionary, 2 b m (L + d) operations.
+    Rows with similar labels make least squares ill-conditioned, with large coefficients of both signs that cancel each
+    other. On real labels, setting the negative ones to 0 often makes the residual larger than before; the default
+    therefore does not do so. A step costs a product of the residuals with the dictionary, 2 b m (L + d) operations.
 
     References
     ----------
@@ -381,7 +382,7 @@ def joint_nnomp(
         check_number(None, "feature_weight", feature_weight, "[0, inf)"),
     )
     if not any(weights):
-        raise ValueError("label_weight and feature_weight must not both be 0: nothing would be left to choose by.")
+        raise ValueError("label_weight and feature_weight must not both be 0: all rows would score 0.")
     check_choice(None, "mode", mode, MODES)
     named = {"features": features, "labels": labels, "query_features": query_features, "query_labels": query_labels}
     F, Y, f, y = (_checked(name, value) for name, value in named.items())
@@ -393,7 +394,8 @@ def joint_nnomp(
     ):
         if one.shape[axis] != other.shape[axis]:
             raise ValueError(
-                f"{name} and {other_name} must have as many {what}, got {one.shape[axis]} and {other.shape[axis]}."
+                f"{name} and {other_name} must have the same number of {what}, got {one.shape[axis]} and "
+                f"{other.shape[axis]}."
             )
     dtype = torch.promote_types(torch.promote_types(F.dtype, Y.dtype), torch.promote_types(f.dtype, y.dtype))
     if not dtype.is_floating_point:

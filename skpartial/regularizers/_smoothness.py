@@ -1,4 +1,4 @@
-"""Interactive learning of the similarities of labels and of images (IMCL)."""
+"""Interactive learning of similarities of labels and of images (IMCL)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from skpartial.regularizers._pursuit import MODES, JointPursuit, Mode, pursue
 
 __all__ = ["InteractiveSmoothness"]
 
-# Rows of the bank whose logits are computed at a time.
+# Number of rows of the bank whose logits are computed at a time.
 _BLOCK_ROWS = 1024
-# Batches by which the terms are balanced.
+# Number of batches from which the terms are balanced.
 _N_MEASURED = 10
-# Where the released code cuts off what it takes the exponential of.
+# Bound of the exponents in the released code.
 _LARGEST = 80.0
 _GRAPHS = ("cooccurrence", "identity")
 
@@ -33,14 +33,14 @@ _GRAPHS = ("cooccurrence", "identity")
 class _Rows(NamedTuple):
     """Rows of the bank or of a batch."""
 
-    features: Tensor  # (b, d), or maps (b, C, h, w): what the head sees
+    features: Tensor  # (b, d), or maps (b, C, h, w): input of the head
     known: Tensor  # (b, L), values of known labels, NaN where unknown
 
 
 class InteractiveSmoothness(Regularizer):
-    r"""Smoothness over similarities of labels and of images that are learned along with the classifier (IMCL).
+    r"""Smoothness over similarities of labels and of images, learned together with the classifier (IMCL).
 
-    Every row i of a batch is reconstructed of at most k rows of a memory bank, by labels and by features:
+    Labels and features of every row i of a batch are reconstructed from at most k rows of a memory bank:
 
     .. math::
 
@@ -48,67 +48,67 @@ class InteractiveSmoothness(Regularizer):
         \lambda_y \Big\lVert y_i - \sum_{s \in S_i} c_{is} \tilde y_s \Big\rVert^2
         + \lambda_f \Big\lVert f_i - \sum_{s \in S_i} \bar c_{is} f_s \Big\rVert^2 \right]
 
-    Labels y have a value of 1 where present and `absent_value` where absent, and in between where unknown, by the
-    predicted probability. In :math:`\tilde y_s` the predictions are mixed by the label graph A first: the value of
-    label j is :math:`\sum_{j'} A_{j'j} y_{sj'}`. Three things take turns in every step. With the network fixed,
-    :func:`joint_nnomp` finds the similar rows :math:`S_i` and the coefficients; with these fixed, the classifier moves
-    by the gradient of loss and smoothness, and the graph by that of the smoothness, within [0, 1]. The second term
-    reaches networks alone: features that are given have no gradient.
+    The value of a label y is 1 if positive, `absent_value` if negative, and in between if unknown, according to the
+    predicted probability. In :math:`\tilde y_s`, the label graph A mixes the predictions first: the value of label j is
+    :math:`\sum_{j'} A_{j'j} y_{sj'}`. Every step has two parts. With the network fixed, :func:`joint_nnomp` finds the
+    similar rows :math:`S_i` and the coefficients. With these fixed, the classifier takes a gradient step on loss and
+    smoothness, and the graph one on the smoothness, within [0, 1]. The second term has a gradient only if a network
+    computes the features.
 
-    The loss says what known labels teach; a loss that ignores unknown entries is what the method was published with.
-    The classifier is trained without the term first, to the optimum where that is convex, and then refined with it, by
-    default in five epochs of small steps that shrink to nothing (`history_` has the stages "start" and "head"). A
-    network with ``finetune="all"``, and `partial_fit`, have no first
-    stage.
+    The method was published with a loss that ignores unknown entries. The classifier is first trained without the term,
+    to the optimum if the problem is convex, and then refined with it, by default in five epochs with step sizes that
+    decrease to zero (`history_` has the stages "start" and "head"). With ``finetune="all"`` and in `partial_fit` there
+    is no first stage.
 
     Parameters
     ----------
     label_weight : float, default=1.0
         Weight of the labels in the choice of similar rows and in the term, :math:`\lambda_y`; at least 0.
     feature_weight : float, default=0.5
-        Weight of the features, :math:`\lambda_f`. Far above `label_weight`, similar rows are chosen by what they look
-        like, not by the labels that the classifier gives them, which brought most where it was tried.
+        Weight of the features, :math:`\lambda_f`. If it is far above `label_weight`, similar rows are chosen by their
+        features and not by their predicted labels, which helped most in our experiments.
     n_atoms : int, default=5
-        How many similar rows a row has at most, k.
+        Maximal number k of similar rows per row.
     n_neighbors_labels : int, default=50
-        Of the graph "cooccurrence": how many other labels each label is joined to at most.
+        For "cooccurrence": maximal number of other labels that each label is joined to.
     label_graph : {"cooccurrence", "identity"} or array-like, DataFrame or sparse matrix, shape (L, L)
-        What the label graph is at first. "cooccurrence" joins each label to those that are present with it most often,
-        with weights by how much more often that is than in all rows; "identity" mixes nothing. Entry (j', j) of a
-        matrix, of at least 0, is how much label j' tells of label j: from text, a taxonomy, counts; where it is 0, it
-        stays so. The diagonal is set to 1, and columns are divided by their sum. A DataFrame is put into the order of
-        the labels by its names, where the labels have names.
+        The initial label graph. "cooccurrence" joins each label to the labels that most often occur together with it;
+        weights are how much more often that is than in all rows. "identity" mixes nothing. Entry (j', j) of a matrix,
+        at least 0, says how strongly label j' predicts label j, for example from text, a taxonomy or counts; entries of
+        0 stay 0. The diagonal is set to 1, and columns are divided by their sums. If labels have names, a DataFrame is
+        reordered by its names.
     learn_graph : bool, default=True
         Whether the weights of the graph are learned.
     bank_size : int, default=4096
-        Rows in the memory bank. A bank that holds all rows of the training set keeps them; into a smaller one every
-        batch goes in place of the oldest rows.
+        Number of rows in the memory bank. If the bank can hold the whole training set, it keeps all rows; in a smaller
+        one, every batch replaces the oldest rows.
     absent_value : float, default=-0.5
-        Value of an absent label, in [-1, 0): nearer to 0 lets similarities look more to what is present.
+        Value of a negative label, in [-1, 0). The closer to 0, the more similarities depend on positive labels.
     side_labels : sequence of str or int, or None, default=None
-        Names, or indices, of labels that are known of training rows for their similarity only, such as a class that
-        says which images belong together. They are joined to no other label. The classifier learns them as well.
+        Names or indices of labels that serve only to find similar training rows, such as a class shared by related
+        images. They are joined to no other label. The classifier learns them too.
     side_weight : float, default=10.0
-        Value of a present side label, above 0: the larger, the more rows are found similar to rows with the same ones.
+        Value of a positive side label, above 0. The larger it is, the more similar are rows that share one.
     balance : bool, default=False
-        Whether both terms are multiplied by what makes them as large as the loss, over the first ten batches, so that
-        the weights are shares of it. Otherwise they are divided by the number of labels, as the loss is.
+        Whether both terms are rescaled to be as large as the loss over the first ten batches, so that the weights are
+        relative to the loss. Otherwise they are divided by the number of labels, like the loss.
     mode : {None, "paper", "code"}, default=None
-        How similar rows are found, see :func:`joint_nnomp`, on which values. With None and "code" known labels are not
-        mixed, with "paper" they are. None brings features to the size of labels first, so that their unit is not seen.
-        "code" takes :math:`(e^{2x} - 1) / (e^{2x} - 1/a)` for predictions, where x is the logit and a `absent_value`,
-        and adds a constant feature of 1; "paper" and None, the linear function of the probability.
+        How similar rows are found (see :func:`joint_nnomp`), and on which values. "paper" mixes known labels by the
+        graph; None and "code" do not. None first scales features to the size of the labels, so that their unit has no
+        effect. "code" takes :math:`(e^{2x} - 1) / (e^{2x} - 1/a)` for predictions, where x is the logit and a
+        `absent_value`, and adds a constant feature of 1; "paper" and None, the linear function of the probability.
 
     Attributes
     ----------
     label_graph_ : ndarray of shape (L, L)
-        Of the fitted estimator: the weights A of the chosen epoch. :func:`label_relations` names the strongest.
+        Attribute of the fitted estimator: the weights A of the chosen epoch. :func:`label_relations` lists the
+        strongest relations.
 
     Raises
     ------
     ValueError
-        In `fit`: if y holds no -1. The method fills in unknown labels by what has been learned of presences and
-        absences; of presences alone a classifier learns that everything is present.
+        In `fit`, if y holds no -1. The method fills in unknown labels with predictions, and from positives alone a
+        classifier learns to predict everything as positive.
 
     See Also
     --------
@@ -117,9 +117,9 @@ class InteractiveSmoothness(Regularizer):
 
     Notes
     -----
-    A step costs, beside the loss, 2 k B M (L + d) operations for M rows in the bank, and the logits of these rows. The
-    bank holds what the head sees, densely, and one number for each label. A row is never similar to itself, and one
-    that finds no similar row is in no term.
+    In addition to the loss, a step computes the logits of the M rows in the bank and 2 k B M (L + d) operations. Per
+    row, the bank holds the dense input of the head and one number per label. A row is never similar to itself, and a
+    row without similar rows is in no term.
 
     Published settings: weights 1 and 0.5, k = 5 for Open Images (the released code for fixed features: k = 1); 2, 0.5
     and 5 for CUB, with the identity; 0.5, 0.5 and 3 for MS-COCO, and `absent_value` -1.
@@ -196,9 +196,9 @@ class InteractiveSmoothness(Regularizer):
             check_graph(self.label_graph, labels, "label_graph")
         if not labels.has_absent:
             raise ValueError(
-                "InteractiveSmoothness needs known absences as well as presences, but y holds no -1: from presences "
-                "alone a classifier learns that everything is present. Annotate some absences with -1, or leave the "
-                "regularizer out and choose a loss for presences alone, such as 'role'."
+                "InteractiveSmoothness needs known negatives as well as positives, but y holds no -1: from positives "
+                "alone a classifier learns to predict everything as positive. Annotate some negatives with -1, or "
+                "leave out the regularizer and choose a loss for positives alone, such as 'role'."
             )
 
     def _side_columns(self, labels: LabelMatrix) -> list[int]:
@@ -211,7 +211,7 @@ class InteractiveSmoothness(Regularizer):
             elif isinstance(label, int | np.integer) and 0 <= label < labels.n_labels:
                 columns.append(int(label))
             else:
-                raise ValueError(f"InteractiveSmoothness: side_labels holds {label!r}, which is none of the labels.")
+                raise ValueError(f"InteractiveSmoothness: side_labels holds {label!r}, which is not one of the labels.")
         return columns
 
     def _own_columns(self, labels: LabelMatrix) -> list[int]:
@@ -220,7 +220,7 @@ class InteractiveSmoothness(Regularizer):
         return [label for label in range(labels.n_labels) if label not in side]
 
     def _graph(self, labels: LabelMatrix) -> LabelGraph:
-        """The label graph at first."""
+        """The initial label graph."""
         if not isinstance(self.label_graph, str):
             graph = check_graph(self.label_graph, labels, "label_graph")
         elif self.label_graph == "identity":
@@ -229,8 +229,8 @@ class InteractiveSmoothness(Regularizer):
             graph = cooccurrence_graph(labels, int(self.n_neighbors_labels))
             if labels.n_labels > 1 and not graph.joined.any():
                 warn(
-                    "No two labels are known to be present together in any row, so that the label graph joins nothing: "
-                    "pass one as label_graph, or say label_graph='identity'."
+                    "No two labels are known to be positive in the same row, so the label graph joins nothing: pass a "
+                    "graph as label_graph, or set label_graph='identity'."
                 )
         return graph.without(self._side_columns(labels)).normalized()
 
@@ -259,18 +259,18 @@ class InteractiveSmoothness(Regularizer):
             "bank_features": features.clone(),
             "bank_known": known,
             "bank_rows": rows.to(device),
-            # The slot that is written to next; of a bank that holds all rows each has its own.
+            # The slot to write next; -1 if the bank has a slot for every row.
             "oldest": torch.tensor(-1 if size == context.n_rows else 0),
             "presence": presence,
             "edges": edges,
             "graph": graph,
             "feature_scale": self._feature_scale(features, known[:, self._own_columns(labels)]),
-            # Batches, and sums over them of the loss, the labels' term and that of the features.
+            # Number of batches, and sums over batches of the loss and of the terms of labels and features.
             "measured": torch.zeros(4, dtype=torch.float64),
         }
 
     def _feature_scale(self, features: Tensor, known: Tensor) -> Tensor:
-        """What brings the length of the features to that of the labels, were all of them known."""
+        """Factor that scales features to the length of label vectors with all labels known."""
         one = torch.ones((), dtype=features.dtype, device=features.device)
         if self.mode is not None:
             return one
@@ -283,7 +283,7 @@ class InteractiveSmoothness(Regularizer):
     # ------------------------------------------------------------------------------------------------ values of labels
 
     def _values(self, labels: Tensor, targets: Tensor | None, presence: Tensor) -> Tensor:
-        """Values of known labels and of soft targets, NaN where there is neither."""
+        """Values of known labels and soft targets, NaN elsewhere."""
         absent = float(self.absent_value)
         values = torch.full(labels.shape, torch.nan, dtype=presence.dtype, device=presence.device)
         values = torch.where(labels == 1, presence, values).masked_fill_(labels == -1, absent)
@@ -292,17 +292,17 @@ class InteractiveSmoothness(Regularizer):
         return torch.where(targets.isnan(), values, absent + (presence - absent) * targets.to(presence.dtype))
 
     def _predicted(self, logits: Tensor, presence: Tensor) -> Tensor:
-        """Values that logits stand for, between those of an absent and of a present label."""
+        """Values of predicted labels, between the values of a negative and of a positive label."""
         absent, logits = float(self.absent_value), logits.to(presence.dtype)
         if self.mode == "code":
-            # exp(2 x), which divides both sides of the fraction where it would overflow.
+            # exp(2 x); where it would overflow, both sides of the fraction are divided by it.
             growth = torch.exp((-2 * logits.abs()).clamp(min=-_LARGEST))
             above, below = torch.where(logits > 0, 1, growth), torch.where(logits > 0, growth, 1)
             return presence * (above - below) / (above - below / absent)
         return absent + (presence - absent) * torch.sigmoid(logits)
 
     def _mixed(self, known: Tensor, predicted: Tensor, graph: Tensor) -> Tensor:
-        """What rows of the bank say of each label, by way of the graph."""
+        """Values of the labels in rows of the bank, mixed by the graph."""
         unknown = known.isnan()
         if self.mode == "paper":
             return torch.where(unknown, predicted, known) @ graph
@@ -314,7 +314,7 @@ class InteractiveSmoothness(Regularizer):
     def __call__(self, batch: BatchContext) -> Tensor:
         state = batch.state
         if state is None:
-            raise ValueError("InteractiveSmoothness needs the state that `start` makes.")
+            raise ValueError("InteractiveSmoothness needs a state: pass the result of `start`.")
         presence = state["presence"]
         own = _Rows(_wide(batch.features), self._values(batch.labels, batch.targets, presence))
         values = torch.where(own.known.isnan(), self._predicted(batch.logits, presence), own.known)
@@ -329,7 +329,7 @@ class InteractiveSmoothness(Regularizer):
         of_labels = (weight * (values - _combined(found.label_coef, mixed)).square().sum(1)).sum()
         of_features = torch.zeros_like(of_labels)
         if own.features.requires_grad:
-            # Rows of the bank have left the network: the gradient reaches that of the batch alone.
+            # Rows of the bank are stored without a graph: only features of the batch have a gradient.
             similar = self._compared(chosen.features, state).unflatten(0, slots.shape)
             of_features = (weight * (compared - _combined(found.feature_coef, similar)).square().sum(1)).sum()
         scales = self._scales(batch, state, of_labels.detach(), of_features.detach())
@@ -338,7 +338,7 @@ class InteractiveSmoothness(Regularizer):
         return total + scales[1] * float(self.feature_weight) * of_features
 
     def _compared(self, features: Tensor, state: State) -> Tensor:
-        """Features as the pursuit sees them."""
+        """Features as passed to the pursuit."""
         vectors = _vectors(features) * state["feature_scale"]
         return nn.functional.pad(vectors, (0, 1), value=1.0) if self.mode == "code" else vectors
 
@@ -346,7 +346,7 @@ class InteractiveSmoothness(Regularizer):
     def _similar(
         self, batch: BatchContext, state: State, values: Tensor, compared: Tensor, graph: Tensor
     ) -> JointPursuit:
-        """Similar rows of the bank and their coefficients, with the network and the graph as they are."""
+        """Similar rows of the bank and their coefficients, for the current network and graph."""
         bank = _Rows(state["bank_features"], state["bank_known"])
         logits = torch.cat([batch.head(part) for part in bank.features.split(_BLOCK_ROWS)])
         mixed = self._mixed(bank.known, self._predicted(logits, state["presence"]), graph)
@@ -361,7 +361,7 @@ class InteractiveSmoothness(Regularizer):
 
     @torch.no_grad()
     def _scales(self, batch: BatchContext, state: State, of_labels: Tensor, of_features: Tensor) -> Tensor:
-        """What both terms are multiplied by, (2,)."""
+        """Factors of the two terms, (2,)."""
         if not self.balance or batch.loss is None:
             return of_labels.new_full((2,), 1 / batch.logits.shape[1])
         measured = state["measured"]
@@ -392,19 +392,19 @@ def _within_unit(weights: Tensor) -> Tensor:
 
 
 def _matrix(state: State) -> Tensor:
-    """The label graph (L, L) of its weights."""
+    """The label graph (L, L), from the stored weights."""
     n_labels, weights = len(state["presence"]), state["graph"]
     return weights.new_zeros(n_labels, n_labels).index_put(tuple(state["edges"]), weights)
 
 
 def _wide(features: Tensor) -> Tensor:
-    """Features that are dense, and not of half precision."""
+    """Features as a dense tensor of at least single precision."""
     dense = features.to_dense() if features.is_sparse else features
     return dense.float() if dense.dtype.itemsize < 4 else dense
 
 
 def _vectors(features: Tensor) -> Tensor:
-    """One vector a row: of maps, their mean over places."""
+    """One vector per row; for maps, the mean over positions."""
     return features.flatten(2).mean(2) if features.ndim > 2 else features
 
 
@@ -414,7 +414,7 @@ def _combined(coef: Tensor, atoms: Tensor) -> Tensor:
 
 
 def _row_weights(batch: BatchContext, support: Tensor) -> Tensor:
-    """What each row counts for, (b,), summing to the share of the batch that has similar rows."""
+    """Weight of each row, (b,); the sum is the share of the batch that has similar rows."""
     rows = torch.ones(len(support), dtype=batch.logits.dtype, device=support.device)
     if batch.weights is not None:
         rows = batch.weights.to(rows) if batch.weights.ndim == 1 else batch.weights.to(rows).mean(1)
@@ -423,7 +423,7 @@ def _row_weights(batch: BatchContext, support: Tensor) -> Tensor:
 
 @contextmanager
 def _evaluating(head: nn.Module) -> Iterator[None]:
-    """Without dropout, and without counting the bank among what batch norms see."""
+    """Turn off dropout, and keep the bank out of the statistics of batch norms."""
     modules = [module for module in head.modules() if module.training]
     for module in modules:
         module.training = False

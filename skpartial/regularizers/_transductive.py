@@ -1,4 +1,4 @@
-"""The transductive hinge: scores of rows without labels shall not lie near zero."""
+"""The transductive hinge: scores of rows without labels should not be near zero."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["TransductiveHinge"]
 
 
 class TransductiveHinge(Regularizer):
-    r"""Push the decision boundaries out of where rows without labels are.
+    r"""Push the decision boundaries away from rows without labels.
 
     .. math:: \frac{\eta}{n L} \sum_{i \text{ unlabelled}} \sum_j \max(0, 1 - |x_{ij}|)
 
-    over the n rows of a batch, as losses are means over all rows and labels; the rows without any known label are
-    those meant. It takes a loss that ignores these, such as ``RampWARP(unknown="ignore")``: one that reads unknown as
-    absent decides about them all by itself. The term is not convex and has no knowledge of how often labels occur; in
-    the source it hardly helped. It is here as the baseline that :class:`~skpartial.relabeling.Propagation` was compared
-    with.
+    over the n rows of a batch, like losses, which are means over all rows and labels; unlabelled rows are those without
+    any known label. Combine it with a loss that ignores such rows, for example ``RampWARP(unknown="ignore")``: a loss
+    that treats unknown as negative already has a target for them. The term is not convex, and does not use label
+    frequencies. In the source it hardly helped. It is included as the baseline of the source for
+    :class:`~skpartial.relabeling.Propagation`.
 
     Parameters
     ----------

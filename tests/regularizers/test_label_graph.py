@@ -70,7 +70,7 @@ def test_refusals():
         label_relations(np.ones((2, 3)))
     with pytest.raises(ValueError, match="label_names holds 1 names, but graph has 2 labels"):
         label_relations(np.eye(2), ["a"])
-    with pytest.raises(ValueError, match="target='c' is none of the labels"):
+    with pytest.raises(ValueError, match="target='c' is not one of the labels"):
         label_relations(np.eye(2), ["a", "b"], target="c")
     with pytest.raises(ValueError, match="n_relations must be a whole number of at least 1"):
         label_relations(np.eye(2), n_relations=0)

@@ -392,7 +392,7 @@ def test_presences_alone_are_refused_before_any_training(scenes, monkeypatch, ki
     X, Y, _ = scenes
     monkeypatch.setattr(FullBatch, "solve", None)
     clf = kind("an", regularizer=InteractiveSmoothness())
-    with pytest.raises(ValueError, match="y holds no -1: from presences alone"):
+    with pytest.raises(ValueError, match="y holds no -1: from positives alone"):
         clf.fit(X, Y.clip(0))
 
 
@@ -405,7 +405,7 @@ def test_presences_alone_are_refused_before_any_training(scenes, monkeypatch, ki
         ({"bank_size": 2.5}, "bank_size must be a whole number"),
         ({"absent_value": 0.0}, r"absent_value must be a number in \[-1, 0\), got 0.0"),
         ({"side_weight": 0}, "side_weight must be"),
-        ({"side_labels": ["bird"]}, "side_labels holds 'bird', which is none of the labels"),
+        ({"side_labels": ["bird"]}, "side_labels holds 'bird', which is not one of the labels"),
         ({"learn_graph": "yes"}, "learn_graph must be True or False, got 'yes'"),
         ({"mode": "tf"}, "mode must be None, 'paper' or 'code', got 'tf'"),
         ({"label_graph": "wiki"}, "label_graph must be 'cooccurrence' or 'identity', got 'wiki'"),
@@ -442,6 +442,6 @@ def test_a_graph_of_other_labels_is_refused():
 def test_no_two_labels_together_are_told():
     X, Y = np.random.default_rng(0).normal(size=(20, 3)), np.eye(4, dtype=int)[np.arange(20) % 4] * 2 - 1
     clf = make().set_params(solver__max_epochs=1)
-    with pytest.warns(UserWarning, match="No two labels are known to be present together"):
+    with pytest.warns(UserWarning, match="No two labels are known to be positive in the same row"):
         clf.fit(X, Y)
     np.testing.assert_array_equal(clf.label_graph_, np.eye(4))
