@@ -1,4 +1,4 @@
-"""Heads: how features become logits."""
+"""Heads: modules from features to logits."""
 
 from skpartial.heads._base import Head, HeadContext, ParameterGroup
 from skpartial.heads._embedding import LabelEmbedding
@@ -26,17 +26,17 @@ _HEADS: dict[str, type[Head]] = {"linear": Linear, "gnn": CategoryGNN, "embeddin
 
 
 def get(head: str | Head) -> Head:
-    """The head of a short name.
+    """The head with a given short name.
 
     Parameters
     ----------
     head : str or Head
-        "linear", "gnn", "embedding", or a head, which is returned as it is.
+        "linear", "gnn", "embedding", or a head, which is returned unchanged.
 
     Returns
     -------
     Head
-        A new object for a name.
+        A new object for each call with a name.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a head is: the module that turns features into logits."""
+"""Base class of heads: value objects that build the module from features to logits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Head", "HeadContext", "ParameterGroup", "check_signature"]
 
 
 class HeadContext:
-    """What a head is built for: sizes, and what the training labels say of each other.
+    """Everything that a head may use when it is built: sizes, and counts of the training labels.
 
     Parameters
     ----------
@@ -34,16 +34,16 @@ class HeadContext:
     label_names : iterable of str, or None, default=None
         Names of the labels, where y has them.
     labels : LabelMatrix or None, default=None
-        The training labels, from which counts are made when they are asked for; None counts nothing.
+        The training labels, from which counts are computed on demand; with None, counts are 0.
     seed : int, default=0
-        Of `generator`.
+        Seed of `generator`.
 
     Attributes
     ----------
     counts : ndarray of int64, shape (L,)
-        In how many rows of the training set each label is known to be present.
+        Number of rows of the training set in which each label is positive.
     cooccurrence : csr_array of int64, shape (L, L)
-        In how many rows two labels are known to be present together; the diagonal holds `counts`.
+        Number of rows in which two labels are both positive; the diagonal holds `counts`.
 
     Examples
     --------
@@ -72,14 +72,14 @@ class HeadContext:
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """In how many rows each label is present, shape (L,)."""
+        """Number of rows in which each label is positive, shape (L,)."""
         if self._labels is None:
             return np.zeros(self.n_labels, dtype=np.int64)
         return np.asarray(self._labels.count(1, axis=0))
 
     @cached_property
     def cooccurrence(self) -> sp.csr_array:
-        """In how many rows two labels are present together, shape (L, L)."""
+        """Number of rows in which two labels are both positive, shape (L, L)."""
         if self._labels is None:
             return sp.csr_array((self.n_labels, self.n_labels), dtype=np.int64)
         present = sp.csr_array(self._labels.values == 1).astype(np.int64)
@@ -87,16 +87,16 @@ class HeadContext:
 
     @property
     def generator(self) -> torch.Generator:
-        """Source of random numbers: a new one, seeded alike, whenever it is asked for."""
+        """Source of random numbers: a new one with the same seed at every access."""
         return torch.Generator().manual_seed(self.seed)
 
     def without_labels(self) -> HeadContext:
-        """The same with what has been counted so far, to build the head again for predictions.
+        """The context with the counts computed so far but without the labels, to rebuild the head for predictions.
 
         Returns
         -------
         HeadContext
-            Small, so that it can be kept and pickled.
+            Small enough to be stored and pickled.
         """
         kept = copy.copy(self)
         kept._labels = None
@@ -104,16 +104,16 @@ class HeadContext:
 
 
 class ParameterGroup(NamedTuple):
-    """Parameters of a head that are trained alike.
+    """Parameters of a head with the same penalty and learning rate.
 
     Parameters
     ----------
     parameters : sequence of torch.nn.Parameter
-        Which ones.
+        The parameters.
     penalty : float, default=1.0
-        Their L2 penalty, as a multiple of the estimator's `alpha`.
+        L2 penalty of the parameters, as a multiple of the estimator's `alpha`.
     learning_rate : float, default=1.0
-        Their learning rate, as a multiple of the head's.
+        Learning rate of the parameters, as a multiple of the rate of the head.
     """
 
     parameters: Sequence[nn.Parameter]
@@ -124,23 +124,23 @@ class ParameterGroup(NamedTuple):
 class Head(Documented, BaseEstimator, ABC):
     """Base class of heads: value objects that build the module from features to logits.
 
-    A subclass defines `build`; hyperparameters are its constructor's arguments, so that grids over `head__...` work.
-    Everything else is done for it: features arrive with a root mean square of 1 whatever their units, logits start from
-    the log odds of the labels' frequencies, and labels that cannot be fitted have constant logits.
+    A subclass defines `build`. Hyperparameters are arguments of the constructor, so that grids over `head__...` work.
+    Everything else is done for it: features are scaled to a root mean square of 1, logits start from the log odds of
+    the label frequencies, and labels that cannot be fitted have constant logits.
 
-    The module of an ensemble defines `member_logits`, from features to logits of shape (M, b, L), whose mean its
-    `forward` answers.
+    The module of an ensemble also defines `member_logits`, from features to logits of shape (M, b, L); `forward`
+    returns their mean.
     """
 
     #: Whether X holds feature maps, of shape (n, C, h, w), instead of rows of features.
     takes_maps: bool = False
-    #: Whether `alpha` is meant for features in the units in which they are passed, as that of a linear head is, and not
-    #: for features scaled to a root mean square of 1.
+    #: Whether `alpha` refers to features in the units in which they are passed, as for a linear head, and not to
+    #: features scaled to a root mean square of 1.
     keeps_units: bool = False
-    #: Whether its module draws from PyTorch's own generator, when it is built or in training, as layers of
-    #: :mod:`torch.nn` and dropout do. That generator, which all threads share, is then seeded for a fit and put back.
+    #: Whether the module draws from PyTorch's global generator when it is built or in training, like layers of
+    #: :mod:`torch.nn` and dropout. That generator, which all threads share, is then seeded during a fit and restored.
     draws: bool = True
-    #: Members that are trained each for itself, on rows that weigh differently: see :class:`Ensemble`.
+    #: Number of members, each trained separately with its own row weights: see :class:`Ensemble`.
     n_members: int = 1
 
     @abstractmethod
@@ -150,32 +150,32 @@ class Head(Documented, BaseEstimator, ABC):
         Parameters
         ----------
         context : HeadContext
-            Sizes, names, counts and co-occurrence of the labels, and a source of random numbers. What PyTorch's own
-            generator draws is seeded as well.
+            Sizes, names, counts and co-occurrence of the labels, and a source of random numbers. PyTorch's global
+            generator is seeded as well.
 
         Returns
         -------
         torch.nn.Module
-            From (b, d), or (b, C, h, w), to (b, L), newly initialised.
+            A newly initialised module from (b, d), or (b, C, h, w), to (b, L).
 
         Raises
         ------
         ValueError
-            If a hyperparameter is out of range; one sentence names it.
+            If a hyperparameter is out of range; the message names it.
         """
 
     def parameter_groups(self, module: nn.Module) -> list[ParameterGroup]:
-        """Which parameters are penalised, and how fast they learn.
+        """Penalties and learning rates of the parameters.
 
         Parameters
         ----------
         module : torch.nn.Module
-            What `build` made.
+            The module from `build`.
 
         Returns
         -------
         list of ParameterGroup
-            Together all parameters that are to be trained. By default matrices are penalised, and vectors are not.
+            Groups with all parameters to be trained. By default matrices are penalised, and vectors are not.
         """
         trained = [p for p in module.parameters() if p.requires_grad]
         return [
@@ -184,24 +184,24 @@ class Head(Documented, BaseEstimator, ABC):
         ]
 
     def extra_penalty(self, module: nn.Module) -> Tensor | None:
-        r"""A penalty that is none of single parameters, such as that of a product of two.
+        r"""A penalty that is not a sum over parameters, such as the penalty of a product of two matrices.
 
         Parameters
         ----------
         module : torch.nn.Module
-            What `build` made.
+            The module from `build`.
 
         Returns
         -------
         Tensor or None
-            0-d, differentiable: what stands for :math:`\lVert W \rVert^2` in the penalty of a linear head, beside what
-            `parameter_groups` penalises. None, the default, for nothing.
+            0-d and differentiable. It replaces :math:`\lVert W \rVert^2` in the penalty of a linear head, and is added
+            to the penalties of `parameter_groups`. None, the default, means no such penalty.
         """
         return None
 
 
 def check_signature(head: Head) -> None:
-    """Refuse a head whose `build` takes sizes, as those of the first version did."""
+    """Raise an error for a head whose `build` takes sizes, as in the first version."""
     needed = [
         name
         for name, parameter in inspect.signature(head.build).parameters.items()
@@ -211,6 +211,6 @@ def check_signature(head: Head) -> None:
     if len(needed) > 1:
         name = type(head).__name__
         raise TypeError(
-            f"{name}.build({', '.join(needed)}) is of an earlier version of skpartial: define build(self, context), "
-            "and take context.n_features and context.n_labels."
+            f"{name}.build({', '.join(needed)}) is the form of an earlier version of skpartial: define "
+            "build(self, context), and use context.n_features and context.n_labels."
         )

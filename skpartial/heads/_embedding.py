@@ -1,4 +1,4 @@
-"""Labels and features in one space of few dimensions, as WSABIE has them."""
+"""Embeddings of labels and features in one low-dimensional space, as in WSABIE."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from skpartial.heads._module import HeadModule
 
 __all__ = ["LabelEmbedding"]
 
-# More dimensions than these cost time and bring little, however many labels there are.
+# More dimensions cost time and improve little, even with many labels.
 _COMPONENTS = 100
-# Steps of the embedding, where those of a linear head on as many features would be 1: they find both factors moving.
+# Learning rate relative to a linear head on as many features; smaller, because both factors move at once.
 _EMBEDDING_RATE = 0.3
 
 
 class EmbeddingModule(HeadModule):
-    """Inner products of embedded rows with embedded labels; also takes sparse COO batches.
+    """Inner products of embedded rows and embedded labels; also accepts sparse COO batches.
 
     Parameters
     ----------
     context : HeadContext
         Sizes and seed.
     n_components : int
-        Dimensions r of the space.
+        Dimension r of the space.
     """
 
     fixed: Tensor
@@ -39,10 +39,10 @@ class EmbeddingModule(HeadModule):
     def __init__(self, context: HeadContext, n_components: int) -> None:
         super().__init__()
         self.input_scale, n_labels = 1.0, context.n_labels
-        # A row whose features have a root mean square of 1 is embedded with one of about 1.
+        # If features have a root mean square of 1, so have embeddings, approximately.
         drawn = torch.randn(n_components, context.n_features, generator=context.generator)
         self.projection = nn.Parameter(drawn / context.n_features**0.5)
-        # From zero, so that logits start from the frequencies of the labels.
+        # Start at zero, so that logits start from the label frequencies.
         self.embedding = nn.Parameter(torch.zeros(n_labels, n_components))
         self.bias = nn.Parameter(torch.zeros(n_labels))
         self.register_buffer("fixed", torch.zeros(n_labels, dtype=torch.bool))
@@ -68,7 +68,7 @@ class EmbeddingModule(HeadModule):
         self.bias.copy_(prior)
 
     def fix(self, labels: Tensor, prior: Tensor) -> None:
-        # At once, since all labels have a say in the projection.
+        # At once, since all labels influence the projection.
         self.fixed.copy_(labels)
         self.constant[labels] = prior[labels].to(self.constant.dtype)
 
@@ -102,33 +102,33 @@ class LabelEmbedding(Head):
 
         x = W V f + b, \quad V \in \mathbb{R}^{r \times d}, \; W \in \mathbb{R}^{L \times r}
 
-    V takes features f into a space of r dimensions, in which every label has a row of W for a place: what is learned
-    of one label's direction serves the labels that lie in it as well. WSABIE proper is this head with
-    :class:`~skpartial.losses.WARP`; every other loss goes with it, too.
+    V embeds features f in a space of r dimensions, in which the embedding of each label is a row of W. Labels with
+    similar embeddings share what is learned about them. WSABIE proper is this head with
+    :class:`~skpartial.losses.WARP`; it can be combined with every other loss too.
 
-    The source bounds the length of each column of V and of each row of W. Here `alpha` penalises the product instead,
-    by :math:`\frac{\alpha}{2L} \lVert W V \rVert^2`, the penalty of a linear head with these weights: a number, "auto"
-    and a search over `alpha` mean what they do there, however V and W share a factor between them, and with as many
-    components as labels the objective is that of the linear head.
+    The source bounds the norm of each column of V and of each row of W. Here `alpha` penalises the product instead, by
+    :math:`\frac{\alpha}{2L} \lVert W V \rVert^2`, the penalty of a linear head with weights W V. Values of `alpha`
+    therefore mean the same as for a linear head, regardless of how V and W are scaled. With as many components as
+    labels, the objective is that of the linear head.
 
-    It needs :class:`~skpartial.solvers.Minibatch`, which "auto" takes. The parameters of the module are `projection`
-    (r, d), `embedding` (L, r) and `bias` (L,); a fitted estimator has them in `head_parameters_`.
+    The head needs :class:`~skpartial.solvers.Minibatch`, which ``solver="auto"`` selects. The parameters of the module
+    are `projection` (r, d), `embedding` (L, r) and `bias` (L,); a fitted estimator has them in `head_parameters_`.
 
     Parameters
     ----------
     n_components : int or None, default=None
-        The dimension r. None takes 100, or the number of labels or of features where that is less. Where it is far
-        less than the number of labels, these share what they can, and lose what they cannot.
+        The dimension r. None takes 100, or the number of labels or of features if that is less. If the dimension is far
+        below the number of labels, labels share components, and lose what the shared components cannot express.
 
     Raises
     ------
     ValueError
-        In `fit`, if `n_components` is no whole number of at least 1.
+        In `fit`, if `n_components` is neither None nor a whole number of at least 1.
 
     Notes
     -----
-    V starts at random, seeded by `random_state`, and W at zero, so that logits start from the labels' frequencies. A
-    label that cannot be fitted has a constant logit and no say in V.
+    V starts at random, seeded by `random_state`, and W at zero, so that logits start from the label frequencies. A
+    label that cannot be fitted has a constant logit and does not influence V.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Ensembles: copies of a head, each trained for itself on rows that weigh differently."""
+"""Ensembles: copies of a head, each trained separately with its own row weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Ensemble", "LinearMembersModule", "members_of_linear"]
 
 
 class LinearMembersModule(LinearModule):
-    """Linear heads side by side, whose logits are one product: `weight` (M L, d) and `bias` (M L,), member by member.
+    """Linear heads computed in one product, with `weight` (M L, d) and `bias` (M L,), member by member.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class LinearMembersModule(LinearModule):
 
     @override
     def forward(self, features: Tensor) -> Tensor:
-        """Logits of a batch: the mean of the members', which is linear as they are."""
+        """Mean logits of a batch over the members, which is linear as well."""
         bias = self.bias.unflatten(0, (self.n_members, -1)).mean(0)
         if features.is_sparse:
             return torch.sparse.mm(features, self.mean_weight.T) * self.input_scale + bias
@@ -57,7 +57,7 @@ class LinearMembersModule(LinearModule):
 
 
 class _Members(nn.Module):
-    """Any heads side by side."""
+    """Any heads, evaluated one by one."""
 
     def __init__(self, members: list[nn.Module]) -> None:
         super().__init__()
@@ -73,26 +73,25 @@ class _Members(nn.Module):
 
 
 class Ensemble(Head):
-    r"""Copies of a head that are trained side by side, each for itself; logits are the mean of theirs.
+    r"""Copies of a head, trained side by side but separately; logits are the mean over the members.
 
-    Every member has the loss of its own logits, in which the rows weigh differently from member to member: weights are
-    drawn once for a fit, from a gamma distribution with a mean of 1 and a standard deviation of one half. This is a
-    Bayesian bootstrap [1]_, whose standard deviation is 1, at half its strength, and members are about half as far
-    apart: at full strength their mean was worse than a single head. Unlike rows drawn with replacement, weights leave
-    no row out, and no member lacks the few presences of a rare label. A loss that remembers something of the rows has
-    one memory for all members.
+    The loss of every member is on its own logits, with its own row weights, drawn once per fit from a gamma
+    distribution with mean 1 and standard deviation 1/2. The Bayesian bootstrap [1]_ has a standard deviation of 1. With
+    half of it, members differ about half as much; at full strength their mean was worse than a single head. Unlike
+    drawing rows with replacement, weights leave out no row, so no member lacks the few positives of a rare label. A
+    loss with a state shares one state among all members.
 
-    Logits of linear heads are one product for all members, under ``solver=FullBatch()`` as under ``Minibatch()``; their
-    mean is linear, too, and is what the estimator shows as `coef_` and `intercept_`, beside `member_coef_` (M, L, d)
-    and `member_intercept_` (M, L). How far the members are apart, for each row and label, is the standard deviation of
-    ``member_decision_function(X)`` over its first axis.
+    With linear heads, the logits of all members are one matrix product, with ``solver=FullBatch()`` and ``Minibatch()``
+    alike. Their mean is linear too: the estimator has it as `coef_` and `intercept_`, in addition to `member_coef_` (M,
+    L, d) and `member_intercept_` (M, L). The standard deviation of ``member_decision_function(X)`` over the first axis
+    shows how much the members differ per row and label.
 
     Parameters
     ----------
     head : Head or str, default="linear"
-        What the members are.
+        The head to copy.
     n_members : int, default=5
-        How many, M.
+        Number M of members.
 
     References
     ----------
@@ -130,7 +129,7 @@ class Ensemble(Head):
 
     @property
     def draws(self) -> bool:  # type: ignore[override]
-        """Whether the members draw from PyTorch's own generator."""
+        """Whether the members draw from PyTorch's global generator."""
         return self._head.draws
 
     @override
@@ -142,7 +141,7 @@ class Ensemble(Head):
 
     @property
     def keeps_units(self) -> bool:  # type: ignore[override]  # of a value object
-        """Whether `alpha` is meant for features as they are passed: for linear heads, which are one product."""
+        """Whether `alpha` refers to features in the units in which they are passed: true for linear heads."""
         return members_of_linear(self) is not None
 
     @override
@@ -163,7 +162,7 @@ class Ensemble(Head):
 
 
 def members_of_linear(head: Any) -> int | None:
-    """How many linear heads without dropout a head is, side by side; None for another head."""
+    """Number of linear heads without dropout that make up a head; None for other heads."""
     if isinstance(head, Linear) and head.dropout == 0:
         return 1
     if isinstance(head, Ensemble) and members_of_linear(head._head) == 1:

@@ -1,4 +1,4 @@
-"""A network of the categories: logits that look at each other before they are final."""
+"""A graph neural network over the labels, which refines their logits."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from skpartial.heads._module import HeadModule, build_head
 
 __all__ = ["CategoryGNN"]
 
-# States that are in memory at a time; what is beyond is computed in pieces of the batch, and once more for gradients.
+# Memory for states at a time; larger batches are computed in parts, and recomputed for gradients.
 _WORKING_BYTES = 1 << 27
-# Numbers that autograd keeps of a step, in multiples of a state: of the messages, the gates and the state itself.
+# Numbers that autograd keeps per step, as a multiple of the state: messages, gates and the state itself.
 _KEPT_OF_A_STEP = 16
 # Width of the states, unless there are fewer labels.
 _HIDDEN = 64
-# Steps of Adam that suit a recurrent unit of this width are shorter than those that suit an affine map.
+# A recurrent unit of this width needs a lower learning rate of Adam than an affine map.
 _RATE, _LEAST_WIDTH = 0.3, 30
 
 
 class _Messages(nn.Module):
-    """What each category is told: the mean of what the others say, or those that a graph names."""
+    """Messages to each label: the mean message of all other labels, or of the neighbours in a graph."""
 
     start: Tensor
     neighbor: Tensor
@@ -47,15 +47,15 @@ class _Messages(nn.Module):
             edges = companion_graph(context.cooccurrence, n_neighbors)
         else:
             edges = user_graph(graph, context.label_names, n_labels)
-        # As arrays of their own, and not as a sparse tensor, so that they are saved as other buffers are.
+        # As separate arrays, not as a sparse tensor, so that they are saved like other buffers.
         self.register_buffer("start", torch.as_tensor(edges.indptr[:-1].astype(np.int64)))
         self.register_buffer("neighbor", torch.as_tensor(edges.indices.astype(np.int64)))
         self.register_buffer("strength", torch.as_tensor(edges.data.astype(np.float32)))
 
     def forward(self, said: Tensor) -> Tensor:
-        """Means (L, b, D) of what is said, (L, b, D)."""
+        """Means (L, b, D) of the messages (L, b, D)."""
         if self.full:
-            # Of all others: one sum serves everyone.
+            # The mean over all other labels, from one sum over all.
             return (said.sum(0, keepdim=True) - said) * self.share
         strength = self.strength.to(said.dtype)
         told = embedding_bag(self.neighbor, said.flatten(1), self.start, mode="sum", per_sample_weights=strength)
@@ -63,7 +63,7 @@ class _Messages(nn.Module):
 
 
 class CategoryNetwork(nn.Module):
-    """What is added to the logits of categories that look at each other.
+    """The correction that a graph neural network adds to the logits.
 
     Parameters
     ----------
@@ -72,9 +72,9 @@ class CategoryNetwork(nn.Module):
     width : int
         Length D of a state.
     n_steps : int
-        How often messages are sent.
+        Number of message-passing steps.
     messages : _Messages
-        Who hears whom.
+        The means over neighbours.
     """
 
     def __init__(self, context: HeadContext, width: int, n_steps: int, messages: _Messages) -> None:
@@ -94,7 +94,7 @@ class CategoryNetwork(nn.Module):
         self.message_in, self.message_out = uniform(width, width), uniform(width, width)
         self.message_in_bias = nn.Parameter(torch.zeros(width))
         self.message_out_bias = nn.Parameter(torch.zeros(width))
-        # Without PyTorch's own start, which draws from the generator that all share.
+        # Skip PyTorch's initialisation, which draws from the global generator.
         self.unit: nn.GRUCell = torch.nn.utils.skip_init(nn.GRUCell, width, width)
         with torch.no_grad():
             for parameter in self.unit.parameters():
@@ -103,7 +103,7 @@ class CategoryNetwork(nn.Module):
         self.own_readout = nn.Parameter(torch.zeros(n_labels, width))
 
     def _correction(self, logits: Tensor) -> Tensor:
-        """What is added to logits (b, L), of rows that all fit into memory."""
+        """The correction of logits (b, L), for rows that fit into memory."""
         state = logits.T.unsqueeze(2) * self.direction.unsqueeze(1) + self.origin.unsqueeze(1)
         shape = state.shape
         for _ in range(self.n_steps):
@@ -113,11 +113,11 @@ class CategoryNetwork(nn.Module):
         return torch.einsum("lbd,ld->bl", state, self.readout + self.own_readout)
 
     def forward(self, logits: Tensor) -> Tensor:
-        """What is added to logits (b, L)."""
+        """The correction of logits (b, L)."""
         n_labels, width = self.direction.shape
         row_bytes = _KEPT_OF_A_STEP * self.n_steps * n_labels * width * logits.element_size()
         n_rows = max(1, _WORKING_BYTES // row_bytes)
-        # What is exported takes any number of rows, and does not look at it.
+        # An exported graph must accept any number of rows.
         if torch.compiler.is_compiling() or n_rows >= len(logits):
             return self._correction(logits)
         parts = logits.split(n_rows)
@@ -129,16 +129,16 @@ class CategoryNetwork(nn.Module):
 
 
 class CategoryGNNModule(HeadModule):
-    """Logits of another head, and what a network of the categories adds to them.
+    """Logits of another head, plus the correction of a graph neural network.
 
     Parameters
     ----------
     base : HeadModule
         From features to logits.
     network : CategoryNetwork
-        From these to what is added.
+        From the logits to the correction.
     n_features : int
-        Width of the features, by which learning rates are compared.
+        Width of the features, to which learning rates are relative.
     """
 
     fixed: Tensor
@@ -170,7 +170,7 @@ class CategoryGNNModule(HeadModule):
         self.base.set_prior(prior)
 
     def fix(self, labels: Tensor, prior: Tensor) -> None:
-        # At once, whatever the base does: others hear of these labels.
+        # At once, even if the base waits: these labels send messages to others.
         self.base.fix(labels, prior)
         self.fixed.copy_(labels)
         self.constant[labels] = prior[labels].to(self.constant.dtype)
@@ -197,10 +197,11 @@ class CategoryGNNModule(HeadModule):
 
 
 class CategoryGNN(Head):
-    r"""Logits that are refined by a graph neural network whose nodes are the labels.
+    r"""Logits refined by a graph neural network whose nodes are the labels.
 
-    Another head gives every label v a logit :math:`x_v`. It becomes a state, which is updated in T steps by what the
-    states of the neighbours :math:`\Omega_v` say, and what is read from the last state is added to the logit:
+    Another head computes the logit :math:`x_v` of each label v. The initial state of the label comes from this logit.
+    It is updated in T steps by messages from the neighbours :math:`\Omega_v`, and a readout of the last state is added
+    to the logit:
 
     .. math::
 
@@ -209,38 +210,38 @@ class CategoryGNN(Head):
         h_v^{t+1} = \mathrm{GRU}(h_v^t, m_v^t) \\
         x'_v &= x_v + (r + r_v) \cdot h_v^T
 
-    with a perceptron f of one hidden layer of rectified units. By default all labels are neighbours of each other; the
-    mean over all others is the mean over all less one's own, so that a step costs as much as there are labels, not
-    pairs of them. The perceptron, the gated recurrent unit and the readout r are shared by all labels and steps: what
-    is learned of frequent labels serves rare ones. A label's own are the vectors :math:`e_v, c_v, r_v`, of D numbers
-    each. Readouts start at zero, so that training starts from the logits of the other head, :math:`c_v` at zero, and
-    :math:`e_v` at the unit vectors, or at random directions where there are more labels than D.
+    where f is a perceptron with one hidden layer of rectified units. By default all labels are neighbours of each
+    other. The mean over all other labels is computed from the sum over all, so the cost of a step grows with the number
+    of labels, not of pairs. The perceptron, the gated recurrent unit and the readout r are shared by all labels and
+    steps, so that rare labels benefit from frequent ones. Each label has its own vectors :math:`e_v, c_v, r_v` of D
+    numbers each. Readouts start at zero, so that training starts from the logits of the other head. :math:`c_v` starts
+    at zero, and :math:`e_v` at the unit vectors, or at random directions if there are more labels than D.
 
-    It needs :class:`~skpartial.solvers.Minibatch`, which "auto" takes. The short name is "gnn".
+    The head needs :class:`~skpartial.solvers.Minibatch`, which ``solver="auto"`` selects. The short name is "gnn".
 
     Parameters
     ----------
     n_steps : int, default=3
         The number T of steps, at least 1.
     hidden_size : int or None, default=None
-        The length D of a state. None takes 64, or the number of labels where that is less.
+        The length D of a state. None takes 64, or the number of labels if that is less.
     graph : {"full", "cooccurrence"}, array-like, DataFrame or sparse matrix of shape (L, L), default="full"
-        Who hears whom: everyone; each label those that it is most often known to be present with; or row v of a matrix
-        holds the weights of what label v is told by the others, 0 for nothing. Rows are divided by the sum of the
-        absolute values, and the diagonal plays no part. A DataFrame is put into the order of the labels by its names,
-        where the labels have names. A label without neighbours is told zero.
+        Neighbours of each label. "full": all other labels. "cooccurrence": the labels that are most often positive
+        together with it. Row v of a matrix holds the weights of the messages to label v, 0 for none; rows are divided
+        by the sum of the absolute values, and the diagonal is ignored. If labels have names, a DataFrame is reordered
+        by its names. A label without neighbours receives zeros.
     n_neighbors : int, default=20
-        How many neighbours a label has at most under "cooccurrence", weighted by the rows that it shares with them.
+        Maximal number of neighbours per label for "cooccurrence", weighted by the number of rows that both share.
     base : "linear" or Head, default="linear"
-        What gives the logits that are refined. With a head that pools maps, such as
-        :class:`~skpartial.heads.WeldonPooling`, this one takes maps.
+        The head whose logits are refined. If it pools maps, like :class:`~skpartial.heads.WeldonPooling`, this head
+        takes maps too.
     learning_rate : float, default=1.0
-        Multiplies the learning rate of the network. At 1 it is 0.3 / max(D, 30) where that of a linear head is
-        1 / max(d, 30).
+        Multiplies the learning rate of the network. At 1, the rate is 0.3 / max(D, 30) where the rate of a linear head
+        is 1 / max(d, 30).
     penalty : float, default=0.3
-        L2 penalty of all parameters of the network, as a multiple of that of weights for features with a root mean
-        square of 1. Without one the network can make logits larger at no cost, and so undo that of the weights; with
-        one that is too strong its parameters go to zero, and the logits are those of `base`.
+        L2 penalty of all parameters of the network, as a multiple of the penalty of weights for features with a root
+        mean square of 1. Without it, the network can increase logits at no cost, and so undo the penalty of the
+        weights. If it is too strong, the parameters go to zero, and the logits are those of `base`.
 
     Attributes
     ----------
@@ -250,17 +251,18 @@ class CategoryGNN(Head):
     Raises
     ------
     ValueError
-        In `fit`, if a parameter is out of range, the graph has another shape or holds what is not finite, or no two
-        labels are known to be present in the same row under "cooccurrence".
+        In `fit`, if a parameter is out of range, the graph has another shape or non-finite values, or `graph` is
+        "cooccurrence" and no two labels are positive in the same row.
 
     Notes
     -----
-    States of 5,000 labels take about 400 MB, whatever the batch: beyond that rows go through the network in pieces,
-    which are computed once more for their gradients. One row takes 192 T L D bytes in float32 at T = 3: 61 MB of 5,000
-    labels (D = 64).
+    States of 5,000 labels take about 400 MB for any batch size: larger batches go through the network in parts, which
+    are recomputed for their gradients. One row takes 192 T L D bytes in float32, with T = 3: 61 MB for 5,000 labels (D
+    = 64).
 
-    The paper leaves open how states start, how they are read, the width and the number of steps. Here they are a
-    logit times a vector (in the paper's supplement, as it is quoted, a unit vector), and a readout that starts at zero.
+    The paper does not specify the initial states, the readout, the width and the number of steps. Here the initial
+    state is the logit times a vector (a unit vector in the paper's supplement, as quoted elsewhere), and the readout
+    starts at zero.
 
     References
     ----------
@@ -301,17 +303,17 @@ class CategoryGNN(Head):
 
     @property
     def takes_maps(self) -> bool:  # type: ignore[override]
-        """Whether the head whose logits are refined pools maps."""
+        """Whether `base` pools maps."""
         return isinstance(self.base, Head) and self.base.takes_maps
 
     @property
     def keeps_units(self) -> bool:  # type: ignore[override]
-        """Whether `alpha` is meant for features as they are passed: as for the head whose logits are refined."""
+        """Whether `alpha` refers to features in the units in which they are passed: as for `base`."""
         return not isinstance(self.base, Head) or self.base.keeps_units
 
     @property
     def draws(self) -> bool:  # type: ignore[override]
-        """Whether the head whose logits are refined draws from PyTorch's own generator; the network does not."""
+        """Whether `base` draws from PyTorch's global generator; the network does not."""
         return isinstance(self.base, Head) and self.base.draws
 
     @override
@@ -324,7 +326,7 @@ class CategoryGNN(Head):
         if isinstance(self.graph, str):
             check_choice(self, "graph", self.graph, ("full", "cooccurrence"))
         elif self.graph is None:
-            raise wrong_value(self, "graph", "'full', 'cooccurrence' or a matrix with a row for each label", self.graph)
+            raise wrong_value(self, "graph", "'full', 'cooccurrence' or a matrix with one row per label", self.graph)
         messages = _Messages(context, self.graph, n_neighbors)
         network = CategoryNetwork(context, width, n_steps, messages)
         return CategoryGNNModule(build_head(self._base_head(), context), network, context.n_features)

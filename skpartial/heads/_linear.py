@@ -17,19 +17,19 @@ __all__ = ["Linear", "LinearModule", "dropout_variance"]
 
 
 class LinearModule(HeadModule):
-    """Affine map that also takes sparse COO batches.
+    """Affine map that also accepts sparse COO batches.
 
     Parameters
     ----------
     n_features, n_labels : int
         Width of the features and number of labels.
     dropout : float, default=0.0
-        Share of the features that are left out of a row in training.
+        Share of the features of a row that are dropped in training.
 
     Attributes
     ----------
     input_scale : float
-        The features are multiplied by this number on their way in, at no cost.
+        Factor of the features at the input, at no cost.
     """
 
     input_scale: float = 1.0
@@ -37,7 +37,7 @@ class LinearModule(HeadModule):
     def __init__(self, n_features: int, n_labels: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout) if dropout > 0 else None
-        # From zero: the linear problem is convex in the weights for most losses, so a random start adds noise only.
+        # Start at zero: for most losses the problem is convex in the weights, so a random start would only add noise.
         self.weight = nn.Parameter(torch.zeros(n_labels, n_features))
         self.bias = nn.Parameter(torch.zeros(n_labels))
 
@@ -51,12 +51,12 @@ class LinearModule(HeadModule):
 
     @property
     def penalty_scale(self) -> float:
-        # Weights for features as they were passed are these times the scale.
+        # Weights for features in the units in which they were passed are these times the scale.
         return self.input_scale**2
 
     @property
     def mean_weight(self) -> Tensor:
-        """Weights (L, d) of the logits that `forward` answers with."""
+        """Weights (L, d) of the logits that `forward` returns."""
         return self.weight
 
     def set_scale(self, scale: float) -> None:
@@ -67,7 +67,7 @@ class LinearModule(HeadModule):
         self.bias.copy_(prior)
 
     def fix(self, labels: Tensor, prior: Tensor) -> None:
-        """Nothing yet: labels of a linear head share nothing, so that this can wait for the end."""
+        """Do nothing: labels of a linear head share no parameters, so `settle` can fix them at the end."""
 
     @torch.no_grad()
     def settle(self, labels: Tensor, prior: Tensor) -> None:
@@ -85,14 +85,14 @@ class LinearModule(HeadModule):
         self.weight.div_(self.input_scale)
 
     def _dropped(self, features: Tensor) -> Tensor:
-        """Features of which dropout has left some out."""
+        """Features after dropout."""
         if self.dropout is None:
             return features
         if not features.is_sparse:
             dropped: Tensor = self.dropout(features)
             return dropped
         features = features.coalesce()
-        # What is zero stays so.
+        # Zeros stay zero.
         indices, values = features.indices(), self.dropout(features.values())
         return torch.sparse_coo_tensor(indices, values, features.shape, is_coalesced=True, check_invariants=False)
 
@@ -112,8 +112,8 @@ class Linear(Head):
     Parameters
     ----------
     dropout : float, default=0.0
-        Share of the features, in [0, 1), that are left out of a row in training, at random and anew in every step; the
-        others are divided by 1 - dropout. Predictions use them all. Above 0 it needs ``solver=Minibatch()``.
+        Share of the features of each row, in [0, 1), that are dropped in training, drawn anew in every step; the others
+        are divided by 1 - dropout. Predictions use all features. Above 0, dropout needs ``solver=Minibatch()``.
 
     Examples
     --------
@@ -129,7 +129,7 @@ class Linear(Head):
 
     @property
     def draws(self) -> bool:  # type: ignore[override]  # of a value object
-        """Whether it draws from PyTorch's own generator."""
+        """Whether the head draws from PyTorch's global generator."""
         return self.dropout > 0
 
     @override
@@ -139,7 +139,7 @@ class Linear(Head):
 
 
 def dropout_variance(features: Tensor, weight: Tensor, rate: float) -> Tensor:
-    r"""Variance of the logits of a linear head whose inputs are dropped at random, exactly.
+    r"""Exact variance of the logits of a linear head under dropout of the inputs.
 
     .. math::
 
@@ -150,9 +150,9 @@ def dropout_variance(features: Tensor, weight: Tensor, rate: float) -> Tensor:
     features : Tensor of shape (b, d)
         Rows, dense or sparse COO.
     weight : Tensor of shape (L, d)
-        Of the labels.
+        Weights of the labels.
     rate : float
-        Share r of the inputs that is dropped, in [0, 1).
+        Share r of dropped inputs, in [0, 1).
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Heads as they are trained: what every module is given, whoever built it."""
+"""Heads in training: the scale, intercepts and constant logits that every module gets."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["HeadModule", "WrappedHead", "build_head", "rebuild_head"]
 
 
 class HeadModule(nn.Module):
-    """A head as training and predictions use it.
+    """A head as used in training and prediction.
 
-    Beside parameters it has a scale of the features, by which no unit of theirs is seen, intercepts at the log odds of
-    the labels' frequencies, and constant logits for labels that cannot be fitted.
+    In addition to the parameters, it has a scale that removes the unit of the features, intercepts at the log odds of
+    the label frequencies, and constant logits for labels that cannot be fitted.
     """
 
     @property
@@ -32,16 +32,16 @@ class HeadModule(nn.Module):
     @property
     @abstractmethod
     def scale(self) -> float:
-        """What features are multiplied by on their way in."""
+        """Factor of the features at the input."""
 
     @property
     def penalty_scale(self) -> float:
-        """What `alpha` is multiplied by, so that it refers to the features as the estimator documents it."""
+        """Factor of `alpha`, so that it refers to features in the units that the estimator documents."""
         return 1.0
 
     @abstractmethod
     def set_scale(self, scale: float) -> None:
-        """Multiply features by a number from here on."""
+        """Set the factor of the features at the input."""
 
     @abstractmethod
     def set_prior(self, prior: Tensor) -> None:
@@ -49,19 +49,19 @@ class HeadModule(nn.Module):
 
     @abstractmethod
     def fix(self, labels: Tensor, prior: Tensor) -> None:
-        """Let labels, a mask of shape (L,), have constant logits, and only these."""
+        """Give exactly the labels in a mask of shape (L,) constant logits."""
 
     def settle(self, labels: Tensor, prior: Tensor) -> None:
-        """Do so at the end of training, where that has to wait until then."""
+        """Give labels constant logits at the end of training, for heads where `fix` does nothing."""
         self.fix(labels, prior)
 
     @abstractmethod
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Parameters and buffers as arrays of their own, for features in the units in which they were passed."""
+        """Copies of parameters and buffers as arrays, for features in the units in which they were passed."""
 
     @abstractmethod
     def load_arrays(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Go on from what `arrays` gave."""
+        """Load the result of `arrays`."""
 
     def member_logits(self, features: Tensor) -> Tensor:
         """Logits (M, b, L) of the members of an ensemble; of another head M is 1."""
@@ -70,7 +70,7 @@ class HeadModule(nn.Module):
 
 
 class WrappedHead(HeadModule):
-    """What any module is put into.
+    """Wrapper of any module.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class WrappedHead(HeadModule):
 
     def fix(self, labels: Tensor, prior: Tensor) -> None:
         self.fixed.copy_(labels)
-        # What has been learned on top of an earlier prior stays as it is.
+        # Keep the other intercepts: parameters have been learned relative to an earlier prior.
         self.intercept[labels] = prior[labels].to(self.intercept.dtype)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -123,8 +123,8 @@ class WrappedHead(HeadModule):
     def _completed(self, logits: Tensor) -> Tensor:
         if logits.shape[-1:] != self.intercept.shape:
             raise ValueError(
-                f"The head's {type(self.module).__name__} answers with shape {tuple(logits.shape)}, but there are "
-                f"{len(self.intercept)} labels: it has to answer with one logit for each of them."
+                f"The {type(self.module).__name__} of the head returns shape {tuple(logits.shape)}, but there are "
+                f"{len(self.intercept)} labels: it must return one logit per label."
             )
         return torch.where(self.fixed, self.intercept, logits + self.intercept)
 
@@ -139,24 +139,24 @@ class WrappedHead(HeadModule):
 
 
 def build_head(head: Head, context: HeadContext) -> HeadModule:
-    """Build the module of a head, with what every module is given.
+    """Build the module of a head, with the scale, intercepts and constant logits that every module gets.
 
     Parameters
     ----------
     head : Head
-        Of the package, or of a third party.
+        A head of the package, or of a third party.
     context : HeadContext
-        What it is built for.
+        Sizes and counts.
 
     Returns
     -------
     HeadModule
-        Newly initialised.
+        A newly initialised module.
 
     Raises
     ------
     TypeError
-        If `head.build` is that of an earlier version, or does not answer with a module.
+        If `head.build` has the form of an earlier version, or does not return a module.
     """
     check_signature(head)
     module = head.build(context)
@@ -166,25 +166,25 @@ def build_head(head: Head, context: HeadContext) -> HeadModule:
 
 
 def rebuild_head(head: Head, context: HeadContext, arrays: dict[str, NDArray[Any]]) -> HeadModule:
-    """The module of a fitted head, in evaluation mode and in the type that it was trained in; draws nothing.
+    """Rebuild the module of a fitted head, in evaluation mode and in the type of its training, without random draws.
 
     Parameters
     ----------
     head : Head
-        As it was fitted.
+        The head that was fitted.
     context : HeadContext
-        What it was built for.
+        The context that it was built with.
     arrays : dict of str to ndarray
-        What its `arrays` gave.
+        The result of `arrays` of the fitted module.
 
     Returns
     -------
     HeadModule
-        On the CPU.
+        The module, on the CPU.
     """
     with seeded(context.seed) if head.draws else nullcontext():
         module = build_head(head, context)
-    # load_state_dict would not take the type over.
+    # load_state_dict would not change the type of the parameters.
     dtype = next((torch.as_tensor(a).dtype for a in arrays.values() if np.asarray(a).dtype.kind == "f"), torch.float32)
     module.to(dtype).load_arrays(arrays)
     return module.eval()

@@ -1,4 +1,4 @@
-"""Pooled heads: logits from feature maps, through a map of scores for every label."""
+"""Pooled heads: logits from feature maps, via one score map per label."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["AveragePooling", "PooledModule"]
 
 
 class PooledModule(LinearModule):
-    """Score maps of all labels, pooled to one logit each.
+    """Score maps, each pooled to the logit of its label.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class PooledModule(LinearModule):
 
     @abstractmethod
     def pool(self, scores: Tensor) -> Tensor:
-        """Logits (b, L), but for the intercepts, of scores (b, L, r) in r regions."""
+        """Logits (b, L) without the intercepts, from scores (b, L, r) in r regions."""
 
     @override
     def forward(self, features: Tensor) -> Tensor:
@@ -51,16 +51,17 @@ class _AverageModule(PooledModule):
 
 
 class AveragePooling(Head):
-    r"""Logits as averages of score maps, in which activations can be boosted (BoostLU).
+    r"""Logits as averages of score maps, whose positive scores can be boosted (BoostLU).
 
     .. math::
 
         x_j = b_j + \frac{1}{h w} \sum_r \beta(w_j \cdot f_r), \quad
         \beta(s) = \begin{cases} \gamma s & s > 0 \\ s & \text{otherwise} \end{cases}
 
-    of features :math:`f_r` in the regions r of a map. With a boost :math:`\gamma` of 1 this is the linear head on
-    average features. A classifier that was told of false absences scores the regions of a missed object too low, though
-    still above others; a boost makes up for that. The source has it with :class:`~skpartial.losses.LargeLoss`.
+    with features :math:`f_r` in the regions r of a map. With a boost :math:`\gamma` of 1 this is the linear head on
+    average features. A classifier trained with false negatives scores the regions of an unlabelled object too low, but
+    still above other regions; a boost compensates for this. The source combines it with
+    :class:`~skpartial.losses.LargeLoss`.
 
     X has the shape (n, C, h, w): maps of C channels, from the last convolution of a network. The parameters of the
     module are `weight` (L, C) and `bias` (L,).
@@ -68,7 +69,7 @@ class AveragePooling(Head):
     Parameters
     ----------
     boost : float, default=1.0
-        The factor :math:`\gamma` of positive scores, above 0; published is 5.
+        The factor :math:`\gamma` of positive scores, above 0; the published value is 5.
 
     References
     ----------

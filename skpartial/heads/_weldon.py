@@ -1,4 +1,4 @@
-"""Heads that pool the regions of highest and of lowest score: WELDON and WILDCAT."""
+"""Heads that pool the regions with the highest and the lowest scores: WELDON and WILDCAT."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["WeldonPooling", "WildcatPooling"]
 
 
 def _n_regions(k: float, n: int) -> int:
-    """How many of n regions are meant by a count or a share; 0 for none."""
+    """Number of regions, out of n, for a count or a share; 0 for none."""
     if k <= 0:
         return 0
     return max(1, round(k * n)) if k < 1 else min(int(k), n)
 
 
 def _mean_of_highest(scores: Tensor, k: int) -> Tensor:
-    """Mean of the k highest of scores (b, L, r); regions that tie for the last places share them.
+    """Mean of the k highest scores of (b, L, r); regions that tie for the last places share these places.
 
-    Without sharing, the gradient at weights of zero, where all regions tie, would go to whichever come first.
+    At weights of zero all regions tie; without sharing, the gradient would go to the first regions only.
     """
     if k == scores.shape[2]:
         return scores.mean(2)
@@ -54,10 +54,10 @@ class _ExtremesModule(PooledModule):
 
 
 def _check_regions(head: Head, name: str, k: Any, *, none: bool) -> float:
-    """A number of regions, as a count or a share."""
+    """Check a number of regions, given as a count or a share."""
     number = float(k) if isinstance(k, Real) and not isinstance(k, bool) else float("nan")
     if not np.isfinite(number) or not (number < 1 or number.is_integer()) or not (none or number > 0):
-        what = "a share of the regions in (0, 1) or a whole number of them"
+        what = "a share of the regions in (0, 1) or a whole number of regions"
         raise wrong_value(head, name, what + (", 0 for none, or None for k_max" if none else ""), k)
     return number
 
@@ -77,9 +77,9 @@ class WeldonPooling(Head):
         x_j = b_j + \frac12 \left( \frac{1}{k^+} \sum_{r \in \text{top } k^+} s_{jr}
         + \frac{1}{k^-} \sum_{r \in \text{bottom } k^-} s_{jr} \right), \quad s_{jr} = w_j \cdot f_r
 
-    of features :math:`f_r` in the regions r of a map; without a bottom, :math:`k^- = 0`, the mean of the top alone. An
-    object that fills a few regions counts as much as one that fills the image, and regions that speak against a label
-    are evidence, too. The ResNet-WELDON of [2]_ ends in this.
+    with features :math:`f_r` in the regions r of a map. If :math:`k^- = 0`, the logit is the mean of the top scores
+    only. An object that fills a few regions counts as much as one that fills the image, and regions with low scores are
+    evidence against a label. This is the last layer of the ResNet-WELDON of [2]_.
 
     X has the shape (n, C, h, w): maps of C channels, from the last convolution of a network. The parameters of the
     module are `weight` (L, C) and `bias` (L,).
@@ -87,19 +87,19 @@ class WeldonPooling(Head):
     Parameters
     ----------
     k_max : int or float, default=1
-        The number :math:`k^+` of regions of highest score: below 1 a share of all regions, rounded and at least one
-        region; from 1 on a whole number, and all regions where there are fewer. 1.0 is one region.
+        The number :math:`k^+` of regions with the highest scores. Below 1 it is a share of all regions, rounded to at
+        least one region; from 1 on it is a count, capped at the number of regions. 1.0 is one region.
     k_min : int, float or None, default=None
-        The number :math:`k^-` of regions of lowest score, likewise; 0 or below for none, None for as many as `k_max`.
+        The number :math:`k^-` of regions with the lowest scores, likewise; 0 or below for none, None for `k_max`.
 
     See Also
     --------
-    WildcatPooling : Gives the lowest scores a weight of their own.
+    WildcatPooling : Gives the lowest scores a separate weight.
 
     Notes
     -----
     Weights start at zero, where all scores tie. Regions that tie for the last places share them, so that the first step
-    is the same as that of :class:`AveragePooling` and nothing is drawn at random.
+    is that of :class:`AveragePooling`, and no random start is needed.
 
     References
     ----------
@@ -141,9 +141,9 @@ class WildcatPooling(Head):
         x_j = b_j + \frac12 \left( \frac{1}{k^+} \sum_{r \in \text{top } k^+} s_{jr}
         + \frac{\alpha}{k^-} \sum_{r \in \text{bottom } k^-} s_{jr} \right), \quad s_{jr} = w_j \cdot f_r
 
-    of features :math:`f_r` in the regions r of a map; without a bottom, :math:`k^- = 0` or :math:`\alpha = 0`, the mean
-    of the top alone, which is not halved. :class:`WeldonPooling` has :math:`\alpha = 1`. The half is in the released
-    code.
+    with features :math:`f_r` in the regions r of a map. If :math:`k^- = 0` or :math:`\alpha = 0`, the logit is the mean
+    of the top scores only, which is not halved. :class:`WeldonPooling` has :math:`\alpha = 1`. The factor 1/2 is from
+    the released code.
 
     X has the shape (n, C, h, w): maps of C channels, from the last convolution of a network. The parameters of the
     module are `weight` (L, C) and `bias` (L,).
@@ -151,25 +151,25 @@ class WildcatPooling(Head):
     Parameters
     ----------
     k_max : int or float, default=0.2
-        The number :math:`k^+` of regions of highest score: below 1 a share of all regions, rounded and at least one
-        region; from 1 on a whole number, and all regions where there are fewer. 1.0 is one region.
+        The number :math:`k^+` of regions with the highest scores. Below 1 it is a share of all regions, rounded to at
+        least one region; from 1 on it is a count, capped at the number of regions. 1.0 is one region.
     k_min : int, float or None, default=None
-        The number :math:`k^-` of regions of lowest score, likewise; 0 or below for none, None for as many as `k_max`.
+        The number :math:`k^-` of regions with the lowest scores, likewise; 0 or below for none, None for `k_max`.
     alpha : float, default=0.7
         The weight :math:`\alpha` of the lowest scores, at least 0.
 
     See Also
     --------
-    WeldonPooling : The same with equal weights of both, on single regions by default.
+    WeldonPooling : The same with equal weights, and by default one region of each kind.
 
     Notes
     -----
-    The source has several maps for each label, which are averaged before they are pooled. An average of linear maps is
-    one linear map, whose weights are the average: several reach no function that one does not, and divide the learning
-    rate. So there is one.
+    The source averages several maps per label before pooling. An average of linear maps is one linear map with the
+    average weights, so several maps add no functions and only divide the learning rate. Here there is one map per
+    label.
 
     Weights start at zero, where all scores tie. Regions that tie for the last places share them, so that the first step
-    goes the way of :class:`AveragePooling`'s and nothing is drawn at random.
+    has the direction of that of :class:`AveragePooling`, and no random start is needed.
 
     References
     ----------

@@ -141,7 +141,7 @@ def test_companions_are_those_that_labels_are_seen_with():
     said = torch.randn(4, 1, 2)
     torch.testing.assert_close(messages(said)[0], 3 / 5 * said[1] + 2 / 5 * said[2])
     alone = HeadContext(3, 4, labels=LabelMatrix.encode(np.eye(4, dtype=int)))
-    with pytest.raises(ValueError, match="graph='cooccurrence' needs labels that are known to be present in the same"):
+    with pytest.raises(ValueError, match="graph='cooccurrence' needs labels that are positive in the same"):
         CategoryGNN(graph="cooccurrence").build(alone)
 
 
