@@ -1,4 +1,4 @@
-"""Relabellings: what happens to labels between epochs or rounds."""
+"""Relabellings: changes of labels between epochs or rounds."""
 
 from skpartial.relabeling._base import Relabeling, RelabelingContext, apply_relabeling
 from skpartial.relabeling._class_distribution import ClassDistribution

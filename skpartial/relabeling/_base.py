@@ -1,4 +1,4 @@
-"""What happens to labels between epochs or rounds: the base of curricula and propagation."""
+"""Base class of relabellings, which change labels between epochs or rounds."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ __all__ = ["Relabeling", "RelabelingContext", "apply_relabeling"]
 
 @dataclass(frozen=True, kw_only=True)
 class RelabelingContext(TrainingContext):
-    """What a relabelling may look at, and its state.
+    """Everything that a relabelling may use, including its state.
 
     Parameters
     ----------
     given, current, epoch, n_epochs, n_features, learned_features, device, generator, predictor
         As in `TrainingContext`; `epoch` is the epoch or round about to begin.
     state : dict of str to Tensor, or None, default=None
-        The relabelling's, which it may update in place.
+        State of the relabelling, which it may update in place.
     """
 
     state: State | None = None
 
     def is_due(self, refresh_every: int | None = None) -> bool:
-        """Whether a relabelling that looks at nothing but features and given labels has something to do.
+        """Whether a relabelling that uses only features and given labels has to run now.
 
         Parameters
         ----------
         refresh_every : int or None, default=None
-            Epochs after which it looks again where the features change; None is every epoch.
+            Number of epochs after which it runs again if the features change; None means every epoch.
 
         Returns
         -------
         bool
-            True before the first epoch; later only where the features are learned, and it is time.
+            True before the first epoch; later only if the features are learned and `refresh_every` epochs have passed.
         """
         if self.current is self.given:
             return True
@@ -52,34 +52,34 @@ class RelabelingContext(TrainingContext):
 class Relabeling(Stateful, Documented, BaseEstimator, ABC):
     """Base class of relabellings: value objects that rewrite labels between epochs or rounds.
 
-    A subclass defines `relabel`. The labels that the user passed are never written to. One that remembers something
-    defines `state_spec` and `start` as well, and finds its state in the context; nothing of it is learned by gradients.
+    A subclass defines `relabel`. The labels passed by the user are never modified. If it has a state, it also defines
+    `state_spec` and `start`, and finds the state in the context; no part of it is learned by gradients.
     """
 
-    #: Whether `relabel` is asked before the first epoch, too, when the head has learned nothing yet.
+    #: Whether `relabel` is also called before the first epoch, when the head has learned nothing yet.
     from_start: ClassVar[bool] = False
-    #: Whether it makes something of the `label_prior` that `fit` was passed.
+    #: Whether it uses the `label_prior` passed to `fit`.
     uses_prior: ClassVar[bool] = False
-    #: Whether all is said before the first epoch unless the features are learned: then one convex round is enough.
+    #: Whether labels change only before the first epoch if the features are fixed: then one convex round is enough.
     settled_on_features: ClassVar[bool] = False
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether what it does depends on how many epochs or rounds are planned (`context.n_epochs`)."""
+        """Whether the labels depend on the number of planned epochs or rounds (`context.n_epochs`)."""
         return False
 
     def adapt_head(self, head: Head) -> Head:
-        """The head that is trained, which a relabelling may need to be of some kind.
+        """The head to train, for a relabelling that needs a certain kind of head.
 
         Parameters
         ----------
         head : Head
-            The estimator's.
+            Head of the estimator.
 
         Returns
         -------
         Head
-            By default the same.
+            By default the same head.
         """
         return head
 
@@ -95,36 +95,36 @@ class Relabeling(Stateful, Documented, BaseEstimator, ABC):
         Returns
         -------
         TrainingData, or matrix of shape (n, L) with values in {-1, 0, 1}, or None
-            Labels, with soft targets and weights if they come as `TrainingData`; None leaves everything as it is.
+            New labels; `TrainingData` may include soft targets and weights. None changes nothing.
         """
 
 
 def apply_relabeling(relabeling: Relabeling, context: RelabelingContext) -> TrainingData:
-    """What is trained on after a relabelling, refused if it does not fit the training set.
+    """Run a relabelling and return the new training data; raises an error if it does not match the training set.
 
     Parameters
     ----------
     relabeling : Relabeling
         The rule.
     context : RelabelingContext
-        What it may look at.
+        Everything that the rule may use.
 
     Returns
     -------
     TrainingData
-        With the names and the prior that the user gave; `context.current` itself where nothing changes.
+        The new data, with the names and the prior passed by the user; `context.current` itself if nothing changes.
 
     Raises
     ------
     ValueError
-        If the answer has another shape than the labels, or values that are none of labels.
+        If the result has another shape than the labels, or invalid values.
     """
     answer = relabeling.relabel(context)
     if answer is None:
         return context.current
     name = "the result of relabeling"
     if isinstance(answer, TrainingData):
-        # Made by hand, perhaps, and so not checked yet.
+        # Possibly built by hand, so not yet checked.
         found = TrainingData.encode(answer.labels, targets=answer.targets, weights=answer.weights, name=name)
     else:
         found = TrainingData.encode(answer, name=name)

@@ -1,4 +1,4 @@
-"""Pseudo-labels in the proportions in which labels occur, weighted by how often they turn out right."""
+"""Pseudo-labels in proportion to label frequencies, weighted by their measured precision."""
 
 from __future__ import annotations
 
@@ -20,54 +20,54 @@ from skpartial.relabeling._base import Relabeling, RelabelingContext
 
 __all__ = ["ClassDistribution"]
 
-# Share of the known entries of each label and sign that are held out, and bins of their predictions.
+# Share of the known entries of each label and sign that is held out, and number of bins of their predictions.
 _HELD_OUT, _N_BINS = 0.2, 20
 
 
 class ClassDistribution(Relabeling):
-    r"""Label unknown entries in the proportion in which each label occurs, the surest first.
+    r"""Label unknown entries in proportion to the frequency of each label, the most confident first.
 
-    Of the :math:`u_j` rows in which label j is unknown, with :math:`\pi_j` its frequency among known entries, the
-    :math:`\rho_+ \pi_j u_j` with the highest logits become present and the :math:`\rho_- (1 - \pi_j) u_j` with the
-    lowest absent; the others stay unknown. This is done anew before every epoch, or convex round, after the warm-up.
+    Let label j be unknown in :math:`u_j` rows, and let :math:`\pi_j` be its frequency among known entries. The
+    :math:`\rho_+ \pi_j u_j` of these rows with the highest logits become positive and the :math:`\rho_- (1 - \pi_j)
+    u_j` with the lowest negative; the others stay unknown. After the warm-up this is repeated before every epoch or
+    convex round. With one threshold for all labels, or a classifier trained on few positives, nearly every pseudo-label
+    of a rare label would be negative. Here the numbers of both are right on average.
 
-    A threshold that is the same for all labels would make nearly every pseudo-label of a rare label an absence, and so
-    would a classifier that has seen few presences; here the numbers of both are right on average.
-
-    A pseudo-label weighs as much as held-out known entries with such a prediction have its sign: through the warm-up a
-    fifth of the known entries of each label and sign is not trained on. Their predictions at its end are cut into 20
-    bins of equal size; the share of presences in each, interpolated, is the weight of a presence, and what is missing
-    to 1 that of an absence. Then an epoch trains on all known entries, before the first pseudo-labels.
+    The weight of a pseudo-label is its estimated precision. During the warm-up, a fifth of the known entries of each
+    label and sign is held out of training. At the end of the warm-up, their predictions are divided into 20 bins of
+    equal size. The share of positives per bin, interpolated, is the weight of a positive pseudo-label, and 1 minus that
+    share is the weight of a negative one. One epoch then trains on all known entries, before the first pseudo-labels.
 
     Parameters
     ----------
     warm_up : int, default=1
-        Epochs, or convex rounds, on known entries alone, at least 1. Minibatches need a few: their first epoch has
-        learned little.
+        Number of epochs or convex rounds on known entries only, at least 1. Minibatches need a few, as little is
+        learned in the first epoch.
     present_share, absent_share : float, default=1.0
-        :math:`\rho_+` and :math:`\rho_-`, in [0, 1]. Below 1 the least sure entries stay unknown.
+        :math:`\rho_+` and :math:`\rho_-`, in [0, 1]. Below 1, the least confident entries stay unknown.
     weights : {"calibrated", "equal"}, default="calibrated"
-        Whether pseudo-labels weigh by held-out entries, or like known ones; then nothing is held out.
+        Whether pseudo-labels are weighted by their precision on held-out entries, or like known entries; in that case
+        nothing is held out.
     frequencies : array-like of shape (L,) or None, default=None
-        :math:`\pi_j`, in [0, 1], where they are known otherwise: known entries that were not drawn at random do not
-        tell them. None counts known entries.
+        :math:`\pi_j`, in [0, 1]. None counts known entries. Pass frequencies if the known entries are not a random
+        sample.
 
     Attributes
     ----------
     label_frequencies_ : ndarray of shape (L,)
-        Of the fitted classifier: :math:`\pi_j`.
+        Attribute of the fitted classifier: :math:`\pi_j`.
     labels_in_use_ : ndarray of int8, shape (n, L)
-        Of the fitted classifier: known labels and the last pseudo-labels.
+        Attribute of the fitted classifier: known labels and the last pseudo-labels.
 
     Raises
     ------
     ValueError
-        If no label has both a known presence and a known absence and `frequencies` is None. Labels that lack one are
-        left as they are.
+        If no label has both a known positive and a known negative and `frequencies` is None. Labels that lack one of
+        the two are not changed.
 
     See Also
     --------
-    LabelSpreading : Looks at neighbours instead of predictions.
+    LabelSpreading : Uses neighbours instead of predictions.
 
     References
     ----------
@@ -132,7 +132,7 @@ class ClassDistribution(Relabeling):
         }
 
     def _frequencies(self, given: LabelMatrix) -> NDArray[np.float64]:
-        """Of each label, NaN where nothing tells."""
+        """Frequency of each label, NaN where it cannot be estimated."""
         if self.frequencies is not None:
             values = np.asarray(self.frequencies, dtype=np.float64)[None]
             found = probabilities(values, (1, given.n_labels), "ClassDistribution: frequencies")
@@ -141,8 +141,8 @@ class ClassDistribution(Relabeling):
         present, absent = given.count(1, axis=0), given.count(-1, axis=0)
         if not ((present > 0) & (absent > 0)).any():
             raise ValueError(
-                "ClassDistribution counts how often labels are present among known entries, but no label of y has "
-                "known presences and known absences: pass frequencies."
+                "ClassDistribution estimates label frequencies from known entries, but no label of y has both known "
+                "positives and known negatives: pass frequencies."
             )
         share = present_share(present, present + absent)
         return np.where((present > 0) & (absent > 0), share, np.nan)
@@ -175,7 +175,7 @@ class ClassDistribution(Relabeling):
     def _filled(
         self, labels: NDArray[np.int8], logits: NDArray[np.float64], frequencies: NDArray[np.float64]
     ) -> NDArray[np.int8]:
-        """Labels with the surest unknown entries of each filled in."""
+        """Labels with the most confident unknown entries of each label filled in."""
         filled = labels.copy()
         for j in np.flatnonzero(~np.isnan(frequencies)):
             unknown = np.flatnonzero(labels[:, j] == 0)
@@ -204,9 +204,9 @@ def _held_out(given: LabelMatrix, rng: np.random.Generator) -> NDArray[np.int64]
 
 
 def _calibration(logits: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Mean logit, ascending, and share of presences in bins of equal size; shape (2, bins)."""
+    """Mean logit, ascending, and share of positives in bins of equal size; shape (2, bins)."""
     order = np.argsort(logits, kind="stable")
-    # Of few entries a bin has one, and some have the same.
+    # With few entries, each bin has one entry, and some bins share one.
     edges = np.linspace(0, len(order), _N_BINS + 1)
     bins = [order[int(low) : max(int(low) + 1, int(high))] for low, high in pairwise(edges)]
     return np.array([[logits[part].mean() for part in bins], [present[part].mean() for part in bins]])

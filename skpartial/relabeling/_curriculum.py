@@ -1,4 +1,4 @@
-"""Curriculum labelling: a model labels what is easy for it, and goes on with these labels as well."""
+"""Curriculum labelling: the model labels easy entries, and trains on with these labels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from skpartial.relabeling._precision import N_BINS, binned_precision, precision_
 
 __all__ = ["Curriculum"]
 
-#: Strategies with the threshold that each has by default, and the interval that it has to lie in.
+#: Strategies, each with its default threshold and the interval of valid thresholds.
 _THRESHOLDS: dict[str, tuple[float, str]] = {
     "threshold": (1.0, "[0, inf]"),
     "proportion": (0.8, "[0, 1]"),
@@ -33,62 +33,61 @@ _THRESHOLDS: dict[str, tuple[float, str]] = {
     "all": (0.0, "[0, 0]"),
     "calibrated": (0.8, "[0, 1]"),
 }
-# Weight of a weak label of the sign that there is not too much of, in "balanced" weights.
+# For "balanced" weights: weight of weak labels of the sign that is not over-represented.
 _BALANCED = 0.3
-# Parts that known entries are divided into, one of which is held out at a time to measure precision.
+# Number of parts of the known entries; one at a time is held out to measure precision.
 _FOLDS = 5
 
 Strategy = Literal["threshold", "proportion", "positives", "ensemble", "uncertainty", "all", "calibrated"]
 
 
 class Curriculum(Relabeling):
-    r"""Labels unknown entries that are easy for the model, and trains on with them.
+    r"""Label unknown entries that are easy for the model, and train on with these labels.
 
-    At some epochs, or rounds of :class:`~skpartial.solvers.FullBatch`, the model predicts the unknown entries; those
-    that the strategy chooses get weak labels, which are trained on like known ones, with a weight. With logits x and
-    threshold :math:`\theta` it chooses
+    Before certain epochs, or rounds of :class:`~skpartial.solvers.FullBatch`, the model predicts the unknown entries.
+    The entries chosen by the strategy get weak labels, which are trained on like known ones, with a weight. With logits
+    x and threshold :math:`\theta`, the strategies label as follows:
 
-    - "threshold": x of at least :math:`\theta` as present, below :math:`-\theta` as absent (1);
+    - "threshold": x of at least :math:`\theta` as positive, below :math:`-\theta` as negative (1);
     - "proportion": a share :math:`\theta` of all unknown entries, those of largest \|x\|, by the sign of x (0.8). The
       source sorts within a batch; here it is the whole training set;
-    - "positives": x of at least :math:`\theta` as present, and nothing as absent (2);
-    - "ensemble": as "threshold" by the mean logits of members, which :class:`~skpartial.heads.Ensemble` trains side by
-      side (1);
-    - "uncertainty": entries whose logit has a variance of at most :math:`\theta` while inputs of the head are dropped,
-      by the sign of x (0.3). Of a linear head the variance is known in closed form:
+    - "positives": x of at least :math:`\theta` as positive, and nothing as negative (2);
+    - "ensemble": like "threshold", with the mean logits of the members of an :class:`~skpartial.heads.Ensemble` (1);
+    - "uncertainty": entries whose logit has a variance of at most :math:`\theta` under dropout of the inputs of the
+      head, by the sign of x (0.3). For a linear head the variance has a closed form:
       see :meth:`~skpartial.training.TrainingContext.logit_variance`;
-    - "all": every entry by the sign of x. The source's "2 steps", to compare with;
+    - "all": every entry by the sign of x. This is the source's "2 steps", a baseline;
     - "calibrated": every entry whose label is right with a probability of at least :math:`\theta` (0.8), weighted by
-      that probability. It is measured: until each relabelling a fifth of the known entries, another one each time, is
-      kept out of training, and the precision is that of 20 bins of predicted probabilities of these, interpolated.
+      that probability. It is measured on held-out entries: before each relabelling, a different fifth of the known
+      entries is kept out of training. Precision is computed in 20 bins of predicted probabilities, and interpolated.
 
     Numbers in brackets are defaults; the source has 2 for "threshold" and "ensemble", and 5 for "positives". A logit of
-    0 counts as absent. Known entries are never altered, and a loss that asks how much of a row is known, such as
-    :class:`~skpartial.losses.PartialBCE`, counts weak labels.
+    0 counts as negative. Known entries are never changed. A loss that depends on the share of known labels per row,
+    such as :class:`~skpartial.losses.PartialBCE`, counts weak labels as known.
 
     Parameters
     ----------
     strategy : str, default="threshold"
-        One of the above.
+        One of the strategies above.
     threshold : float or None, default=None
-        :math:`\theta`; None takes the default of the strategy. "all" has none.
+        :math:`\theta`; None takes the default of the strategy. "all" has no threshold.
     weight : "balanced" or float, default="balanced"
-        Weight of a weak label, at least 0, where a known one has 1. Weighted means divide by the sum of the weights.
-        "balanced" is 0.3 for the sign of a label that too few weak labels have, and for the other one as much less as
-        lets presences keep, by weight, the share that they have among the known labels: a model is surer of what is
-        frequent, most often of absences, and with equal weights presences would become rarer with every relabelling.
-        For "positives" it is 0.3. The source has 1.
+        Weight of a weak label, at least 0, where a known label has weight 1. Weighted means divide by the sum of the
+        weights. "balanced" keeps the share of positives of each label, by weight, as among its known entries: weak
+        labels of the under-represented sign have weight 0.3, and those of the other sign less. A model is more
+        confident about the more frequent sign, usually negative, so with equal weights positives would become rarer
+        with every relabelling. For "positives", "balanced" is 0.3. The source has 1.
     epochs : sequence of int, or None, default=None
-        Before which epochs or rounds it relabels, counted from 1; before the first it cannot. None is once, halfway
-        through those that are planned. The source does it before epochs 10 and 15.
+        Epochs or rounds before which to relabel, counted from 1; the first is not possible. None relabels once, halfway
+        through the planned number. The source relabels before epochs 10 and 15.
     accumulate : bool, default=False
-        Whether weak labels, once given, stay. By default all unknown entries are looked at anew each time.
+        Whether weak labels are kept once given. By default all unknown entries are decided anew each time.
     n_members : int, default=5
-        Members of the ensemble, unless the estimator's head is one.
+        Number of members of the ensemble, unless the estimator's head is one.
     dropout : float, default=0.5
-        Share of the head's inputs that is dropped to see how uncertain it is, unless the head has dropout of its own.
+        Share of the head's inputs that is dropped to measure uncertainty, unless the head has its own dropout.
     n_samples : int, default=20
-        How often they are dropped, where there is no closed form.
+        Number of dropout samples, if there is no closed form.
 
     See Also
     --------
@@ -97,11 +96,10 @@ class Curriculum(Relabeling):
 
     Notes
     -----
-    A fitted estimator shows `labels_in_use_`, the labels that were trained on in the end, and `relabeled_`, a
-    structured array with an entry for each weak label among them: `row` and `label`, its `value`, 1 or -1, the `epoch`
-    since which it has had that value, and the `score` that the strategy last went by: the logit, or of "uncertainty"
-    the variance and of "calibrated" the probability that it is right. What it remembers takes nine bytes for each entry
-    of y.
+    A fitted estimator has `labels_in_use_`, the final training labels, and `relabeled_`, a structured array with one
+    item per weak label: `row` and `label`, the `value`, 1 or -1, the `epoch` in which it got that value, and the last
+    `score` that the strategy used. The score is the logit; for "uncertainty" it is the variance, and for "calibrated"
+    the probability that the label is right. The state takes nine bytes per entry of y.
 
     References
     ----------
@@ -125,7 +123,7 @@ class Curriculum(Relabeling):
     True
     """
 
-    # What an earlier stage of training has labelled is in use from the first epoch.
+    # Weak labels from an earlier stage of training are used from the first epoch.
     from_start = True
 
     def __init__(
@@ -150,12 +148,12 @@ class Curriculum(Relabeling):
         self.n_samples = n_samples
 
     def check(self) -> None:
-        """Refuse hyperparameters that have no meaning.
+        """Raise an error for invalid hyperparameters.
 
         Raises
         ------
         ValueError
-            Naming the parameter, its value and what it has to be.
+            The message names the parameter, its value and the valid values.
         """
         check_choice(self, "strategy", self.strategy, tuple(_THRESHOLDS))
         if self.strategy == "all" and self.threshold is not None:
@@ -209,7 +207,7 @@ class Curriculum(Relabeling):
         return state
 
     def _epochs(self, context: TrainingContext) -> list[int]:
-        """Before which epochs labels are given."""
+        """Epochs before which labels are given."""
         if self.epochs is not None:
             return sorted({int(epoch) for epoch in self.epochs})
         return [max(2, math.ceil((context.n_epochs or 1) / 2))]
@@ -233,13 +231,13 @@ class Curriculum(Relabeling):
         planned = context.n_epochs
         if planned is not None and epochs[0] > planned:
             warn(
-                f"Curriculum relabels before epoch or round {epochs[0]} at the earliest, but {planned} "
+                f"Curriculum first relabels before epoch or round {epochs[0]}, but only {planned} "
                 f"{'is' if planned == 1 else 'are'} planned: raise solver__rounds or solver__max_epochs, or lower "
                 "relabeling__epochs."
             )
 
     def _label(self, context: RelabelingContext, state: State, n_before: int) -> None:
-        """Give weak labels, and note since when and by which score."""
+        """Give weak labels, and record their epochs and scores."""
         given = torch.as_tensor(context.given.labels.toarray(), device=context.device)
         value, score = self._choose(context, state, given, n_before)
         value = torch.where(given == 0, value, 0).to(torch.int8)
@@ -252,7 +250,7 @@ class Curriculum(Relabeling):
         state["value"].copy_(value)
 
     def _choose(self, context: RelabelingContext, state: State, given: Tensor, n_before: int) -> tuple[Tensor, Tensor]:
-        """Values that entries would get, 0 for none, and scores; those of known entries mean nothing."""
+        """Values that entries would get, 0 for none, and their scores; both are arbitrary for known entries."""
         logits, limit = context.logits(), self.threshold
         if limit is None:
             limit = _THRESHOLDS[self.strategy][0]
@@ -277,7 +275,7 @@ class Curriculum(Relabeling):
         return torch.where(present > 0.5, 1, -1) * (right >= limit), right
 
     def _in_use(self, context: RelabelingContext, state: State, held_out: int | None) -> TrainingData:
-        """Labels with the weak ones among them, and their weights; a fold that is held out weighs nothing."""
+        """Known and weak labels with their weights; entries of a held-out fold have weight 0."""
         given = context.given.labels
         known, value = given.toarray() != 0, state["value"].cpu().numpy()
         labels: Any = np.where(known, given.toarray(), value)
@@ -308,7 +306,7 @@ class Curriculum(Relabeling):
 
 
 def _largest(size: Tensor, among: Tensor, share: float) -> Tensor:
-    """Which entries are the largest share of some, rounded to whole entries; of equal ones the first."""
+    """Mask of a share of some entries with the largest size, rounded to whole entries; ties go to the first."""
     candidates = torch.nonzero(among.ravel()).squeeze(1)
     order = torch.sort(size.ravel()[candidates], descending=True, stable=True).indices
     chosen = torch.zeros_like(among).ravel()
@@ -317,11 +315,11 @@ def _largest(size: Tensor, among: Tensor, share: float) -> Tensor:
 
 
 def _balance(given: NDArray[Any], value: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
-    """Factors (n, L) of at most 1 by which weak presences get the share, by weight, that known ones have of a label."""
+    """Factors (n, L) of at most 1 that give each label the share of positives, by weight, of its known entries."""
     known_present, known_absent = (given == 1).sum(0), (given == -1).sum(0)
     odds = (known_present + 0.5) / (known_absent + 0.5)
     present, absent = (np.where(value == sign, weights, 0).sum(0, dtype=np.float64) for sign in (1, -1))
-    # Of a sign that is missing nothing has to be lowered; the other one then counts for nothing.
+    # If one sign is missing, its factor stays 1, and the factor of the other sign is 0.
     of_present = np.minimum(1, np.divide(absent * odds, present, out=np.ones(len(odds)), where=present > 0))
     of_absent = np.minimum(1, np.divide(present / odds, absent, out=np.ones(len(odds)), where=absent > 0))
     return np.where(value == 1, of_present, of_absent).astype(np.float32)

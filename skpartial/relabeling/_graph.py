@@ -1,4 +1,4 @@
-"""A graph of rows, and labels that spread over it."""
+"""A graph of rows, and the spreading of labels over it."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from skpartial.labels._matrix import present_share
 
 __all__ = ["prior_of", "row_graph", "spread", "spread_blocks"]
 
-# Steps of a walk: what lies farther has hardly any weight.
+# Number of steps of a walk: farther entries have hardly any weight.
 _N_STEPS = 30
-# Labels that spread at a time, so that working arrays stay small beside the result.
+# Number of labels spread at a time, so that temporary arrays are small compared with the result.
 _BLOCK_LABELS = 16
 
 
 def row_graph(neighbors: NDArray[np.int64], cosines: NDArray[np.float64], power: float) -> Any:
-    r"""The symmetric graph of nearest rows, normalised by the degrees: :math:`D^{-1/2} W D^{-1/2}`.
+    r"""The symmetric graph of nearest rows, normalised by degrees: :math:`D^{-1/2} W D^{-1/2}`.
 
     Parameters
     ----------
     neighbors : ndarray of int64, shape (n, k)
         The nearest other rows of each row.
     cosines : ndarray of shape (n, k)
-        Of the angles to them.
+        Cosines of the angles to the neighbours.
     power : float
-        Exponent that makes weights of cosines above 0.
+        Weights are positive cosines to this power.
 
     Returns
     -------
     csr_array of float32, shape (n, n)
-        Eigenvalues in [-1, 1].
+        The graph, with eigenvalues in [-1, 1].
     """
     n, k = neighbors.shape
     weights = np.maximum(cosines, 0) ** power
@@ -47,7 +47,7 @@ def row_graph(neighbors: NDArray[np.int64], cosines: NDArray[np.float64], power:
 
 
 def prior_of(labels: NDArray[np.int8]) -> NDArray[np.float64]:
-    """Share of presences among the known entries of each label, with half an entry of each sign added; shape (L,)."""
+    """Share of positives among the known entries of each label, with half an entry of each sign added; shape (L,)."""
     present, known = (labels == 1).sum(axis=0), (labels != 0).sum(axis=0)
     return np.asarray(present_share(present, known))
 
@@ -55,7 +55,7 @@ def prior_of(labels: NDArray[np.int8]) -> NDArray[np.float64]:
 def spread_blocks(
     graph: Any, labels: NDArray[np.int8], dampings: Sequence[float]
 ) -> Iterator[tuple[slice, list[NDArray[np.float32]]]]:
-    r"""Probabilities of presence, from the known entries that walks over the graph end in, a block of labels at a time.
+    r"""Probabilities of presence from known entries reached by walks over the graph, a block of labels at a time.
 
     With :math:`F_0 = y - \pi` and :math:`C_0 = 1` where a label is known and both 0 elsewhere,
 
@@ -68,17 +68,18 @@ def spread_blocks(
     labels : ndarray of int8, shape (n, L)
         Values in {-1, 0, 1}.
     dampings : sequence of float
-        Shares a of what a row has from its neighbours, in (0, 1); all of them cost the products of one.
+        Shares a that a row takes from its neighbours, in (0, 1); several need no more products than one.
 
     Yields
     ------
     slice, list of ndarray of float32, shape (n, b)
-        Which labels, and their probabilities for each damping; the label's prior where no walk meets a known entry.
+        The labels of the block, and their probabilities for each damping; the label's prior where no walk reaches a
+        known entry.
     """
     for start in range(0, labels.shape[1], _BLOCK_LABELS):
         part = labels[:, start : start + _BLOCK_LABELS]
         prior, known, n = prior_of(part).astype(np.float32), part != 0, part.shape[1]
-        # After t steps the iteration is (1 - a) times the sum of a^s S^s F_0 over s < t, and a^t S^t F_0.
+        # After t steps the iterate is (1 - a) times the sum of a^s S^s F_0 over s < t, plus a^t S^t F_0.
         walk = np.hstack([np.where(known, (part == 1) - prior, 0), known]).astype(np.float32)
         sums = [(1 - a) * walk for a in dampings]
         for step in range(1, _N_STEPS + 1):
@@ -94,5 +95,5 @@ def spread_blocks(
 
 
 def spread(graph: Any, labels: NDArray[np.int8], damping: float) -> NDArray[np.float32]:
-    """All of what `spread_blocks` gives for one damping, shape (n, L)."""
+    """The result of `spread_blocks` for one damping and all labels, shape (n, L)."""
     return np.hstack([found for _, (found,) in spread_blocks(graph, labels, [damping])])

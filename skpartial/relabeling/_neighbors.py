@@ -1,4 +1,4 @@
-"""Nearest rows: exact, in chunks of bounded size and wherever the features are, or by an index of the user's."""
+"""Nearest rows: exact, in chunks of bounded size on the device of the features, or by the user's index."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from skpartial._state import TrainingContext
 
 __all__ = ["check_index", "dense_rows", "nearest_rows"]
 
-# Scores between rows that are held at a time: 8 MB in float32. They stay in the cache until the least are found.
+# Number of scores between rows held at a time: 8 MB in float32, which stay in the cache until the least are found.
 _TILE_ENTRIES = 1 << 21
-# Rows that are asked for at a time: behind a network they come as maps.
+# Number of rows requested at a time: with a network they may be maps.
 _BLOCK_ROWS = 1024
 
 
 def check_index(owner: object, index: Any) -> None:
-    """Refuse what cannot look up neighbours."""
+    """Check that an index can look up neighbours."""
     if index is not None and not (hasattr(index, "fit") and hasattr(index, "kneighbors")):
         what = "None or an object with fit and kneighbors, such as sklearn.neighbors.NearestNeighbors()"
         raise wrong_value(owner, "index", what, index)
 
 
 def _blocks(context: TrainingContext, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows with what the head sees of them, dense; maps by their means, as they are pooled for a linear head."""
+    """Rows with their dense inputs of the head; maps are averaged, as for a linear head."""
     for part in rows.split(_BLOCK_ROWS):
         seen = context.features(part)
         dense = seen.to_dense() if seen.layout != torch.strided else seen
@@ -50,25 +50,25 @@ def nearest_rows(
     directions: bool = False,
     index: Any = None,
 ) -> tuple[Tensor, Tensor]:
-    """The rows among some references that are nearest to each query, itself left out.
+    """The nearest references of each query, leaving out the query itself.
 
     Parameters
     ----------
     context : TrainingContext
-        Gives the features.
+        Provides the features.
     queries, references : Tensor of int64
         Indices of rows of the training set, ascending.
     n_neighbors : int
-        Neighbours of a query; there must be as many references, besides itself.
+        Number of neighbours per query; there must be at least that many references besides the query.
     directions : bool, default=False
-        Whether rows are made unit vectors first, so that the nearest have the largest cosine.
+        Whether rows are first scaled to unit length, so that the nearest have the largest cosine.
     index : object or None, default=None
-        Fitted to the references and asked for neighbours in place of the exact search.
+        Fitted to the references and used in place of the exact search.
 
     Returns
     -------
     distances : Tensor of float64, shape (q, n_neighbors)
-        Euclidean, ascending.
+        Euclidean distances, ascending.
     neighbors : Tensor of int64, shape (q, n_neighbors)
         Rows of the training set.
     """
@@ -83,12 +83,12 @@ def nearest_rows(
     distances, neighbors = [], []
     for rows, block in _blocks(context, queries):
         block = _unit(block) if directions else block
-        # Where each query is among the references, if it is.
+        # Position of each query among the references, if it is one.
         own = torch.searchsorted(references, rows.to(references.device))
         own[references[own.clamp(max=len(references) - 1)] != rows.to(own.device)] = -1
         lengths, found = search.find(block, own, n_neighbors)
         if not directions:
-            # Between vectors of any length, differences keep the digits of small distances.
+            # Differences, not products, are precise for small distances.
             lengths = torch.stack([torch.linalg.vector_norm(known[column] - block, dim=1) for column in found.T], dim=1)
         lengths, order = lengths.double().sort(dim=1, stable=True)
         distances.append(lengths.cpu())
@@ -97,7 +97,7 @@ def nearest_rows(
 
 
 def _unit(rows: Tensor) -> Tensor:
-    """Rows divided by their lengths; a row of zeros stays one."""
+    """Rows scaled to unit length; rows of zeros stay zero."""
     return torch.nn.functional.normalize(rows, dim=1)
 
 
@@ -111,14 +111,14 @@ class _Exact:
     """
 
     def __init__(self, known: Tensor) -> None:
-        # Distances of rows that lie far from zero would drown in the rounding of their lengths.
+        # Without centring, distances of rows far from zero would be lost in the rounding of their lengths.
         self._center = known.mean(0)
         centred = known - self._center
-        # |q - r|^2 / 2 - |q|^2 / 2 = |r|^2 / 2 - q r: one product with one more column.
+        # |q - r|^2 / 2 - |q|^2 / 2 = |r|^2 / 2 - q r: one product with an extra column.
         self._factor = torch.cat([-centred, centred.square().sum(1, keepdim=True) / 2], dim=1).T
 
     def find(self, block: Tensor, own: Tensor, n_neighbors: int) -> tuple[Tensor, Tensor]:
-        """Distances to the nearest references, as far as rounding allows, and their positions."""
+        """Distances to the nearest references, up to rounding, and their positions."""
         centred = block - self._center
         factor = torch.cat([centred, centred.new_ones(len(block), 1)], dim=1)
         width = max(n_neighbors, _TILE_ENTRIES // len(block))
@@ -141,14 +141,14 @@ class _Exact:
 
 
 class _Indexed:
-    """An index of the user's, fitted to the references.
+    """The user's index, fitted to the references.
 
     Parameters
     ----------
     known : Tensor of shape (m, d)
         The references.
     index : object
-        With `fit` and `kneighbors` as scikit-learn's NearestNeighbors has them; left as it is.
+        Has `fit` and `kneighbors` like scikit-learn's NearestNeighbors; it is not changed.
     """
 
     def __init__(self, known: Tensor, index: Any) -> None:
@@ -156,11 +156,11 @@ class _Indexed:
         self._index.fit(known.cpu().numpy())
 
     def find(self, block: Tensor, own: Tensor, n_neighbors: int) -> tuple[Tensor, Tensor]:
-        """Distances to the nearest references, as far as the index knows, and their positions."""
+        """Distances to the nearest references according to the index, and their positions."""
         asked = n_neighbors + bool((own >= 0).any())
         far, found = self._index.kneighbors(block.cpu().numpy(), n_neighbors=asked)
         lengths = torch.as_tensor(np.asarray(far, dtype=np.float64), device=own.device)
         positions = torch.as_tensor(np.asarray(found, dtype=np.int64), device=own.device)
-        # The query itself, or else the farthest, goes to the end and is cut off.
+        # The query itself, or else the farthest neighbour, goes to the end and is cut off.
         order = (positions == own[:, None]).int().argsort(dim=1, stable=True)[:, :n_neighbors]
         return lengths.gather(1, order), positions.gather(1, order)

@@ -1,4 +1,4 @@
-"""How often predictions of a probability come true, measured on entries that were not trained on."""
+"""Calibration of predicted probabilities, measured on held-out entries."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ N_BINS = 20
 
 
 def binned_precision(probability: Tensor, present: Tensor) -> Tensor:
-    """Share of presences among entries of about the same predicted probability.
+    """Share of positives among entries with similar predicted probabilities.
 
     Parameters
     ----------
     probability : Tensor of shape (m,)
         Predictions for held-out entries.
     present : Tensor of bool, shape (m,)
-        What they are.
+        Whether these entries are positive.
 
     Returns
     -------
     Tensor of float64, shape (20, 2)
-        For each of 20 bins of equal width the mean probability of its entries and their share of presences, after half
-        an entry of each sign is added; NaN where a bin is empty.
+        For each of 20 bins of equal width, the mean probability of its entries and their share of positives, after
+        adding half an entry of each sign; NaN for an empty bin.
     """
     bins = (probability * N_BINS).long().clamp(max=N_BINS - 1)
     count, total, found = (torch.zeros(N_BINS, dtype=torch.float64, device=bins.device) for _ in range(3))
@@ -39,19 +39,19 @@ def binned_precision(probability: Tensor, present: Tensor) -> Tensor:
 
 
 def precision_at(bins: Tensor, probability: Tensor) -> Tensor:
-    """Share of presences that is expected at other probabilities, interpolated between bins.
+    """Expected share of positives at other probabilities, interpolated between bins.
 
     Parameters
     ----------
     bins : Tensor of shape (20, 2)
-        What `binned_precision` found. Where all of it is empty, predictions are taken at their word.
+        The result of `binned_precision`. If all bins are empty, predicted probabilities are returned.
     probability : Tensor of any shape
         Predictions.
 
     Returns
     -------
     Tensor of the same shape
-        In (0, 1); beyond the outermost bins that of these.
+        Values in (0, 1), constant beyond the outermost bins.
     """
     known = bins[~bins.isnan().any(1)].cpu().numpy()
     if not len(known):

@@ -1,4 +1,4 @@
-"""Label propagation: rows without labels inherit those of the nearest labelled rows, and weigh by how near they are."""
+"""Label propagation: rows without labels inherit labels from the nearest labelled rows, weighted by similarity."""
 
 from __future__ import annotations
 
@@ -21,58 +21,59 @@ __all__ = ["Propagation"]
 
 
 class Propagation(Relabeling):
-    r"""Give rows without labels those of the nearest labelled row, weighted by how near it is.
+    r"""Give rows without labels the labels of the nearest labelled row, weighted by similarity.
 
-    A row that has no known label takes over the labels of the nearest row that has some, and counts as
+    A row i without any known label inherits the labels of the nearest labelled row, with the weight
 
     .. math:: s_i = \exp(-d_i / t)
 
-    rows, where :math:`d_i` is their Euclidean distance and t the bandwidth: what is far from everything that is
-    labelled hardly counts. Labelled rows keep their labels and count 1.
+    where :math:`d_i` is the Euclidean distance between the two and t the bandwidth: rows far from all labelled rows
+    hardly count. Labelled rows keep their labels and have weight 1.
 
-    On features this is done once, before training. Behind a network, whose features change, it is done again on
-    those of the present network, as often as `refresh_every` says.
+    With fixed features this is done once, before training. With a network, whose features change, it is repeated on the
+    current features every `refresh_every` epochs.
 
     Parameters
     ----------
     n_neighbors : int, default=1
-        Labelled rows that a row inherits from. With more than one, an entry gets a soft target, the mean of the
-        neighbours' known labels by their similarities, and counts as much as these similarities add up to, divided by
-        `n_neighbors`.
+        Number of labelled rows that a row inherits from. With more than one, the soft target of an entry is the mean of
+        the neighbours' known labels, weighted by similarity. The weight of the entry is the sum of these similarities,
+        divided by `n_neighbors`.
     bandwidth : "mean" or float, default="mean"
-        Distance t at which a row counts 1/e, positive. "mean" is the mean of :math:`d_i` over all rows, labelled ones
-        with 0, as in the released code.
+        Distance t at which a row has weight 1/e, positive. "mean" is the mean of :math:`d_i` over all rows, with 0 for
+        labelled ones, as in the released code.
     refresh_every : int or None, default=None
-        Epochs between two propagations where the features change; None takes every epoch. The paper takes 20.
+        Number of epochs between propagations if the features change; None means every epoch. The paper has 20.
     fill : {"rows", "entries"}, default="rows"
-        What is filled in: of rows without any label everything, or of all rows every unknown entry that is known in a
-        neighbour.
+        Entries to fill in: "rows" fills rows without any label; "entries" fills, in all rows, each unknown entry that
+        is known in a neighbour.
     index : object or None, default=None
-        Looks up neighbours in place of the exact search, which compares every row with every labelled one: a clone of
-        it gets `fit` with the labelled rows and `kneighbors` with the others, as
-        :class:`sklearn.neighbors.NearestNeighbors` has them; those of approximate searches do as well.
+        Index for the neighbours, in place of the exact search, which compares every row with every labelled one. A
+        clone is fitted to the labelled rows with `fit`, and queried with `kneighbors`, like
+        :class:`sklearn.neighbors.NearestNeighbors`. Approximate indexes with these methods work too.
 
     Attributes
     ----------
     propagated_labels_ : ndarray or csr_array of int8, shape (n, L)
-        Of the fitted classifier: labels after the last propagation. At one half of a soft target, 0.
+        Attribute of the fitted classifier: labels after the last propagation; 0 for soft targets of one half.
     similarities_ : ndarray of shape (n,)
-        Of the fitted classifier: what each row counts, :math:`s_i`, or its mean over several neighbours; 1 for rows
-        that keep their labels.
+        Attribute of the fitted classifier: the weight :math:`s_i` of each row, or its mean over several neighbours; 1
+        for rows that keep their labels.
     neighbors_ : ndarray of int64, shape (n, n_neighbors)
-        Of the fitted classifier: the rows inherited from, nearest first; -1 for rows that keep their labels.
+        Attribute of the fitted classifier: the rows inherited from, nearest first; -1 for rows that keep their labels.
 
     See Also
     --------
-    LabelSpreading : Where many rows are known in a few entries: uses all of them, and mostly finds more.
+    LabelSpreading : Uses all known entries, and is mostly better when many rows have a few known labels.
 
     Notes
     -----
-    Unknown entries of the neighbour are inherited as unknown. A loss that reads unknown as absent
-    (``RampWARP()``, ``AssumeNegative()``) so takes over all of the neighbour's row, which is the published method.
+    Unknown entries of the neighbour are inherited as unknown. With a loss that treats unknown as negative
+    (``RampWARP()``, ``AssumeNegative()``), a row therefore inherits all entries of the neighbour, which is the
+    published method.
 
-    The search takes time proportional to rows times labelled rows times features, hardly more than that matrix product,
-    and chunks of 64 MB beside the labelled rows.
+    The time of the search is proportional to rows times labelled rows times features, hardly more than that matrix
+    product. It needs chunks of 64 MB in addition to the labelled rows.
 
     References
     ----------
@@ -143,7 +144,7 @@ class Propagation(Relabeling):
         if not filled.any():
             return None
         sources = np.flatnonzero(known > 0)
-        # A row that is known in part does not inherit from itself.
+        # A partly labelled row does not inherit from itself.
         needed = self.n_neighbors + (self.fill == "entries")
         if len(sources) < needed:
             raise ValueError(
@@ -186,7 +187,7 @@ class Propagation(Relabeling):
 def _mixed(
     given: LabelMatrix, rows: NDArray[np.intp], neighbors: NDArray[np.int64], similarities: NDArray[np.float64]
 ) -> TrainingData:
-    """Labels with soft targets for what several neighbours know, and weights of entries."""
+    """Labels with soft targets from several neighbours, and weights of entries."""
     labels = given.toarray()
     present, total = np.zeros((len(rows), given.n_labels)), np.zeros((len(rows), given.n_labels))
     for column, similarity in zip(neighbors.T, similarities.T):
@@ -197,7 +198,7 @@ def _mixed(
     share = np.divide(present, total, out=np.full_like(present, np.nan), where=filled)
     targets = np.full(labels.shape, np.nan)
     targets[rows] = share
-    # An entry that nobody knows weighs what its row does, for losses that make something of unknown entries.
+    # An entry unknown in all neighbours has the weight of its row, for losses that use unknown entries.
     weights = np.ones(labels.shape)
     of_row = np.where((labels[rows] != 0).any(axis=1), 1.0, similarities.mean(axis=1))
     weights[rows] = np.where(filled, total / similarities.shape[1], of_row[:, None])

@@ -1,4 +1,4 @@
-"""Label spreading: soft targets for unknown entries, from the known ones that are near on a graph of all rows."""
+"""Label spreading: soft targets for unknown entries, from nearby known entries in a graph of all rows."""
 
 from __future__ import annotations
 
@@ -19,76 +19,75 @@ from skpartial.relabeling._neighbors import check_index, nearest_rows
 
 __all__ = ["LabelSpreading"]
 
-# What "auto" chooses from, and the parts of the known entries that it holds out in turn.
+# Candidates for "auto", and the number of folds of known entries that it holds out in turn.
 _N_NEIGHBORS, _DAMPING = (10, 30, 60), (0.5, 0.8, 0.9, 0.97)
 _N_FOLDS = 3
-# Known entries that are held out at most: more tell the choices no better apart.
+# Maximal number of held-out known entries: more do not improve the choice.
 _MAX_HELD_OUT = 100_000
 
 
 class LabelSpreading(Relabeling):
-    r"""Fill unknown entries with soft targets that spread from known ones over a graph of all rows.
+    r"""Fill unknown entries with soft targets, spread from known entries over a graph of all rows.
 
-    Every row, labelled in full, in part or not at all, is joined with its nearest rows, by weights
-    :math:`\max(0, \cos)^{\text{power}}` of the angles between their features; S is the graph, symmetric and normalised
-    by degrees. From each known entry its label, less the label's frequency :math:`\pi_j` among known entries, walks
-    over the graph:
+    Every row, whether fully, partly or not labelled, is joined to its nearest rows, with weights :math:`\max(0,
+    \cos)^{\text{power}}` of the angles between their features; S is this graph, symmetric and normalised by degrees.
+    The label of each known entry, minus the label's frequency :math:`\pi_j` among known entries, spreads over the
+    graph:
 
     .. math::
 
         F \leftarrow a S F + (1 - a) F_0, \quad C \leftarrow a S C + (1 - a) C_0, \quad
         t_{ij} = \frac{F_{ij}}{C_{ij}} + \pi_j
 
-    with :math:`F_0 = y - \pi` and :math:`C_0 = 1` where a label is known (y is 1 or 0), both 0 elsewhere. An unknown
-    entry gets the mean t as a soft target; known entries stay as they are. Then a head is trained as on complete
-    labels, which makes predictions for new rows.
+    with :math:`F_0 = y - \pi` and :math:`C_0 = 1` where a label is known (y is 1 or 0), both 0 elsewhere. The soft
+    target of an unknown entry is t; known entries are not changed. The head is then trained as on complete labels, and
+    predicts new rows.
 
-    On features this is done once, before training. Behind a network, whose features change, it is done again on those
-    of the present network.
+    With fixed features this is done once, before training. With a network, whose features change, it is repeated on the
+    current features.
 
     Parameters
     ----------
     n_neighbors : int or "auto", default="auto"
-        Rows that each row is joined with. "auto" is 10, 30 or 60: the choice that predicts held-out known entries with
-        the least squared error.
+        Number of rows that each row is joined to. "auto" is 10, 30 or 60: the value that predicts held-out known
+        entries with the least squared error.
     damping : float or "auto", default="auto"
-        Share a of what an entry has from its neighbours, in (0, 1); near 1 labels spread far. "auto" is 0.5, 0.8, 0.9
+        Share a that an entry takes from its neighbours, in (0, 1); near 1, labels spread far. "auto" is 0.5, 0.8, 0.9
         or 0.97, chosen together with `n_neighbors`.
     power : float, default=8.0
         Exponent of the cosines, positive.
     weights : {"equal", "certainty"}, default="equal"
-        Whether a filled entry counts as much as a known one, or abs(2 t - 1).
+        Whether the weight of a filled entry is that of a known one, or abs(2 t - 1).
     refresh_every : int or None, default=None
-        Epochs after which labels spread anew where the features change; None is every epoch.
+        Number of epochs after which labels spread anew if the features change; None means every epoch.
     index : object or None, default=None
-        Looks up neighbours in place of the exact search, which takes the square of the number of rows: a clone of it
-        gets `fit` and `kneighbors` with the rows, made unit vectors, as :class:`sklearn.neighbors.NearestNeighbors`
-        has them.
+        Index for the neighbours, in place of the exact search, whose time grows with the square of the number of rows.
+        A clone gets the rows, scaled to unit length, in `fit` and `kneighbors`, like
+        :class:`sklearn.neighbors.NearestNeighbors`.
 
     Attributes
     ----------
     spread_labels_ : ndarray of shape (n, L)
-        Of the fitted classifier: probabilities of presence for the training rows, 1 or 0 where the label is known; NaN
-        for labels that could not spread. Rows without labels among them may be those to be predicted.
+        Attribute of the fitted classifier: probabilities of presence for the training rows, 1 or 0 where the label is
+        known; NaN for labels that could not spread. The rows to predict may be among the training rows, without labels.
     n_neighbors_, damping_ : int and float
-        Of the fitted classifier: what was chosen.
+        Attributes of the fitted classifier: the values used.
 
     Raises
     ------
     ValueError
-        If no label has both a known presence and a known absence. Labels that lack one of them are left as they are.
+        If no label has both a known positive and a known negative. Labels that lack one of the two are not changed.
 
     See Also
     --------
-    Propagation : The nearest labelled row's labels, with a weight: for rows without labels beside complete ones.
-    sklearn.semi_supervised.LabelSpreading : One class a row, and all rows of one kind.
+    Propagation : The labels of the nearest labelled row, with a weight: for unlabelled rows among fully labelled ones.
+    sklearn.semi_supervised.LabelSpreading : One class per row, and rows fully labelled or not at all.
 
     Notes
     -----
-    The targets are what counts: rounded to presences and absences they lose most of what they gain. Of known entries
-    that are drawn by label, not at random, :math:`\pi` is not the frequency of the label, and the gain is smaller.
-
-    Memory is a chunk of 64 MB, the graph (12 bytes for each of 2 n k joints), and targets of n x L.
+    Soft targets matter: rounding them to positives and negatives loses most of the gain. If the known entries are not a
+    random sample, :math:`\pi` is not the frequency of the label, and the gain is smaller. Memory is a chunk of 64 MB,
+    the graph (12 bytes for each of 2 n k edges), and n x L targets.
 
     References
     ----------
@@ -160,8 +159,9 @@ class LabelSpreading(Relabeling):
         both = (given.count(1, axis=0) > 0) & (given.count(-1, axis=0) > 0)
         if not both.any():
             raise ValueError(
-                "LabelSpreading needs a label with known presences and known absences, and y has none: where presences "
-                "only were recorded, take Propagation with a loss that reads unknown as absent, or record absences."
+                "LabelSpreading needs a label with both known positives and known negatives, but y has none. If only "
+                "positives were recorded, use Propagation with a loss that treats unknown as negative, or record "
+                "negatives."
             )
         if context.n_rows < 2:
             raise ValueError(f"LabelSpreading needs at least 2 rows, but X has {context.n_rows}.")
@@ -204,7 +204,7 @@ class LabelSpreading(Relabeling):
 def _best(
     graphs: Mapping[int, Any], labels: NDArray[np.int8], dampings: Sequence[float], rng: np.random.Generator
 ) -> tuple[int, float]:
-    """Number of neighbours and damping that predict known entries with the least squared error when held out."""
+    """Number of neighbours and damping that predict held-out known entries with the least squared error."""
     rows, columns = np.nonzero(labels)
     fold = rng.integers(_N_FOLDS, size=len(rows))
     errors = np.zeros((len(graphs), len(dampings)))

@@ -211,7 +211,10 @@ def test_cuda(mode):
         ({"label_weight": 0.0, "feature_weight": 0.0}, "must not both be 0"),
         ({"mode": "tf"}, "mode must be None, 'paper' or 'code', got 'tf'"),
         ({"labels": np.ones((3, 2))}, "features and labels must have the same number of rows, got 4 and 3"),
-        ({"query_labels": np.ones((2, 3))}, "labels and query_labels must have the same number of columns, got 2 and 3"),
+        (
+            {"query_labels": np.ones((2, 3))},
+            "labels and query_labels must have the same number of columns, got 2 and 3",
+        ),
         ({"query_features": np.ones(5)}, "query_features must be a matrix of real numbers"),
         ({"features": np.full((4, 5), np.nan)}, "features must hold finite numbers only"),
     ],

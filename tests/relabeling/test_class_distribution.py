@@ -79,7 +79,7 @@ def test_calibration_of_bins():
 def test_frequencies_given_serve_presences_only():
     X, Y, truth = scenes_with()
     seen = np.maximum(Y, 0)
-    with pytest.raises(ValueError, match="no label of y has known presences and known absences: pass frequencies"):
+    with pytest.raises(ValueError, match="no label of y has both known positives and known negatives: pass"):
         SinglePositiveClassifier(relabeling=ClassDistribution(), alpha=0.05).fit(X, seen)
     shares = (truth == 1).mean(axis=0)
     rule = ClassDistribution(frequencies=shares, weights="equal")

@@ -266,7 +266,7 @@ def test_a_network_goes_on_with_what_its_head_has_labelled():
     _, Y, scenes = make_data(n=40)
     backbone = Backbone(small_network(), image_size=32, finetune="linear_init")
     solver = Minibatch(max_epochs=1, learning_rate=1e-3, batch_size=20)
-    with pytest.warns(UserWarning, match="at the earliest, but 1 is planned"):
+    with pytest.warns(UserWarning, match="but only 1 is planned"):
         clf = fitted(Curriculum("proportion"), scenes.images, Y, solver=solver, backbone=backbone)
     assert len(clf.relabeled_) == round(0.8 * (Y == 0).sum())
     assert (clf.labels_in_use_ != 0).sum() == (Y != 0).sum() + len(clf.relabeled_)
@@ -277,7 +277,7 @@ def test_a_warm_start_goes_on_with_the_weak_labels():
     clf = fitted(Curriculum("proportion", 0.5), X, Y, warm_start=True)
     added = clf.relabeled_
     clf.set_params(solver__rounds=1)
-    with pytest.warns(UserWarning, match="relabels before epoch or round 2 at the earliest, but 1 is planned"):
+    with pytest.warns(UserWarning, match="first relabels before epoch or round 2, but only 1 is planned"):
         clf.fit(X, Y)
     np.testing.assert_array_equal(clf.relabeled_, added)
     assert (clf.labels_in_use_ != 0).sum() == (Y != 0).sum() + len(added)

@@ -134,7 +134,7 @@ def test_labels_of_one_sign_are_left_and_presences_alone_refused():
     Y[:, 0] = np.maximum(Y[:, 0], 0)
     clf = PartialLabelClassifier("an", relabeling=LabelSpreading(), alpha=0.1, random_state=0).fit(X, Y)
     assert np.isnan(clf.spread_labels_[Y[:, 0] == 0, 0]).all()
-    with pytest.raises(ValueError, match="LabelSpreading needs a label with known presences and known absences"):
+    with pytest.raises(ValueError, match="LabelSpreading needs a label with both known positives and known negatives"):
         SinglePositiveClassifier(relabeling=LabelSpreading(), alpha=0.1).fit(X, np.maximum(Y, 0))
 
 

@@ -531,7 +531,7 @@ def test_a_head_of_the_first_version_is_told_how_to_move(partial_data):
         def build(self, n_features, n_labels):
             return nn.Linear(n_features, n_labels)
 
-    with pytest.raises(TypeError, match=r"Old.build\(n_features, n_labels\) is the form of an earlier version of skpartial"):
+    with pytest.raises(TypeError, match=r"Old.build\(n_features, n_labels\) is the form of an earlier version"):
         PartialLabelClassifier(head=Old()).fit(*partial_data)
 
 
