@@ -380,7 +380,7 @@ def test_weights_that_leave_nothing(data):
     nothing = np.where((Y == 1).any(1), 0.0, 1.0)
     weights = np.column_stack([np.zeros(3), np.ones(3)])
     clf = PartialLabelClassifier("an", class_weight=weights)
-    with pytest.raises(ValueError, match=r"sample_weight, class_weight and .* leave no entry"):
+    with pytest.raises(ValueError, match=r"sample_weight, class_weight and .* must have a positive and finite sum"):
         clf.fit(X, Y, sample_weight=nothing)
 
 

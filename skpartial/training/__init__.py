@@ -1,4 +1,4 @@
-"""Training: what is trained on, what methods see of it between passes, the one loop, and what it goes on from."""
+"""Training: the training data, the contexts of methods between passes, the training loop, and checkpoints."""
 
 from skpartial._state import StateTensor, TrainingContext
 from skpartial.labels._data import TrainingData

@@ -1,4 +1,4 @@
-"""Checkpoints: what a training that is killed goes on from."""
+"""Checkpoints, from which an interrupted training continues."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from skpartial._warnings import warn
 
 __all__ = ["Checkpoint", "CheckpointFolder"]
 
-# Bytes that are read at a time.
+# Number of bytes read at a time.
 _BLOCK = 1 << 20
-# What the digest of a file is made by, and how long it is, written out.
+# Hash function of the digest of a file, and its length in hexadecimal digits.
 _DIGEST, _DIGITS = hashlib.sha256, 64
 _LARGEST = 2**31 - 1
-# How often a file is written anew whose folder another process, with the same fit, has just tidied up.
+# Number of attempts to write a file while another process, with the same fit, removes the folder.
 _ATTEMPTS = 20
 
 
 class _Damaged(ValueError):
-    """Something else in a file than what was saved."""
+    """The file does not hold what was saved."""
 
 
 class _Digested:
-    """A file that notes the digest of what is written to it, and why that failed, which PyTorch does not pass on."""
+    """A file that computes a digest of its content, and keeps the error of a failed write, which PyTorch hides."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self.digest = file, _DIGEST()
@@ -49,21 +49,21 @@ class _Digested:
         return len(block)
 
     def flush(self) -> None:
-        """Leave it to the file, which is flushed in the end."""
+        """Do nothing: the file itself is flushed at the end."""
 
 
 class Checkpoint:
-    """The state of one stage of training, in a file that holds tensors, numbers and words only.
+    """The state of one stage of training, in a file that holds only tensors, numbers and strings.
 
-    The file is an archive of PyTorch's and a line after it, which says of which fit, stage and epoch it is and ends in
-    a digest of everything before.
+    The file is a PyTorch archive followed by one line, which names the fit, stage and epoch and ends with a digest of
+    everything before.
 
     Parameters
     ----------
     folder : CheckpointFolder
-        Of the fit.
+        Folder of the fit.
     stage : str
-        Its name.
+        Name of the stage.
     """
 
     def __init__(self, folder: CheckpointFolder, stage: str) -> None:
@@ -78,18 +78,18 @@ class Checkpoint:
 
     @property
     def path(self) -> Path:
-        """The file: one of its own where a fit for more epochs, which is the same so far, has gone further."""
+        """The file; a separate one if an otherwise identical fit for more epochs has gone further."""
         with suppress(OSError, _Damaged), open(self._path, "rb") as file:
             if self._read_line(file)[1] > self._last:
                 return self._shorter
         return self._path
 
     def save(self, content: dict[str, Any]) -> None:
-        """Replace the file, whole or not at all."""
+        """Replace the file atomically."""
         with self._folder.told():
             path = self.path
             for _ in range(_ATTEMPTS - 1):
-                # The same fit may end in another process and remove the folder, while it is made here or written to.
+                # The same fit may end in another process and remove the folder while this process creates or uses it.
                 with suppress(FileNotFoundError, FileExistsError):
                     self._replace(path, content)
                     return
@@ -116,12 +116,12 @@ class Checkpoint:
             raise
 
     def load(self, last: int) -> dict[str, Any] | None:
-        """What was saved, on the CPU; None if nothing was. Nothing in the file is executed.
+        """Load the saved content to the CPU; None if nothing was saved. Nothing in the file is executed.
 
         Parameters
         ----------
         last : int
-            The last epoch of this fit: what has gone further is no use to it, and left to a fit for as many.
+            The last epoch of this fit; a file from a later epoch is ignored, and left for a fit with more epochs.
 
         Returns
         -------
@@ -131,14 +131,14 @@ class Checkpoint:
         Raises
         ------
         ValueError
-            If the file holds anything else than what was saved.
+            If the file does not hold what was saved.
         """
         self._last = last
         found = [self._read(path) for path in (self._path, self._shorter)]
         return max((each for each in found if each[0] <= last), key=lambda each: each[0], default=(0, None))[1]
 
     def _read(self, path: Path) -> tuple[int, dict[str, Any] | None]:
-        """The epoch of a file that is checked to be whole, and what it holds unless it has gone too far."""
+        """Check that a file is complete; return its epoch, and its content unless the epoch is too late."""
         with self._folder.told():
             try:
                 file = open(path, "rb")  # noqa: SIM115
@@ -150,7 +150,7 @@ class Checkpoint:
                 except (OSError, MemoryError):
                     raise
                 except Exception as error:
-                    # What a damaged archive raises depends on where it is damaged.
+                    # The error for a damaged archive depends on where it is damaged.
                     raise self.damaged(error, path) from error
 
     def _content(self, file: IO[bytes]) -> tuple[int, dict[str, Any] | None]:
@@ -162,17 +162,17 @@ class Checkpoint:
             found.update(block)
             size -= len(block)
         if found.hexdigest().encode() != digest:
-            raise _Damaged("its digest is another")
+            raise _Damaged("its digest does not match")
         if epoch > self._last:
             return epoch, None
         file.seek(0)
         content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         if content["epoch"] != epoch:
-            raise _Damaged("it is of two epochs")
+            raise _Damaged("it names two different epochs")
         return epoch, content
 
     def _read_line(self, file: IO[bytes]) -> tuple[int, int, bytes]:
-        """The length of what a file has a digest of, its epoch and its digest, from its last line."""
+        """The length of the part covered by the digest, the epoch and the digest, from the last line of a file."""
         line = self._line.encode()
         length = len(line) + len("0000000000, ") + _DIGITS
         size = file.seek(0, os.SEEK_END)
@@ -180,34 +180,34 @@ class Checkpoint:
         noted = file.read(length)
         found = re.fullmatch(rb"(\d{10}), ([0-9a-f]{%d})" % _DIGITS, noted.removeprefix(line))
         if not noted.startswith(line) or found is None:
-            raise _Damaged("it is not whole, or of another fit")
+            raise _Damaged("it is incomplete, or from another fit")
         return size - _DIGITS, int(found[1]), found[2]
 
     def damaged(self, error: Exception, path: Path | None = None) -> ValueError:
-        """What is said of a file that cannot be used, and why."""
+        """The error for a file that cannot be used, with the reason."""
         reason = str(error) if isinstance(error, _Damaged) else type(error).__name__
         return ValueError(
             f"The checkpoint {str(path or self.path)!r} is damaged ({reason}): delete it to start this fit afresh."
         )
 
     def remove(self) -> None:
-        """Remove the file, and what is left of writing it."""
+        """Remove the file, and remains of unfinished writes."""
         for path in {self.path, self._shorter}:
             for own in (path, *path.parent.glob(f"{path.name}.????????.part")):
                 own.unlink(missing_ok=True)
 
 
 class CheckpointFolder:
-    """The checkpoints of one fit, in a folder of its own.
+    """The checkpoints of one fit, in a separate folder.
 
     Parameters
     ----------
     directory : str or path-like
-        The user's; "~" is the home directory.
+        The user's directory; "~" is the home directory.
     fingerprint : str
-        Of the parameters and the data of the fit, and of its seed where the user gave one.
+        Fingerprint of the parameters and data of the fit, and of the seed if the user passed one.
     seeded : bool
-        Whether the user gave a seed; else the folder's name has it, too.
+        Whether the user passed a seed; if not, the folder name includes the seed.
     """
 
     def __init__(self, directory: str | os.PathLike[str], fingerprint: str, *, seeded: bool) -> None:
@@ -217,20 +217,20 @@ class CheckpointFolder:
         self.path = self._parent / fingerprint
 
     def seed(self, proposed: int) -> int:
-        """The seed that the fit began with, or the proposed one if it begins now."""
+        """The seed that the fit started with, or the proposed one if it starts now."""
         if not self._seeded:
             proposed = self._left_seed(proposed)
             self.path = self._parent / f"{self._fingerprint}-{proposed}"
         return proposed
 
     def _left_seed(self, proposed: int) -> int:
-        """The seed of the fit that was killed last, if one was."""
+        """The seed of the most recently interrupted fit, or else the proposed one."""
         left: list[tuple[float, int]] = []
         with self.told():
             for folder in self._parent.glob(f"{self._fingerprint}-*"):
                 seed = folder.name.removeprefix(f"{self._fingerprint}-")
                 if re.fullmatch("0|[1-9][0-9]{0,9}", seed) and int(seed) <= _LARGEST:
-                    with suppress(FileNotFoundError):  # a fit that has just ended, and taken its folder with it
+                    with suppress(FileNotFoundError):  # a fit that has just ended and removed its folder
                         left += [(file.stat().st_mtime, int(seed)) for file in folder.glob("*.pt")]
         return max(left)[1] if left else proposed
 
@@ -241,17 +241,17 @@ class CheckpointFolder:
 
     @contextmanager
     def told(self) -> Iterator[None]:
-        """Name the parameter where the disk refuses something."""
+        """Name the parameter in errors of the file system."""
         try:
             yield
         except OSError as error:
             raise OSError(
-                f"checkpoint_dir={os.fspath(self._directory)!r} cannot be used ({error.strerror or error}): make room "
-                "there or permit reading and writing, or choose another folder, or None to save nothing."
+                f"checkpoint_dir={os.fspath(self._directory)!r} cannot be used ({error.strerror or error}): free space "
+                "or allow reading and writing there, choose another folder, or pass None to save nothing."
             ) from error
 
     def remove(self) -> None:
-        """Remove what a fit that has ended has saved, and the folder unless there is more in it."""
+        """Remove the checkpoints of a fit that has ended, and the folder if it is then empty."""
         try:
             if self.path.is_symlink():
                 raise OSError("it is a link, which is not followed")
@@ -259,7 +259,7 @@ class CheckpointFolder:
                 checkpoint.remove()
             self.path.rmdir()
         except FileNotFoundError:
-            pass  # Nothing was saved, or the same fit has ended in another process as well.
+            pass  # Nothing was saved, or the same fit has ended in another process too.
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 warn(

@@ -16,27 +16,27 @@ from skpartial.labels._data import TrainingData
 
 __all__ = ["DataSource", "EntryWeights", "LabelSource", "LabeledRows", "bootstrap_weights"]
 
-# Entries whose weights are summed up at a time.
+# Number of entries whose weights are summed at a time.
 _BLOCK_ENTRIES = 1 << 20
-# Of the weights of members' rows, whose standard deviation is one half. At 1, as in the Bayesian bootstrap, the mean of
-# five linear members was worse than a single one.
+# Shape of the gamma distribution of the members' row weights, for a standard deviation of one half. With 1, as in the
+# Bayesian bootstrap, the mean of five linear members was worse than a single one.
 _GAMMA_SHAPE = 4.0
 
 
 def bootstrap_weights(n_rows: int, n_members: int, seed: int) -> Tensor | None:
-    """Weights of the rows for each member of an ensemble, of mean 1; None where there is one.
+    """Row weights with mean 1 for each member of an ensemble; None for a single member.
 
     Parameters
     ----------
     n_rows, n_members : int
-        How many of each.
+        Number of rows and of members.
     seed : int
-        The fit's.
+        Seed of the fit.
 
     Returns
     -------
     Tensor of float64, shape (M, n), or None
-        Drawn from a gamma distribution, so that every row counts for something.
+        Draws from a gamma distribution, so that no weight is zero.
     """
     if n_members == 1:
         return None
@@ -45,7 +45,7 @@ def bootstrap_weights(n_rows: int, n_members: int, seed: int) -> Tensor | None:
 
 
 class LabelSource:
-    """Blocks of labels on a device: resident where the matrix is dense, made dense by the block where it is sparse."""
+    """Blocks of labels on a device: a dense matrix stays there, a sparse one is made dense block by block."""
 
     def __init__(self, labels: LabelMatrix, device: torch.device) -> None:
         self.matrix = labels
@@ -61,16 +61,16 @@ class LabelSource:
 
 
 class EntryWeights:
-    """Weights of rows or entries: what the user gave, times the weight of the entry's class.
+    """Weights of rows or entries: sample weights times class weights.
 
     Parameters
     ----------
     sample_weight : ndarray of shape (n,) or (n, L), or None
         Non-negative.
     class_weight : ndarray of shape (L, 3), or None
-        Weight of an absent, an unknown and a present entry of each label.
+        Weight of a negative, an unknown and a positive entry of each label.
     device, dtype
-        Where and in which type blocks are made.
+        Device and type of the blocks.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class EntryWeights:
         self.by_class = None if class_weight is None else torch.as_tensor(class_weight, dtype=dtype, device=device)
 
     def times(self, of_rows: Tensor | None) -> EntryWeights:
-        """The same, multiplied by weights of rows, shape (n,)."""
+        """These weights, multiplied by weights of rows, shape (n,)."""
         if of_rows is None:
             return self
         multiplied = copy.copy(self)
@@ -94,11 +94,11 @@ class EntryWeights:
 
     @property
     def of_rows(self) -> Tensor | None:
-        """What each row counts for, shape (n,), or None where all count alike."""
+        """Weight of each row, shape (n,), or None if all are equal."""
         return self.sample if self.sample is None or self.sample.ndim == 1 else self.sample.mean(1)
 
     def rows(self, index: slice | Tensor, labels: Tensor) -> Tensor | None:
-        """Weights of a block: shape (b,) or (b, L), or None where every entry weighs 1."""
+        """Weights of a block, shape (b,) or (b, L); None if all are 1."""
         sample = None if self.sample is None else self.sample[index]
         if self.by_class is None:
             return sample
@@ -107,7 +107,7 @@ class EntryWeights:
 
 
 def _product(weights: Tensor | None, others: Tensor | None) -> Tensor | None:
-    """Products of weights of rows or entries."""
+    """Product of two weights of rows or entries."""
     if weights is None or others is None:
         return others if weights is None else weights
     if weights.ndim == others.ndim:
@@ -116,7 +116,7 @@ def _product(weights: Tensor | None, others: Tensor | None) -> Tensor | None:
 
 
 class LabeledRows(NamedTuple):
-    """Some rows: their indices on the device, labels, soft targets (NaN where there is none), and weights."""
+    """Some rows: indices on the device, labels, soft targets (NaN where there are none), and weights."""
 
     rows: Tensor
     labels: Tensor
@@ -124,11 +124,11 @@ class LabeledRows(NamedTuple):
     weights: Tensor | None
 
     def part(self, part: slice) -> LabeledRows:
-        """Some of them."""
+        """A slice of the rows."""
         return LabeledRows(*(None if tensor is None else tensor[part] for tensor in self))  # type: ignore[arg-type]
 
     def weighted(self, of_rows: Tensor | None) -> LabeledRows:
-        """The same, with weights multiplied by some of the rows, shape (b,)."""
+        """The rows, with weights multiplied by weights of rows, shape (b,)."""
         return self if of_rows is None else self._replace(weights=_product(self.weights, of_rows))
 
 
@@ -138,11 +138,11 @@ class DataSource:
     Parameters
     ----------
     data : TrainingData
-        Labels, and what else is known of entries.
+        Labels, soft targets and weights.
     weights : EntryWeights
-        Of rows or entries, as the user gave them.
+        Weights of rows or entries passed by the user.
     device, dtype
-        Where and in which type blocks are made.
+        Device and type of the blocks.
     """
 
     def __init__(self, data: TrainingData, weights: EntryWeights, device: torch.device, dtype: torch.dtype) -> None:
@@ -159,10 +159,10 @@ class DataSource:
         return self.data.labels.shape
 
     def rows(self, index: slice | Tensor) -> LabeledRows:
-        """What is known of a slice of rows, or of rows by their indices on the device."""
+        """Labels, soft targets and weights for a slice of rows, or for rows by their indices on the device."""
         labels = self.labels.rows(index)
         targets = None if self._targets is None else self._targets[index]
-        # A soft target weighs as the likelier of its signs.
+        # A soft target has the class weight of its likelier sign.
         signs = labels if targets is None else torch.where(targets.isnan(), labels, (targets - 0.5).sign())
         weights = self.weights.rows(index, signs)
         if self._own_weights is not None:
@@ -173,12 +173,12 @@ class DataSource:
 
     @property
     def has_weights(self) -> bool:
-        """Whether entries may weigh differently."""
+        """Whether entries may have different weights."""
         weights = self.weights
         return weights.sample is not None or weights.by_class is not None or self._own_weights is not None
 
     def total_weight(self) -> float:
-        """Sum of the weights over all entries: what the loss divides by; refused where that is zero."""
+        """Sum of the weights over all entries, by which the loss is divided; must be positive."""
         n_rows, n_labels = self.shape
         if not self.has_weights:
             return float(n_rows * n_labels)
@@ -189,7 +189,7 @@ class DataSource:
             total += float(block.sum(dtype=torch.float64)) * (n_labels if block.ndim == 1 else 1)
         if not 0 < total < float("inf"):
             raise ValueError(
-                "sample_weight, class_weight and the weights of a relabelling together leave no entry that weighs "
-                f"anything in {str(self._dtype).removeprefix('torch.')}: nothing is left to train on."
+                "The product of sample_weight, class_weight and the weights of a relabelling must have a positive and "
+                f"finite sum over all entries in {str(self._dtype).removeprefix('torch.')}, got {total:g}."
             )
         return total

@@ -1,4 +1,4 @@
-"""The one training loop: passes over the training set, and everything that happens between them."""
+"""The training loop: passes over the training set, and everything that happens between passes."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ __all__ = ["Learner", "Report", "Training", "train", "train_together"]
 
 _Context = TypeVar("_Context", bound=TrainingContext)
 
-#: Gives the present parameters as arrays.
+#: Returns the current parameters as arrays.
 Parameters = Callable[[], dict[str, NDArray[Any]]]
-#: Takes the numbers of a step within a pass and how to get the parameters after it; True asks to stop.
+#: Takes the record of a step within a pass and a function that returns the parameters after it; True asks to stop.
 Report = Callable[[dict[str, Any], Parameters], bool]
 
 _OTHER_CHECKPOINT = (
-    "The checkpoints of this fit end with epoch {first} where process 0 looks for them, and with epoch {other} for "
-    "process {rank}: checkpoint_dir must be a folder that all processes see."
+    "The checkpoints of this fit end with epoch {first} for process 0, but with epoch {other} for process {rank}: "
+    "checkpoint_dir must be a folder that all processes share."
 )
 
 
 class Learner(ABC):
-    """What a solver moves: it has parameters and makes a pass over the training set, an epoch or a convex round.
+    """The part that a solver trains: it has parameters and makes passes, epochs or convex rounds, over the data.
 
     Parameters
     ----------
@@ -47,12 +47,12 @@ class Learner(ABC):
     Attributes
     ----------
     states : dict of str to dict of str to Tensor
-        What loss, regulariser and relabelling remember, by these names; passes update it in place.
+        States of the loss, regulariser and relabelling, by these names; passes update them in place.
     """
 
     #: Labels that could not be fitted and keep a prior intercept, of shape (L,).
     unfitted: Tensor
-    #: What the head was built for.
+    #: Context that the head was built with.
     head_context: HeadContext
 
     def __init__(self, problem: Problem) -> None:
@@ -61,22 +61,22 @@ class Learner(ABC):
 
     @property
     def state(self) -> State | None:
-        """What the loss remembers."""
+        """State of the loss."""
         return self.states.get("loss")
 
     def start(self, name: str, predictor: Predictor | None = None) -> None:
-        """Give a part of the problem, the loss, the regulariser or the relabelling, its state."""
+        """Create the state of a part of the problem: the loss, the regulariser or the relabelling."""
         problem, part = self.problem, self.problem.parts.get(name)
         spec = {} if part is None else part.state_spec()
         if part is None or not spec:
             return
         if name == "relabeling" and any(tensor.learned for tensor in spec.values()):
-            raise ValueError(f"{part!r} declares a state that is learned, but no gradient reaches a relabelling.")
+            raise ValueError(f"{part!r} declares a learned state, but relabellings have no gradient.")
         previous = problem.previous_states.get(name)
         if previous is not None and not set(spec) <= set(previous):
-            previous = None  # of another one
+            previous = None  # from another relabelling, loss or regulariser
         if previous is not None:
-            # A copy, which may be changed in place: a fit that fails must leave what it went on from.
+            # A copy that may be changed in place: a failed fit must not change the state that it started from.
             previous = {key: tensor.clone().to(problem.device) for key, tensor in previous.items()}
         context = TrainingContext(
             given=problem.data,
@@ -92,7 +92,7 @@ class Learner(ABC):
             return
         missing = sorted(set(spec) - set(state))
         if missing:
-            raise ValueError(f"{part!r} describes {missing[0]!r} in state_spec, but start does not make it.")
+            raise ValueError(f"{part!r} describes {missing[0]!r} in state_spec, but start does not return it.")
         self.states[name] = {key: tensor.to(problem.device) for key, tensor in state.items()}
 
     def saved_states(self) -> dict[str, State]:
@@ -101,53 +101,53 @@ class Learner(ABC):
 
     @torch.no_grad()
     def load_states(self, saved: dict[str, State]) -> None:
-        """Go on from what `saved_states` gave."""
+        """Load the result of `saved_states`."""
         form = {name: {key: tensor.shape for key, tensor in state.items()} for name, state in self.states.items()}
         if form != {name: {key: tensor.shape for key, tensor in state.items()} for name, state in saved.items()}:
-            raise ValueError("The states are those of another training.")
+            raise ValueError("The states are from another training.")
         for name, state in saved.items():
             for key, tensor in state.items():
                 self.states[name][key].copy_(tensor)
 
     @abstractmethod
     def predictor(self, features: Features) -> Predictor:
-        """Predictions of the present parameters on the rows of some features."""
+        """Predictions of the current parameters for the rows of some features."""
 
     @abstractmethod
     def take(self, data: TrainingData) -> None:
-        """Train on other labels from here on."""
+        """Train on other labels from now on."""
 
     @abstractmethod
     def run(self, epoch: int, report: Report) -> dict[str, Any] | None:
-        """Make a pass; returns its numbers, the loss among them, or None if its steps have been reported instead."""
+        """Make a pass; return its record, including the loss, or None if its steps have been reported instead."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """The parameters, as they are."""
+        """The parameters, without copying."""
 
     @abstractmethod
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Go back to parameters that `tensors` gave."""
+        """Restore parameters from the result of `tensors`."""
 
     @abstractmethod
     def parameters(self) -> dict[str, NDArray[Any]]:
-        """The parameters as arrays of their own, in the units of the features as passed."""
+        """Copies of the parameters as arrays, for features in the units in which they were passed."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a pass depends on, in tensors, numbers and words."""
+        """Everything that a pass depends on, as tensors, numbers and strings."""
 
     @abstractmethod
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Load the result of `state_dict`."""
 
     @abstractmethod
     def finish(self) -> None:
-        """Settle the parameters when training has ended."""
+        """Finish the parameters at the end of training."""
 
 
 class _Best:
-    """The best epoch so far, and how long ago it was."""
+    """The best epoch so far, and the number of epochs since then."""
 
     def __init__(self) -> None:
         self.score = -float("inf")
@@ -163,7 +163,7 @@ class _Best:
 
 
 class _Log:
-    """Records of epochs or steps, which the monitor is told of; if it asks to stop in one process, all do."""
+    """Records of epochs or steps, passed to the monitor; if it asks to stop in one process, all processes stop."""
 
     def __init__(self, monitor: Monitor, processes: Processes) -> None:
         self.monitor, self.processes = monitor, processes
@@ -197,7 +197,7 @@ def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _to_tensors(data: TrainingData) -> dict[str, Tensor]:
-    """Training data as tensors: labels as a whole, or the parts of a sparse matrix; the prior is the user's."""
+    """Training data as tensors, without the prior of the user: dense labels, or the parts of a sparse matrix."""
     labels = data.labels
     if labels.is_sparse:
         names = ("data", "indices", "indptr")
@@ -210,7 +210,7 @@ def _to_tensors(data: TrainingData) -> dict[str, Tensor]:
 
 
 def _from_tensors(saved: dict[str, Tensor], given: TrainingData) -> TrainingData:
-    """What `_to_tensors` was given."""
+    """Training data from the result of `_to_tensors`."""
     if "dense" in saved:
         values: Any = saved["dense"].numpy()
     else:
@@ -221,16 +221,16 @@ def _from_tensors(saved: dict[str, Tensor], given: TrainingData) -> TrainingData
 
 
 class Training:
-    """What happens around the passes of one problem: relabelling, records, validation, checkpoints.
+    """Everything around the passes of one problem: relabelling, records, validation and checkpoints.
 
     Parameters
     ----------
     problem : Problem
         The training task.
     learner : Learner
-        What passes move.
+        The learner that makes the passes.
     n_epochs, patience, tol
-        As of `train`.
+        As in `train`.
     """
 
     def __init__(
@@ -243,9 +243,9 @@ class Training:
         self._data = problem.data
         self._best, self._progress = _Best(), _Best()
         self._kept: dict[str, Any] | None = None
-        #: The first pass that is left to do.
+        #: The first remaining pass.
         self.first = problem.first_epoch
-        #: The last pass, unless training stops before.
+        #: The last pass, unless training stops earlier.
         self.last = problem.first_epoch + n_epochs - 1
         checkpoint = problem.checkpoint
         saved = None if checkpoint is None else checkpoint.load(self.last)
@@ -256,11 +256,11 @@ class Training:
             except (MemoryError, torch.OutOfMemoryError):
                 raise
             except Exception as error:
-                # Whatever comes of content of another form.
+                # Any error from content of another form.
                 raise checkpoint.damaged(error) from error
 
     def _load(self, saved: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         if saved["data"] is not None:
             self._data = _from_tensors(saved["data"], self.problem.data)
             self.learner.take(self._data)
@@ -293,7 +293,7 @@ class Training:
         )
 
     def begin(self, epoch: int) -> None:
-        """Before a pass: relabel, and let everything that remembers something know."""
+        """Before a pass: relabel, and call the hooks of everything with a state."""
         problem, learner = self.problem, self.learner
         self.log.epoch = epoch
         relabeling = problem.relabeling
@@ -307,7 +307,7 @@ class Training:
             part.begin_epoch(learner.states.get(name), epoch, self._context(TrainingContext, epoch))
 
     def end(self, epoch: int, numbers: dict[str, Any] | None) -> None:
-        """After a pass: note its numbers, if they have not been reported, validate and save."""
+        """After a pass: add its record, unless already reported, validate and save."""
         problem, learner, log = self.problem, self.learner, self.log
         validation = problem.validation
         if numbers is not None:
@@ -320,7 +320,8 @@ class Training:
             if not bool(logits.isfinite().all()):
                 raise ValueError(
                     f"Predictions for the held-out rows are no longer finite in epoch {epoch}: training diverges, or "
-                    "X_val holds values far beyond those of X. Lower solver__learning_rate, or scale X_val as X was."
+                    "values of X_val are far larger than those of X. Lower solver__learning_rate, or scale X_val "
+                    "like X."
                 )
             score = validation.score(logits.cpu().numpy())
             if log.records:
@@ -342,7 +343,7 @@ class Training:
     def _content(self, epoch: int) -> dict[str, Any]:
         kept = self._kept
         if kept is not None:
-            # Mostly the best epoch had the labels that are in use now.
+            # Usually the labels of the best epoch are those now in use.
             kept = {**kept, "data": None if kept["data"] is self._data else _to_tensors(kept["data"])}
         return {
             "epoch": epoch,
@@ -356,7 +357,7 @@ class Training:
         }
 
     def solution(self) -> Solution:
-        """Of the best pass by validation score, else of the last."""
+        """The solution of the best pass by validation score, else of the last pass."""
         problem, learner, log = self.problem, self.learner, self.log
         if self._kept is not None:
             learner.states, self._data = self._kept["states"], self._kept["data"]
@@ -379,25 +380,26 @@ class Training:
 def train(
     problem: Problem, learner: Learner, n_epochs: int, *, patience: int | None = None, tol: float = 0.0
 ) -> Solution:
-    """Make passes until one of them is the last.
+    """Make passes until training stops.
 
     Parameters
     ----------
     problem : Problem
         The training task.
     learner : Learner
-        What passes move.
+        The learner that makes the passes.
     n_epochs : int
-        Passes at most.
+        Maximal number of passes.
     patience : int or None, default=None
-        Passes without progress before stopping: of the validation score if there is one, else of the loss.
+        Number of passes without progress before stopping; progress of the validation score if there is one, else of the
+        loss.
     tol : float, default=0.0
-        Progress of the loss that counts, relative to it.
+        Least relative progress of the loss that counts.
 
     Returns
     -------
     Solution
-        Of the best pass by validation score, else of the last.
+        The solution of the best pass by validation score, else of the last pass.
     """
 
     def run(trainings: Sequence[Training], epoch: int) -> list[dict[str, Any] | None]:
@@ -410,20 +412,20 @@ def train_together(
     trainings: Sequence[Training],
     run: Callable[[Sequence[Training], int], Sequence[dict[str, Any] | None]],
 ) -> list[Solution]:
-    """Make passes of several problems side by side, until each has made its last.
+    """Make passes of several problems side by side, until each has stopped.
 
     Parameters
     ----------
     trainings : sequence of Training
-        One a problem; all begin and end with the same pass.
+        One per problem; all begin and end with the same pass.
     run : callable
-        Takes the trainings that go on and the number of the pass, which it makes with all of their learners; returns
-        for each what `Learner.run` returns.
+        Takes the trainings that continue and the number of the pass, and makes the pass with all of the learners.
+        Returns the result of `Learner.run` for each.
 
     Returns
     -------
     list of Solution
-        One a problem.
+        One per problem.
     """
     for epoch in range(trainings[0].first, trainings[0].last + 1):
         going = [training for training in trainings if not training.log.stopped]

@@ -1,4 +1,4 @@
-"""Predictions of the head that is being trained, for validation and for those who look at it between passes."""
+"""Predictions of the head being trained, for validation and for methods between passes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skpartial.heads._module import HeadModule
 
 __all__ = ["HeadPredictor", "predict_logits"]
 
-# Bytes of a batch that is predicted at a time.
+# Size in bytes of a batch for predictions.
 _BATCH_BYTES = 16 << 20
 
 
@@ -33,16 +33,16 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def _drop(module: Any, inputs: Any, output: Tensor, *, generator: torch.Generator) -> Tensor:
-    """What a dropout in evaluation mode, which passes on its input, would answer in training, drawn by a generator."""
+    """Apply the dropout of a module in evaluation mode to its output, with draws from a generator."""
     kind, p = type(module).__name__, float(module.p)
     shape = list(output.shape)
-    if kind[-1] == "d" or kind == "FeatureAlphaDropout":  # Dropout1d and the like: channels as a whole
+    if kind[-1] == "d" or kind == "FeatureAlphaDropout":  # Dropout1d and the like drop whole channels
         channel = output.ndim - 1 - int(kind[-2]) if kind[-1] == "d" else 1
         shape[channel + 1 :] = [1] * (output.ndim - channel - 1)
     kept = torch.rand(shape, generator=generator, device=output.device) >= p
     if "Alpha" not in kind:
         return output * kept / (1 - p) if p < 1 else torch.zeros_like(output)
-    # Self-normalising: dropped units get the limit of SELU, and mean and variance are put back.
+    # Self-normalising: dropped units get the limit of SELU, and mean and variance are restored.
     low = -1.7580993408473766
     scale = ((1 - p) * (1 + p * low * low)) ** -0.5 if p < 1 else 0.0
     return scale * torch.where(kept, output, low) - scale * low * p
@@ -58,26 +58,26 @@ def _batches(features: Features, rows: Tensor | None) -> Iterator[Tensor]:
 
 
 def predict_logits(module: HeadModule, features: Features, *, members: bool = False) -> Tensor:
-    """Logits (n, L) of all rows, or those of the members (M, n, L), in evaluation mode and by batches."""
+    """Logits (n, L) of all rows, or of all members (M, n, L), in evaluation mode and in batches."""
     logits = module.member_logits if members else module
     with _evaluating(module):
         return torch.cat([logits(batch) for batch in _batches(features, None)], dim=-2)
 
 
 class HeadPredictor:
-    """Predictions of a head on the rows of some features, in evaluation mode.
+    """Predictions of a head for the rows of some features, in evaluation mode.
 
     Parameters
     ----------
     head : HeadModule
-        From what it sees to logits.
+        The head.
     features : Features
         Rows of features, or images.
     network : torch.nn.Module or None, default=None
-        Of which the head is the last part: it has a method `features`, from images to what the head sees. None where
-        the rows go to the head as they are.
+        Network that ends in the head, with a method `features` from images to inputs of the head. None if the rows are
+        the inputs of the head.
     processes : Processes, default=one alone
-        All of which ask for the same, and share the rows.
+        Processes that make the same calls and divide the rows among themselves.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class HeadPredictor:
         self._head, self._features, self._network, self._processes = head, features, network, processes
 
     def _of_rows(self, rows: Tensor | None, answer: Callable[[Tensor], Tensor], dim: int = 0) -> Tensor:
-        """What is answered of what the head sees of rows, along an axis of the answers."""
+        """Results of a function of the head's inputs for some rows, joined along an axis."""
 
         def compute(index: Tensor) -> Tensor:
             with _evaluating(self._network or self._head):
@@ -99,7 +99,7 @@ class HeadPredictor:
         return self._processes.compute(compute, torch.arange(self._features.n_rows) if rows is None else rows, dim)
 
     def _seen(self, rows: Tensor | None) -> Iterator[Tensor]:
-        """What the head sees, batch by batch."""
+        """Inputs of the head, batch by batch."""
         see: Any = None if self._network is None else self._network.features
         for batch in _batches(self._features, rows):
             yield batch if see is None else see(batch)
@@ -109,8 +109,8 @@ class HeadPredictor:
         return self._of_rows(rows, self._head)
 
     def features(self, rows: Tensor | None) -> Tensor:
-        """What the head sees: features (b, d), or maps (b, C, h, w)."""
-        if self._network is None:  # which are at hand
+        """Inputs of the head: features (b, d), or maps (b, C, h, w)."""
+        if self._network is None:  # inputs need no computation
             return torch.cat(list(self._seen(rows)))
         return self._of_rows(rows, lambda seen: seen)
 
@@ -123,12 +123,12 @@ class HeadPredictor:
         dropouts = _dropouts(self._head)
         if not dropouts:
             raise ValueError(
-                "Predictions with dropout need a head that has some, and this one has none: choose a head with dropout."
+                "Predictions with dropout need a head with dropout layers, but this head has none: choose another head."
             )
         return torch.cat(list(self._samples(rows, dropouts, None, n_samples, seed)), dim=1)
 
     def logit_variance(self, rows: Tensor | None, dropout: float, n_samples: int, seed: int) -> Tensor:
-        """Variance (b, L) of the logits where inputs of the head are dropped, or what its own dropout drops."""
+        """Variance (b, L) of the logits under dropout of the head's inputs, or under the head's own dropout."""
         dropouts = _dropouts(self._head)
         if isinstance(self._head, LinearModule):
             rate = dropouts[0].p if dropouts else dropout
@@ -142,7 +142,7 @@ class HeadPredictor:
     def _samples(
         self, rows: Tensor | None, dropouts: list[Any], inputs: nn.Module | None, n_samples: int, seed: int
     ) -> Iterator[Tensor]:
-        """Logits (n_samples, b, L) of batches, with some dropouts active: those of the head, or one of its inputs."""
+        """Logits (n_samples, b, L) of batches, with dropout active: the layers of the head, or one on the inputs."""
         generator = torch.Generator(next(self._head.parameters()).device).manual_seed(seed)
         with ExitStack() as stack:
             stack.enter_context(_evaluating(self._network or self._head))

@@ -1,4 +1,4 @@
-"""What an estimator hands to a solver, and what it gets back."""
+"""The problem that an estimator passes to a solver, and the solution that it gets back."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from skpartial.training._data import EntryWeights
 __all__ = ["Monitor", "Problem", "Solution", "Validation"]
 
 
-#: Takes the record of an epoch or iteration and a function that gives its parameters; True asks to stop.
+#: Takes the record of an epoch or iteration and a function that returns the parameters; True asks to stop.
 Monitor = Callable[[dict[str, Any], Callable[[], dict[str, Any]]], bool]
 
 
 @dataclass
 class Validation:
-    """Held-out rows by which the epoch is chosen.
+    """Held-out rows for choosing the epoch.
 
     Parameters
     ----------
     features : Features
-        Of the held-out rows.
+        Features of the held-out rows.
     score : callable
-        From logits, an ndarray of shape (n, L), to a number of which more is better.
+        From logits, an ndarray of shape (n, L), to a score; higher is better.
     """
 
     features: Features
@@ -55,47 +55,47 @@ class Problem:
     Parameters
     ----------
     features : Features
-        The training rows.
+        Features of the training rows.
     data : TrainingData
-        Their labels, and what else the user knows of them.
+        Labels of the training rows, and everything else that the user passed about them.
     weights : EntryWeights
         Weights of rows or entries.
     loss : Loss
-        What is minimised.
+        The loss to minimise.
     head : Head
-        From features to logits.
+        The head, from features to logits.
     relabeling : Relabeling or None
-        What happens to labels between epochs.
+        Changes labels between epochs.
     regularizer : Regularizer or None
-        A term of the batch.
+        A term that depends on the whole batch.
     alpha : float
-        L2 penalty of a label's weights.
+        L2 penalty of the weights of a label.
     seed : int
-        Of all random numbers.
+        Seed of all random numbers.
     monitor : Monitor
         Called at the end of every epoch.
     validation : Validation or None
         Held-out rows.
     start : dict of str to ndarray, or None
-        Parameters of the head to go on from.
+        Parameters of the head to start from.
     previous_states : dict of str to dict of str to Tensor
-        States of loss, regulariser and relabelling to go on from.
+        States of loss, regulariser and relabelling to start from.
     optimizer_state : dict or None
-        What an earlier solution left, for `partial_fit`.
+        State of the optimiser from an earlier solution, for `partial_fit`.
     first_epoch : int
-        What the first epoch is called.
+        Number of the first epoch.
     network : callable or None
-        From a head to the network that ends in it; None where rows of features go to the head as they are.
+        From a head to the network that ends in it; None if rows of features are the inputs of the head.
     pretrained : bool
-        Whether that network has learned something before.
+        Whether that network is pretrained.
     checkpoint : Checkpoint or None
-        Where the state is saved after every epoch, and gone on from.
+        File in which the state is saved after every epoch, and from which training continues.
     show_batches : bool
-        Whether a bar is shown in every epoch of batches.
+        Whether to show a progress bar over batches in every epoch.
     incremental : bool
-        Whether these rows are one part of a stream, so that a label without both signs in them may still be fitted.
+        Whether these rows are one chunk of a stream, so that a label with only one sign in them may still be fitted.
     processes : Processes, default=one alone
-        All of which train, each with all of the data.
+        Processes that train together, each with all of the data.
     """
 
     features: Features
@@ -122,11 +122,11 @@ class Problem:
 
     @property
     def sharing(self) -> Processes:
-        """The processes that share the rows: a regulariser wants batches as a whole, and every process takes them."""
+        """Processes that divide the rows; with a regulariser, which needs whole batches, each takes all rows."""
         return self.processes if self.regularizer is None else ALONE
 
     def batch_bar(self, epoch: int, n_batches: int) -> AbstractContextManager[Callable[[int], None]]:
-        """A bar for an epoch, where it is wanted; what it gives is called with a number of batches."""
+        """A progress bar for an epoch, if `show_batches`; it returns a function to call with a number of batches."""
         return progress_bar(f"Epoch {epoch}", n_batches, shown=self.show_batches, unit="batches")
 
     @property
@@ -136,13 +136,13 @@ class Problem:
 
     @property
     def parts(self) -> dict[str, Stateful]:
-        """What may remember something, by name: loss, regulariser and relabelling."""
+        """Parts that may have a state, by name: loss, regulariser and relabelling."""
         parts = {"loss": self.loss, "regularizer": self.regularizer, "relabeling": self.relabeling}
         return {name: part for name, part in parts.items() if part is not None}
 
     @property
     def head_context(self) -> HeadContext:
-        """What the head is built for."""
+        """Context that the head is built with."""
         labels = self.labels
         return HeadContext(
             self.features.n_features, labels.n_labels, label_names=labels.names, labels=labels, seed=self.seed
@@ -150,48 +150,48 @@ class Problem:
 
     @property
     def draws(self) -> bool:
-        """Whether training draws from PyTorch's own generator, which then has to be seeded."""
+        """Whether training draws from PyTorch's global generator, which then has to be seeded."""
         return self.network is not None or self.head.draws
 
     @property
     def device(self) -> torch.device:
-        """Where to compute."""
+        """Device of the computation."""
         return self.features.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating type to compute in."""
+        """Floating type of the computation."""
         return self.features.dtype
 
 
 @dataclass
 class Solution:
-    """What training found.
+    """Result of a training.
 
     Parameters
     ----------
     parameters : dict of str to ndarray
-        The head's, by the names of its module; a linear head has "weight" (L, d) and "bias" (L,).
+        Parameters of the head, by their names in the module; a linear head has "weight" (L, d) and "bias" (L,).
     states : dict of str to dict of str to Tensor
-        Of loss, regulariser and relabelling, of the chosen epoch.
+        States of loss, regulariser and relabelling in the chosen epoch.
     data : TrainingData
-        What was trained on in that epoch.
+        Training data of that epoch.
     head_context : HeadContext
-        What the head was built for.
+        Context that the head was built with.
     history : list of dict
-        One record an epoch or iteration.
+        One record per epoch or iteration.
     n_iter : int
-        Epochs or iterations done.
+        Number of epochs or iterations.
     stopped : bool
-        Whether it ended before the last epoch.
+        Whether training stopped before the last epoch.
     best_epoch : int or None
         The epoch chosen by validation.
     unfitted : ndarray of bool, shape (L,)
         Labels that could not be fitted and keep a prior intercept.
     optimizer_state : dict or None
-        For `partial_fit` to go on from.
+        State of the optimiser, for `partial_fit` to continue from.
     predictor : Predictor or None
-        Of the training rows, under these parameters.
+        Predictions for the training rows with these parameters.
     """
 
     parameters: dict[str, NDArray[Any]]

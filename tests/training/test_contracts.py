@@ -522,7 +522,7 @@ def test_predictions_with_dropout_and_of_members(on):
 
 @pytest.mark.parametrize("solver", [FullBatch(rounds=2), Minibatch(max_epochs=2)], ids=["rounds", "epochs"])
 def test_a_head_without_dropout_says_so(partial_data, solver):
-    with pytest.raises(ValueError, match="Predictions with dropout need a head that has some"):
+    with pytest.raises(ValueError, match="Predictions with dropout need a head with dropout layers"):
         PartialLabelClassifier("iu", relabeling=Looks(), solver=solver).fit(*partial_data)
 
 
@@ -629,9 +629,9 @@ class Impossible(Curriculum):
 
 def test_states_that_cannot_be_carried_are_refused(partial_data):
     X, Y = partial_data
-    with pytest.raises(ValueError, match="describes 'bank_features' in state_spec, but start does not make it"):
+    with pytest.raises(ValueError, match="describes 'bank_features' in state_spec, but start does not return it"):
         PartialLabelClassifier(regularizer=Undescribed()).fit(X, Y)
-    with pytest.raises(ValueError, match="no gradient reaches a relabelling"):
+    with pytest.raises(ValueError, match="relabellings have no gradient"):
         PartialLabelClassifier(relabeling=Impossible()).fit(X, Y)
 
 

@@ -346,7 +346,7 @@ def test_a_disk_that_refuses_is_told_by_the_parameter(tmp_path, disk, seeded):
     with pytest.MonkeyPatch.context() as patch:
         folder = disk(tmp_path, patch)
         clf = classifier(folder, random_state=0 if seeded else None)
-        with pytest.raises(OSError, match=r"^checkpoint_dir='.*' cannot be used \([A-Z].*\): make room"):
+        with pytest.raises(OSError, match=r"^checkpoint_dir='.*' cannot be used \([A-Z].*\): free space"):
             clf.fit(X, Y)
         assert not hasattr(clf, "n_iter_")
         assert not list(tmp_path.rglob("*.part"))
