@@ -387,7 +387,7 @@ def test_weights_that_leave_nothing(data):
 # --------------------------------------------------------------------------------------------------- divergence
 
 
-@pytest.mark.filterwarnings("ignore:learning_rate=.* moves the logits")
+@pytest.mark.filterwarnings("ignore:learning_rate=.* moves logits")
 @pytest.mark.parametrize("validation", [None, 0.3])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("epochs", [1, 2, 20])
@@ -405,7 +405,7 @@ def test_diverged_fits(data, optimizer, epochs, validation):
             clf.fit(X, Y)
 
 
-@pytest.mark.filterwarnings("ignore:learning_rate=.* moves the logits")
+@pytest.mark.filterwarnings("ignore:learning_rate=.* moves logits")
 @pytest.mark.parametrize("solver", [FullBatch(), Minibatch(max_epochs=2, learning_rate=10.0)], ids=str)
 def test_held_out_rows_beyond_the_range(data, solver):
     X, Y = data

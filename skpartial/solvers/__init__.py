@@ -1,4 +1,4 @@
-"""Solvers: how parameters move."""
+"""Solvers: algorithms that train parameters."""
 
 from skpartial.solvers._base import Solver
 from skpartial.solvers._full_batch import FullBatch
@@ -8,18 +8,18 @@ __all__ = ["FullBatch", "Minibatch", "Solver", "get"]
 
 
 def get(solver: str | Solver) -> Solver:
-    """The solver of a short name, with its default parameters.
+    """The solver with a given short name and default parameters.
 
     Parameters
     ----------
     solver : str or Solver
-        "full_batch" or "minibatch". A solver is returned as it is. ("auto", which estimators take as well, is not a
-        solver but leaves the choice to them.)
+        "full_batch" or "minibatch". A solver is returned unchanged. (Estimators also accept "auto", which is not a
+        solver but leaves the choice to the estimator.)
 
     Returns
     -------
     Solver
-        A new object for a name.
+        A new object for each call with a name.
 
     Raises
     ------

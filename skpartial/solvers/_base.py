@@ -1,4 +1,4 @@
-"""What a solver is: how parameters move."""
+"""Base class of solvers: algorithms that train parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Solver(Documented, BaseEstimator, ABC):
 
     @abstractmethod
     def check(self, problem: Problem) -> None:
-        """Refuse a problem that this solver cannot serve, before any work.
+        """Raise an error, before any work, for a problem that this solver cannot solve.
 
         Parameters
         ----------
@@ -28,7 +28,8 @@ class Solver(Documented, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            Naming the parameter that is out of range, or what the solver lacks and which one to use.
+            The message names the parameter that is out of range, or what the solver does not support and which solver
+            to use.
         """
 
     @abstractmethod
@@ -48,17 +49,17 @@ class Solver(Documented, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            As `check` does, or if the loss stops being finite.
+            As in `check`, or if the loss is no longer finite.
 
         Warns
         -----
         ConvergenceWarning
-            If training ends before it has converged.
+            If training ends before convergence.
         """
 
     @abstractmethod
     def max_steps(self, problem: Problem) -> int:
-        """How often the monitor is called at most, for progress bars.
+        """Maximal number of calls of the monitor, for progress bars.
 
         Parameters
         ----------
@@ -68,21 +69,21 @@ class Solver(Documented, BaseEstimator, ABC):
         Returns
         -------
         int
-            Epochs or iterations.
+            Number of epochs or iterations.
         """
 
     def length_parameters(self) -> tuple[str, ...]:
-        """Parameters that say only how long training goes on, and change nothing of the passes before.
+        """Parameters that determine only the length of training, and do not change earlier passes.
 
         Returns
         -------
         tuple of str
-            Names of parameters: a checkpoint serves fits that differ in these. By default there are none.
+            Names of parameters. Fits that differ only in these share a checkpoint. By default there are none.
         """
         return ()
 
     def group(self, problem: Problem) -> Hashable | None:
-        """What a problem has in common with others that this kind of solver can solve in shared products.
+        """Key of problems that solvers of this class can solve together, sharing matrix products.
 
         Parameters
         ----------
@@ -92,8 +93,8 @@ class Solver(Documented, BaseEstimator, ABC):
         Returns
         -------
         Hashable or None
-            Problems with equal groups, the same features and solvers of one class go to `solve_together`; None is for
-            those that are solved alone.
+            Problems with equal keys, the same features and solvers of one class are passed to `solve_together`; None if
+            the problem is solved alone.
         """
         return None
 
@@ -104,28 +105,28 @@ class Solver(Documented, BaseEstimator, ABC):
         Parameters
         ----------
         tasks : sequence of tuple of Solver and Problem
-            Solvers of this class, and what each is to solve.
+            Solvers of this class, each with its problem.
 
         Returns
         -------
         list of Solution
-            In the same order; each as `solve` would find it, up to rounding.
+            Solutions in the same order; each equals the result of `solve` up to rounding.
         """
         return [solver.solve(problem) for solver, problem in tasks]
 
 
 def solve_tasks(tasks: Sequence[tuple[Solver, Problem]]) -> list[Solution]:
-    """Solve tasks, those that can share products together.
+    """Solve tasks; those that can share matrix products are solved together.
 
     Parameters
     ----------
     tasks : sequence of tuple of Solver and Problem
-        What is to be solved, and by what.
+        Solvers, each with its problem.
 
     Returns
     -------
     list of Solution
-        In the same order.
+        Solutions in the same order.
     """
     groups: dict[Hashable, list[int]] = {}
     for i, (solver, problem) in enumerate(tasks):

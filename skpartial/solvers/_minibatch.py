@@ -1,4 +1,4 @@
-"""The minibatch solver: trains any loss and any head with the one training loop of the package."""
+"""The minibatch solver, which trains any loss and any head with the training loop of the package."""
 
 from __future__ import annotations
 
@@ -26,68 +26,68 @@ from skpartial.training._problem import Problem, Solution
 
 __all__ = ["Minibatch"]
 
-# By how much the steps of Adam may move a logit of a linear head before they are told to be too large.
+# Largest move of a logit of a linear head by a step of Adam without a warning.
 _JUMP = 5.0
-# What the step size of Adam is multiplied by for linear heads; bench_learning_rates.py compares.
+# Factor of the step size of Adam for linear heads; see bench_learning_rates.py.
 _OF_LINEAR = 0.3
 
 
 class Minibatch(Solver):
-    r"""Train by stochastic gradients over seeded, shuffled batches of rows.
+    r"""Train by stochastic gradients on seeded, shuffled batches of rows.
 
-    Batches are slices of tensors that stay on the device. Features are rescaled by one number inside the loop, so that
-    a learning rate means the same whatever their units: it refers to features whose values have a root mean square of
-    1. The L2 penalty and the fitted coefficients refer to the features as they were passed. With validation rows the
-    best epoch is kept, else the last one.
+    Batches are slices of tensors that stay on the device. Inside the loop, features are divided by their root mean
+    square, so that a learning rate means the same for any unit of the features. The L2 penalty and the fitted
+    coefficients refer to the features as passed. With validation rows the best epoch is kept, else the last one.
 
-    Rates in papers and in other software refer to the features as they are passed: ``rescale=False`` takes them so.
-    Of rows of unit norm, of d features, the same steps are made by :math:`\sqrt{d}` times less here.
+    Learning rates in papers and other software refer to the features as passed; use them with ``rescale=False``. For
+    rows of unit norm with d features, the equivalent rate here is :math:`\sqrt{d}` times smaller.
 
     Parameters
     ----------
     optimizer : {"adam", "adamw", "sgd"}, default="adam"
         Adam, Adam with decoupled weight decay, or gradient descent with momentum.
     learning_rate : float or None, default=None
-        Step size; of a network that of its layers before the head. None takes a step that moves a logit by about the
-        same amount whatever the number of features: 0.3 / d for a linear head of d features (1 / d for others) by Adam,
-        and 0.1 / d where a regulariser refines a trained head; for a network 1e-5 where it is pretrained, as published,
-        else 1e-3. A rate of a linear head of more than 5 / d gives a warning.
+        Step size; with a network, the step size of the layers before the head. With None, a step moves a logit by about
+        the same amount for any number of features. For Adam, it is 0.3 / d for a linear head on d features (1 / d for
+        other heads), and 0.1 / d if a regulariser refines a trained head. For a network, it is 1e-5 if pretrained, as
+        published, else 1e-3. With a linear head, a rate above 5 / d raises a warning.
     max_epochs : int or None, default=None
-        Passes over the training set. None takes 25, as published for linear classifiers, 5 where a regulariser refines
-        a trained one, and 10 for networks.
+        Number of passes over the training set. None takes 25, as published for linear classifiers, 5 if a regulariser
+        refines a trained one, and 10 for networks.
     batch_size : int or None, default=None
-        Rows in a batch. None takes 16 for networks and small training sets and up to 256 for large ones, so that an
-        epoch has at least a hundred steps where possible.
+        Number of rows per batch. None takes 16 for networks and small training sets, and up to 256 for large ones, so
+        that an epoch has at least a hundred steps where possible.
     momentum : float, default=0.9
-        Of "sgd".
+        Momentum of "sgd".
     head_rate : float or None, default=None
-        Step size of a network's head, as a multiple of `learning_rate`; None takes 10 where the network is pretrained,
-        as published, else 1.
+        Step size of a network's head, as a multiple of `learning_rate`; None takes 10 if the network is pretrained, as
+        published, else 1.
     weight_decay : float, default=0.0
-        L2 penalty of a network's weights before the head, which has `alpha`.
+        L2 penalty of a network's weights before the head; `alpha` penalises the head.
     schedule : {"constant", "cosine"}, default="constant"
-        Whether step sizes stay, or fall to zero like a cosine.
+        Whether step sizes are constant, or decrease to zero like a cosine.
     warm_up : float, default=0.0
-        Share of all steps in which step sizes rise from zero, in [0, 1).
+        Share of all steps during which step sizes rise from zero, in [0, 1).
     clip_norm : float or None, default=None
-        Length that the gradient of all parameters is cut to.
+        Maximal norm of the gradient of all parameters; longer gradients are scaled down.
     accumulate : int, default=1
-        Pieces in which a batch passes through a network, to save memory: twice the forward passes, and the same
-        gradients but for batch norms. Where memory runs out the number is doubled by itself, and a warning says so.
+        Number of parts in which a batch passes through a network, to save memory. This takes twice the forward passes,
+        and gives the same gradients except with batch norms. If memory runs out, the number is doubled, with a warning.
     patience : int or None, default=None
-        Stop after this many epochs without a better validation score; without validation rows, without a lower
-        training loss; where it does not run out a ConvergenceWarning says so. None always runs `max_epochs`.
+        Stop after this many epochs without a better validation score, or without a lower training loss if there are no
+        validation rows. If training does not stop before `max_epochs`, a ConvergenceWarning is raised. None always runs
+        `max_epochs`.
     tol : float, default=1e-4
-        What counts as a lower training loss for `patience`, relative to the best.
+        Least decrease of the training loss that counts for `patience`, relative to the best.
     shuffle : bool, default=True
-        Whether rows are drawn in a new order in every epoch.
+        Whether to shuffle the rows in every epoch.
     rescale : bool, default=True
-        Whether learning rates refer to features of a root mean square of 1. False leaves features as they are passed,
-        to train at published rates, and what a loss learns beside the classifier at the published multiple of them
-        (such as `estimate_rate` of ROLE). Networks see images as they are in any case.
+        Whether learning rates refer to features scaled to a root mean square of 1. With False, features are used as
+        passed, for training at published rates; parameters of a loss are then trained at the published multiple of the
+        rate (such as `estimate_rate` of ROLE). Images are never rescaled.
     max_resident_bytes : float or None, default=None
-        Features larger than this stay where they are and travel to the device by the batch; None takes what the device
-        has free.
+        Features larger than this stay where they are, and are copied to the device batch by batch; None takes the free
+        memory of the device.
 
     Examples
     --------
@@ -136,7 +136,7 @@ class Minibatch(Solver):
 
     @override
     def length_parameters(self) -> tuple[str, ...]:
-        # Schedules are laid out over all epochs.
+        # Schedules depend on the number of epochs.
         return ("max_epochs",) if self.schedule == "constant" and self.warm_up == 0 else ()
 
     @override
@@ -157,7 +157,7 @@ class Minibatch(Solver):
         check_flag(self, "rescale", self.rescale)
 
     def plan(self, problem: Problem) -> Plan:
-        """Settle what the parameters leave open.
+        """Determine the values that the parameters leave open.
 
         Parameters
         ----------
@@ -167,7 +167,7 @@ class Minibatch(Solver):
         Returns
         -------
         Plan
-            Numbers for the loop.
+            Settings of the training loop.
         """
         batch_size, images = self.batch_size, problem.network is not None
         if batch_size is None:
@@ -200,23 +200,23 @@ class Minibatch(Solver):
         )
 
     def _suitable_rate(self, problem: Problem) -> float:
-        """The step size that suits a head on features."""
+        """The default step size of a head on features."""
         rate = default_learning_rate(
             self.optimizer, problem.features.n_features, problem.labels.n_labels, self.momentum
         )
         if not self.rescale:
-            # Steps of Adam have the size of the rate, those of gradient descent also that of the features.
+            # Steps of Adam scale with the rate, those of gradient descent also with the features.
             scale = unit_scale(problem.features, problem.weights.of_rows)
             rate *= scale if self.optimizer != "sgd" else scale**2
         if _refines(problem):
-            # Near the optimum larger steps of minibatches do nothing but leave it.
+            # Near the optimum, larger steps on minibatches would only move away from it.
             return 0.1 * rate
-        # Linear heads rank best at smaller steps, in any units; others take longer to learn.
+        # Linear heads rank best at smaller steps, in any units; other heads learn more slowly.
         linear = isinstance(problem.head, Linear) or members_of_linear(problem.head)
         return (_OF_LINEAR if linear and self.optimizer != "sgd" else 1) * rate
 
     def _warn_if_fast(self, problem: Problem) -> None:
-        """Warn of a rate at which a step of Adam makes the logits of a linear head jump."""
+        """Warn of a rate at which a step of Adam changes the logits of a linear head too much."""
         linear = isinstance(problem.head, Linear) and problem.network is None
         if self.learning_rate is None or not linear or self.optimizer == "sgd":
             return
@@ -227,13 +227,13 @@ class Minibatch(Solver):
         if jump <= _JUMP:
             return
         message = (
-            f"learning_rate={self.learning_rate:g} moves the logits of {n_features} features by up to about {jump:.2g} "
-            f"in a step, too much to settle: learning_rate=None takes {self._suitable_rate(problem):.2g}."
+            f"learning_rate={self.learning_rate:g} with {n_features} features moves logits by up to about {jump:.2g} "
+            f"per step, too much to converge: learning_rate=None takes {self._suitable_rate(problem):.2g}."
         )
         if self.rescale:
             message += (
-                " Rates count for features scaled to a root mean square of 1: Minibatch(rescale=False) takes those that"
-                " were published for features as they are."
+                " Rates refer to features scaled to a root mean square of 1. For published rates, which refer to"
+                " features as passed, use Minibatch(rescale=False)."
             )
         warn(message)
 
@@ -263,7 +263,7 @@ class Minibatch(Solver):
     def solve_together(cls, tasks: Sequence[tuple[Solver, Problem]]) -> list[Solution]:
         if len(tasks) == 1:
             return super().solve_together(tasks)
-        # The moments of the optimiser are not kept: what is trained side by side does not go on in `partial_fit`.
+        # The moments of the optimiser are not kept: `partial_fit` does not continue training side by side.
         plans = []
         for solver, problem in tasks:
             assert isinstance(solver, Minibatch)
@@ -278,10 +278,10 @@ def _refines(problem: Problem) -> bool:
 
 
 def default_learning_rate(optimizer: str, n_features: int, n_labels: int, momentum: float) -> float:
-    """Step size for features with a root mean square of 1, at which a head of them moves fast and is still stable.
+    """Step size for features with a root mean square of 1 at which training is fast but stable.
 
-    A step of Adam moves every weight by about the rate, so a logit of d features by up to rate x d. Gradient descent
-    sees a gradient that is a mean over L labels, and momentum multiplies its steps by 1 / (1 - momentum).
+    A step of Adam moves every weight by about the rate, and so a logit of d features by up to rate x d. For gradient
+    descent, the gradient is a mean over L labels, and momentum multiplies the steps by 1 / (1 - momentum).
     """
     if optimizer != "sgd":
         return 1 / max(n_features, 30)

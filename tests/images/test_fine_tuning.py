@@ -294,7 +294,7 @@ class TestSteps:
                 return x.mean((2, 3)) * self.weight
 
         with (
-            pytest.warns(UserWarning, match="smaller pieces"),
+            pytest.warns(UserWarning, match="smaller parts"),
             pytest.raises(ValueError, match="lower solver__batch_size, or the image_size"),
         ):
             self.fit(Starving(), scenes)

@@ -357,7 +357,7 @@ class TestFit:
         SinglePositiveClassifier(ROLE(2.0), solver=Minibatch(max_epochs=2)).fit(X, Z)
         np.testing.assert_array_equal(Z, before)
 
-    @pytest.mark.filterwarnings("ignore:learning_rate=.* moves the logits")
+    @pytest.mark.filterwarnings("ignore:learning_rate=.* moves logits")
     def test_estimates_are_those_of_the_chosen_epoch(self, scenes):
         X, _Y, Z, X_test, Y_test = scenes
         arguments = {"random_state": 0, "alpha": 0.0}

@@ -250,13 +250,11 @@ def test_a_rate_that_is_far_too_high_warns_with_the_right_one(partial_data):
     X, Y = partial_data
     d = X.shape[1]
     clf = PartialLabelClassifier(solver=Minibatch(learning_rate=6 / d, max_epochs=1), random_state=0)
-    with pytest.warns(
-        UserWarning, match=r"by up to about 6 in a step.*learning_rate=None takes 0\.01\..*rescale=False"
-    ):
+    with pytest.warns(UserWarning, match=r"by up to about 6 per step.*learning_rate=None takes 0\.01\..*rescale=False"):
         clf.fit(X, Y)
     clf.set_params(solver__learning_rate=4 / d).fit(X, Y)
     # In units of the features as they are, the same rate may suit.
     published = PartialLabelClassifier(solver=Minibatch(learning_rate=4 / d, rescale=False, max_epochs=1))
     published.fit(X / np.sqrt(np.mean(np.square(X))), Y)
-    with pytest.warns(UserWarning, match="by up to about 4e.02 in a step"):
+    with pytest.warns(UserWarning, match="by up to about 4e.02 per step"):
         published.fit(100 * X / np.sqrt(np.mean(np.square(X))), Y)

@@ -592,7 +592,7 @@ def test_penalties_and_rates_of_a_head_are_its_own(partial_data):
         for penalty in (1.0, 0.0)
     )
     assert np.abs(strong.head_parameters_["module.out"]).max() < 0.5 * np.abs(free.head_parameters_["module.out"]).max()
-    with pytest.raises(ValueError, match=r"Forgets.parameter_groups must hold each parameter"):
+    with pytest.raises(ValueError, match=r"Forgets.parameter_groups must hold each trainable parameter"):
         PartialLabelClassifier(head=Forgets()).fit(X, Y)
 
 

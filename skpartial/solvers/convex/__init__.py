@@ -1,1 +1,1 @@
-"""What the full-batch solver is made of: convex problems, and Newton's method for all labels at once."""
+"""Parts of the full-batch solver: convex problems, and Newton's method for all labels at once."""

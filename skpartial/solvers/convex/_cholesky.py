@@ -1,4 +1,4 @@
-r"""Newton steps by Cholesky factors: of the Hessians for few features, in the dual for few rows.
+r"""Newton steps by Cholesky factors: of the Hessians if there are few features, and in the dual if few rows.
 
 In the dual, with second derivatives :math:`C = D^2` of the data term in the logits, its first derivatives r, and
 :math:`B = \alpha I + D R R^\top D`, the weights :math:`\theta` and the intercept b change by
@@ -9,7 +9,7 @@ In the dual, with second derivatives :math:`C = D^2` of the data term in the log
     \delta \theta = -\theta - R^\top D B^{-1} (e + \delta b\, d), \quad
     e = D^{-1} r - D R \theta
 
-where d is the diagonal of D: the Hessian in the weights, its border for the intercept, and the Woodbury identity.
+where d is the diagonal of D. This follows from the bordered Hessian in weights and intercept by the Woodbury identity.
 
 Source: C. Rasmussen, C. Williams, "Gaussian Processes for Machine Learning", 2006, section 3.4, for a model without an
 intercept.
@@ -32,13 +32,13 @@ __all__ = ["CholeskySolver", "DualCholeskySolver", "Matrix"]
 
 
 class Matrix:
-    """Scaled columns and a last one of ones as a tensor of float64, shape (n, d + 1)."""
+    """Scaled columns and a last column of ones, as a tensor of float64, shape (n, d + 1)."""
 
     def __init__(self, columns: ScaledColumns) -> None:
         self.X, self.to_features = columns.matrix(), columns.to_features
 
     def forward(self, theta: Tensor) -> Tensor:
-        """Logits (k, n) under weights and intercepts (k, d + 1)."""
+        """Logits (k, n) for weights and intercepts (k, d + 1)."""
         return theta @ self.X.T
 
     def backward(self, scores: Tensor) -> Tensor:
@@ -46,23 +46,23 @@ class Matrix:
         return scores @ self.X
 
     def take(self, labels: Tensor) -> Matrix:
-        """Itself, which all labels share."""
+        """Return the matrix itself, which all labels share."""
         return self
 
 
 class _FactorSolver(NewtonSolver):
-    """Newton's method by factors, which `update_hessian` leaves in `factor`; `usable` where there is one."""
+    """Newton's method by factors, which `update_hessian` stores in `factor`; `usable` says where there is one."""
 
     factor: Tensor
     usable: Tensor
 
     @abstractmethod
     def newton_step(self) -> Tensor:
-        """Minus the inverse Hessians of the last factors times the present gradients."""
+        """Minus the inverse Hessians from the last factors, times the current gradients."""
 
     @abstractmethod
     def update_hessian(self) -> None:
-        """Factors at the present logits."""
+        """Compute the factors at the current logits."""
 
     def inner_solve(self) -> None:
         self.update_hessian()
@@ -74,17 +74,17 @@ class _FactorSolver(NewtonSolver):
     def _factorize(self, system: Tensor) -> None:
         self.factor, info = torch.linalg.cholesky_ex(system)
         self.usable = info == 0
-        #: Of the Hessians, for labels without a factor.
+        #: Size of the Hessians, for steps of labels without a factor.
         self.size = torch.maximum(system.diagonal(dim1=1, dim2=2).sum(1), self.total_curvature)[:, None]
 
     def _or_steepest(self, step: Tensor) -> Tensor:
-        """Steps, and short ones of steepest descent for labels whose factor failed."""
+        """The steps, with short steps of steepest descent for labels whose factor failed."""
         usable = self.usable & torch.isfinite(step).all(1)
         return torch.where(usable[:, None], step, -self.gradient / self.size).to(self.gradient.dtype)
 
 
 class CholeskySolver(_FactorSolver):
-    """Newton's method with the Hessian of every label, for a design that is a `Matrix`."""
+    """Newton's method with the Hessian of each label, for a design that is a `Matrix`."""
 
     design: Matrix
 
@@ -92,13 +92,13 @@ class CholeskySolver(_FactorSolver):
         k, width = self.theta.shape
         X = self.design.X
         hessian = torch.diag_embed(self.penalty).to(X.dtype)
-        # The temporary from which Hessians are summed up stays in the processor's cache.
+        # The temporary from which Hessians are summed should stay in the processor's cache.
         step = max(1, BLOCK_BYTES // (X.itemsize * k * width))
         for start in range(0, len(X), step):
             rows = slice(start, start + step)
             weighted = (self.curvature[:, None, rows] * X[rows].T).reshape(k * width, -1)
             hessian += (weighted @ X[rows]).reshape(k, width, width)
-        # Columns that repeat each other make it singular without a penalty, up to rounding.
+        # Without a penalty, repeated columns make it singular, up to rounding.
         diagonal = hessian.diagonal(dim1=1, dim2=2)
         diagonal += 1e-13 * diagonal.amax(1, keepdim=True)
         self._factorize(hessian)
@@ -108,7 +108,7 @@ class CholeskySolver(_FactorSolver):
 
 
 class DualCholeskySolver(_FactorSolver):
-    """Newton's method by matrices of the rows of each label, for a design that is a `RowBasis`."""
+    """Newton's method with one matrix over the rows of each label, for a design that is a `RowBasis`."""
 
     design: RowBasis
 
@@ -118,7 +118,7 @@ class DualCholeskySolver(_FactorSolver):
         super().__init__(problem, design, theta, penalty, goal)
 
     def update_hessian(self) -> None:
-        # Rows that are certain, or only fill up, take no part: what is next to nothing keeps the inverse finite.
+        # Rows with certain predictions, and padding rows, have no effect; a tiny curvature keeps the inverse finite.
         least = torch.finfo(torch.float64).eps * self.problem.s.amax(1, keepdim=True)
         d = torch.maximum(self.curvature, least).double().sqrt()
         system = self.design.gram * d[:, :, None] * d[:, None]

@@ -1,11 +1,11 @@
-r"""Newton steps by preconditioned conjugate gradients, which need products with the Hessians only.
+r"""Newton steps by preconditioned conjugate gradients, which need only products with the Hessians.
 
-A step of conjugate gradients lowers a quadratic model by a known amount. For a residual r the preconditioner P promises
-that :math:`r^\top P^{-1} r / 2` can still be gained, which is too little where P takes the Hessian for larger than it
-is. By how much is told by steps that have been made: what they brought over what was promised before them.
+A step of conjugate gradients lowers a quadratic model by a known amount. For a residual r, the preconditioner P
+predicts a remaining descent of :math:`r^\top P^{-1} r / 2`, called the promise. It is too low where P overestimates the
+Hessian. The factor is estimated from past steps: their descent divided by the promise before them.
 
-The sketch, which all labels share, does not see the curvature of labels that become separable. What it lacks is learned
-from the last Newton steps and the changes of the gradient over them, by updates of L-BFGS.
+The sketch, which all labels share, misses the curvature of labels that become separable. L-BFGS updates from the last
+Newton steps and the gradient changes over them add it.
 
 Sources: M. Hestenes, E. Stiefel, "Methods of conjugate gradients for solving linear systems", J. Res. Natl. Bur. Stand.
 1952, theorem 6:1; Z. Strakos, P. Tichy, "On error estimation in the conjugate gradient method and why it works in
@@ -27,41 +27,42 @@ from skpartial.solvers.convex._sketch import Sketch
 
 __all__ = ["ConjugateGradientSolver", "InnerSystems"]
 
-# Steps that a promise is compared with: where they are slow, fewer bring too little to tell.
+# Number of steps that a promise is compared with: if convergence is slow, the descent of fewer steps says too little.
 _DELAY = 5
-# What an inner solve may leave: close to the optimum this share of the tolerance, and far from it this share of the
-# descent of the model. That falls with the square root of the relative descent, as the error of the model does.
+# Descent that an inner solve may leave: close to the optimum this share of the tolerance, and far from it this share of
+# the descent of the model. The latter falls with the square root of the relative descent, like the error of the model.
 _LEFT = 0.5
-# What counts of the upper bound on what is left that the penalty gives. The bound is too large by as much as the
-# curvature exceeds the penalty in the directions of the residual.
+# Share of the upper bound on the remaining descent, from the penalty, that is assumed. The bound is too large by the
+# factor by which the curvature exceeds the penalty in the directions of the residual.
 _SHARE_OF_BOUND = 1e-2
-# Newton steps that the preconditioner learns from: measured, three save a quarter to a half of the steps of conjugate
-# gradients where they are many, and five at most a tenth more.
+# Number of Newton steps for the updates of the preconditioner. In measurements, three save a quarter to a half of the
+# conjugate-gradient steps where these are many, and five at most a tenth more.
 _PAIRS = 3
 
 
 class InnerSystems:
-    """Quadratic models of some labels, and how far conjugate gradients have come.
+    """Quadratic models of some labels, and the state of their conjugate gradients.
 
     Parameters
     ----------
     hessian, inverse : callable
-        Hessians and approximate inverses of them, both symmetric and positive definite, times vectors (k, width).
+        Products of vectors (k, width) with the Hessians and with approximate inverses, both symmetric and positive
+        definite.
     gradient : Tensor of shape (k, width)
-        At the points where the Newton steps begin.
+        Gradients where the Newton steps begin.
     ratio : Tensor of float64, shape (k,)
-        By how much promises are known to be too low; 0 where that is not known.
+        Factor by which promises are known to be too low; 0 if unknown.
 
     Attributes
     ----------
     solution, residual : Tensor of shape (k, width)
         Newton steps so far, and minus the gradients of the models there.
     descent : Tensor of float64, shape (k,)
-        By how much the models have been lowered.
+        Descent of the models so far.
     recent : Tensor of float64, shape (k,)
-        The same for the last two steps.
+        Descent of the models in the last two steps.
     moves : Tensor of bool, shape (k,)
-        False where numbers have come to the end of their digits: such a label stays where it is.
+        False for labels that rounding allows no further descent; they do not move.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class InnerSystems:
         self._size = _dots(self.residual, self._conjugate)
         self._least = torch.finfo(gradient.dtype).eps * self._size.clamp(min=0)
         self.descent, self.moves = torch.zeros_like(self._size), torch.ones_like(self._size, dtype=torch.bool)
-        #: Of the last steps: by how much each lowered the models, and the promise before it.
+        #: For the last steps: the descent of the models in each, and the promise before it.
         self._falls: list[Tensor] = []
         self._promises: list[Tensor] = []
 
@@ -105,12 +106,12 @@ class InnerSystems:
 
     @property
     def left(self) -> Tensor:
-        """About how far the models are above their minima, shape (k,); infinite where too few steps were made."""
+        """Estimated distance of the models above their minima, shape (k,); infinite after too few steps."""
         return torch.where(self.ratio > 0, self.ratio * 0.5 * self._size, float("inf"))
 
 
 def _updated(inverse: Callable[[Tensor], Tensor], pairs: list[tuple[Tensor, Tensor]]) -> Callable[[Tensor], Tensor]:
-    """L-BFGS's update of approximate inverse Hessians by steps and changes, oldest first, whose products are 1."""
+    """L-BFGS update of inverse Hessians by pairs of steps and gradient changes, oldest first, with products of 1."""
 
     def times(vectors: Tensor) -> Tensor:
         lengths = []
@@ -131,11 +132,11 @@ class ConjugateGradientSolver(NewtonSolver):
     Parameters
     ----------
     problem, design, theta, penalty, goal
-        As for `NewtonSolver`.
+        As in `NewtonSolver`.
     sketch : Sketch
-        Preconditions, together with the last Newton steps.
+        The preconditioner, updated by the last Newton steps.
     fast : Products or None, default=None
-        The same design in a faster type, for products with the Hessians.
+        The design in a faster type, for products with the Hessians.
     """
 
     def __init__(
@@ -151,7 +152,7 @@ class ConjugateGradientSolver(NewtonSolver):
         super().__init__(problem, design, theta, penalty, goal)
         self.sketch, self.fast = sketch, fast
         self.curvature_dtype = theta.dtype if fast is None else torch.bfloat16
-        #: The last Newton steps, and the changes of the gradient over them.
+        #: The last Newton steps, each with the change of the gradient.
         self.pairs: list[tuple[Tensor, Tensor]] = []
         self.left, self.ratio = theta.new_zeros(2, len(theta), dtype=torch.float64)
 
@@ -177,13 +178,13 @@ class ConjugateGradientSolver(NewtonSolver):
         inner = InnerSystems(self._hessian(labels), inverse, self.gradient[labels], self.ratio[labels])
         value, penalty = self.value[labels].abs(), self.penalty[labels]
         goal = _LEFT * self.goal * value
-        # Without rounding they would end after as many steps as there are parameters.
+        # In exact arithmetic, the number of parameters is the maximal number of steps.
         for _ in range(self.theta.shape[1]):
             inner.step()
             allowed = inner.descent * (inner.descent / value).sqrt().clamp(max=_LEFT)
             left = torch.maximum(inner.left, _SHARE_OF_BOUND * _bound(inner.residual, penalty))
             done = (inner.recent <= allowed) & (allowed > goal) | (left <= goal) | ~inner.moves
-            # A product for few labels takes nearly as long as one for many: the others go on in the next Newton step.
+            # A product for few labels takes nearly as long as for many: the rest continue in the next Newton step.
             if 2 * int(done.sum()) >= len(done):
                 break
         self.direction[labels], self.left[labels], self.ratio[labels] = inner.solution, left, inner.ratio
@@ -193,7 +194,7 @@ class ConjugateGradientSolver(NewtonSolver):
         super().line_search()
         step, change = self.theta - theta, self.gradient - gradient
         product = torch.linalg.vecdot(step, change)[:, None]
-        # Rounding can turn the curvature of a step that hardly moves: such a pair teaches nothing.
+        # Rounding can flip the sign of the curvature of a tiny step: discard such a pair.
         least = torch.finfo(theta.dtype).eps * (step.norm(dim=1) * change.norm(dim=1))[:, None]
         scale = torch.where(product > least, product, float("inf")).rsqrt()
         self.pairs = [*self.pairs, (step * scale, change * scale)][-_PAIRS:]
@@ -201,7 +202,7 @@ class ConjugateGradientSolver(NewtonSolver):
     def estimate_gap(self) -> Tensor:
         inverse = self._inverse(torch.arange(len(self.theta), device=self.theta.device))
         above = self.ratio.clamp(min=1) * 0.5 * _dots(self.gradient, inverse(self.gradient))
-        # Where promises have not been compared with steps nothing has converged.
+        # Where promises have not been compared with steps, do not report convergence.
         least = torch.where(self.ratio > 0, self.left, 4 * self.goal * self.value.abs())
         return torch.maximum(above, least)
 
@@ -212,7 +213,7 @@ class ConjugateGradientSolver(NewtonSolver):
 
 
 def _bound(residual: Tensor, penalty: Tensor) -> Tensor:
-    """How far above their minima models are at most that are curved by the penalty alone, but for the intercept."""
+    """Upper bound on the distance of models above their minima, from the penalty; leaves out the intercept."""
     return 0.5 * torch.where(penalty > 0, residual.square() / penalty, 0.0).sum(1, dtype=torch.float64)
 
 

@@ -1,9 +1,9 @@
-r"""Ridge regressions on rows that weigh the same for many labels: one matrix serves these, and every penalty.
+r"""Ridge regressions for labels with the same row weights: one matrix for all these labels and all penalties.
 
-With the rows of the centred features multiplied by the roots of their weights, :math:`M = V^{1/2} \tilde{F}`, the
-matrix B is :math:`M^\top M`, or :math:`M M^\top` where that is smaller. What is needed are products with
-:math:`(B + \alpha I)^{-1}`, and the diagonal of the hat matrix
-:math:`M (M^\top M + \alpha I)^{-1} M^\top = M M^\top (M M^\top + \alpha I)^{-1}`.
+Let :math:`M = V^{1/2} \tilde{F}` be the centred features with rows multiplied by the square roots of their weights. The
+matrix B is :math:`M^\top M`, or :math:`M M^\top` if that is smaller. The regressions need products with :math:`(B +
+\alpha I)^{-1}`, and the diagonal of the hat matrix :math:`M (M^\top M + \alpha I)^{-1} M^\top = M M^\top (M M^\top +
+\alpha I)^{-1}`.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from skpartial.features._matrix import ResidentFeatures
 
 __all__ = ["MANY_ALPHAS", "Gram"]
 
-#: Penalties from which eigenvectors pay: then another penalty costs next to nothing.
+#: Number of penalties from which eigenvectors pay off: a further penalty then costs next to nothing.
 MANY_ALPHAS = 5
-# Rows of a block, whose features are worked on in float64.
+# Number of rows per block, whose features are converted to float64.
 _BLOCK_ROWS = 2048
 
 
 class Gram:
-    """The matrix B of centred features, weighted by what each row counts for.
+    """The matrix B of centred features with row weights.
 
     Parameters
     ----------
     features : Features
         X, shape (n, d).
     rows : Tensor of int64, shape (m,), or None
-        Which rows are taken; None is all.
+        Rows to use; None means all.
     v : Tensor of float64, shape (m,)
-        What each row counts for; not all zero.
+        Row weights; not all zero.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Gram:
         self._factors: dict[float, Tensor] = {}
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Slices of the rows with their features in float64, dense; not to be written to."""
+        """Slices of the rows with their dense features in float64, which must not be modified."""
         index = torch.arange(self.features.n_rows, device=self.v.device) if self.rows is None else self.rows
         X = self.features.X if isinstance(self.features, ResidentFeatures) else None
         for start in range(0, len(index), _BLOCK_ROWS):
@@ -78,13 +78,13 @@ class Gram:
         return (X - self.center).mul_(self.v[part].sqrt()[:, None])
 
     def factorize(self, alphas: Sequence[float]) -> None:
-        """Prepare for penalties: a Cholesky factor for each of a few, eigenvectors for many, or where one has none."""
+        """Prepare for penalties: a Cholesky factor each, or eigenvectors for many penalties or if a factor fails."""
         self._factors = {}
         for alpha in alphas if len(alphas) < MANY_ALPHAS and self._spectrum is None else ():
             system = self._matrix.clone()
             system.diagonal().add_(alpha)
             factor, info = torch.linalg.cholesky_ex(system)
-            # What is left of a column after those before it; where it is rounding the matrix is singular.
+            # Share of a column that is independent of those before it; if it is only rounding, the matrix is singular.
             left = float((factor.diagonal().square() / system.diagonal().clamp(min=1e-300)).min())
             if int(info) == 0 and left > len(system) * torch.finfo(system.dtype).eps:
                 self._factors[alpha] = factor
@@ -93,7 +93,7 @@ class Gram:
             self._axes()
 
     def _axes(self) -> tuple[Tensor, Tensor]:
-        """Eigenvalues, those that are rounding put to zero, and eigenvectors."""
+        """Eigenvalues, with those at rounding level set to zero, and eigenvectors."""
         if self._spectrum is None:
             values, vectors = torch.linalg.eigh(self._matrix)
             least = values[-1].clamp(min=0) * torch.finfo(values.dtype).eps * len(values)
@@ -101,7 +101,7 @@ class Gram:
         return self._spectrum
 
     def _inverse_times(self, alpha: float, columns: Tensor) -> Tensor:
-        """The inverse of B plus a penalty times columns (p, k); the pseudo-inverse where there is none."""
+        """The inverse of B plus a penalty, or the pseudo-inverse if singular, times columns (p, k)."""
         if alpha in self._factors:
             return torch.cholesky_solve(columns, self._factors[alpha])
         values, vectors = self._axes()
@@ -110,21 +110,21 @@ class Gram:
         return vectors @ ((vectors.T @ columns) * inverse[:, None])
 
     def moments(self, a: Tensor) -> Tensor:
-        """What regressions on a / v, with a of shape (k, m), need to know of it: shape (p, k), float64.
+        """Moments for regressions on a / v, with a of shape (k, m): shape (p, k), float64.
 
-        A constant in a / v adds nothing to sums of centred rows, so that targets need not be centred.
+        A constant in a / v adds nothing to sums of centred rows, so targets need not be centred.
         """
         if self._dual:
             root = self.v.sqrt()
             return torch.where(root > 0, a.double() / root, 0.0).T
         sums = torch.zeros(len(self.center), len(a), dtype=torch.float64, device=self.v.device)
         for part, X in self._blocks():
-            # Centred, they lose no digits in their own type.
+            # Centred features lose no precision in the narrower type.
             sums += (X - self.center).to(a.dtype).T @ a[:, part].T
         return sums
 
     def weights(self, alpha: float, moments: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (k, d) of regressions with these moments, and twice what they gain over their means (k,)."""
+        """Weights (k, d) of regressions with these moments, and twice the gain over predicting the means, (k,)."""
         found = self._inverse_times(alpha, moments)
         if self._dual:
             return found.T @ self._root, (found * (self._matrix @ moments)).sum(0)
@@ -157,5 +157,5 @@ class Gram:
 
 
 def _quadratic(factor: Tensor, rows: Tensor) -> Tensor:
-    """The quadratic form of the inverse of a matrix with this Cholesky factor, for rows (m, p): shape (m,)."""
+    """The quadratic form of the inverse of a matrix, given its Cholesky factor, for rows (m, p): shape (m,)."""
     return torch.linalg.solve_triangular(factor, rows.T, upper=False).square_().sum(0)

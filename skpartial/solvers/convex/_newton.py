@@ -1,7 +1,7 @@
-r"""Newton's method for many logistic problems at once, each with its own step length and its own convergence.
+r"""Newton's method for many logistic problems at once, each with its own step length and convergence.
 
-The stages are those of scikit-learn's `NewtonSolver`: setup, Hessian, inner solve, line search, convergence. How the
-inner system is solved is for subclasses.
+The stages are those of scikit-learn's `NewtonSolver`: setup, Hessian, inner solve, line search, convergence. Subclasses
+define the inner solve.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from skpartial.solvers.convex._logistic import LogisticProblem, rarer
 
 __all__ = ["Design", "NewtonSolver", "Products"]
 
-# Evaluations of a line search: bisection has then found the minimum to the digits of float32.
+# Maximal number of evaluations per line search: bisection then finds the minimum to the precision of float32.
 _MAX_LINE_SEARCH = 30
-# A line search ends where the derivative along the line has fallen to this share. More exact ones save no Newton steps,
-# less exact ones cost some where probabilities become certain.
+# A line search ends when the derivative along the line has fallen to this share. A more exact search saves no Newton
+# steps; a less exact one costs some where probabilities become certain.
 _FLAT = 0.2
 
 
 class Products(Protocol):
-    """Products with a matrix whose last column are ones."""
+    """Products with a matrix whose last column is all ones."""
 
     def forward(self, theta: Tensor) -> Tensor:
-        """Logits (k, n) under weights and intercepts (k, d + 1)."""
+        """Logits (k, n) for weights and intercepts (k, d + 1)."""
 
     def backward(self, scores: Tensor) -> Tensor:
         """Sums of rows (k, d + 1) weighted by scores (k, n)."""
 
 
 class Design(Products, Protocol):
-    """What the solver needs of features."""
+    """Interface of the features for the solver."""
 
     def to_features(self, theta: Tensor) -> Tensor:
         """Parameters (k, d + 1) for the features as passed."""
 
     def take(self, labels: Tensor) -> Design:
-        """That of some of the labels, given as indices."""
+        """The design of some of the labels, given as indices."""
 
 
 class NewtonSolver(ABC):
@@ -53,11 +53,11 @@ class NewtonSolver(ABC):
     problem : LogisticProblem
         The data terms of k labels.
     design : Design
-        The features that they see.
+        The features of these labels.
     theta : Tensor of shape (k, d + 1)
-        Where to start: weights, and intercepts in the last column. Overwritten.
+        Start: weights, and intercepts in the last column. Overwritten.
     penalty : Tensor of shape (d + 1,)
-        What alpha is multiplied by for each parameter, 0 for the intercept.
+        Factor of alpha for each parameter, 0 for the intercept.
     goal : float
         Relative gap at which a label has converged.
 
@@ -68,15 +68,15 @@ class NewtonSolver(ABC):
     value : Tensor of float64, shape (k,)
         Objectives.
     total_curvature : Tensor of float64, shape (k,)
-        Second derivatives, summed up over the rows.
+        Second derivatives, summed over the rows.
     gradient, direction : Tensor of shape (k, d + 1)
-        Of the objectives, and the last Newton step before the line search.
+        Gradients of the objectives, and the last Newton step before the line search.
     slope : Tensor of float64, shape (k,)
-        Derivative along the direction where the step began.
+        Derivative along the direction at the start of the step.
     gap : Tensor of float64, shape (k,)
         Estimated relative gaps after the step.
     finished, stuck : Tensor of bool, shape (k,)
-        Labels that have converged or are stuck; those that the digits of the type allow no further descent.
+        Labels that have converged or are stuck; labels that rounding allows no further descent.
     """
 
     direction: Tensor
@@ -84,13 +84,13 @@ class NewtonSolver(ABC):
     def __init__(self, problem: LogisticProblem, design: Design, theta: Tensor, penalty: Tensor, goal: float) -> None:
         self.problem, self.design, self.theta, self.goal = problem, design, theta, goal
         self.penalty = problem.alpha[:, None] * penalty
-        #: Products with it may serve in a faster type than that of the logits.
+        #: The curvature may have a faster type than the logits.
         self.curvature_dtype = theta.dtype
-        #: Which of the labels that the solver was made for are still in the products.
+        #: Labels of the original problem that are still in the products.
         self.active = torch.arange(len(theta), device=theta.device)
 
     def solve(self, max_iter: int, report: Callable[[NewtonSolver], bool]) -> None:
-        """Take steps until all labels are finished, there were `max_iter`, or `report`, called after each, says so."""
+        """Take steps until all labels are finished, `max_iter` is reached, or `report` returns True after a step."""
         self.setup()
         for _ in range(max_iter):
             self.inner_solve()
@@ -103,12 +103,12 @@ class NewtonSolver(ABC):
 
     @property
     def drops_finished(self) -> bool:
-        """Whether finished labels are about to be dropped: that copies the others, which pays once they are few."""
+        """Whether to drop finished labels: this copies the others, which pays off once they are few."""
         n_finished, n_labels = int(self.finished.sum()), len(self.finished)
         return n_labels / 2 <= n_finished < n_labels
 
     def setup(self) -> None:
-        """Logits, objectives and gradients at the start."""
+        """Compute logits, objectives and gradients at the start."""
         theta = self.theta
         self.value, self.total_curvature, self.slope = theta.new_empty(3, len(theta), dtype=torch.float64)
         self.gap = torch.full_like(self.value, float("inf"))
@@ -124,7 +124,7 @@ class NewtonSolver(ABC):
         self.update_gradient()
 
     def _evaluate(self, part: slice, q: Tensor, residual: Tensor) -> None:
-        """Objectives and derivatives of a slice of labels at their logits, whose rarer signs have probabilities q."""
+        """Compute objectives and derivatives of a slice of labels; q are the probabilities of the rarer signs."""
         curvature, logits = self.problem.curvature(part, q), self.logits[part]
         self.residual[part], self.curvature[part] = residual, curvature
         self.total_curvature[part] = self.problem.over_rows(curvature.sum(1).double())
@@ -132,21 +132,21 @@ class NewtonSolver(ABC):
         self.value[part] = self.problem.data_term(part, logits) + 0.5 * squares
 
     def update_gradient(self) -> None:
-        """Gradients at the present logits, by products in full."""
+        """Compute the gradients at the current logits, by full products."""
         self.gradient = self.design.backward(self.residual).addcmul_(self.theta, self.penalty.to(self.theta.dtype))
 
     @abstractmethod
     def inner_solve(self) -> None:
-        """Set `direction`: the Hessians times it are about the negative gradients."""
+        """Set `direction` so that its products with the Hessians are about the negative gradients."""
 
     @abstractmethod
     def estimate_gap(self) -> Tensor:
-        """How far the objectives are above their minima after a step, by the gradients there."""
+        """Distance of the objectives above their minima after a step, estimated from the gradients there."""
 
     def line_search(self) -> None:
-        """Go along the directions to about the minimum on each of the lines, and compute the gradients there.
+        """Move along the directions to the approximate minimum on each line, and compute the gradients there.
 
-        Newton's method within a bracket, on the logits, which needs no more products with the features.
+        This is Newton's method within a bracket, on the logits, which needs no further products with the features.
         """
         self.direction[self.finished] = 0
         direction, penalty = self.direction.double(), self.penalty
@@ -172,8 +172,7 @@ class NewtonSolver(ABC):
             residual = problem.residual(part, logits, q)
             along = problem.over_rows(torch.linalg.vecdot(residual, change).double())
             end = along + linear + step * quadratic
-            # How far a step beyond the minimum can lie above it is at most the step times the derivative at its end, by
-            # convexity.
+            # By convexity, a step beyond the minimum ends above it by at most the step times the derivative at its end.
             good = (end.abs() <= _FLAT * slope.abs()) & (step * end <= _FLAT * value) | (slope >= 0)
             if not n_left or bool(good.all()):
                 break
@@ -183,7 +182,7 @@ class NewtonSolver(ABC):
             proposal = step - end / bend.clamp(min=1e-300)
             inside = (proposal > low) & (proposal < high) & (proposal < 8 * step)
             middle = torch.where(torch.isinf(high), 4 * step, 0.5 * (low + high))
-            # The last evaluation is of a point that descends.
+            # The last evaluation is at a point of descent.
             new = torch.where(inside, proposal, middle) if n_left > 1 else low
             step = torch.where(good, step, new)
         self.theta[part].addcmul_(self.direction[part], step.to(self.theta.dtype)[:, None])
@@ -191,16 +190,16 @@ class NewtonSolver(ABC):
         self._evaluate(part, q, residual)
 
     def check_convergence(self) -> None:
-        """Estimate the gaps, and tell which labels are finished."""
+        """Estimate the gaps, and mark the finished labels."""
         gap = self.estimate_gap() / self.value.abs().clamp(min=torch.finfo(torch.float64).tiny)
         self.gap = torch.where(self.finished, self.gap, gap)
         idle = self.value_before - self.value <= torch.finfo(self.theta.dtype).eps * self.value_before.abs()
-        # Two steps in a row that descend by less than rounding are at the end of the digits of the type.
+        # After two steps in a row with a descent below rounding, no further descent is possible.
         self.stuck, self.idle = idle & self.idle & (self.gap > self.goal), idle
         self.finished |= (self.gap <= self.goal) | self.stuck
 
     def keep(self, labels: Tensor) -> None:
-        """Drop all but some of the labels, given as indices."""
+        """Keep only some of the labels, given as indices."""
         self.problem, self.design = self.problem.take(labels), self.design.take(labels)
         for name in (
             "active",

@@ -1,4 +1,4 @@
-"""What fits on the same features share, each made once: for all rounds of a fit, and all fits of a search."""
+"""Data shared by fits on the same features, computed once for all rounds of a fit and all fits of a search."""
 
 from __future__ import annotations
 
@@ -16,60 +16,60 @@ from skpartial.solvers.convex._sketch import Sketch
 
 __all__ = ["PreparedFeatures"]
 
-# Share of the weight of the rows that may lie elsewhere before columns are scaled anew.
+# Columns are scaled anew if more than this share of the total row weight has moved to other rows.
 _SAME_WEIGHTS = 0.05
 
 
 class _SharedProducts:
-    """Columns of which every process has its share of the rows.
+    """Columns whose rows are divided among processes.
 
     Parameters
     ----------
     own : Products
-        Of those of this process.
+        Products with the rows of this process.
     processes : Processes
-        All of them.
+        All processes.
     """
 
     def __init__(self, own: Products, processes: Processes) -> None:
         self.forward, self._own, self._processes = own.forward, own, processes
 
     def backward(self, scores: Tensor) -> Tensor:
-        """Sums of the rows of all processes, weighted by scores of which each has those of its rows."""
+        """Sums of the rows of all processes, weighted by scores; each process has the scores of its rows."""
         return self._processes.sum(self._own.backward(scores))
 
 
 class _SharedColumns(_SharedProducts):
-    """Scaled columns of which every process has its share of the rows."""
+    """Scaled columns whose rows are divided among processes."""
 
     def __init__(self, own: ScaledColumns, processes: Processes) -> None:
         super().__init__(own, processes)
         self.to_features = own.to_features
 
     def take(self, labels: Tensor) -> _SharedColumns:
-        """Itself, which all labels share."""
+        """Return the object itself, which all labels share."""
         return self
 
 
 class PreparedFeatures:
-    """Features with scaled columns, a bfloat16 copy of them where that is faster, and a sketch.
+    """Features with scaled columns, a copy in bfloat16 if that is faster, and a sketch.
 
-    They are made for the weights of the rows in the first problem that asks, and made anew for one whose weights lie
-    elsewhere: its curvature would be judged by rows that it does not see.
+    They are computed for the row weights of the first problem. They are computed anew for a problem with very different
+    row weights, because they would misjudge its curvature.
 
     Parameters
     ----------
     features : Features
         X, shape (n, d).
     processes : Processes, default=one alone
-        Which share the rows in products with the columns.
+        Processes that divide the rows in products with the columns.
 
     Attributes
     ----------
     columns : ScaledColumns
-        Since `scale` was called; of the rows of this process.
+        Scaled columns for the rows of this process, after a call of `scale`.
     bfloat16 : Bfloat16Columns or None
-        The same in bfloat16.
+        The scaled columns in bfloat16.
     """
 
     columns: ScaledColumns
@@ -83,7 +83,7 @@ class PreparedFeatures:
         self._gram: Gram | None = None
 
     def take(self, rows: Tensor) -> PreparedFeatures:
-        """Those of some of the rows; all of them where taking them would cost more than it saves."""
+        """Prepared features for some of the rows, or for all if taking them would cost more than it saves."""
         if self._taken is None or not torch.equal(rows, self._taken[0]):
             taken = self.features.take(rows)
             if taken is self.features:
@@ -92,16 +92,16 @@ class PreparedFeatures:
         return self._taken[1]
 
     def scale(self, problem: LogisticProblem) -> None:
-        """Centre the columns, and make those smaller that are much larger than the others.
+        """Centre the columns, and shrink columns that are much larger than the others.
 
-        Rounding then treats columns of different units and offsets alike, while the penalty stays the same along most
+        Rounding then affects columns of different units and offsets alike, and the penalty stays the same along most
         directions.
         """
         asked = problem.row_weight.double()
         asked /= asked.sum()
         if self._asked is not None and 0.5 * float((self._asked - asked).abs().sum()) <= _SAME_WEIGHTS:
             return
-        # Of all rows: one pass over them costs little beside those that are shared.
+        # Over all rows: one pass costs little compared with the passes that the processes share.
         row_weight, mean, variance = moments(self.features, asked)
         varying = variance[variance > 0]
         least = 10 * float(varying.median()) if len(varying) else 0.0
@@ -119,19 +119,19 @@ class PreparedFeatures:
 
     @property
     def fast_design(self) -> Products | None:
-        """The same in bfloat16, where there are such."""
+        """The scaled columns in bfloat16, if there are such."""
         if self.bfloat16 is None or self.processes.size == 1:
             return self.bfloat16
         return _SharedProducts(self.bfloat16, self.processes)
 
     def gram(self, v: Tensor) -> Gram:
-        """Of the features as passed, with rows weighted by v (n,); the last one is kept."""
+        """Gram matrix of the features as passed, with row weights v (n,); the last one is kept."""
         if self._gram is None or not torch.equal(v, self._gram.v):
             self._gram = Gram(self.features, None, v)
         return self._gram
 
     def sketch(self, rank: int) -> Sketch:
-        """Of the scaled columns, of at least that rank where they have as many directions."""
+        """Sketch of the scaled columns, of at least this rank if they have as many directions."""
         rank = min(rank, self.features.n_features)
         if self._sketch is None or self._sketch.rank < rank:
             products = self.design if self.fast_design is None else self.fast_design
@@ -140,10 +140,10 @@ class PreparedFeatures:
 
 
 def scaled_by_penalty(features: Features, problem: LogisticProblem) -> ScaledColumns:
-    """Every column centred and in a unit of its own.
+    """Centre every column and scale it separately.
 
-    A column so small that the penalty dominates it is sized by the penalty: the curvature of cross-entropy is a tenth
-    at probabilities near 0.11 or 0.89.
+    If a column is so small that the penalty dominates, its scale is set by the penalty: the curvature of cross-entropy
+    is a tenth at probabilities near 0.11 or 0.89.
     """
     _, mean, variance = moments(features, problem.row_weight)
     least = 10 * float(problem.alpha.max())

@@ -1,18 +1,18 @@
-r"""From scores to log odds: one positive factor a label, so that no score changes its sign.
+r"""From scores to log odds: one positive factor per label, so that no score changes its sign.
 
-The factor a of a label minimises the weighted cross-entropy of scores x that were made without the rows that they are
-of, with a row's worth of each sign added, in the manner of Platt:
+The factor a of a label minimises the weighted cross-entropy of out-of-sample scores x, with one added row of each sign,
+as in Platt scaling:
 
 .. math::
 
     \sum_i s_i \left[ \operatorname{softplus}(a x_i) - t'_i a x_i \right], \quad
     t' = t (1 - \epsilon_+ - \epsilon_-) + \epsilon_-, \quad \epsilon_\pm = \frac{1}{n_\pm + 2}
 
-where the presences and absences of the label are worth :math:`n_+` and :math:`n_-` rows.
+where the positives and negatives of the label are worth :math:`n_+` and :math:`n_-` rows.
 
 Source: J. Platt, "Probabilistic outputs for support vector machines and comparisons to regularized likelihood methods",
 Advances in Large Margin Classifiers, 1999; H.-T. Lin, C.-J. Lin, R. Weng, "A note on Platt's probabilistic outputs for
-support vector machines", Machine Learning 2007. Theirs has an intercept as well, which moves the decision.
+support vector machines", Machine Learning 2007. Their method also has an intercept, which moves the decision.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 __all__ = ["positive_slopes"]
 
-# Between these a slope lies: below the first, scores say nothing of the labels, or the contrary.
+# Bounds of the slopes: below the first, scores carry no information about the labels, or are reversed.
 _LEAST, _MOST = 1e-2, 1e3
 _MAX_STEPS = 30
 # Relative change of a slope that ends the search: the error after it is about its square.
@@ -30,33 +30,33 @@ _CLOSE = 1e-2
 
 
 def positive_slopes(scores: Tensor, s: Tensor, a: Tensor) -> Tensor:
-    """Factors that make log odds of scores.
+    """Factors that turn scores into log odds.
 
     Newton's method within a bracket, for all labels at once.
 
     Parameters
     ----------
     scores : Tensor of shape (k, n)
-        Real numbers.
+        Real scores.
     s, a : Tensor of shape (k, n)
-        Weights of entries, and these times the targets.
+        Weights of entries, and weights times targets.
 
     Returns
     -------
     Tensor of float64, shape (k,)
-        Positive.
+        Positive factors.
     """
     total, present = s.sum(1, dtype=torch.float64), a.sum(1, dtype=torch.float64)
     n_rows = (s > 0).sum(1).double()
     share = torch.where(total > 0, present / total, 0.5).clamp(0, 1)
     of_present, of_absent = 1 / (n_rows * share + 2), 1 / (n_rows * (1 - share) + 2)
     weighted = s * scores
-    # The sum of t' x, weighted.
+    # Weighted sum of t' x.
     pull = torch.linalg.vecdot(a, scores).double() * (1 - of_present - of_absent)
     pull += weighted.sum(1).double() * of_absent
     squares = weighted * scores
     low, high = torch.full_like(total, _LEAST), torch.full_like(total, _MOST)
-    # What the intercept alone would ask for.
+    # Start from the slope that is right for scores of an intercept alone.
     lean = 2 * (2 * share - 1)
     slope = torch.where(lean.abs() > 1e-3, (share / (1 - share)).log() / lean, 1.0).clamp(1, 10)
     arrived = torch.zeros_like(slope, dtype=torch.bool)
@@ -65,10 +65,10 @@ def positive_slopes(scores: Tensor, s: Tensor, a: Tensor) -> Tensor:
         derivative = torch.linalg.vecdot(weighted, p).double() - pull
         bend = torch.linalg.vecdot(squares, torch.addcmul(p, p, p, value=-1)).double()
         low, high = torch.where(derivative < 0, slope, low), torch.where(derivative < 0, high, slope)
-        # The derivative bends less and less: as a function of log a, steps from below fall short of the minimum less.
+        # The derivative is concave, so Newton steps from below fall short of the minimum; in log a they do so by less.
         proposal = slope * torch.exp(-derivative / (bend * slope).clamp(min=1e-300))
         inside = (proposal > low) & (proposal < high)
-        # A label that has arrived stays where it is, whatever others it is among.
+        # A converged label stays fixed, so that results do not depend on the other labels.
         new = torch.where(arrived, slope, torch.where(inside, proposal, (low * high).sqrt()))
         arrived |= (new / slope - 1).abs() <= _CLOSE
         slope = new

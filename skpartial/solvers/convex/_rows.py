@@ -1,8 +1,8 @@
-r"""Labels that are known in few rows: the rows of each, gathered, and a basis of them.
+r"""Labels known in few rows: the gathered rows of each label, and a basis of these rows.
 
-The weights of a label are a combination of the rows in which it weighs. With m of them, and
-:math:`X_j X_j^\top = R R^\top` by Cholesky, R takes the place of the features: m x m instead of n x d, with the same
-inner products, so that the penalty is the same as well. Weights are :math:`X_j^\top R^{-\top}` times the coordinates.
+The weights of label j are a linear combination of the m rows :math:`X_j` in which its entries have non-zero weight.
+With the Cholesky factorisation :math:`X_j X_j^\top = R R^\top`, R replaces the features: m x m instead of n x d, with
+the same inner products, and therefore the same penalty. Weights are :math:`X_j^\top R^{-\top}` times the coordinates.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from skpartial.solvers.convex._logistic import LogisticProblem
 
 __all__ = ["BATCHED", "PRODUCTS", "GatheredColumns", "GatheredRows", "RowBasis", "cheapest_rows", "gathered_rows"]
 
-#: What a fit costs by all rows, by the gathered rows of a label, and by a basis of them, is told in entries of gathered
-#: rows that are read. A fit makes about so many products, and an entry costs so many times less in a product for many
-# labels, whatever the processor: measured between 5 and 50.
+#: Constants of the cost of a fit by all rows, by a label's gathered rows, or by a basis, counted in entries of gathered
+#: rows that are read. PRODUCTS is the approximate number of products in a fit. BATCHED is how many times cheaper an
+#: entry is in a product for many labels: between 5 and 50 in measurements.
 PRODUCTS, BATCHED = 80, 16
-# Entries of the gathered rows of a group of labels: so many, or as many as X has. What is done beside the products
-# takes as long for few labels as for many.
+# Maximal number of entries of the gathered rows of a group of labels: this many, or as many as X has. The overhead per
+# group is the same for few and many labels.
 _GROUP_ENTRIES = 1 << 23
 
 
 def cheapest_rows(count: Tensor, n_rows: int, n_features: int, entries: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Which labels are solved best in a basis of their own rows, and which of the others by these rows.
+    """Choose labels to solve in a basis of their own rows, and other labels to solve on their own rows.
 
     Parameters
     ----------
     count : Tensor of int64, shape (k,)
-        In how many rows each label weighs.
+        Number of rows in which each label has non-zero weight.
     n_rows, n_features : int
-        Of all labels.
+        Size of the features.
     entries : Tensor of int64, shape (k,), or None
-        The same number for labels that share their rows; by default none do.
+        Equal numbers mark labels that share their rows; by default none do.
 
     Returns
     -------
     basis, own : Tensor of bool, shape (k,)
-        For the other labels all rows are cheapest.
+        Masks of these labels. For all others, using all rows is cheapest.
     """
     m, d = count.double(), n_features
     by_all, by_own = PRODUCTS * n_rows * d / BATCHED, PRODUCTS * m * d
-    # Inner products of the rows, and a few factors of matrices of that size.
+    # Inner products of the rows, and a few factorisations of matrices of that size.
     by_basis = m**2 * (d / BATCHED + m)
     basis = by_basis < by_own.clamp(max=by_all)
     if entries is not None:
@@ -58,16 +58,16 @@ def cheapest_rows(count: Tensor, n_rows: int, n_features: int, entries: Tensor |
 
 
 class GatheredRows(NamedTuple):
-    """Some labels, with the rows in which they weigh.
+    """Some labels, with the rows in which they have non-zero weight.
 
     Parameters
     ----------
     labels : Tensor of int64, shape (k,)
-        Those with the same rows follow each other, by falling penalties.
+        Labels with the same rows are adjacent, with decreasing penalties.
     sharing : Tensor of int64, shape (g,)
-        How many labels share each matrix.
+        Number of labels that share each matrix.
     rows : Tensor of int64, shape (g, m)
-        Rows in which a label weighs nothing fill up what it has less than m.
+        Indices of the rows; labels with fewer than m rows are padded with rows in which their weight is zero.
     X : Tensor of shape (g, m, d)
         These rows of the features.
     """
@@ -87,7 +87,7 @@ class GatheredRows(NamedTuple):
         return self.labels[self.sharing.cumsum(0) - self.sharing]
 
     def path(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """From strong penalties to weak ones: matrices, a label of each, and the one before it, or else itself."""
+        """From strong to weak penalties: matrices, a label of each, and the label before it (the first: itself)."""
         start = self.sharing.cumsum(0) - self.sharing
         for place in range(int(self.sharing.max())):
             which = torch.nonzero(self.sharing > place).squeeze(1)
@@ -95,7 +95,7 @@ class GatheredRows(NamedTuple):
 
 
 def gathered_rows(problem: LogisticProblem, features: ResidentFeatures, labels: Tensor) -> Iterator[GatheredRows]:
-    """Labels in groups of about as many rows, with the rows in which they weigh.
+    """Labels in groups with similar numbers of rows, with the rows in which they have non-zero weight.
 
     Parameters
     ----------
@@ -104,13 +104,12 @@ def gathered_rows(problem: LogisticProblem, features: ResidentFeatures, labels: 
     features : ResidentFeatures
         X, shape (n, d).
     labels : Tensor of int64
-        Which labels to take.
+        The labels to group.
 
     Yields
     ------
     GatheredRows
-        A group, whose matrices are overwritten by the next one, since new memory takes longer to be had than to be
-        filled.
+        A group. The next group overwrites its matrices, because allocating memory takes longer than filling it.
     """
     X, room = features.X, features.X.new_empty(0)
     for key in (-problem.alpha, problem.entries, problem.count):
@@ -130,7 +129,7 @@ def gathered_rows(problem: LogisticProblem, features: ResidentFeatures, labels: 
 
 
 def _rows_of(weighs: Tensor, count: Tensor) -> Tensor:
-    """Rows in which each label weighs, shape (k, m), filled up with one in which it does not."""
+    """Rows in which each label has non-zero weight, shape (k, m), padded with a row of weight zero."""
     label, row = torch.nonzero(weighs, as_tuple=True)
     position = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[label]
     rows = weighs.to(torch.int8).argmin(1)[:, None].repeat(1, int(count.max()))
@@ -139,29 +138,29 @@ def _rows_of(weighs: Tensor, count: Tensor) -> Tensor:
 
 
 def _products(matrices: Sequence[Tensor], vectors: Tensor, sharing: Sequence[int] | None = None) -> Tensor:
-    """Matrices (p, q), each times the next few of vectors (k, q), or times one: shape (k, p)."""
+    """Products of matrices (p, q), each with the next few, or the next one, of vectors (k, q): shape (k, p)."""
     results = vectors.new_empty(len(vectors), matrices[0].shape[0])
     if sharing is not None and max(sharing) > 1:
         for matrix, few, result in zip(matrices, vectors.split(sharing), results.split(sharing)):
             torch.mm(few, matrix.T, out=result)
         return results
-    # Batched products of matrices with single vectors take several times as long.
+    # Batched products of matrices with single vectors would take several times as long.
     for matrix, vector, result in zip(matrices, vectors, results):
         torch.mv(matrix, vector, out=result)
     return results
 
 
 class GatheredColumns:
-    """Scaled columns of some labels, for each label of the rows in which it weighs.
+    """Scaled columns for some labels, each on the rows in which it has non-zero weight.
 
     Parameters
     ----------
     columns : ScaledColumns
-        Of all rows.
+        Scaled columns of all rows.
     rows : sequence of Tensor of shape (m, d)
         Gathered rows.
     sharing : Tensor of int64
-        How many labels share each of them, one after the other.
+        Number of adjacent labels that share each matrix of rows.
     """
 
     def __init__(self, columns: ScaledColumns, rows: Sequence[Tensor], sharing: Tensor) -> None:
@@ -169,7 +168,7 @@ class GatheredColumns:
         self.sharing: list[int] = sharing.tolist()
 
     def forward(self, theta: Tensor) -> Tensor:
-        """Logits (k, m) of weights and intercepts (k, d + 1)."""
+        """Logits (k, m) for weights and intercepts (k, d + 1)."""
         return self.scores(self.to_features(theta))
 
     def backward(self, scores: Tensor) -> Tensor:
@@ -178,43 +177,43 @@ class GatheredColumns:
         return self.columns.scale_sums(sums, row_sums(scores))
 
     def scores(self, theta: Tensor) -> Tensor:
-        """Logits (k, m) under parameters for the features as passed."""
+        """Logits (k, m) for parameters in the units of the features as passed."""
         return _products(self.rows, theta[:, :-1], self.sharing).add_(theta[:, -1:])
 
     def take(self, labels: Tensor) -> GatheredColumns:
-        """Those of some of the labels, given as rising indices, without a copy."""
+        """The columns of some labels, given as ascending indices, without a copy."""
         of_label = torch.arange(len(self.rows)).repeat_interleave(torch.tensor(self.sharing))
         which, sharing = of_label[labels.cpu()].unique_consecutive(return_counts=True)
         return GatheredColumns(self.columns, [self.rows[i] for i in which.tolist()], sharing)
 
 
 class RowBasis:
-    """Features of some labels in a basis of the rows of each, with a last column of ones.
+    """Features of some labels in a basis of each label's rows, with a last column of ones.
 
     Parameters
     ----------
     rows : Tensor of shape (k, m, d)
         The gathered rows; changed in place.
     valid : Tensor of bool, shape (k, m)
-        Rows in which a label weighs; the others are put to zero.
+        Rows in which a label has non-zero weight; the others are set to zero.
 
     Attributes
     ----------
     root : Tensor of float64, shape (k, m, m)
-        R, the features of the rows of each label.
+        R, which replaces the features of the rows of each label.
     gram : Tensor of float64, shape (k, m, m)
         Inner products of these rows.
     usable : bool
-        Whether the arithmetic went well.
+        Whether the factorisation succeeded.
     """
 
     def __init__(self, rows: Tensor, valid: Tensor) -> None:
-        # From the middle of the columns inner products of rows lose few digits.
+        # After centring the columns, inner products of rows lose few digits.
         center = rows[-1].median(0).values
         self._center = center.double()
         self._rows: Sequence[Tensor] = rows.sub_(center).mul_(valid[:, :, None]).unbind()
         self.gram = (rows @ rows.mT).double()
-        # Rows that repeat each other, or fill up, make it singular, up to the rounding of the products.
+        # Repeated and padding rows make it singular, up to the rounding of the products.
         diagonal = self.gram.diagonal(dim1=1, dim2=2)
         diagonal += max(2 * torch.finfo(rows.dtype).eps, 1e-13) * diagonal.mean(1, keepdim=True)
         self.root, info = torch.linalg.cholesky_ex(self.gram)
@@ -222,7 +221,7 @@ class RowBasis:
         self._root = self.root.to(rows.dtype)
 
     def forward(self, theta: Tensor) -> Tensor:
-        """Logits (k, m) of coordinates and intercepts (k, m + 1)."""
+        """Logits (k, m) for coordinates and intercepts (k, m + 1)."""
         return (self._root @ theta[:, :-1, None])[:, :, 0].add_(theta[:, -1:])
 
     def backward(self, scores: Tensor) -> Tensor:
@@ -230,7 +229,7 @@ class RowBasis:
         return torch.cat([(self._root.mT @ scores[:, :, None])[:, :, 0], scores.sum(1, keepdim=True)], dim=1)
 
     def take(self, labels: Tensor) -> RowBasis:
-        """Those of some of the labels, given as rising indices."""
+        """The basis of some labels, given as ascending indices."""
         if len(labels) == len(self.root):
             return self
         part = RowBasis.__new__(RowBasis)
@@ -254,7 +253,7 @@ class RowBasis:
         return torch.cat([inside, self._intercept(theta)], dim=1).to(theta.dtype)
 
     def scores(self, theta: Tensor) -> Tensor:
-        """Logits (k, m) under parameters (k, d + 1) for the features as passed."""
+        """Logits (k, m) for parameters (k, d + 1) in the units of the features as passed."""
         return _products(self._rows, theta[:, :-1]).double().add_(self._intercept(theta)).to(theta.dtype)
 
     def _intercept(self, theta: Tensor) -> Tensor:

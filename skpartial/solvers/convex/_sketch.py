@@ -1,4 +1,4 @@
-r"""A randomised Nystrom sketch of the Gram matrix of the features, which preconditions every label's Hessian.
+r"""A randomised Nystrom sketch of the Gram matrix of the features, a preconditioner for the Hessians of all labels.
 
 Source: Z. Frangella, J. Tropp, M. Udell, "Randomized Nystrom preconditioning", SIAM J. Matrix Anal. Appl. 2023,
 algorithm 2.1.
@@ -17,7 +17,7 @@ from skpartial.solvers.convex._newton import Products
 
 __all__ = ["Sketch"]
 
-# By how much: measured, 3 to 5 save a fifth of the steps of conjugate gradients.
+# Factor of the curvature outside the basis; in measurements, 3 to 5 save a fifth of the conjugate-gradient steps.
 _REST = 4
 
 
@@ -27,22 +27,23 @@ class Sketch:
     Parameters
     ----------
     columns : Products
-        X, of n rows and d columns, and the intercept's; where processes share the rows, of those of this one.
+        X, with n rows and d columns, plus the column of the intercept; with several processes, the rows of this
+        process.
     row_weight : Tensor of float64, shape (n,)
-        What each of these rows counts for; sums to 1 over all.
+        Weights of these rows; the sum over all rows of all processes is 1.
     penalty : Tensor of shape (d + 1,)
-        What alpha is multiplied by for each weight, intercept last.
+        Factor of alpha for each weight, intercept last.
     rank : int
-        How many directions; at most d.
+        Number of directions, at most d.
     dtype : torch.dtype
         Type of the gradients.
 
     Attributes
     ----------
     basis : Tensor of shape (r + 1, d + 1)
-        Orthonormal rows. The intercept is a direction of its own, the last one.
+        Orthonormal rows. The last one is the separate direction of the intercept.
     rank : int
-        As asked for: features of fewer directions have a smaller basis.
+        The requested rank; the basis is smaller if the features have fewer directions.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Sketch:
     ) -> None:
         self.rank = rank
         d = len(penalty) - 1
-        # One seed for all: the answer to a convex problem shall not depend on the estimator's random state.
+        # A fixed seed: the solution of a convex problem should not depend on the estimator's random state.
         test = torch.zeros(rank, d + 1, dtype=dtype)
         test[:, :-1] = torch.randn(rank, d, generator=torch.Generator().manual_seed(0), dtype=dtype)
         test = test.to(penalty.device)
@@ -63,7 +64,7 @@ class Sketch:
         sketch = columns.backward(image.mul_(row_weight.to(image.dtype)))[:, :-1].double()
         if not math.isfinite(norm := float(torch.linalg.matrix_norm(sketch))):
             raise overflow_error(dtype)
-        # A shift of rounding size keeps the factor real.
+        # A shift at the level of rounding keeps the factor real.
         shift, test = 10 * torch.finfo(dtype).eps * norm / d**0.5 + 1e-300, test[:, :-1].double()
         core = sketch.add_(test, alpha=shift) @ test.T
         values, vectors = torch.linalg.eigh((core + core.T) / 2)
@@ -73,16 +74,16 @@ class Sketch:
         clear = squares > squares[-1].clamp(min=1e-300) * 1e-10
         basis = (axes[:, clear] / squares[clear].sqrt()).T @ root
         values = (squares[clear] - shift).clamp(min=0)
-        # Directions outside of the basis are taken to be curved like the least of it, which a single pass tells too
-        # low, and which labels that weigh the rows unevenly exceed. Where curvatures differ by more than the digits of
-        # the type, sums of what is done along both lose the smaller.
+        # Directions outside the basis get the least curvature of the basis, times a factor: a single pass
+        # underestimates it, and labels with uneven row weights exceed it. If curvatures differ by more than the
+        # precision of the type, sums over directions lose the smaller terms.
         least = max(1e-9, 10 * torch.finfo(dtype).eps) * float(values[-1])
         self._rest = max(_REST * float(values[0]), least)
         self._values = values.clamp(min=max(float(values[0]), least))
         self.basis = basis.new_zeros(len(basis) + 1, d + 1, dtype=dtype)
         self.basis[:-1, :-1] = basis
         self.basis[-1, -1] = 1
-        # What the penalty adds along each direction of the basis, and along the others.
+        # Curvature that the penalty adds along each direction of the basis, and along the others.
         self._penalty = basis.square() @ penalty[:-1].double()
         self._rest_penalty = float(penalty[:-1].mean())
 

@@ -1,4 +1,4 @@
-"""One convex round: all labels to their optimum."""
+"""One convex round, which solves all labels to their optimum."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ from skpartial.solvers.convex._rows import GatheredColumns, GatheredRows, RowBas
 
 __all__ = ["Outcome", "Report", "solve_round"]
 
-# Cholesky up to this many features, and up to this many products for all labels: they take milliseconds then.
+# Cholesky factors are used up to this many features, and up to this many multiplications for all labels, which take
+# milliseconds.
 _CHOLESKY_FEATURES, _CHOLESKY_PRODUCTS = 64, 1 << 27
-# Directions of the sketch at most, and rows that a label needs for each: of few rows it sees few of the directions.
+# Maximal number of directions of the sketch, and number of rows that a label needs for each: with few rows, few
+# directions matter.
 _MAX_RANK, _ROWS_A_DIRECTION = 256, 5
 
-# Told of the objectives and relative gaps of all labels, and of how to get their parameters; True asks to stop.
+# Takes the objectives and relative gaps of all labels and a function that returns their parameters; True asks to stop.
 Report = Callable[[Tensor, Tensor, Callable[[], Tensor]], bool]
-# From parameters (k, d + 1) for the features as passed to logits.
+# From parameters (k, d + 1), in the units of the features as passed, to logits.
 Scores = Callable[[Tensor], Tensor]
 
 
 @dataclass
 class Outcome:
-    """What a round came to.
+    """Result of a round.
 
     Parameters
     ----------
@@ -41,9 +43,9 @@ class Outcome:
     gap : Tensor of float64, shape (L,)
         Estimated relative gaps.
     unconverged : Tensor of bool, shape (L,)
-        Labels whose gap is above the tolerance, or whose objective rounding has changed.
+        Labels with a gap above the tolerance, or with an objective changed by rounding.
     imprecise : Tensor of bool, shape (L,)
-        Those among them that more steps would not help.
+        Unconverged labels that more steps would not improve.
     """
 
     theta: Tensor
@@ -52,28 +54,28 @@ class Outcome:
     imprecise: Tensor
 
     def of(self, labels: slice) -> Outcome:
-        """The outcome of some of the labels."""
+        """The result for some of the labels."""
         return Outcome(self.theta[labels], self.gap[labels], self.unconverged[labels], self.imprecise[labels])
 
 
 class _Round:
-    """All labels of a round, and how far each has come.
+    """All labels of a round, and the progress of each.
 
     Parameters
     ----------
     theta : Tensor of shape (L, d + 1)
-        Where to start, for the features as passed; overwritten.
+        Start, in the units of the features as passed; overwritten.
     tol : float
         Estimated relative gap at which a label has converged.
     max_iter : int
-        Newton steps at most.
+        Maximal number of Newton steps.
     report : callable
         Called after every step.
     """
 
     def __init__(self, theta: Tensor, *, tol: float, max_iter: int, report: Report) -> None:
         self.theta, self.max_iter, self.report = theta, max_iter, report
-        #: In float32 smaller gaps cannot be told.
+        #: Smaller gaps cannot be resolved in float32.
         self.enough = max(tol, 20 * torch.finfo(theta.dtype).eps)
         self.gap = torch.zeros(len(theta), dtype=torch.float64, device=theta.device)
         self.objective = torch.zeros_like(self.gap)
@@ -101,12 +103,12 @@ class _Round:
         self.theta = current()
 
     def begin(self, problem: LogisticProblem, features: Features, labels: Tensor) -> None:
-        """Let labels whose turn is yet to come be reported from where they start."""
+        """Set objectives at the start for reports on labels that have not been solved yet."""
         new = labels[~torch.isinf(self.gap[labels])]
         self.objective[new], self.gap[new] = self._objectives(problem.take(new), features.scores, new), float("inf")
 
     def _objectives(self, problem: LogisticProblem, logits: Scores, labels: Tensor) -> Tensor:
-        """Objectives of some labels at their present parameters, in float64."""
+        """Objectives of some labels at their current parameters, in float64."""
         theta = self.theta[labels]
         values, found = 0.5 * problem.alpha * theta[:, :-1].double().square().sum(1), logits(theta)
         for part in problem.blocks():
@@ -114,10 +116,10 @@ class _Round:
         return values
 
     def check(self, problem: LogisticProblem, logits: Scores, labels: Tensor) -> Tensor:
-        """Compare what the solver believes with the objective of the parameters that are returned.
+        """Compare the objectives of the solver with those of the returned parameters.
 
-        They are rounded to the type of the features, and features far from zero magnify that. Returns which labels have
-        another one.
+        Returned parameters are rounded to the type of the features, and features far from zero magnify the error.
+        Returns a mask of labels with different objectives.
         """
         reached = self._objectives(problem, logits, labels)
         error = (reached - self.objective[labels]).abs() / self.objective[labels].abs().clamp(min=1e-300)
@@ -127,7 +129,7 @@ class _Round:
         return wrong
 
     def outcome(self) -> Outcome:
-        """What all labels came to."""
+        """The result for all labels."""
         return Outcome(self.theta, self.gap, (self.gap > self.enough) | self.imprecise, self.imprecise)
 
 
@@ -139,15 +141,15 @@ def solve_round(
     Parameters
     ----------
     prepared : PreparedFeatures
-        Of the features X, shape (n, d).
+        Prepared features X, shape (n, d).
     problem : LogisticProblem
         The data terms.
     theta : Tensor of shape (L, d + 1)
-        Where to start: weights, and intercepts in the last column. Labels that cannot be fitted keep it.
+        Start: weights, and intercepts in the last column. Labels that cannot be fitted keep these values.
     tol : float
         Estimated relative gap at which a label has converged.
     max_iter : int
-        Newton steps at most, for each group of labels that are solved together.
+        Maximal number of Newton steps, for each group of labels that are solved together.
     report : callable
         Called after every step.
 
@@ -174,7 +176,7 @@ def solve_round(
             labels = torch.cat([labels[~basis], left]).sort().values
     if not len(labels) or state.stopped:
         return state.outcome()
-    # Rows that no label weighs are left out where they are half of all.
+    # If half of the rows have weight zero for all labels, they are left out.
     if 2 * n_rows <= features.n_rows and (taken := prepared.take(rows)) is not prepared:
         prepared, problem = taken, problem.take_rows(rows)
     if exact:
@@ -185,7 +187,7 @@ def solve_round(
 
 
 def _solve_in_basis(state: _Round, features: ResidentFeatures, problem: LogisticProblem, labels: Tensor) -> Tensor:
-    """Solve for labels in a basis of the rows of each; returns those that lack the digits for that."""
+    """Solve for labels in a basis of each label's rows; returns labels for which that is not precise enough."""
     left = []
     for group in gathered_rows(problem, features, labels):
         basis = RowBasis(group.X, problem.s[group.first].gather(1, group.rows) > 0)
@@ -197,7 +199,7 @@ def _solve_in_basis(state: _Round, features: ResidentFeatures, problem: Logistic
 
 
 def _follow_path(state: _Round, problem: LogisticProblem, group: GatheredRows, basis: RowBasis) -> Tensor:
-    """Solve for labels that share bases under falling penalties, each from the optimum under the one before."""
+    """Solve for labels that share bases, with decreasing penalties, each from the optimum of the one before."""
     left = [group.labels[:0]]
     for which, labels, previous in group.path():
         own, part = basis.take(which), problem.take_own_rows(labels, group.rows[which])
@@ -207,14 +209,13 @@ def _follow_path(state: _Round, problem: LogisticProblem, group: GatheredRows, b
         if state.stopped:
             break
         left.append(labels[wrong])
-        # A column much larger than the others takes their digits from products of rows, but not from those with columns
-        # that have been scaled.
+        # A column much larger than the others dominates inner products of rows, but not products with scaled columns.
         state.theta[labels[wrong]] = before[wrong]
     return torch.cat(left)
 
 
 def _solve_by_factors(state: _Round, features: Features, problem: LogisticProblem, labels: Tensor) -> None:
-    """Solve by factors of the Hessians, in float64 and to the limit of it."""
+    """Solve by factors of the Hessians, to the precision of float64."""
     columns = scaled_by_penalty(features, problem)
     start, part = columns.from_features(state.theta[labels]), problem.take(labels, torch.float64)
     state.solve(CholeskySolver(part, Matrix(columns), start, columns.penalty, 0.0), labels)
@@ -222,12 +223,12 @@ def _solve_by_factors(state: _Round, features: Features, problem: LogisticProble
 
 
 def _solve_by_products(state: _Round, prepared: PreparedFeatures, problem: LogisticProblem, labels: Tensor) -> None:
-    """Solve by conjugate gradients: labels that weigh in a small part of the rows by these, the others together."""
+    """Solve by conjugate gradients: labels with few weighted rows on these rows, the others together on all rows."""
     prepared.scale(problem)
     features, columns = prepared.features, prepared.columns
     rows_of_a_label = float(problem.count[labels].double().mean())
     sketch = prepared.sketch(max(1, min(int(rows_of_a_label / _ROWS_A_DIRECTION), _MAX_RANK)))
-    # The estimate of the gap is a little too low now and then.
+    # The estimate of the gap is occasionally a little too low.
     goal = max(state.enough / 2, 20 * torch.finfo(features.dtype).eps)
 
     def solve(labels: Tensor, part: LogisticProblem, design: Design, fast: Products | None, scores: Scores) -> None:

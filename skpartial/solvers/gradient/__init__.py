@@ -1,1 +1,1 @@
-"""What the minibatch solver is made of: gradient steps on batches of rows."""
+"""Parts of the minibatch solver: gradient steps on batches of rows."""

@@ -1,4 +1,4 @@
-"""Steps that are tried in a fast way, which a device may not have."""
+"""Attempts at a fast way of taking steps, which a device may not support."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ __all__ = ["attempt"]
 
 @torch.no_grad()
 def attempt(optimizer: torch.optim.Optimizer, fast: Callable[[], Any], plain: Callable[[], Any], what: str) -> bool:
-    """Take a step in a fast way, or if that fails in a plain one from where the fast one began.
+    """Take a step in a fast way; if that fails, restore the parameters and take it in a plain way.
 
     Parameters
     ----------
     optimizer : torch.optim.Optimizer
-        Whose parameters move.
+        Optimiser of the parameters.
     fast, plain : callable
         Each takes the step.
     what : str
-        What a warning calls the fast way, if it fails and the plain one does not.
+        Name of the fast way in the warning, which is raised if only the plain way works.
 
     Returns
     -------
     bool
-        Whether the fast one did.
+        Whether the fast way worked.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     before = [p.clone() for p in parameters]

@@ -1,4 +1,4 @@
-"""Steps of an optimiser without its bookkeeping, which costs more than the step itself where parameters are few."""
+"""Steps of an optimiser without its bookkeeping, which costs more than the step itself if there are few parameters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Kernel = Callable[[dict[str, Any], list[Tensor], list[Tensor], list[list[Tensor
 
 
 def _sgd(group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor], moments: list[list[Tensor]]) -> None:
-    getattr(torch, "_fused_sgd_")(  # noqa: B009 - private, so that it may be gone
+    getattr(torch, "_fused_sgd_")(  # noqa: B009 - private, and may disappear
         parameters,
         gradients,
         moments[0] if group["momentum"] else [],
@@ -55,7 +55,7 @@ def _adam_like(name: str) -> _Kernel:
     return step
 
 
-# By optimiser: what it keeps of every parameter, and what moves the parameters of a group.
+# For each optimiser: names of its moments, and the function that moves the parameters of a group.
 _KERNELS: dict[type[torch.optim.Optimizer], tuple[tuple[str, ...], _Kernel]] = {
     torch.optim.SGD: (("momentum_buffer",), _sgd),
     torch.optim.Adam: (("step", "exp_avg", "exp_avg_sq"), _adam_like("_fused_adam_")),
@@ -64,12 +64,12 @@ _KERNELS: dict[type[torch.optim.Optimizer], tuple[tuple[str, ...], _Kernel]] = {
 
 
 class DirectSteps:
-    """Takes the steps of an SGD, Adam or AdamW, in whose state the moments stay, by its own fused kernels.
+    """Steps of SGD, Adam or AdamW by PyTorch's fused kernels; the moments stay in the state of the optimiser.
 
     Parameters
     ----------
     optimizer : torch.optim.Optimizer
-        Whose parameters move; made anew when its state has been loaded.
+        Optimiser of the parameters. After loading its state, make a new DirectSteps.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
@@ -88,11 +88,11 @@ class DirectSteps:
 
     @staticmethod
     def serves(device: torch.device) -> bool:
-        """Whether PyTorch has these kernels there."""
+        """Whether PyTorch has these kernels for a device."""
         return device.type in ("cpu", "cuda")
 
     def step(self) -> None:
-        """Move all parameters by their gradients; where one has none, its group stays."""
+        """Move all parameters by their gradients; a group in which one has no gradient is not moved."""
         for group, parameters, moments in self._groups:
             gradients = [parameter.grad for parameter in parameters]
             if all(gradient is not None for gradient in gradients):

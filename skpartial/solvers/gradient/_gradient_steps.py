@@ -1,4 +1,4 @@
-"""Gradient steps on minibatches: what the minibatch solver does in one pass, for any loss, head and regulariser."""
+"""Gradient steps on minibatches: a pass of the minibatch solver, for any loss, head and regulariser."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ __all__ = ["GradientSteps"]
 
 
 class _Labels:
-    """The training data of the running epoch, and which labels can be fitted."""
+    """The training data of the current epoch, and the labels that can be fitted."""
 
     def __init__(self, problem: Problem, data: TrainingData, state: State | None) -> None:
         self.source = DataSource(data, problem.weights, problem.device, problem.dtype)
         self.mean_weight = self.source.total_weight() / (data.n_rows * data.n_labels)
         masses = starting_masses(problem, self.source, state, problem.first_epoch)
         if masses is None:
-            # Of what nothing is known nothing is learned, whatever a loss makes of unknown entries.
+            # A label without known entries is not fitted, however the loss treats unknown entries.
             known = torch.as_tensor(np.asarray(data.nearest_labels().count(axis=0)), device=problem.device)
             self.unfitted = known == 0
             assumed = data.n_rows if problem.loss.traits().unknown == "absent" else 0
@@ -55,7 +55,7 @@ class _Labels:
 def _build(
     problem: Problem, plan: Plan, context: HeadContext, prior: Tensor, input_scale: float | None
 ) -> tuple[nn.Module, HeadModule]:
-    """What is trained and the head in it, newly initialised from the seed or from where the problem starts."""
+    """The module to train and the head in it, initialised from the seed or from the start of the problem."""
     head = build_head(problem.head, context)
     module: nn.Module = head if problem.network is None else problem.network(head)
     module.to(device=problem.device, dtype=problem.dtype)
@@ -67,32 +67,32 @@ def _build(
     elif problem.network is None:
         head.load_arrays(problem.start)
     else:
-        # A network may start from a head alone.
+        # A network may start from parameters of the head only.
         start = {name: torch.as_tensor(np.asarray(value)) for name, value in problem.start.items()}
         module.load_state_dict(start, strict=False)
     return module, head
 
 
 def _pieces_of(features: Tensor, n_pieces: int) -> Sequence[Tensor]:
-    """Parts of a batch of about the same size."""
+    """Parts of a batch, of about equal size."""
     if not features.is_sparse:
         return features.tensor_split(n_pieces)
-    # PyTorch takes no slices of sparse rows.
+    # PyTorch cannot slice sparse rows.
     rows = torch.arange(len(features), device=features.device).tensor_split(n_pieces)
     return [features.index_select(0, part).coalesce() for part in rows]
 
 
 class GradientSteps(Learner):
-    """A head, and what the loss learns, which a pass moves by a step for every batch.
+    """A head and the learned state of the loss, trained by one step per batch.
 
     Parameters
     ----------
     problem : Problem
         The training task.
     plan : Plan
-        Numbers to run by.
+        Settings of the training.
     input_scale : float or None, default=None
-        What a linear head multiplies features by, where that is known; None measures them.
+        Factor of the features at a linear head, if known; None measures the features.
     """
 
     def __init__(self, problem: Problem, plan: Plan, input_scale: float | None = None) -> None:
@@ -110,14 +110,14 @@ class GradientSteps(Learner):
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self._row_steps = make_row_steps(problem, plan, self.states)
         if problem.optimizer_state is not None:
-            # A copy, as PyTorch would go on in the very tensors, which are the estimator's if this fit fails.
+            # A copy, because PyTorch would change the tensors in place, which the estimator keeps if this fit fails.
             self.optimizer.load_state_dict(copy.deepcopy(problem.optimizer_state["optimizer"]))
         self._generator = torch.Generator().manual_seed(problem.seed)
         drawn = bootstrap_weights(problem.features.n_rows, problem.head.n_members, problem.seed)
         self._bootstrap = None if drawn is None else drawn.to(dtype=problem.dtype, device=problem.device)
         self._randomness = Randomness(problem.device, problem.draws)
         self._pieces, self._n_steps, self._has_moved = plan.accumulate, 0, False
-        # Tensors of the states that a step of the optimiser moves as a whole.
+        # Learned tensors that do not belong to rows: a step of the optimiser moves all of each.
         self._projections = [
             (name, key, spec.project)
             for name in self.states
@@ -126,39 +126,39 @@ class GradientSteps(Learner):
         ]
 
     def take(self, data: TrainingData) -> None:
-        """Train on other labels from here on."""
+        """Train on other labels from now on."""
         self._labels = _Labels(self.problem, data, self.state)
         if self._n_steps == 0 and self.problem.start is None:
             self.head.set_prior(self._labels.prior)
         self._fix_labels()
 
     def _fix_labels(self) -> None:
-        """Note which labels cannot be fitted; those of a stream may be known to later rows."""
+        """Mark the labels that cannot be fitted; in a stream, later rows may know them."""
         self.unfitted = self._labels.unfitted
         if not self.problem.incremental:
             self.head.fix(self.unfitted, self._labels.prior)
 
     def predictor(self, features: Features) -> HeadPredictor:
-        """Predictions of the present parameters on the rows of some features."""
+        """Predictions of the current parameters for the rows of some features."""
         network = None if self.module is self.head else self.module
         return HeadPredictor(self.head, features, network, self.problem.sharing)
 
     def run(self, epoch: int, report: Report) -> dict[str, Any]:
-        """Make a pass over the training set; its loss is the mean of the batches', weighted by what they count for."""
+        """Make a pass over the training set; its loss is the weighted mean of the losses of the batches."""
         total = self._pass(self.order(), epoch)
         for steps in self._row_steps.values():
             steps.catch_up_all()
         return {"loss": self.mean_loss(float(total), epoch)}
 
     def mean_loss(self, total: float, epoch: int) -> float:
-        """The mean over rows of what a pass returned; refuses a loss or parameters that are no longer finite."""
+        """The mean loss of a pass over rows; raises an error if the loss or the parameters are not finite."""
         value = total / self.problem.features.n_rows
         if not np.isfinite(value):
             raise ValueError(
                 f"The training loss became {value} in epoch {epoch}: lower solver__learning_rate (now "
                 f"{self.plan.learning_rate:g}) or alpha (now {self.problem.alpha:g}), or look for extreme values in X."
             )
-        # The loss of a batch is that before its step, which may have been one step too many.
+        # The loss of a batch is computed before its step, and the last step may have diverged.
         if not all(bool(parameter.isfinite().all()) for parameter in self.module.parameters()):
             raise ValueError(
                 f"Parameters are no longer finite after epoch {epoch}: lower solver__learning_rate (now "
@@ -172,15 +172,15 @@ class GradientSteps(Learner):
         return features.shuffled(self._generator) if self.plan.shuffle else torch.arange(features.n_rows)
 
     def _pass(self, order: Tensor, epoch: int) -> Tensor:
-        """Take a step for every batch of rows; returns the sum of the batches' losses, each times its rows."""
+        """Take a step per batch; return the sum of the losses of the batches, each times its number of rows."""
         batches = list(order.split(self.plan.batch_size))
         sharing, images = self.problem.sharing, self.problem.network is not None
         if images and len(batches) > 1 and len(batches[-1]) < max(2, sharing.size):
-            # Batch norms have no variance of a single image, and a network takes no batch without one.
+            # Batch norms need more than one image for a variance, and a network takes no empty batch.
             batches[-2:] = [torch.cat(batches[-2:])]
         if images and min(map(len, batches)) < sharing.size:
             raise ValueError(
-                f"Batches of {min(map(len, batches))} images leave some of {sharing.size} processes without any: raise "
+                f"Batches of {min(map(len, batches))} images are too small for {sharing.size} processes: raise "
                 "solver__batch_size, or start fewer processes."
             )
         self._randomness.vary(self.problem.seed, epoch, sharing)
@@ -195,7 +195,7 @@ class GradientSteps(Learner):
         return total
 
     def _average_running_statistics(self) -> None:
-        """Let batch norms of all processes, each of which has seen pieces, have the same mean and variance."""
+        """Average the mean and variance of batch norms over the processes, each of which has seen parts of batches."""
         sharing = self.problem.sharing
         modules = (module for module in self.module.modules() if module.training)
         norms = [module for module in modules if isinstance(module, nn.modules.batchnorm._NormBase)]
@@ -205,7 +205,7 @@ class GradientSteps(Learner):
             tensor.div_(sharing.size)
 
     def set_rates(self, n_batches: int) -> None:
-        """Step sizes of the next step; those of rows, whose drift has a closed form, stay as they are."""
+        """Set the step sizes of the next step; those of rows, whose drift has a closed form, do not change."""
         progress, factor = self._n_steps / (n_batches * self.plan.max_epochs), 1.0
         self._n_steps += 1
         if self.plan.steady:
@@ -218,15 +218,15 @@ class GradientSteps(Learner):
             group["lr"] = factor * rate
 
     def _step(self, rows: Tensor, features: Tensor, epoch: int) -> Tensor:
-        """Move everything by the gradient of a batch; returns the batch's loss."""
+        """Move everything by the gradient of a batch; return the loss of the batch."""
         problem, sharing = self.problem, self.problem.sharing
         known = self._labels.source.rows(rows.to(problem.device))
         self.catch_up(known.rows)
         found: Step | None = None
 
         def step_of(logits: Tensor) -> Step:
-            # Once for a batch, also if memory runs out later on: a loss may note in its state what it has seen. The
-            # rows that pass through the network here are a piece of those that the loss looks at.
+            # Once per batch, even if memory runs out later: a loss may update its state. In this process, only a part
+            # of the rows passes through the network; the loss gets all of them.
             nonlocal found
             if found is None:
                 whole = sharing.together(logits.detach(), len(rows), dim=-2)
@@ -254,9 +254,9 @@ class GradientSteps(Learner):
         return step.value + term
 
     def _shared_step(self, known: LabeledRows, logits: Tensor, epoch: int) -> Step:
-        """What the loss says of a batch, by its share; of an ensemble what it says of each member's logits (M, b, L).
+        """Value and gradients of the loss on a batch, times its share; with an ensemble, logits are (M, b, L).
 
-        The value, and what the loss learns, go by the mean over members; each member moves by its own gradient.
+        The value and the state of the loss use the mean over members; each member moves by its own gradient.
         """
         if self._bootstrap is None:
             return self._step_of_member(known, logits, epoch)
@@ -271,22 +271,22 @@ class GradientSteps(Learner):
         return Step(step.value * share, step.gradient * share, {key: g * share for key, g in step.state.items()})
 
     def _logits(self, features: Tensor) -> Tensor:
-        """Logits (b, L) that the loss is asked about, or (M, b, L) of the members of an ensemble."""
+        """Logits (b, L) for the loss, or (M, b, L) of the members of an ensemble."""
         module: Any = self.module
         logits: Tensor = module(features) if self._bootstrap is None else module.member_logits(features)
         return logits
 
     def _share(self, weights: Tensor | None) -> Tensor | float:
-        """Of a batch in the weight: its loss, a mean, is multiplied by it, so that the batches add up to the whole."""
+        """Share of a batch in the total weight; the mean loss of the batch is multiplied by it to sum to the total."""
         return 1.0 if weights is None else weights.mean() / self._labels.mean_weight
 
     def catch_up(self, rows: Tensor) -> None:
-        """Bring what is learned of some rows to where all steps so far have taken it."""
+        """Apply all steps so far to the learned tensors of some rows."""
         for steps in self._row_steps.values():
             steps.catch_up(rows)
 
     def loss_of(self, known: LabeledRows, logits: Tensor, epoch: int) -> Step:
-        """Value of the loss on a batch, and its gradients."""
+        """Value and gradients of the loss on a batch."""
         rows, labels, targets, weights = known
         loss, more = self.problem.loss, {"rows": rows, "epoch": epoch, "weights": weights}
         if targets is None:
@@ -294,7 +294,7 @@ class GradientSteps(Learner):
         return loss.soft_step(logits, labels, targets, self.state, **more)  # type: ignore[arg-type]
 
     def _take_gradients(self, name: str, gradients: State, rows: Tensor, share: Tensor | float) -> None:
-        """Move what was learned of the rows of a batch, and keep the other gradients of a state."""
+        """Move learned tensors of the rows of a batch, and keep the other gradients of a state."""
         for key, gradient in gradients.items():
             if (name, key) in self._row_steps:
                 self._row_steps[name, key].update(rows, gradient * share)
@@ -303,13 +303,13 @@ class GradientSteps(Learner):
                 tensor.grad = (gradient * share).to(tensor.dtype)
 
     def _penalize(self) -> None:
-        """Add the gradient of a penalty of the head's own; that of single parameters is the optimiser's."""
+        """Add the gradient of the head's extra penalty; the optimiser handles penalties of single parameters."""
         squares = self.problem.head.extra_penalty(self.head.inner)
         if squares is not None:
             (0.5 * square_penalty(self.problem, self.head) * squares).backward()
 
     def move(self) -> None:
-        """Move the parameters, and what the loss learns as a whole, by their gradients."""
+        """Move the parameters, and learned tensors that do not belong to rows, by their gradients."""
         if self.plan.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.plan.clip_norm)
         self._move_by_gradients()
@@ -337,7 +337,7 @@ class GradientSteps(Learner):
         epoch: int,
         step_of: Callable[[Tensor], Step],
     ) -> tuple[Step, Tensor | float]:
-        """Gradients of a batch that passes through at once, and the value of the regulariser."""
+        """Gradients of a batch that passes through in one part, with the value of the regulariser."""
         regularizer = self.problem.regularizer
         if regularizer is None:
             logits = self._logits(features)
@@ -359,7 +359,7 @@ class GradientSteps(Learner):
         return step, term.detach()
 
     def _differentiable(self, name: str) -> tuple[State | None, State]:
-        """The state of a part with what is learned as leaves of a graph, and these leaves."""
+        """The state of a part with learned tensors as leaves of an autograd graph, and these leaves."""
         state = self.states.get(name)
         if state is None:
             return None, {}
@@ -368,9 +368,9 @@ class GradientSteps(Learner):
         return state | leaves, leaves
 
     def _backward_in_pieces(self, features: Tensor, step_of: Callable[[Tensor], Step]) -> Step:
-        """Gradients of a batch that passes through in pieces: once to know all logits, and once more for each piece.
+        """Gradients of a batch that passes through in parts: once for all logits, and once more for gradients per part.
 
-        So the loss sees the whole batch, whose entries it may compare, and only batch norms see pieces.
+        The loss, which may compare entries, thus gets the whole batch; only batch norms see parts.
         """
         if self.problem.regularizer is not None:
             raise ValueError(
@@ -391,7 +391,7 @@ class GradientSteps(Learner):
         return step
 
     def _halve(self, n_rows: int) -> None:
-        """Let batches pass through in twice as many pieces, or give up."""
+        """Double the number of parts in which batches pass through, or raise an error."""
         self.optimizer.zero_grad()
         if self.problem.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -402,9 +402,9 @@ class GradientSteps(Learner):
             ) from None
         if self._pieces == self.plan.accumulate:
             warn(
-                f"Memory on {self.problem.device} ran out in a batch of {n_rows} images: batches go through the "
-                "network in smaller pieces from here on, with the same gradients. Set solver__accumulate to spare "
-                "the attempt.",
+                f"Memory on {self.problem.device} ran out in a batch of {n_rows} images: from now on batches go "
+                "through the network in smaller parts, with the same gradients. Set solver__accumulate to avoid "
+                "failed attempts.",
             )
         self._pieces *= 2
 
@@ -422,7 +422,7 @@ class GradientSteps(Learner):
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Load the result of `state_dict`."""
         self.module.load_state_dict(saved["module"])
         self.load_states(saved["states"])
         self.optimizer.load_state_dict(saved["optimizer"])
@@ -433,26 +433,26 @@ class GradientSteps(Learner):
         self._pieces, self._n_steps = saved["pieces"], saved["n_steps"]
 
     def tensors(self) -> dict[str, Tensor]:
-        """The parameters, as they are."""
+        """The parameters, without copying."""
         return self.module.state_dict()
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Go back to parameters that `tensors` gave."""
+        """Restore parameters from the result of `tensors`."""
         self.module.load_state_dict(tensors)
 
     def parameters(self) -> dict[str, NDArray[Any]]:
-        """Parameters and buffers as arrays of their own, in the units of the features as passed."""
+        """Copies of parameters and buffers as arrays, for features in the units in which they were passed."""
         if self.module is self.head:
             return self.head.arrays()
         return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.module.state_dict().items()}
 
     def finish(self) -> None:
-        """Give labels that cannot be fitted their prior, unless other rows may still tell of them."""
+        """Give labels that cannot be fitted their prior, unless later rows may still know them."""
         if not self.problem.incremental:
             self.head.settle(self.unfitted, self._labels.prior)
 
     def optimizer_state(self) -> dict[str, Any]:
-        """What a later pass over other rows goes on from."""
+        """State from which a later pass over other rows continues."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "input_scale": self.head.scale,

@@ -1,4 +1,4 @@
-"""Passes over the training set that move linear heads: one, or those of many candidates, which share its products."""
+"""Passes over the training set that train linear heads: one head, or those of many candidates that share products."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from skpartial.training._problem import Problem
 
 __all__ = ["LinearLearner", "LinearPass", "has_fixed_targets"]
 
-# Entries of the labels of all candidates that are prepared at a time.
+# Number of label entries of all candidates that are prepared at a time.
 _ENTRIES = 1 << 19
-# Steps that are recorded at most, and bytes of the features that they go through.
+# Maximal number of recorded steps, and of bytes of the features that they use.
 _RECORDED_STEPS, _RECORDED_BYTES = 64, 64 << 20
-# Times that a recording has to be played to be worth making.
+# Least number of replays that makes recording worthwhile.
 _PLAYS = 16
 
 
 def has_fixed_targets(loss: Loss) -> bool:
-    """Whether a loss is cross-entropy whose targets and weights stay the same while a pass lasts."""
+    """Whether a loss is cross-entropy with targets and weights that are constant during a pass."""
     learns = any(spec.learned for spec in loss.state_spec().values())
     return isinstance(loss, PointwiseLoss) and loss.surrogate == "logistic" and loss.traits().convex and not learns
 
 
 class LinearLearner(Protocol):
-    """What a pass needs of a linear head that it moves."""
+    """Interface of a linear head that a pass trains."""
 
     problem: Problem
     plan: Plan
     head: LinearModule
 
     def known(self, rows: Tensor) -> LabeledRows:
-        """What is known of rows."""
+        """Labels, soft targets and weights of rows."""
 
     def fixed_terms(self, known: LabeledRows, epoch: int) -> tuple[Tensor, Tensor | None]:
-        """Targets and weights of some rows, of a loss that fixes them for a pass."""
+        """Targets and weights of some rows, for a loss that fixes them during a pass."""
 
     def loss_step(self, batch: LabeledRows, logits: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """Value of the loss on a batch and its gradient in the logits."""
@@ -53,17 +53,17 @@ class LinearLearner(Protocol):
         """Set the step sizes of the next step."""
 
     def move(self) -> None:
-        """Move by the gradients."""
+        """Move the parameters by their gradients."""
 
     def moving(self) -> list[Tensor]:
         """Everything that a step changes."""
 
 
 class _Terms(NamedTuple):
-    """Losses of some rows, as far as they do not wait for their logits x: tensors of shape (K L, c).
+    """The part of the losses of some rows that does not depend on the logits x: tensors of shape (K L, c).
 
-    The loss of an entry is `weight` (None: 1) times its cross-entropy with the target, and the gradient of the loss of
-    a batch, which is a mean, is factor sigmoid(x) + offset; factor may be a row.
+    The loss of an entry is `weight` (1 if None) times the cross-entropy with the target. The gradient of the mean loss
+    of a batch is factor sigmoid(x) + offset; factor may be a row.
     """
 
     target: Tensor
@@ -73,7 +73,7 @@ class _Terms(NamedTuple):
 
 
 class _Steps(NamedTuple):
-    """What the steps over some batches read and write: features by the batch, the others (K L, c)."""
+    """Tensors that steps over some batches read and write: features per batch, the others (K L, c)."""
 
     features: Iterable[Tensor]
     factor: Tensor
@@ -83,16 +83,16 @@ class _Steps(NamedTuple):
 
 
 class _Recorded:
-    """Steps over the batches of a chunk that have been recorded.
+    """Recorded steps over the batches of a chunk.
 
     Parameters
     ----------
     together : LinearPass
-        Which takes the steps.
+        The pass that takes the steps.
     learners : sequence of LinearLearner
-        Those of its heads that move.
+        Learners of the heads that are trained.
     sizes : sequence of int
-        Rows of each batch.
+        Number of rows of each batch.
     """
 
     def __init__(self, together: LinearPass, learners: Sequence[LinearLearner], sizes: Sequence[int]) -> None:
@@ -108,7 +108,7 @@ class _Recorded:
         self._recording = Recording(work, weight.device)
 
     def play(self, features: Tensor, terms: _Terms) -> Tensor:
-        """Take the steps; returns the logits, until the next time."""
+        """Take the steps; return the logits, which are valid until the next call."""
         self.features.copy_(features)
         self.factor.copy_(terms.factor)
         self.offset.copy_(terms.offset)
@@ -117,12 +117,12 @@ class _Recorded:
 
 
 class LinearPass:
-    """Passes that move linear heads on the same batches.
+    """Passes that train linear heads on the same batches.
 
     Parameters
     ----------
     learners : sequence of LinearLearner
-        K at least one, of the same features, labels and weights and the same batch size.
+        K learners, at least one, with the same features, labels, weights and batch size.
     """
 
     def __init__(self, learners: Sequence[LinearLearner]) -> None:
@@ -139,21 +139,21 @@ class LinearPass:
 
     @torch.no_grad()
     def run(self, order: Tensor, epoch: int, moving: Sequence[bool] | None = None) -> Tensor:
-        """Take a step for every batch of rows.
+        """Take a step per batch of rows.
 
         Parameters
         ----------
         order : Tensor of shape (n,)
-            The rows.
+            The rows, in the order of the pass.
         epoch : int
             The pass.
         moving : sequence of K bool, or None, default=None
-            Which heads move; None moves all.
+            Heads to train; None trains all.
 
         Returns
         -------
         Tensor of float64, shape (K,)
-            For each learner the sum of the batches' losses, each times its rows.
+            For each learner, the sum of the losses of the batches, each times its number of rows.
         """
         first, batch_size = self.learners[0], self.learners[0].plan.batch_size
         n_batches = -(-len(order) // batch_size)
@@ -172,7 +172,7 @@ class LinearPass:
                     advance(len(batches))
                     continue
                 gradients = self._fixed_chunk if self.fixed else self._loss_chunk
-                # The gradient of a batch is worked out when it is asked for: after the step before it.
+                # The gradient of a batch is computed only when requested, after the step before.
                 for features, gradient in gradients(batches, chunk, epoch, total):
                     for learner in learners:
                         learner.set_rates(n_batches)
@@ -182,7 +182,7 @@ class LinearPass:
         return total
 
     def move(self, learners: Sequence[LinearLearner], features: Tensor, gradient: Tensor) -> None:
-        """Take the step of a batch, from the gradients of its logits."""
+        """Take the step of a batch, from the gradients in its logits."""
         self._backward(features, gradient)
         for learner in learners:
             learner.move()
@@ -195,7 +195,7 @@ class LinearPass:
         return torch.addmm(self.bias[:, None], self.weight, features.T, alpha=self.scale, out=out)
 
     def _backward(self, features: Tensor, gradient: Tensor) -> None:
-        """Gradients of the parameters from those of the logits of a batch, (K L, b)."""
+        """Gradients in the parameters, from those in the logits of a batch, (K L, b)."""
         if features.is_sparse:
             product = torch.sparse.mm(features.T, gradient.T).T
             torch.mul(product, self.scale, out=self.weight_gradient)
@@ -204,7 +204,7 @@ class LinearPass:
         torch.sum(gradient, 1, out=self.bias_gradient)
 
     def fixed_gradients(self, steps: _Steps, sizes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Features and gradients of the logits of batches of these sizes, where targets are known before."""
+        """Features and gradients in the logits of batches of these sizes, with targets known in advance."""
         parts = zip(*(tensor.split(sizes, 1) for tensor in steps[1:]))
         for features, (factor, offset, x, gradient) in zip(steps.features, parts):
             self._forward(features, x)
@@ -214,7 +214,7 @@ class LinearPass:
     def _fixed_chunk(
         self, batches: Sequence[Tensor], chunk: LabeledRows, epoch: int, total: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Features and gradients of the logits of batches; whatever need not wait is done for all of them at once."""
+        """Features and gradients in the logits of batches; everything independent of the steps is computed at once."""
         sizes = [len(rows) for rows in batches]
         terms = self._fixed_terms(chunk, sizes, epoch)
         logits, gradients = torch.empty_like(terms.target), torch.empty_like(terms.target)
@@ -225,7 +225,7 @@ class LinearPass:
     def _play(
         self, learners: Sequence[LinearLearner], chunk: LabeledRows, sizes: Sequence[int], epoch: int, total: Tensor
     ) -> bool:
-        """Take the steps of batches of these sizes by playing them; False where they are still to be taken."""
+        """Take the steps of batches of these sizes by replaying a recording; return False if that was not done."""
         if not self._records:
             return False
         terms = self._fixed_terms(chunk, sizes, epoch)
@@ -235,17 +235,17 @@ class LinearPass:
         before = [tensor.clone() for tensor in moving]
         try:
             if first:
-                self._recorded = None  # whose memory the next one may take
+                self._recorded = None  # so that the next one may use its memory
                 self._recorded = _Recorded(self, learners, sizes)
             assert self._recorded is not None
             logits = self._recorded.play(features, terms)
         except Exception as error:
             if not first:
-                raise  # what has moved before it failed is not known
+                raise  # unknown which tensors had moved before the failure
             self._give_up_recording(moving, before, error)
             return False
         if first:
-            # What is played is not looked at again: the first time it is compared with steps taken one by one.
+            # The first replay is compared with steps taken one by one; later ones are not checked.
             played = [tensor.clone() for tensor in moving]
             _put_back(moving, before)
             logits, gradients = torch.empty_like(terms.target), torch.empty_like(terms.target)
@@ -253,18 +253,18 @@ class LinearPass:
             for batch, gradient in self.fixed_gradients(steps, sizes):
                 self.move(learners, batch, gradient)
             if not same_moves(before, played, moving):
-                self._give_up_recording([], [], "its first steps end elsewhere than steps taken one by one")
+                self._give_up_recording([], [], "its first steps differ from steps taken one by one")
         self._add_loss(total, logits, terms)
         return True
 
     def _give_up_recording(self, moving: Sequence[Tensor], before: Sequence[Tensor], why: object) -> None:
-        """Take steps one by one from here on."""
+        """Take steps one by one from now on."""
         _put_back(moving, before)
         self._recorded, self._records = None, False
         warn_slower("A CUDA graph of the steps of a linear head", why)
 
     def _n_recorded(self, n_rows: int) -> int:
-        """Steps of a recording, of which a pass over these rows plays several; 0 where that does not pay."""
+        """Number of steps per recording, for a pass that replays several; 0 if recording does not pay."""
         problem, plan = self.learners[0].problem, self.learners[0].plan
         if not (
             self.fixed
@@ -278,7 +278,7 @@ class LinearPass:
         most = min(_RECORDED_STEPS, _RECORDED_BYTES // (plan.batch_size * row_bytes), full)
         if most == 0:
             return 0
-        # As few as possible are left to be taken one by one.
+        # Leave as few as possible to be taken one by one.
         n_steps = max(range(most // 2 + 1, most + 1), key=lambda n: (-(full % n), n))
         return n_steps if full // n_steps * plan.max_epochs >= _PLAYS else 0
 
@@ -306,7 +306,7 @@ class LinearPass:
     def _loss_chunk(
         self, batches: Sequence[Tensor], chunk: LabeledRows, epoch: int, total: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Features and gradients of the logits of batches, as the losses have them."""
+        """Features and gradients in the logits of batches, computed by the losses."""
         start = 0
         for features, rows in zip(self.learners[0].problem.features.batches(batches), batches):
             batch = chunk.part(slice(start, start + len(rows)))
@@ -327,9 +327,9 @@ def _put_back(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 
 def _joined(parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Parameters of several heads as one tensor, and their gradients: what is written to it the heads have.
+    """Parameters and gradients of several heads as two tensors that share memory with the heads.
 
-    Several parameters move to a storage that they share.
+    Several parameters are moved to a common storage.
     """
     if len(parameters) == 1:
         (parameter,) = parameters

@@ -1,4 +1,4 @@
-"""Gradient steps of a linear head on features, whose gradients are products and need no autograd graph."""
+"""Gradient steps of a linear head on features, with gradients by products instead of an autograd graph."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["LinearSteps", "is_linear"]
 
 
 def is_linear(problem: Problem, plan: Plan) -> bool:
-    """Whether a problem is one of a linear head on rows of features, with no term beside the loss."""
+    """Whether a problem has a linear head on rows of features, and no term in addition to the loss."""
     return (
         type(problem.head) is Linear
         and problem.head.dropout == 0
@@ -35,7 +35,7 @@ def is_linear(problem: Problem, plan: Plan) -> bool:
 
 
 class LinearSteps(GradientSteps):
-    """A linear head, and what the loss learns, which a pass moves by a step for every batch.
+    """A linear head and the learned state of the loss, trained by one step per batch.
 
     Parameters
     ----------
@@ -77,26 +77,26 @@ class LinearSteps(GradientSteps):
         self._direct = direct
 
     def moving(self) -> list[Tensor]:
-        """Everything that a step changes: parameters, and what the optimiser keeps of them."""
+        """Everything that a step changes: parameters, and the optimiser's state for them."""
         kept = [value for state in self.optimizer.state.values() for value in state.values()]
         return [*(p.detach() for p in self.head.parameters()), *(t for t in kept if isinstance(t, Tensor))]
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Load the result of `state_dict`."""
         super().load_state_dict(saved)
         self._direct = self._alone = None
 
     def finish(self) -> None:
-        """Settle the parameters, and let go of what passes held on the device."""
+        """Finish the parameters, and free the memory of passes on the device."""
         super().finish()
         self._alone = None
 
     def known(self, rows: Tensor) -> LabeledRows:
-        """What is known of rows."""
+        """Labels, soft targets and weights of rows."""
         return self._labels.source.rows(rows.to(self.problem.device))
 
     def fixed_terms(self, known: LabeledRows, epoch: int) -> tuple[Tensor, Tensor | None]:
-        """Targets of some rows and weights, 1 on average, of their terms; of a loss that fixes them for a pass."""
+        """Targets of some rows, and weights with mean 1, for a loss that fixes them during a pass."""
         problem, loss = self.problem, self.problem.loss
         assert isinstance(loss, PointwiseLoss)
         weights = known.weights
@@ -109,7 +109,7 @@ class LinearSteps(GradientSteps):
         return target, weight
 
     def loss_step(self, batch: LabeledRows, logits: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """Value of the loss on a batch and its gradient in the logits; what the loss learned of its rows moves."""
+        """Value of the loss on a batch and its gradient in the logits; also moves learned tensors of its rows."""
         self.catch_up(batch.rows)
         share = self._share(batch.weights)
         step = self.loss_of(batch, logits, epoch)

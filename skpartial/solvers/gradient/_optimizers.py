@@ -1,4 +1,4 @@
-"""Optimisers of all that is learned by gradients: parameters, and what losses and regularisers learn."""
+"""Optimisers of everything learned by gradients: parameters, and the states of losses and regularisers."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from skpartial.training._problem import Problem
 
 __all__ = ["make_optimizer", "make_row_steps", "square_penalty"]
 
-# A learning rate of log odds is stated as for a classifier of this many features of unit size.
+# Learning rates of log odds refer to a classifier of this many features of unit size.
 _REFERENCE_FEATURES = 100
 
 
 def square_penalty(problem: Problem, head: HeadModule) -> float:
-    """Twice what squares are multiplied by: alpha / (2 L) ||W||^2 in the units of the features as passed."""
+    """Twice the factor of squared weights, for alpha / (2 L) ||W||^2 in the units of the features as passed."""
     return problem.alpha / problem.labels.n_labels * head.penalty_scale
 
 
 def make_optimizer(
     problem: Problem, plan: Plan, module: nn.Module, head: HeadModule, states: dict[str, State]
 ) -> torch.optim.Optimizer:
-    """Parameter groups of the head, of the network before it, and of what loss and regulariser learn as a whole."""
+    """Optimiser of the head, the network before it, and learned tensors of loss and regulariser not tied to rows."""
     rate = plan.learning_rate * plan.head_rate
     penalty = square_penalty(problem, head)
     groups: list[dict[str, Any]] = [
@@ -59,19 +59,19 @@ def make_optimizer(
 
 
 def _head_groups(problem: Problem, head: HeadModule) -> list[ParameterGroup]:
-    """The head's own parameter groups, refused if they leave out what is to be trained, or name it twice."""
+    """Parameter groups of the head; raises an error unless they hold each trainable parameter exactly once."""
     groups = problem.head.parameter_groups(head.inner)
     named = sorted(id(p) for group in groups for p in group.parameters)
     if named != sorted(id(p) for p in head.parameters() if p.requires_grad):
         raise ValueError(
-            f"{type(problem.head).__name__}.parameter_groups must hold each parameter that is to be trained once: set "
-            "requires_grad=False for those that are not."
+            f"{type(problem.head).__name__}.parameter_groups must hold each trainable parameter exactly once: set "
+            "requires_grad=False for parameters that are not trained."
         )
     return groups
 
 
 def _learned(problem: Problem, states: dict[str, State]) -> Iterator[tuple[str, str, StateTensor]]:
-    """What is learned by gradients beside the head and the network: whose it is, its name, and its description."""
+    """Tensors learned by gradients besides the head and the network: owner, name, and description."""
     for name in states:
         for key, spec in problem.parts[name].state_spec().items():
             if spec.learned:
@@ -79,10 +79,10 @@ def _learned(problem: Problem, states: dict[str, State]) -> Iterator[tuple[str, 
 
 
 def _rate_of_state(problem: Problem, plan: Plan, spec: StateTensor) -> float:
-    """Learning rate of what a loss or a regulariser learns."""
+    """Learning rate of a learned tensor of a loss or a regulariser."""
     rate = plan.learning_rate * plan.head_rate * spec.learning_rate_multiplier
     if spec.logits and (plan.rescale or problem.network is not None):
-        # A step moves a logit of d features of unit size by up to d times the rate, so that log odds keep pace.
+        # A step moves a logit of d features of unit size by up to d times the rate; log odds should keep pace.
         rate *= max(problem.features.n_features, 30) / _REFERENCE_FEATURES
     return rate
 

@@ -1,4 +1,4 @@
-"""Numbers that gradient training runs by."""
+"""Settings of gradient training."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ __all__ = ["Plan"]
 
 @dataclass(frozen=True)
 class Plan:
-    """Numbers that training runs by.
+    """Settings of gradient training.
 
     Parameters
     ----------
     optimizer : {"adam", "adamw", "sgd"}
-        Which optimiser.
+        The optimiser.
     learning_rate, momentum : float
-        Its step size, and the momentum of "sgd".
+        Step size, and the momentum of "sgd".
     head_rate : float
-        Step size of the head, as a multiple of the network's.
+        Step size of the head, as a multiple of the step size of the network.
     weight_decay : float
         L2 penalty of the network's weights.
     schedule : {"constant", "cosine"}
         How step sizes change over the epochs.
     warm_up : float
-        Share of all steps in which they rise from zero.
+        Share of all steps during which step sizes rise from zero.
     clip_norm : float or None
-        Length that the gradient of all parameters is cut to.
+        Maximal norm of the gradient of all parameters.
     accumulate : int
-        Portions that a batch passes through the network in.
+        Number of parts in which a batch passes through the network.
     max_epochs, batch_size : int
-        How long and in what portions.
+        Maximal number of epochs, and number of rows per batch.
     shuffle : bool
-        Whether each epoch draws a new order.
+        Whether each epoch has a new order of rows.
     rescale : bool
-        Whether features are brought to a root mean square of 1 on their way in.
+        Whether features are scaled to a root mean square of 1.
     patience : int or None
-        Epochs without progress before stopping.
+        Number of epochs without progress before stopping.
     tol : float
-        Relative progress of the training loss that counts.
+        Least relative progress of the training loss that counts.
     """
 
     optimizer: str

@@ -1,4 +1,4 @@
-"""Work on a device that is recorded once and played back, so that no kernel of it waits to be launched by Python."""
+"""Recording and replay of work on a device, so that kernels do not wait to be launched from Python."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def can_record(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-# Two ways to take the same steps differ by rounding, of which an optimiser makes much where gradients are nearly zero.
+# Two ways of taking the same steps differ by rounding, which optimisers magnify where gradients are nearly zero.
 _SHARE, _DIGITS = 1e-2, 1e-5
 
 
 def same_moves(before: Sequence[Tensor], found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
-    """Whether tensors moved from where they were to the same place, by one way and by another."""
+    """Whether tensors moved from their old values to the same new values in two computations, up to rounding."""
     for start, one, other in zip(before, found, expected):
         moved, apart = (float((x.double() - other.double()).norm()) for x in (start, one))
-        # What is no longer finite is told by its loss.
+        # Non-finite values are reported with the loss.
         if not apart <= _SHARE * moved + _DIGITS * float(other.double().norm()) and bool(other.isfinite().all()):
             return False
     return True
@@ -32,21 +32,21 @@ def same_moves(before: Sequence[Tensor], found: Sequence[Tensor], expected: Sequ
 class Recording:
     """A CUDA graph of some work.
 
-    What is played reads and writes the tensors that the work had at hand, wherever their contents have come from since;
-    numbers that are not in tensors stay what they were.
+    A replay reads and writes the same tensors as the recorded work, with their current contents. Numbers outside
+    tensors keep their recorded values.
 
     Parameters
     ----------
     work : callable
-        Never looks at a value on the device, and has been done before: libraries set themselves up when they are first
-        called. It is not done while it is recorded.
+        The work. It must not read values from the device, and must have run before, because libraries initialise
+        themselves at the first call. Recording does not execute it.
     device : torch.device
-        Where it is done.
+        Device of the work.
     """
 
     def __init__(self, work: Callable[[], None], device: torch.device) -> None:
         self._graph = torch.cuda.CUDAGraph()
-        # PyTorch's own stream for this belongs to the device that first asked; what other threads do is theirs to know.
+        # PyTorch's default capture stream belongs to the first device that used it. Other threads are not monitored.
         with (
             torch.cuda.device(device),
             torch.cuda.graph(self._graph, stream=torch.cuda.Stream(device), capture_error_mode="thread_local"),
@@ -54,5 +54,5 @@ class Recording:
             work()
 
     def play(self) -> None:
-        """Do the work."""
+        """Replay the work."""
         self._graph.replay()

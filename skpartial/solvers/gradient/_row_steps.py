@@ -1,8 +1,8 @@
-"""Optimisers of what a loss learns for every row, whose steps cost what their batch costs.
+"""Optimisers of learned tensors with one entry per row, with a cost per step that depends on the batch only.
 
-An optimiser with momentum moves every row in every step, also rows that are not in the batch: their gradient is zero,
-but not their momentum. That drift has a closed form, so that a row may wait until it is next met and still be where the
-dense optimiser would have it.
+An optimiser with momentum moves every row in every step, even rows outside the batch: their gradient is zero, but their
+momentum is not. This drift has a closed form. It is added when a row is next in a batch, with the same result as the
+dense optimiser.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from torch import Tensor
 
 __all__ = ["RowAdam", "RowSGD", "RowSteps"]
 
-# Rows that are caught up at a time.
+# Number of rows caught up at a time.
 _ROWS = 4096
 
 
 class RowSteps(ABC):
-    """Base class.
+    """Base class of optimisers of tensors with one entry per row.
 
     Parameters
     ----------
     tensor : Tensor of shape (N, ...)
-        What is learned, a row for each of the training set; written to in place, in a floating type that may be
-        narrower than the one of the steps.
+        The learned tensor, with one entry per row of the training set; updated in place, in a floating type that may be
+        narrower than the type of the steps.
     rate : float
         Learning rate.
     project : callable or None, default=None
-        From rows to feasible ones, applied whenever they have moved.
+        From values of rows to feasible ones, applied after every move.
     """
 
     def __init__(self, tensor: Tensor, rate: float, project: Callable[[Tensor], Tensor] | None = None) -> None:
@@ -42,17 +42,17 @@ class RowSteps(ABC):
 
     @abstractmethod
     def _drift(self, rows: Tensor, values: Tensor, seen: Tensor, lag: Tensor) -> Tensor:
-        """Values of rows after `lag` further steps without a gradient; their moments follow."""
+        """Values of rows after `lag` further steps without a gradient; also updates their moments."""
 
     @abstractmethod
     def _step(self, rows: Tensor, values: Tensor, gradient: Tensor) -> Tensor:
-        """Values of rows after the present step; their moments follow."""
+        """Values of rows after the current step; also updates their moments."""
 
     def _store(self, rows: Tensor, values: Tensor) -> None:
         self.tensor[rows] = (values if self.project is None else self.project(values)).to(self.tensor.dtype)
 
     def catch_up(self, rows: Tensor) -> None:
-        """Bring rows to where all steps so far have taken them."""
+        """Apply all steps so far to some rows."""
         seen = self._seen[rows]
         lag = self.step - seen
         late = (lag > 0) & (seen > 0)
@@ -64,7 +64,7 @@ class RowSteps(ABC):
         self._seen[rows] = torch.where(self._seen[rows] > 0, self.step, 0)
 
     def catch_up_all(self) -> None:
-        """Bring every row to where all steps so far have taken it."""
+        """Apply all steps so far to every row."""
         for rows in torch.arange(len(self.tensor), device=self.tensor.device).split(_ROWS):
             self.catch_up(rows)
 
@@ -75,12 +75,12 @@ class RowSteps(ABC):
         self._seen[rows] = self.step
 
     def state_dict(self) -> dict[str, Any]:
-        """Moments, and how far each row has come; not the values themselves."""
+        """Moments, and the number of steps applied to each row; without the values."""
         kept = ("tensor", "rate", "project")
         return {name: value for name, value in vars(self).items() if name not in kept and name != "_dtype"}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Load the result of `state_dict`."""
         for name, value in saved.items():
             setattr(self, name, value.to(self.tensor.device) if isinstance(value, Tensor) else value)
 
@@ -90,17 +90,17 @@ def _as_column(values: Tensor, like: Tensor) -> Tensor:
 
 
 class RowAdam(RowSteps):
-    r"""Adam, which moves a row as Adam over all rows would.
+    r"""Adam, with the same moves of each row as Adam over all rows.
 
-    In j steps without a gradient the moments decay to :math:`\beta_1^j m` and :math:`\beta_2^j v`, so that after n of
-    them, from step t on, a value has moved by
+    In j steps without a gradient, the moments decay to :math:`\beta_1^j m` and :math:`\beta_2^j v`. After n such steps,
+    from step t on, a value has moved by
 
     .. math::
 
         -\eta \frac{m}{\sqrt{v}} \sum_{j=1}^{n} \left( \frac{\beta_1}{\sqrt{\beta_2}} \right)^j
         \frac{\sqrt{1 - \beta_2^{t + j}}}{1 - \beta_1^{t + j}}
 
-    but for Adam's small constant, which is kept constant here over these steps.
+    without Adam's small constant, which is held constant over these steps.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ class RowAdam(RowSteps):
         Adam's small constant.
     """
 
-    # The sum's terms fall by a tenth each: these are all that count.
+    # Each term of the sum is a tenth smaller than the one before; later terms are negligible.
     _TERMS = 160
 
     def __init__(
@@ -126,7 +126,7 @@ class RowAdam(RowSteps):
         super().__init__(tensor, rate, project)
         self.betas, self.eps = betas, eps
         self._mean = torch.zeros_like(tensor)
-        # The root of the second moment: its square would leave the range of float16.
+        # The root of the second moment, which itself would leave the range of float16.
         self._root = torch.zeros_like(tensor)
         self._unit = 1.0
 
@@ -144,7 +144,7 @@ class RowAdam(RowSteps):
         return moved
 
     def _keep(self, rows: Tensor, mean: Tensor, root: Tensor) -> None:
-        # A root that vanishes before its mean does would make a step of any size.
+        # If the root vanished before the mean, a step could have any size.
         limits = torch.finfo(self._root.dtype)
         self._mean[rows] = mean.to(self._mean.dtype)
         self._root[rows] = root.clamp(min=limits.tiny * limits.eps).to(self._root.dtype)
@@ -152,7 +152,8 @@ class RowAdam(RowSteps):
     def _step(self, rows: Tensor, values: Tensor, gradient: Tensor) -> Tensor:
         first, second = self.betas
         if self.step == 1:
-            # Adam sees ratios only, and moments of about 1 suit a narrow type: the gradient of a mean may be tiny.
+            # Adam depends on ratios only. The gradient of a mean may be tiny, and moments of about 1 suit a narrow
+            # type.
             size = float(gradient.square().mean().sqrt())
             self._unit = 1 / size if size > 0 else 1.0
         gradient = gradient * self._unit
@@ -166,7 +167,7 @@ class RowAdam(RowSteps):
 
 
 class RowSGD(RowSteps):
-    r"""Gradient descent with momentum, which moves a row as it would over all rows.
+    r"""Gradient descent with momentum, with the same moves of each row as over all rows.
 
     Parameters
     ----------

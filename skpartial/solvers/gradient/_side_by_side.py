@@ -1,4 +1,4 @@
-"""Candidates that are trained side by side: one pass over the training set moves the linear heads of all of them."""
+"""Training of candidates side by side: one pass over the training set trains the linear heads of all candidates."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from skpartial.training._problem import Problem, Solution
 
 __all__ = ["batches_in_common", "train_side_by_side"]
 
-# Bytes of what is kept of candidates that are trained at once.
+# Maximal number of bytes kept for candidates that are trained at once.
 _BYTES = 32 << 20
 
 
 def batches_in_common(problem: Problem, plan: Plan) -> Hashable | None:
-    """What problems of the same features must agree in to see the same batches; None where one is trained alone.
+    """Key of problems on the same features that can share their batches; None if a problem is trained alone.
 
-    Loss, penalty, optimiser and its rates may differ.
+    Loss, penalty, optimiser and learning rates may differ.
     """
     alone = (
         problem.relabeling,
@@ -49,19 +49,19 @@ def batches_in_common(problem: Problem, plan: Plan) -> Hashable | None:
 
 
 def train_side_by_side(problems: Sequence[Problem], plans: Sequence[Plan]) -> list[Solution]:
-    """Train candidates that have their batches in common.
+    """Train candidates on the same batches.
 
     Parameters
     ----------
     problems : sequence of Problem
-        Of equal `batches_in_common` and the same features.
+        Problems with equal `batches_in_common` and the same features.
     plans : sequence of Plan
-        Numbers to run each by.
+        Settings of each problem.
 
     Returns
     -------
     list of Solution
-        Each as it would be if trained alone, up to rounding, but without the optimiser's moments.
+        The same solutions as when trained alone, up to rounding, but without the optimiser's moments.
     """
     first = problems[0]
     scale = unit_scale(first.features, first.weights.of_rows)
@@ -80,7 +80,7 @@ def _train_block(learners: Sequence[LinearSteps]) -> list[Solution]:
     trainings = [Training(learner.problem, learner, learner.plan.max_epochs) for learner in learners]
 
     def run(going: Sequence[Training], epoch: int) -> list[dict[str, Any]]:
-        # A candidate that was stopped no longer moves.
+        # Stopped candidates are no longer trained.
         chosen = [training in going for training in trainings]
         totals = together.run(learners[0].order(), epoch, chosen).tolist()
         told = zip(learners, totals, chosen)
@@ -88,7 +88,7 @@ def _train_block(learners: Sequence[LinearSteps]) -> list[Solution]:
 
     solutions = train_together(trainings, run)
     for learner, solution in zip(learners, solutions):
-        # Gradients of all candidates lie side by side, and would be kept by any of them.
+        # Gradients of all candidates are in one tensor, which any candidate would keep alive.
         for parameter in learner.head.parameters():
             parameter.grad = None
         solution.predictor = HeadPredictor(learner.head, learner.problem.features)
