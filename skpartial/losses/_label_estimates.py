@@ -19,7 +19,7 @@ UNKNOWN_RANGE = math.log(0.6 / 0.4)
 KNOWN_LOGIT = math.log(0.995 / 0.005)
 # Bound on the logits of estimates passed from one stage of training to the next.
 _CLIPPED_LOGIT = math.log((1 - 1e-5) / 1e-5)
-# At most, when solving for the mean estimate of a batch: unless the penalty is very strong, it is close to linear.
+# Maximal number for the mean estimate of a batch, whose equation is close to linear unless the penalty is very strong.
 _NEWTON_STEPS = 40
 
 
