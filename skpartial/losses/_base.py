@@ -225,7 +225,7 @@ class Loss(Stateful, Documented, BaseEstimator, ABC):
         generator : torch.Generator or None, default=None
             Source of random numbers.
         previous : dict of str to Tensor, or None, default=None
-            The state at the end of an earlier stage of training, to go on from.
+            The state at the end of an earlier stage of training, to continue from.
 
         Returns
         -------
@@ -242,7 +242,7 @@ class Loss(Stateful, Documented, BaseEstimator, ABC):
         context : TrainingContext
             The training set before the first pass. There is no head yet.
         previous : dict of str to Tensor, or None, default=None
-            The state at the end of an earlier stage of training, to go on from.
+            The state at the end of an earlier stage of training, to continue from.
 
         Returns
         -------
@@ -274,7 +274,7 @@ class Loss(Stateful, Documented, BaseEstimator, ABC):
         Returns
         -------
         Step
-            The value, and its derivatives in the logits and in what the state learns.
+            The value, and its derivatives in the logits and in the learned tensors of the state.
         """
         specs = {name: spec for name, spec in self.state_spec().items() if spec.learned}
         leaf = logits.detach().requires_grad_()
@@ -319,7 +319,7 @@ class Loss(Stateful, Documented, BaseEstimator, ABC):
         Returns
         -------
         Step
-            The value, and its derivatives in the logits and in what the state learns.
+            The value, and its derivatives in the logits and in the learned tensors of the state.
         """
         if targets is not None:
             soft = ~targets.isnan()

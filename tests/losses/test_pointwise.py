@@ -286,7 +286,7 @@ def test_bce_refuses_unknown_entries():
 
 
 def test_weights_that_go_negative_are_refused():
-    with pytest.raises(ValueError, match=r"proportion of 0\.2 known negatively"):
+    with pytest.raises(ValueError, match=r"proportion of 0\.2 known a negative weight"):
         PartialBCE(gamma=-1, weight_at=(0.5, 0.1))(torch.zeros(1, 5), torch.tensor([[1, 0, 0, 0, 0]]))
 
 
