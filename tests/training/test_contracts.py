@@ -522,7 +522,7 @@ def test_predictions_with_dropout_and_of_members(on):
 
 @pytest.mark.parametrize("solver", [FullBatch(rounds=2), Minibatch(max_epochs=2)], ids=["rounds", "epochs"])
 def test_a_head_without_dropout_says_so(partial_data, solver):
-    with pytest.raises(ValueError, match="Predictions with dropout need a head with dropout layers"):
+    with pytest.raises(ValueError, match="Predictions with dropout need a head"):
         PartialLabelClassifier("iu", relabeling=Looks(), solver=solver).fit(*partial_data)
 
 
