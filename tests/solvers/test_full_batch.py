@@ -323,7 +323,8 @@ def test_a_stop_leaves_the_blocks_to_come_at_their_priors(partial_data, make_pro
     features = as_features(X, dtype=torch.float64, device=torch.device("cpu"))
     task = make_problem(features, Y, IgnoreUnknown(), alpha=1e-3, monitor=lambda record, parameters: True)
     found = FullBatch().solve(task).parameters
-    assert found["weight"][:2].any(axis=1).all() and not found["weight"][2:].any()
+    assert found["weight"][:2].any(axis=1).all()
+    assert not found["weight"][2:].any()
     share = (Y == 1).sum(0) / (Y != 0).sum(0)
     np.testing.assert_allclose(expit(found["bias"][2:]), share[2:])
 

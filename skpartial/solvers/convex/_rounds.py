@@ -151,9 +151,7 @@ class ConvexRounds(Learner):
         # Not in place: what the last round found may have been kept as the best so far.
         self.theta = self.theta.clone()
         self._objective, gap = torch.zeros(2, len(self.theta), dtype=torch.float64, device=self.theta.device)
-        self._fixed, self._told, imprecise = torch.zeros(
-            3, len(self.theta), dtype=torch.bool, device=self.theta.device
-        )
+        self._fixed, self._told, imprecise = torch.zeros(3, len(self.theta), dtype=torch.bool, device=self.theta.device)
         self.outcome = Outcome(self.theta, gap, ~self._told, imprecise)
 
     def end_round(self) -> None:
@@ -199,9 +197,7 @@ class ConvexRounds(Learner):
         theta[convex.unfitted, -1] = prior[convex.unfitted]
         return convex
 
-    def tell(
-        self, labels: slice, objective: Tensor, gap: Tensor, theta: Callable[[], Tensor], report: Report
-    ) -> bool:
+    def tell(self, labels: slice, objective: Tensor, gap: Tensor, theta: Callable[[], Tensor], report: Report) -> bool:
         """Report a step, given the objectives and gaps of some labels; the mean is over those whose turn has come."""
         assert self.outcome is not None
         self._n_steps += 1
