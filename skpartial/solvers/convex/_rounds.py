@@ -277,6 +277,7 @@ def solve_rounds(learners: Sequence[ConvexRounds], epoch: int, reports: Sequence
         # Where all have been asked to stop, the other labels keep the parameters that they start from.
         if not all(stopped):
             _solve_labels(learners, labels, convex, reports, stopped)
+        del convex  # before the next one is made
     for learner in learners:
         learner.end_round()
 
