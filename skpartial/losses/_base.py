@@ -50,8 +50,9 @@ class Traits:
     recorded : bool, default=False
         Whether probabilities are those of a presence having been recorded, less than of being present: every unknown
         entry counts as a full absence.
-    relative_alpha : float, default=1e-4
-        What ``alpha="auto"`` is for this loss, relative to the mean squared distance of the features from their mean.
+    relative_alpha : float, default=1.5e-4
+        What ``alpha="auto"`` is for this loss with 1,000 rows, relative to the mean squared distance of the features
+        from their mean.
     alpha_exponent : float, default=0.0
         The power of the share of known entries by which that is multiplied: where unknown entries are left out, the
         sum of the known ones falls with their share.
@@ -65,7 +66,7 @@ class Traits:
     scheduled: bool = False
     uses_prior: bool = False
     recorded: bool = False
-    relative_alpha: float = 1e-4
+    relative_alpha: float = 1.5e-4
     alpha_exponent: float = 0.0
 
     def __post_init__(self) -> None:
