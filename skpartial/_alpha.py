@@ -17,7 +17,7 @@ __all__ = ["resolve_alpha", "share_known"]
 # What "auto" stands for where a network learns its own features.
 _ALPHA_OF_NETWORKS = 1e-4
 # The number of rows for which losses name their strengths, and the power of it with which the best penalties fall:
-# between 100 and 16,000 rows of five data sets, by about 0.75 to 1.2, and by 1 if weights are drawn from a normal prior.
+# between 100 and 16,000 rows of five data sets, by about 0.75 to 1.2, and by 1 if weights have a normal prior.
 _ROWS, _POWER_OF_ROWS = 1000, -0.75
 # A part of a stream does not tell how many rows are yet to come: so many at least.
 _ROWS_OF_STREAM = 10_000
