@@ -58,8 +58,9 @@ alpha : float or "auto", default="auto"
     loss + alpha / (2 L) ||W||^2. Intercepts are free. A head that is not linear says what of it is penalised, for
     features scaled to a root mean square of 1. "auto" is relative to the mean squared distance of the rows of X from
     their mean (of feature maps: of all positions), weighted by `sample_weight`, so that the units of X do not matter:
-    2.2e-4 times it, times the fourth root of the share of entries that are known, or what else suits the loss (its
-    `traits().relative_alpha`); 1e-4 where a network is fine-tuned whole. `alpha_` tells what it was."""
+    3e-4 times it for 1,000 rows, or what else suits the loss (its `traits().relative_alpha`), times the fourth root of
+    the share of entries that are known, and for n rows times (n / 1000)^(-3/4); 1e-4 where a network is fine-tuned
+    whole. `alpha_` tells what it was."""
 
 _AFTER_ALPHA = """\
 class_weight : None, "balanced", array-like of shape (L,) or (L, 2), dict or Series, default=None

@@ -147,8 +147,8 @@ class FitPlan:
                 held_out=None if held_out is None else (held, held_out[1]),
                 images=images,
                 alpha=stages[0].problem.alpha if stages else alpha,
+                incremental=incremental,
             )
-            problem.incremental = incremental
             if not regularized:
                 problem.regularizer = None
             stages.append(Stage(name, problem, resolve_solver(solver, problem)))

@@ -42,12 +42,15 @@ class Rows:
         Of rows or entries.
     prior : ndarray of shape (n, L), or None, default=None
         Probabilities of presence that the user expects, NaN where nothing is expected.
+    unit : float, default=1.0
+        What a weight of 1 was when the user passed it.
     """
 
     X: Any
     target: EncodedTarget
     weights: NDArray[Any] | None
     prior: NDArray[Any] | None = None
+    unit: float = 1.0
 
     @classmethod
     def check(cls, X: Any, target: EncodedTarget, sample_weight: Any, label_prior: Any = None) -> Rows:
@@ -60,8 +63,8 @@ class Rows:
         if rows is None:
             return self
         target = EncodedTarget(self.target.labels.take(rows), self.target.classes, self.target.binary)
-        parts = (None if part is None else part[rows] for part in (self.weights, self.prior))
-        return Rows(take_rows(self.X, rows), target, *parts)
+        weights, prior = (None if part is None else part[rows] for part in (self.weights, self.prior))
+        return Rows(take_rows(self.X, rows), target, weights, prior, self.unit)
 
     @cached_property
     def mean_squared_distance(self) -> float:
@@ -75,10 +78,19 @@ class Rows:
             return None
         return torch.as_tensor(self.weights if self.weights.ndim == 1 else self.weights.mean(axis=1))
 
+    @property
+    def n_counted(self) -> float:
+        """How many rows there are: those of positive weight, or more where weights above 1 stand for repeated rows."""
+        weight = self.row_weight
+        if weight is None:
+            return float(self.target.labels.n_rows)
+        return max(float((weight > 0).sum()), float(weight.sum(dtype=torch.float64)) * self.unit)
+
     def rescaled(self) -> Rows:
-        """The same with weights of mean 1: only ratios count, and in float32 tiny or huge ones would not survive."""
+        """The same with weights of mean 1: in a mean only ratios count, and in float32 huge ones would not survive."""
         if self.weights is None:
             return self
-        weights = self.weights / self.weights.max()
-        weights /= weights.mean()
-        return replace(self, weights=weights)
+        largest = self.weights.max()
+        weights = self.weights / largest
+        mean = weights.mean()
+        return replace(self, weights=weights / mean, unit=self.unit * float(largest) * float(mean))

@@ -210,6 +210,7 @@ def make_problem(
     held_out: tuple[Any, Callable[[NDArray[Any]], float]] | None = None,
     images: ImageTask | None = None,
     alpha: float | None = None,
+    incremental: bool = False,
 ) -> Problem:
     """Make the training task.
 
@@ -227,6 +228,8 @@ def make_problem(
         The network that images go through, where it is trained whole.
     alpha : float or None, default=None
         What "auto" was found to be before, which it stays.
+    incremental : bool, default=False
+        Whether the rows are one part of a stream.
 
     Returns
     -------
@@ -262,7 +265,9 @@ def make_problem(
     )
     head = head_of(estimator)
     if alpha is None or not isinstance(estimator.alpha, str):
-        alpha = resolve_alpha(estimator.alpha, loss, head, rows, whole_network=images is not None)
+        alpha = resolve_alpha(
+            estimator.alpha, loss, head, rows, whole_network=images is not None, incremental=incremental
+        )
     return Problem(
         features=rows.X,
         data=TrainingData(target.labels, prior=rows.prior),
@@ -278,6 +283,7 @@ def make_problem(
         validation=validation,
         network=None if images is None else images.network_to_train,
         pretrained=images is not None and images.backbone.is_pretrained,
+        incremental=incremental,
         processes=fitting_processes(),
     )
 

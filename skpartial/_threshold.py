@@ -6,21 +6,26 @@ import warnings
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import expit
+from sklearn.utils import gen_batches
 
 from skpartial._fit import FitPlan
 from skpartial._rows import Rows
+from skpartial._state import Predictor
 from skpartial._task import features_options, split_rows
 from skpartial.features._choice import as_features
 from skpartial.heads._module import rebuild_head
-from skpartial.training._predict import predict_logits
+from skpartial.training._predict import HeadPredictor
 from skpartial.training._problem import Solution
 
 __all__ = ["logits_of_strangers", "recorded_threshold"]
 
 # Share of the rows that is held out, and how many rows there have to be.
 _HELD_OUT, _LEAST_ROWS = 1 / 3, 3
+# Entries whose logits are held at a time: with many labels those of all rows may not fit in memory.
+_ASKED_ENTRIES = 1 << 24
 # Parts of the rows, of which each is asked about by a model of the others.
 _FOLDS = 3
 # The share of what recorded presences are given, from which on a label is called present. One half is where a label is
@@ -57,20 +62,27 @@ def recorded_threshold(plan: FitPlan, solution: Solution) -> float:
         # Always the same: a fit that draws nothing else shall have the same threshold without a seed.
         fitted, held_out = split_rows(n_rows, _HELD_OUT, np.random.RandomState(0))
         asked = plan.rows.take(held_out)
-        logits = _logits_of_others(plan, plan.rows.take(fitted).rescaled(), asked.X)
+        predictor = _fit_on_others(plan, plan.rows.take(fitted).rescaled(), asked.X)
     else:
-        asked, logits = plan.rows, _own_logits(solution)
-    present = asked.target.labels.toarray() == 1
-    weights = _entry_weights(asked)[present]
-    if not weights.sum() > 0:
-        return 0.5
-    return float(_SHARE * np.average(expit(logits[present].astype(np.float64)), weights=weights))
+        asked, predictor = plan.rows, _own_predictor(solution)
+    labels, weights = asked.target.labels, _entry_weights(asked)
+    total = weight = 0.0
+    for rows in gen_batches(labels.n_rows, max(1, _ASKED_ENTRIES // labels.n_labels)):
+        present = labels.rows(rows) == 1
+        logits = predictor.logits(torch.arange(rows.start, rows.stop)).cpu().numpy()[present]
+        total += float(expit(logits.astype(np.float64)) @ weights[rows][present])
+        weight += float(weights[rows][present].sum())
+    return _SHARE * total / weight if weight > 0 else 0.5
 
 
-def _own_logits(solution: Solution) -> NDArray[np.float64]:
-    """Logits of the rows that were trained on, by what was found."""
+def _own_predictor(solution: Solution) -> Predictor:
+    """Predictions for the rows of the fit, by the fit itself."""
     assert solution.predictor is not None
-    return np.asarray(solution.predictor.logits(None).cpu(), dtype=np.float64)
+    return solution.predictor
+
+
+def _all_logits(predictor: Predictor) -> NDArray[np.float64]:
+    return np.asarray(predictor.logits(None).cpu(), dtype=np.float64)
 
 
 def logits_of_strangers(
@@ -99,13 +111,13 @@ def logits_of_strangers(
     """
     recorded, weights = plan.rows.target.labels.toarray() == 1, _entry_weights(plan.rows)
     if plan.images is not None or len(recorded) < _LEAST_ROWS:
-        return _own_logits(solution), recorded, weights
+        return _all_logits(_own_predictor(solution)), recorded, weights
     logits = np.empty(recorded.shape)
     # Always the same, as above.
     order = np.random.RandomState(0).permutation(len(recorded))
     for asked in np.array_split(order, _FOLDS):
         fitted = np.setdiff1d(order, asked)
-        logits[asked] = _logits_of_others(plan, plan.rows.take(fitted).rescaled(), plan.rows.take(asked).X)
+        logits[asked] = _all_logits(_fit_on_others(plan, plan.rows.take(fitted).rescaled(), plan.rows.take(asked).X))
     return logits, recorded, weights
 
 
@@ -116,8 +128,8 @@ def _entry_weights(rows: Rows) -> NDArray[np.float64]:
     return np.broadcast_to(weights if weights.ndim == 2 else weights[:, None], shape)
 
 
-def _logits_of_others(plan: FitPlan, fitted: Rows, X: Any) -> NDArray[np.floating]:
-    """Logits of rows X by the same fit on other rows."""
+def _fit_on_others(plan: FitPlan, fitted: Rows, X: Any) -> Predictor:
+    """Predictions for rows X by the same fit on other rows."""
     stage, estimator = plan.stages[-1], plan.estimator
     part = FitPlan.make(
         estimator, fitted, seed=stage.problem.seed, solver=stage.solver, alpha=stage.problem.alpha, warns=False
@@ -128,5 +140,4 @@ def _logits_of_others(plan: FitPlan, fitted: Rows, X: Any) -> NDArray[np.floatin
         solution = part.solve(lambda record, parameters: False)
     features = as_features(X, **features_options(estimator, X))
     head = rebuild_head(stage.problem.head, solution.head_context, solution.parameters)
-    head = head.to(device=features.device, dtype=features.dtype)
-    return np.asarray(predict_logits(head, features).cpu().numpy())
+    return HeadPredictor(head.to(device=features.device, dtype=features.dtype), features)

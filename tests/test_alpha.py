@@ -17,6 +17,7 @@ from skpartial.heads import AveragePooling, CategoryGNN, Head
 from skpartial.images import Backbone
 from skpartial.labels import drop_labels, keep_single_positive
 from skpartial.losses import AssumeNegative, IgnoreUnknown, get
+from skpartial.metrics import mean_average_precision
 from skpartial.model_selection import BatchedGridSearchCV
 from skpartial.solvers import FullBatch, Minibatch
 
@@ -24,12 +25,17 @@ SCENES = make_digit_scenes(300, random_state=0)
 X, Y = SCENES.data.astype(np.float64), drop_labels(SCENES.target, known=0.3, random_state=0)
 
 
-def relative(Y, weight=None):
-    """What the penalty of `IgnoreUnknown` is relative to: it grows with the share of entries that are known."""
+def relative(Y, weight=None, n=None):
+    """The penalty of `IgnoreUnknown` for features of spread 1: grows with the share known, and falls with the rows."""
     traits = IgnoreUnknown().traits()
     known = (np.asarray(Y) != 0).astype(float)
     share = np.average(known.mean(1) if np.ndim(weight) < 2 else known, weights=weight)
-    return traits.relative_alpha * share**traits.alpha_exponent
+    return traits.relative_alpha * share**traits.alpha_exponent * by_rows(len(Y) if n is None else n)
+
+
+def by_rows(n):
+    """What a number of rows does to the penalty."""
+    return (n / 1000) ** -0.75
 
 
 RELATIVE = relative(Y)
@@ -77,7 +83,7 @@ def test_maps_have_a_row_for_every_position():
     found = mean_squared_distance(held(maps, torch.float32), torch.tensor(weight))
     assert found == pytest.approx(distance(positions, np.repeat(weight, 16)), rel=1e-6)
     clf = PartialLabelClassifier(head=AveragePooling(), solver=Minibatch(max_epochs=1)).fit(maps, Y[:32])
-    assert clf.alpha_ == pytest.approx(RELATIVE * distance(positions), rel=1e-6)
+    assert clf.alpha_ == pytest.approx(relative(Y[:32]) * distance(positions), rel=1e-6)
 
 
 class Hidden(Head):
@@ -122,10 +128,10 @@ def test_each_loss_has_its_own():
     labels = keep_single_positive(SCENES.target)
     for loss in ("an", "wan", "an_ls", "ll_r", AssumeNegative(surrogate="squared")):
         clf = SinglePositiveClassifier(loss).fit(X, labels)
-        assert clf.alpha_ == pytest.approx(get(loss).traits().relative_alpha * distance(X))
+        assert clf.alpha_ == pytest.approx(get(loss).traits().relative_alpha * by_rows(len(X)) * distance(X))
         relative = clone(clf).fit(2 * X, labels).alpha_ / distance(2 * X)
         assert clf.alpha_ / distance(X) == pytest.approx(relative)
-    assert AssumeNegative().traits().relative_alpha > RELATIVE
+    assert AssumeNegative().traits().relative_alpha > IgnoreUnknown().traits().relative_alpha
 
 
 def test_grows_with_the_share_of_known_entries():
@@ -152,11 +158,39 @@ def test_weights_of_rows_and_entries():
     assert by_entry.alpha_ == pytest.approx(relative(Y, entries) * distance(X, entries.mean(1)), rel=1e-6)
 
 
+@pytest.mark.parametrize("solver", [FullBatch(), Minibatch(max_epochs=1)])
+def test_falls_with_the_number_of_rows(solver):
+    clf = PartialLabelClassifier(solver=solver, random_state=0)
+    one = clf.fit(X, Y).alpha_
+    assert clf.fit(np.tile(X, (16, 1)), np.tile(Y, (16, 1))).alpha_ == pytest.approx(one / 8)
+    # Weights above 1 stand for repeated rows; where they are small, rows still count as rows.
+    assert clf.fit(X, Y, sample_weight=np.full(len(X), 16.0)).alpha_ == pytest.approx(one / 8)
+    for small in (1.0, 1 / len(X), 1e-30):
+        assert clf.fit(X, Y, sample_weight=np.full(len(X), small)).alpha_ == pytest.approx(one)
+
+
+def test_the_best_penalty_falls_as_it_does():
+    """Against held-out scenes: the penalty for few rows is too strong for many, and that for very many is too weak."""
+    few, many = 300, 4800
+    scenes = make_digit_scenes(many + 1500, random_state=1)
+    features, complete = scenes.data, np.where(scenes.target == 1, 1, -1)
+
+    def score(n, alpha):
+        clf = PartialLabelClassifier(alpha=alpha).fit(features[:n], complete[:n])
+        return mean_average_precision(complete[many:], clf.decision_function(features[many:])), clf.alpha_
+
+    (score_few, alpha_few), (score_many, _) = score(few, "auto"), score(many, "auto")
+    assert score(many, alpha_few)[0] < score_many - 0.005
+    assert score(few, alpha_few * by_rows(1e5) / by_rows(few))[0] < score_few - 0.01
+
+
 @pytest.mark.filterwarnings("ignore::skpartial.exceptions.UnfittableLabelsWarning")
 def test_afresh_in_each_fit_and_kept_in_a_stream():
     clf = PartialLabelClassifier(random_state=0).partial_fit(X[:100], Y[:100])
     first = clf.alpha_
-    assert clf.partial_fit(10 * X[100:], Y[100:]).alpha_ == first == pytest.approx(RELATIVE * distance(X[:100]))
+    # Of a stream the end is not known: it counts as many rows.
+    stream = relative(Y[:100], n=10_000)
+    assert clf.partial_fit(10 * X[100:], Y[100:]).alpha_ == first == pytest.approx(stream * distance(X[:100]))
     assert clf.fit(10 * X, Y).alpha_ == pytest.approx(RELATIVE * distance(10 * X))
     assert clf.set_params(alpha=0.5).partial_fit(X, Y).alpha_ == 0.5
 

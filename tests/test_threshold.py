@@ -15,6 +15,7 @@ from skpartial.losses import ROLE
 from skpartial.metrics import f1_micro_unknown_absent_scorer
 from skpartial.model_selection import BatchedGridSearchCV
 from skpartial.solvers import Minibatch
+from skpartial.training._predict import HeadPredictor
 
 SCENES = make_digit_scenes(900, scans="train", random_state=0)
 TEST = make_digit_scenes(400, scans="test", random_state=1)
@@ -117,3 +118,16 @@ def test_heads_without_intercepts_of_their_own():
     assert 0 < clf.threshold_ < 0.4
     expected = plain.decision_function(TEST.data) - logit(clf.threshold_)
     np.testing.assert_allclose(clf.decision_function(TEST.data), expected, atol=1e-5)
+
+
+def test_rows_are_asked_about_in_blocks(monkeypatch):
+    """With many labels the logits of all rows do not fit in memory; the threshold does not depend on the blocks."""
+    scenes = make_digit_scenes(300, random_state=0)
+    X, Y = scenes.data, keep_single_positive(scenes.target, random_state=0)
+    whole = SinglePositiveClassifier(random_state=0).fit(X, Y)
+    asked, logits = [], HeadPredictor.logits
+    monkeypatch.setattr(HeadPredictor, "logits", lambda self, rows: asked.append(len(rows)) or logits(self, rows))
+    monkeypatch.setattr("skpartial._threshold._ASKED_ENTRIES", 7 * Y.shape[1])
+    in_blocks = SinglePositiveClassifier(random_state=0).fit(X, Y)
+    assert (max(asked), sum(asked)) == (7, 100)
+    np.testing.assert_allclose(in_blocks.intercept_, whole.intercept_, atol=1e-6)

@@ -51,9 +51,9 @@ class Traits:
     recorded : bool, default=False
         Whether predicted probabilities are those of being recorded as positive, which are smaller than those of being
         positive: every unknown entry counts as a negative with full weight.
-    relative_alpha : float, default=1e-4
-        The value of ``alpha="auto"`` for this loss, relative to the mean squared distance of the features from their
-        mean.
+    relative_alpha : float, default=1.5e-4
+        The value of ``alpha="auto"`` for this loss with 1,000 rows, relative to the mean squared distance of the
+        features from their mean.
     alpha_exponent : float, default=0.0
         `relative_alpha` is multiplied by the share of known entries to this power: where unknown entries are left out,
         the sum over the known ones falls with their share.
@@ -67,7 +67,7 @@ class Traits:
     scheduled: bool = False
     uses_prior: bool = False
     recorded: bool = False
-    relative_alpha: float = 1e-4
+    relative_alpha: float = 1.5e-4
     alpha_exponent: float = 0.0
 
     def __post_init__(self) -> None:

@@ -183,7 +183,7 @@ class PartialBCE(PointwiseLoss):
     @override
     def traits(self) -> Traits:
         # Known entries have up to five times the weight that they have in `IgnoreUnknown`.
-        return replace(self._convex_traits("ignore"), relative_alpha=3e-4, alpha_exponent=0.0)
+        return replace(self._convex_traits("ignore"), relative_alpha=4e-4, alpha_exponent=0.0)
 
     def coefficients(self) -> tuple[float, float]:
         r"""Constants of g, solved from g(1) = 1 and g(p0) = w0.

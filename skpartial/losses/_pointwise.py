@@ -20,9 +20,9 @@ from skpartial.losses._squared_error import squared_error, squared_error_gradien
 __all__ = ["ALPHA_OF_ABSENCES", "PointwiseLoss", "Surrogate", "Targets"]
 
 #: `Traits.relative_alpha` of cross-entropy that treats most unknown entries as negatives with full weight.
-ALPHA_OF_ABSENCES = 5e-4
+ALPHA_OF_ABSENCES = 6e-4
 #: The same where unknown entries are left out, for complete labels, and the power of the share of known ones.
-_ALPHA_OF_KNOWN, _EXPONENT = 2.2e-4, 0.25
+_ALPHA_OF_KNOWN, _EXPONENT = 3e-4, 0.25
 
 #: Function that replaces the classification error of each entry.
 Surrogate = Literal["logistic", "squared"]
@@ -144,9 +144,9 @@ class PointwiseLoss(EntrywiseLoss):
         if self.surrogate == "logistic":
             return logistic
         # Squared error penalises entries far from their targets more, and many assumed negatives are.
-        return 1e-3 if unknown == "absent" else 1e-4
+        return 1.5e-3 if unknown == "absent" else 1.5e-4
 
-    def _convex_traits(self, unknown: Literal["ignore", "absent"], alpha_of_absences: float = 1e-4) -> Traits:
+    def _convex_traits(self, unknown: Literal["ignore", "absent"], alpha_of_absences: float = 1.5e-4) -> Traits:
         """Traits of a rule that does not depend on the logits."""
         traits = Traits(convex=self.eps == 0, unknown=unknown)
         if unknown == "ignore" and self.surrogate == "logistic":

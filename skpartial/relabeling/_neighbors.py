@@ -80,7 +80,10 @@ def nearest_rows(
         search: _Exact | _Indexed = _Indexed(known, index)
     else:
         search = _Exact(known)
-    distances, neighbors = [], []
+    # Filled in block by block: small results that are kept between large temporaries would leave holes in memory.
+    distances = torch.empty(len(queries), n_neighbors, dtype=torch.float64)
+    neighbors = torch.empty(len(queries), n_neighbors, dtype=torch.int64)
+    done = 0
     for rows, block in _blocks(context, queries):
         block = _unit(block) if directions else block
         # Position of each query among the references, if it is one.
@@ -91,9 +94,10 @@ def nearest_rows(
             # Differences, not products, are precise for small distances.
             lengths = torch.stack([torch.linalg.vector_norm(known[column] - block, dim=1) for column in found.T], dim=1)
         lengths, order = lengths.double().sort(dim=1, stable=True)
-        distances.append(lengths.cpu())
-        neighbors.append(references[found.gather(1, order)].cpu())
-    return torch.cat(distances), torch.cat(neighbors)
+        part = slice(done, done + len(rows))
+        distances[part], neighbors[part] = lengths, references[found.gather(1, order)]
+        done = part.stop
+    return distances, neighbors
 
 
 def _unit(rows: Tensor) -> Tensor:

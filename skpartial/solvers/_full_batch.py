@@ -29,6 +29,8 @@ __all__ = ["FullBatch"]
 _NO_OPTIMUM = 1e-2
 # Working memory of problems that are solved together: beyond this their products gain nothing from each other.
 _TOGETHER_BYTES = 1 << 26
+# Working memory of the labels that are solved together: beyond this the others wait for their turn.
+_LABELS_BYTES = 4 << 30
 
 
 class FullBatch(Solver):
@@ -50,7 +52,8 @@ class FullBatch(Solver):
     - else conjugate gradients, preconditioned by a randomised Nystrom sketch of the features that the labels share.
       Labels known in less than a sixteenth of the rows are solved by these rows, gathered.
 
-    Logits and gradients are always computed in full. Where a processor multiplies bfloat16 more than twice as fast as
+    Labels whose arrays would take more than 4 GiB are solved in blocks, one after the other. Logits and gradients are
+    always computed in full. Where a processor multiplies bfloat16 more than twice as fast as
     float32, products with the Hessians of large float32 features are made with a copy in that type (half the size of
     X): that they are inexact costs nothing but a step now and then.
 
@@ -145,6 +148,32 @@ class FullBatch(Solver):
             return f"the regularizer {problem.regularizer!r} is a term of the batch"
         return None
 
+    def labels_at_once(self, problem: Problem) -> int:
+        """How many labels are solved together, before the next ones: as many as memory of a fixed size has place for.
+
+        All of them where the loss or a relabelling looks at the logits of whole rows.
+
+        Parameters
+        ----------
+        problem : Problem
+            The training task.
+
+        Returns
+        -------
+        int
+            At least 1.
+        """
+        n_labels = problem.labels.n_labels
+        if self._looks_at_logits(problem):
+            return n_labels
+        return min(n_labels, max(1, _LABELS_BYTES // self._bytes_of_labels(problem, 1)))
+
+    @staticmethod
+    def _bytes_of_labels(problem: Problem, n_labels: int) -> int:
+        """About six arrays with an entry for each row, label and member of an ensemble."""
+        features = problem.features
+        return 6 * features.n_rows * n_labels * problem.head.n_members * features.dtype.itemsize
+
     def working_bytes(self, problem: Problem) -> int:
         """Memory that a fit takes beside the features, and what it reads again in every step if they are streamed.
 
@@ -156,12 +185,12 @@ class FullBatch(Solver):
         Returns
         -------
         int
-            Bytes: about six arrays of the size of the labels, and the features if they are not resident.
+            Bytes: of the labels that are solved together, and of the features if they are not resident.
         """
         features = problem.features
         streamed = features.n_features if isinstance(features, StreamedFeatures) else 0
-        n_columns = problem.labels.n_labels * problem.head.n_members
-        return features.n_rows * (6 * n_columns + streamed) * features.dtype.itemsize
+        labels = self._bytes_of_labels(problem, self.labels_at_once(problem))
+        return labels + features.n_rows * streamed * features.dtype.itemsize
 
     @override
     def solve(self, problem: Problem) -> Solution:
@@ -200,7 +229,10 @@ class FullBatch(Solver):
         """Train on problems that are small enough to be worked on together."""
         for problem in problems:
             self.check(problem)
-        learners = [ConvexRounds(problem, float(self.tol), int(self.max_iter), prepared) for problem in problems]
+        at_once = self.labels_at_once(problems[0])
+        learners = [
+            ConvexRounds(problem, float(self.tol), int(self.max_iter), prepared, at_once) for problem in problems
+        ]
         n_rounds = self._rounds(problems[0])
         trainings = [Training(problem, learner, n_rounds) for problem, learner in zip(problems, learners)]
 

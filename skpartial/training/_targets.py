@@ -40,6 +40,8 @@ class FoldedTargets:
         The loss's.
     epoch : int
         The round.
+    labels : slice, default=all
+        Those of which blocks are made. A rule may look at all labels of a row, so that it is asked about all.
     """
 
     def __init__(
@@ -51,12 +53,18 @@ class FoldedTargets:
         logits: Tensor | None = None,
         state: State | None = None,
         epoch: int = 1,
+        labels: slice = slice(None),
     ) -> None:
         self.problem, self.loss, self.source = problem, loss, source
-        self.logits, self.state, self.epoch = logits, state, epoch
+        self.logits, self.state, self.epoch, self.labels = logits, state, epoch, labels
+
+    @property
+    def n_labels(self) -> int:
+        """How many labels the blocks have."""
+        return len(range(self.source.shape[1])[self.labels])
 
     def blocks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Slices of rows with their s and a, each of shape (b, L).
+        """Slices of rows with their s and a, each of shape (b, k) for k labels.
 
         A rule that looks at the logits may compare all entries with each other, so that it is asked once for all rows;
         another one is asked block by block.
@@ -65,7 +73,8 @@ class FoldedTargets:
         step = n_rows if self.loss.traits().iterative else max(1, _BLOCK_ENTRIES // n_labels)
         for start in range(0, n_rows, step):
             part = slice(start, min(start + step, n_rows))
-            yield part, *self._of(part)
+            s, a = self._of(part)
+            yield part, s[:, self.labels], a[:, self.labels]
 
     def _of(self, part: slice) -> tuple[Tensor, Tensor]:
         known = self.source.rows(part)
@@ -133,7 +142,7 @@ def starting_masses(
 
 def target_masses(targets: FoldedTargets) -> tuple[Tensor, Tensor]:
     """Weights of the absences and of the presences of every label, summed up over rows in float64."""
-    absent, present = torch.zeros(2, targets.source.shape[1], dtype=torch.float64, device=targets.problem.device)
+    absent, present = torch.zeros(2, targets.n_labels, dtype=torch.float64, device=targets.problem.device)
     for _, s, a in targets.blocks():
         add_masses(absent, present, s, a)
     return absent, present

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.optimize
 import scipy.sparse as sp
 import torch
+from scipy.special import expit
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
@@ -14,8 +18,8 @@ from skpartial import PartialLabelClassifier, SinglePositiveClassifier
 from skpartial.features._choice import as_features
 from skpartial.features._matrix import ResidentFeatures, SparseFeatures, StreamedFeatures
 from skpartial.features._moments import moments
-from skpartial.heads import Head
-from skpartial.losses import AssumeNegative, IgnoreUnknown, PartialBCE, PseudoNegative, WeakAssumeNegative
+from skpartial.heads import Ensemble, Head
+from skpartial.losses import AssumeNegative, IgnoreUnknown, LargeLoss, PartialBCE, PseudoNegative, WeakAssumeNegative
 from skpartial.regularizers import Regularizer
 from skpartial.solvers import FullBatch, Minibatch
 
@@ -286,3 +290,47 @@ def test_signs_whose_weights_differ_beyond_the_digits_of_a_sum(partial_data, rat
     )
     assert np.abs(by_steps.coef_).max() > 0
     assert by_steps.intercept_[0] == pytest.approx(np.log((y == 1).sum() / (ratio * (y == -1).sum())), abs=0.5)
+
+
+def _in_blocks(clf, X, Y, labels, monkeypatch):
+    """Fit with room for so many labels at once."""
+    n_members = clf.head.n_members if isinstance(clf.head, Ensemble) else 1
+    monkeypatch.setattr("skpartial.solvers._full_batch._LABELS_BYTES", labels * 6 * X.nbytes // X.shape[1] * n_members)
+    return clf.fit(X, Y)
+
+
+@pytest.mark.parametrize("head", ["linear", Ensemble(n_members=2)], ids=["linear", "ensemble"])
+@pytest.mark.parametrize("surrogate", ["logistic", "squared"])
+@pytest.mark.parametrize("labels", [1, 2])
+def test_labels_in_blocks_are_those_solved_together(partial_data, surrogate, head, labels, monkeypatch):
+    X, Y = partial_data
+    Y = np.c_[Y, np.where(Y[:, :1] == 1, 1, 0)]  # the last label cannot be fitted
+    clf = PartialLabelClassifier(
+        PartialBCE(surrogate=surrogate), head=head, alpha=1e-3, solver=FullBatch(tol=1e-10), random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        together = clone(clf).fit(X, Y)
+        apart = _in_blocks(clone(clf), X, Y, labels, monkeypatch)
+    np.testing.assert_allclose(apart.decision_function(X), together.decision_function(X), atol=1e-5)
+    assert apart.n_iter_ > together.n_iter_ or surrogate == "squared"
+    assert apart.history_[-1]["objective"] == pytest.approx(together.history_[-1]["objective"], rel=1e-6)
+
+
+def test_a_stop_leaves_the_blocks_to_come_at_their_priors(partial_data, make_problem, monkeypatch):
+    X, Y = partial_data
+    monkeypatch.setattr("skpartial.solvers._full_batch._LABELS_BYTES", 2 * 6 * X.nbytes // X.shape[1])
+    features = as_features(X, dtype=torch.float64, device=torch.device("cpu"))
+    task = make_problem(features, Y, IgnoreUnknown(), alpha=1e-3, monitor=lambda record, parameters: True)
+    found = FullBatch().solve(task).parameters
+    assert found["weight"][:2].any(axis=1).all()
+    assert not found["weight"][2:].any()
+    share = (Y == 1).sum(0) / (Y != 0).sum(0)
+    np.testing.assert_allclose(expit(found["bias"][2:]), share[2:])
+
+
+def test_losses_that_look_at_logits_have_all_labels_at_once(partial_data, monkeypatch):
+    X, Y = partial_data
+    clf = PartialLabelClassifier(LargeLoss(), alpha=1e-3, solver=FullBatch(tol=1e-8), random_state=0)
+    together = clone(clf).fit(X, Y)
+    np.testing.assert_array_equal(_in_blocks(clone(clf), X, Y, 1, monkeypatch).coef_, together.coef_)

@@ -65,9 +65,9 @@ class LogisticProblem:
     _largest_share = 0
 
     def __init__(self, targets: FoldedTargets, alpha: float, dtype: torch.dtype, device: torch.device) -> None:
-        n_rows, n_labels = targets.source.shape
+        (n_rows, n_all), n_labels = targets.source.shape, targets.n_labels
         self.alpha = torch.full((n_labels,), alpha, dtype=torch.float64, device=device)
-        scale = n_labels / targets.source.total_weight()
+        scale = n_all / targets.source.total_weight()
         self.s, self.minus_a = torch.empty(2, n_labels, n_rows, dtype=dtype, device=device)
         absent, present = torch.zeros(2, n_labels, dtype=torch.float64, device=device)
         for part, s, a in targets.blocks():

@@ -88,16 +88,30 @@ class ConvexRounds(Learner):
         Steps of a round at most.
     prepared : PreparedFeatures
         Of the problem; may serve other learners as well.
+    labels_at_once : int or None, default=None
+        Labels that are solved together, before the next ones; None for all of them. A loss that looks at the logits has
+        all.
     """
 
     #: Of the last round, if there was one.
     outcome: Outcome | None = None
 
-    def __init__(self, problem: Problem, tol: float, max_iter: int, prepared: PreparedFeatures) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        tol: float,
+        max_iter: int,
+        prepared: PreparedFeatures,
+        labels_at_once: int | None = None,
+    ) -> None:
         super().__init__(problem)
         self.start("loss")
         self.head_context = problem.head_context
         self.tol, self.max_iter, self.prepared = tol, max_iter, prepared
+        n_labels = problem.labels.n_labels
+        step = labels_at_once or n_labels
+        #: Labels that are solved together, of each member of an ensemble.
+        self.label_blocks = [slice(start, min(start + step, n_labels)) for start in range(0, n_labels, step)]
         self._n_steps = 0
         self.n_members = members_of_linear(problem.head) or 1
         self._bootstrap = bootstrap_weights(problem.features.n_rows, self.n_members, problem.seed)
@@ -132,21 +146,36 @@ class ConvexRounds(Learner):
         """Solve one round, whose steps are reported."""
         solve_rounds([self], epoch, [report])
 
-    def prepare(self, epoch: int) -> LogisticProblem:
-        """The convex problem of a round, and parameters that it starts from."""
-        size = self.problem.labels.n_labels
-        members = [
-            self._prepare(epoch, source, self.theta[i * size : (i + 1) * size])
-            for i, source in enumerate(self._sources)
-        ]
+    def begin_round(self) -> None:
+        """Forget what the last round came to."""
+        # Not in place: what the last round found may have been kept as the best so far.
+        self.theta = self.theta.clone()
+        self._objective, gap = torch.zeros(2, len(self.theta), dtype=torch.float64, device=self.theta.device)
+        self._fixed, self._told, imprecise = torch.zeros(3, len(self.theta), dtype=torch.bool, device=self.theta.device)
+        self.outcome = Outcome(self.theta, gap, ~self._told, imprecise)
+
+    def end_round(self) -> None:
+        """Go on from the parameters of this round in the next one."""
         self._started = True
-        convex = LogisticProblem.join(members)
-        self._fixed = convex.unfitted
         self.unfitted = self._fixed.unflatten(0, (self.n_members, -1)).all(0)
+
+    def places(self, labels: slice) -> Tensor:
+        """Where the parameters of some labels are, those of one member after the other's."""
+        everything = torch.arange(len(self.theta), device=self.theta.device)
+        return everything.unflatten(0, (self.n_members, -1))[:, labels].flatten()
+
+    def prepare(self, epoch: int, labels: slice) -> LogisticProblem:
+        """The convex problem of some labels in a round, and parameters that it starts from."""
+        members = [
+            self._prepare(epoch, source, theta[labels], labels)
+            for source, theta in zip(self._sources, self.theta.unflatten(0, (self.n_members, -1)))
+        ]
+        convex = LogisticProblem.join(members)
+        self._fixed[self.places(labels)] = convex.unfitted
         return convex
 
-    def _prepare(self, epoch: int, source: DataSource, theta: Tensor) -> LogisticProblem:
-        """The problem of one member, whose parameters are changed in place."""
+    def _prepare(self, epoch: int, source: DataSource, theta: Tensor, labels: slice) -> LogisticProblem:
+        """The problem of some labels of one member, whose parameters are changed in place."""
         problem, loss = self.problem, self.problem.loss
         assert isinstance(loss, PointwiseLoss)
         if not self._started and loss.traits().iterative:
@@ -158,7 +187,7 @@ class ConvexRounds(Learner):
         logits = None
         if loss.traits().iterative:
             logits = _scores(problem.features, theta, problem.processes).T.contiguous()
-        targets = FoldedTargets(problem, loss, source, logits=logits, state=self.state, epoch=epoch)
+        targets = FoldedTargets(problem, loss, source, logits=logits, state=self.state, epoch=epoch, labels=labels)
         kind = SquaredProblem if loss.surrogate == "squared" else LogisticProblem
         convex = kind(targets, problem.alpha, problem.dtype, problem.device)
         prior = convex.prior.to(problem.dtype)
@@ -168,19 +197,31 @@ class ConvexRounds(Learner):
         theta[convex.unfitted, -1] = prior[convex.unfitted]
         return convex
 
-    def tell(self, objective: Tensor, gap: Tensor, theta: Callable[[], Tensor], report: Report) -> bool:
-        """Report a step, given the objectives and gaps of all labels."""
+    def tell(self, labels: slice, objective: Tensor, gap: Tensor, theta: Callable[[], Tensor], report: Report) -> bool:
+        """Report a step, given the objectives and gaps of some labels; the mean is over those whose turn has come."""
+        assert self.outcome is not None
         self._n_steps += 1
+        places = self.places(labels)
+        self._objective[places], self.outcome.gap[places], self._told[places] = objective, gap, True
         numbers = {
             "iteration": self._n_steps,
-            "objective": float(objective[~self._fixed].mean()),
-            "relative_gap": float(gap.max()),
+            "objective": float(self._objective[self._told & ~self._fixed].mean()),
+            "relative_gap": float(self.outcome.gap[self._told].max()),
         }
-        return report(numbers, lambda: _arrays(theta()))
 
-    def accept(self, outcome: Outcome) -> None:
-        """Take what a round came to."""
-        self.outcome, self.theta = outcome, outcome.theta
+        def parameters() -> dict[str, NDArray[Any]]:
+            everything = self.theta.clone()
+            everything[places] = theta()
+            return _arrays(everything)
+
+        return report(numbers, parameters)
+
+    def accept(self, labels: slice, outcome: Outcome) -> None:
+        """Take what some labels came to."""
+        assert self.outcome is not None
+        places = self.places(labels)
+        for name, found in vars(outcome).items():
+            getattr(self.outcome, name)[places] = found
 
     def tensors(self) -> dict[str, Tensor]:
         """The parameters, as they are."""
@@ -228,11 +269,31 @@ def solve_rounds(learners: Sequence[ConvexRounds], epoch: int, reports: Sequence
     reports : sequence of Report
         One a learner, told of every step; if one of several asks to stop, the others go on.
     """
-    first = learners[0]
-    convex = LogisticProblem.join([learner.prepare(epoch) for learner in learners])
-    size = len(first.theta)
+    stopped = [False] * len(learners)
+    for learner in learners:
+        learner.begin_round()
+    for labels in learners[0].label_blocks:
+        convex = LogisticProblem.join([learner.prepare(epoch, labels) for learner in learners])
+        # Where all have been asked to stop, the other labels keep the parameters that they start from.
+        if not all(stopped):
+            _solve_labels(learners, labels, convex, reports, stopped)
+        del convex  # before the next one is made
+    for learner in learners:
+        learner.end_round()
+
+
+def _solve_labels(
+    learners: Sequence[ConvexRounds],
+    labels: slice,
+    convex: LogisticProblem,
+    reports: Sequence[Report],
+    stopped: list[bool],
+) -> None:
+    """Solve one round for some of the labels; changes which of the learners are stopped."""
+    first, places = learners[0], [learner.places(labels) for learner in learners]
+    size = len(places[0])
     parts = [slice(start, start + size) for start in range(0, size * len(learners), size)]
-    stopped, arrived = [False] * len(learners), [False] * len(learners)
+    arrived = [False] * len(learners)
 
     def tell(objective: Tensor, gap: Tensor, current: Callable[[], Tensor]) -> bool:
         def of(part: slice) -> Callable[[], Tensor]:
@@ -240,19 +301,19 @@ def solve_rounds(learners: Sequence[ConvexRounds], epoch: int, reports: Sequence
 
         for i, (learner, part, report) in enumerate(zip(learners, parts, reports)):
             if not (stopped[i] or arrived[i]):
-                stopped[i] = learner.tell(objective[part], gap[part], of(part), report)
+                stopped[i] = learner.tell(labels, objective[part], gap[part], of(part), report)
                 # The steps that others still take are none of its own.
                 arrived[i] = len(learners) > 1 and float(gap[part].max()) <= first.tol
         return any(stopped) and all(stop or there for stop, there in zip(stopped, arrived))
 
-    theta = torch.cat([learner.theta for learner in learners])
+    theta = torch.cat([learner.theta[own] for learner, own in zip(learners, places)])
     tol, max_iter = first.tol, first.max_iter
     if isinstance(convex, SquaredProblem):
         outcome = solve_squared_round(first.prepared, convex, theta, tol=tol, max_iter=max_iter, report=tell)
     else:
         outcome = solve_round(first.prepared, convex, theta, tol=tol, max_iter=max_iter, report=tell)
     for learner, part in zip(learners, parts):
-        learner.accept(outcome.of(part))
+        learner.accept(labels, outcome.of(part))
 
 
 def _arrays(theta: Tensor) -> dict[str, NDArray[Any]]:
