@@ -14,8 +14,8 @@ table 1) compare these ways at equal numbers of correct labels. This example doe
 #
 # - "partial": a share p of the labels of every image is known. The rest is unknown.
 # - "dense": all labels are known for a share p of the images. Nothing is known of the other images.
-# - "noisy": every label is given, and a share 1 - p of them is wrong. With less than half of them right, they mostly say
-#   the opposite of the truth.
+# - "noisy": every label is given, and a share 1 - p of them is wrong. With less than half of them right, they mostly
+#   say the opposite of the truth.
 # - "one present": every label is given. One present label of each image is right, as if a search engine had found the
 #   image by that label. All others are said to be absent. The images decide how many of these are wrong.
 import matplotlib

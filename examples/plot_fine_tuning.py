@@ -62,9 +62,9 @@ settings = {
 # %%
 # What unrecorded digits mean
 # ---------------------------
-# AN reads them as absent. Large loss (rejected) reads them as absent unless the network insists. ROLE learns an estimate
-# of every label along with the network. AN is told that more than half of the present labels are absent, and a network
-# can learn these by heart.
+# AN reads them as absent. Large loss (rejected) reads them as absent unless the network insists. ROLE learns an
+# estimate of every label along with the network. AN is told that more than half of the present labels are absent, and a
+# network can learn these by heart.
 
 losses = {
     "AN": AssumeNegative(),

@@ -39,8 +39,8 @@ print(describe(Y))
 # %%
 # The grid
 # --------
-# One grid is over the parameter of partial-BCE, the other over other losses. Both contain ``alpha``, the strength of the
-# L2 penalty. Each fold gets about as many known presences, and known absences, of a label as the others.
+# One grid is over the parameter of partial-BCE, the other over other losses. Both contain ``alpha``, the strength of
+# the L2 penalty. Each fold gets about as many known presences, and known absences, of a label as the others.
 pipeline = Pipeline([("scale", StandardScaler()), ("classify", PartialLabelClassifier(loss=PartialBCE()))])
 alpha = [1e-4, 1e-3, 1e-2, 1e-1]
 search = GridSearchCV(
