@@ -90,14 +90,15 @@ for name, loss in losses.items():
 # With AN, the loss of the false absences first rises: the classifier learns what the labels look like. Then it falls:
 # the classifier memorises the false absences, and test scores fall, too. With large losses left out, the loss goes on
 # rising, and the scores hold.
-figure, (top, bottom) = plt.subplots(2, 1, figsize=(7, 5.5), height_ratios=(1.4, 1), sharex=True, layout="constrained")
+figure, (top, bottom) = plt.subplots(2, 1, figsize=(7, 6), height_ratios=(1.4, 1), sharex=True, layout="constrained")
 traces = []
 for (name, clf), style in zip(fits.items(), ("-", "--")):
     traces.append(LossTraceDisplay.from_estimator(clf, name=name, ax=top, linestyle=style))
     bottom.plot(np.arange(1, N_EPOCHS + 1), scores[name], style, color="black", label=name)
-top.set(xlabel="")
+top.set(xlabel="", ylabel="mean loss of unknown entries")
+top.set_ylim(top=50)
 bottom.set(xlabel="epoch", ylabel="test score (mAP)")
-top.legend(fontsize="small")
+top.legend(loc="upper right", fontsize="small")
 bottom.legend(fontsize="small")
 plt.show()
 
