@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
 import ziamath
+from docutils import nodes
 from reference import class_pages
 
 import skpartial
@@ -73,6 +74,8 @@ sphinx_gallery_conf = {
     "min_reported_time": 1,
     "show_memory": False,
     "show_signature": False,
+    # A table of times needs scripts from the network.
+    "write_computation_times": False,
     "download_all_examples": False,
     "copyfile_regex": r"GALLERY_HEADER\.rst",
     "reference_url": {"skpartial": None},
@@ -95,6 +98,14 @@ def mend_docstring(app, what, name, obj, options, lines):
     lines[:] = [_INITIAL.sub(r"\1\\", line) for line in lines]
 
 
+def keep_spreads_whole(app, doctree):
+    """Let cells of a table break before a spread, such as ± 0.3, and not within it."""
+    for entry in doctree.findall(nodes.entry):
+        for text in list(entry.findall(nodes.Text)):
+            text.parent.replace(text, nodes.Text(text.replace("± ", "±\N{NO-BREAK SPACE}")))
+
+
 def setup(app):
     """Register what is above, after numpydoc has put docstrings together."""
     app.connect("autodoc-process-docstring", mend_docstring, priority=900)
+    app.connect("doctree-read", keep_spreads_whole)

@@ -2,21 +2,22 @@
 How to spend a budget for annotations
 =====================================
 
-There is money for so many correct labels. Is it better spent on a few labels of every image, on all labels of a few
-images, or does it pay to take labels for everything that are wrong where the money ran out? Durand et al. (CVPR 2019,
-figure 3 and table 1) compare these by their number of correct labels; here is the comparison on scenes of digits.
+A budget pays for a fixed number of correct labels. Should you spend it on a few labels of every image, or on all labels
+of a few images? Or should every image get all its labels, many of them wrong? Durand et al. (CVPR 2019, figure 3 and
+table 1) compare these ways at equal numbers of correct labels. This example does so on scenes of digits.
 """
 
 # %%
 # Four ways
 # ---------
-# Of a share p of correct labels
+# Let p be the share of correct labels.
 #
-# - "partial" knows p of the labels of every image, and the rest is unknown;
-# - "dense" knows all labels of the share p of the images, and nothing of the others;
-# - "noisy" has a label for everything, and a share 1 - p of these is wrong. Beyond one half, labels say the opposite;
-# - "one present" has a label for everything, too: one label of each image that is present, as a search engine finds
-#   images, and absent for the others. What that costs, and how many of its labels are wrong, the images decide.
+# - "partial": a share p of the labels of every image is known. The rest is unknown.
+# - "dense": all labels are known for a share p of the images. Nothing is known of the other images.
+# - "noisy": every label is given, and a share 1 - p of them is wrong. With less than half of them right, they mostly
+#   say the opposite of the truth.
+# - "one present": every label is given. One present label of each image is right, as if a search engine had found the
+#   image by that label. All others are said to be absent. The images decide how many of these are wrong.
 import matplotlib
 
 matplotlib.use("agg")  # write figures to files, with or without a screen
@@ -45,8 +46,8 @@ ways = {
 # %%
 # One classifier
 # --------------
-# All learn from cross-entropy over the known entries. How strongly weights are penalised matters as much as the labels
-# do when there are few of these; so each chooses it by cross-validation on its own labels, right or wrong.
+# Each way trains by cross-entropy over the known entries. With few labels the penalty matters as much as the labels do.
+# So each way chooses its penalty by cross-validation on its own labels, right or wrong.
 alphas = [1e-2, 1e-1, 1.0]
 
 
@@ -71,13 +72,14 @@ wrong = np.mean([(Y != 1) & (train.target == 1) for Y in single])
 print(f"one present: {wrong:.1%} of the labels wrong, mean average precision {one_present.mean():.1f}")
 
 # %%
-# What comes out
-# --------------
-# Shades are the standard deviation over three draws of labels. Few labels of every image and all labels of few images
-# serve a linear classifier on fixed features alike: it has little to gain from seeing more images, unlike a network
-# that learns its features, for which the source finds the former better. Wrong labels cost much more than missing ones:
-# a third of the labels, if these are right, is worth more than seven tenths of them among wrong ones, and a
-# tenth or two are worth as much as one label that is present and an absence assumed for everything else.
+# Results
+# -------
+# Shades are the standard deviation over three draws of labels. For a linear classifier on fixed features, "partial" and
+# "dense" are equally good: it gains little from seeing more images. The source finds "partial" better for networks,
+# which learn their features.
+#
+# Wrong labels cost much more than missing ones. A third of the labels, all right, is worth more than all labels with
+# seven tenths of them right. A tenth or two of the labels are worth as much as "one present".
 figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
 print(f"{'correct labels':16}" + "".join(f"{share:>14.0%}" for share in SHARES))
 for way, values in curves.items():

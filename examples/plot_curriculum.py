@@ -2,10 +2,10 @@
 What a curriculum labels, and how right it is
 =============================================
 
-With a tenth of the labels known, a classifier can label the rest itself: what it is sure of first. This is curriculum
-labelling, of Durand, Mehrasa and Mori (CVPR 2019), and their strategies differ in what counts as sure. Only a
-simulation knows the truth, so here one shows what each strategy labels, how much of it is right, and how that changes
-from one relabelling to the next.
+With a tenth of the labels known, a classifier can label the rest itself, and begins with the entries that it is sure
+of. This is curriculum labelling (Durand, Mehrasa and Mori, CVPR 2019). Its strategies differ in what counts as sure.
+Only a simulation knows the truth. So this example shows on simulated data what each strategy labels, how much of it is
+right, and how that changes from one relabelling to the next.
 """
 
 # %%
@@ -35,8 +35,8 @@ unknown = Y == 0
 # %%
 # Every strategy, over six rounds
 # -------------------------------
-# Between convex rounds each strategy looks at all unknown entries anew. A subclass notes what it labels each time; what
-# is left in the end a fitted classifier shows as ``relabeled_``.
+# Between convex rounds each strategy looks at all unknown entries anew. A subclass records the labels of each time. A
+# fitted classifier has the final ones as ``relabeled_``.
 ROUNDS = range(2, 7)
 STRATEGIES = ("threshold", "proportion", "positives", "ensemble", "uncertainty", "calibrated", "all")
 
@@ -68,10 +68,10 @@ for name in STRATEGIES:
 # %%
 # What is labelled, and how much of that is right
 # -----------------------------------------------
-# Bars go to the right for entries that were labelled present, to the left for absent; the wrong ones are red. Most
-# labels are absent in most scenes, and so most easy entries are absences. A strategy that labels presences alone adds
-# what is rare.
-figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
+# Bars to the right are entries labelled present, bars to the left entries labelled absent. Wrong labels are red. Most
+# labels are absent in most scenes, so most easy entries are absences. ``"positives"`` labels presences only, which are
+# rare.
+figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
 for place, clf in enumerate(fitted.values()):
     added = clf.relabeled_
     right = added["value"] == train.target[added["row"], added["label"]]
@@ -85,16 +85,16 @@ for place, clf in enumerate(fitted.values()):
     axes.text(0.3, place, text, va="center")
 axes.set_yticks(range(len(fitted)), list(fitted))
 axes.axvline(0, color="black", lw=1)
-axes.set(xlabel="share of the unknown entries: labelled absent to the left, present to the right", xlim=(-1, 1.05))
+axes.set(xlabel="share of the unknown entries: absent to the left, present to the right", xlim=(-1, 1.3))
 axes.invert_yaxis()
 plt.show()
 
 # %%
 # Over time
 # ---------
-# The first relabelling sees logits of a model of known labels, all later ones those of a model that was also trained on
-# its own guesses. These make it surer: where a threshold in logits decides, every round labels more, and less of it is
-# right. By default a curriculum therefore labels once.
+# The first relabelling sees logits of a model trained on known labels. All later ones see a model that was also trained
+# on its own guesses, which make it surer. With a threshold in logits, every round labels more, and less of it is right.
+# By default a curriculum therefore labels once.
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
 for name, values in Logged.log.items():
     shares = [(value[unknown] != 0).mean() for value in values]
@@ -111,7 +111,7 @@ plt.show()
 # %%
 # The surest mistakes
 # -------------------
-# Wrong labels of the largest logits. What fools a linear classifier fools it for good: next time it has been told so.
+# These are the wrong labels with the largest logits. Such a mistake stays, since the next round trains on it.
 added = fitted["threshold"].relabeled_
 wrong = added[added["value"] != train.target[added["row"], added["label"]]]
 wrong = wrong[np.argsort(-np.abs(wrong["score"]), kind="stable")][:6]

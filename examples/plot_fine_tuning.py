@@ -2,9 +2,9 @@
 Train a network on images with one label each
 =============================================
 
-Scenes of handwritten digits with only one recorded digit each, and a small network that starts from nothing,
-with a head that looks for the regions where a digit shows best. The loss decides what the unrecorded digits mean. The
-same network then learns from a tenth of all labels, of both signs.
+Each scene shows several handwritten digits, but only one of them is recorded. A small network learns them from a random
+start. Its head looks for the regions where a digit shows best. The loss decides what the unrecorded digits mean. The
+same network then learns from a tenth of all labels, presences and absences.
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ from skpartial.solvers import Minibatch
 # %%
 # Images
 # ------
-# A classifier takes images as they are: here an array of uint8. Training scenes and test scenes hold different scans.
+# A classifier takes images as they are, here an array of uint8. Test scenes show handwriting that training scenes do
+# not.
 
 train = make_digit_scenes(2000, scans="train", random_state=0)
 test = make_digit_scenes(400, scans="test", random_state=1)
 single = keep_single_positive(train.target, random_state=0)
-print(f"{train.images.shape}, {(train.target == 1).sum(axis=1).mean():.2f} digits a scene, one of them recorded")
+print(f"{train.images.shape}, {(train.target == 1).sum(axis=1).mean():.2f} digits per scene, one of them recorded")
 
 # %%
 # A network
 # ---------
-# A backbone is the name of a network in torchvision, or a module of one's own: here five convolutions with batch norms
-# from torchvision's building blocks, at whose last layer a position sees about a digit and its surroundings. Its maps
-# go to a head that scores every region and averages the best three.
+# A backbone is the name of a network in torchvision, or your own module. This one has five convolutions with batch
+# norms. A position of the last layer sees about one digit and its surroundings. The head scores every position and
+# averages the best three.
 
 torch.manual_seed(0)
 network = nn.Sequential(
@@ -61,9 +62,9 @@ settings = {
 # %%
 # What unrecorded digits mean
 # ---------------------------
-# Absent (AN), absent unless the network insists (large loss, rejected), or what a label estimate says that is learned
-# along with the network (ROLE). Of the labels that are present AN is told that more than half are absent, and a network
-# can learn them by heart.
+# AN reads them as absent. Large loss (rejected) reads them as absent unless the network insists. ROLE learns an
+# estimate of every label along with the network. AN is told that more than half of the present labels are absent, and a
+# network can learn these by heart.
 
 losses = {
     "AN": AssumeNegative(),
@@ -81,8 +82,8 @@ print(f"{'by chance':12s} mean average precision {(test.target == 1).mean():.2f}
 # %%
 # A tenth of all labels
 # ---------------------
-# One label a scene is known here, too, but three of four say that a digit is absent. Of what is present so little is
-# known that it takes more scenes. What is unknown is left out.
+# Here, too, one label per scene is known, but three of four say that a digit is absent. So few presences are known that
+# it takes more scenes. Unknown labels are left out.
 
 more = make_digit_scenes(4000, scans="train", random_state=0)
 tenth = drop_labels(more.target, known=0.1, random_state=0)
@@ -93,7 +94,7 @@ print(f"mean average precision {clf.score(test.images, test.target):.2f}")
 # %%
 # Where it looks
 # --------------
-# The map of a label's scores, drawn over a test scene that holds the digit.
+# Below each test scene is the map of the scores for one of its digits.
 
 shown = [(int(np.flatnonzero(test.target[:, digit] == 1)[0]), digit) for digit in (2, 3, 5, 8)]
 figure, axes = plt.subplots(2, len(shown), figsize=(8, 4.2), layout="constrained")

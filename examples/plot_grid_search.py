@@ -2,17 +2,17 @@
 Grid search over losses on incomplete labels
 ============================================
 
-:class:`~sklearn.model_selection.GridSearchCV` needs nothing special: the classifier's own score is the mean average
-precision over the known entries of the held-out rows, so that incomplete labels serve for choosing as well as for
-training. A loss is an object with parameters, which a grid reaches as ``loss__gamma``, and losses can themselves be the
-values of a grid.
+:class:`~sklearn.model_selection.GridSearchCV` works as it is. The classifier's own score is the mean average precision
+over the known entries of the held-out rows, so incomplete labels are enough to choose parameters. A loss is an object
+with parameters, which a grid reaches as ``loss__gamma``. Losses can also be values of a grid themselves.
 """
 
 # %%
 # Data
 # ----
-# Of most images a label or two are known, if any, of every fifth image nine in ten. That is where the weight of a row,
-# which :class:`~skpartial.losses.PartialBCE` makes depend on how many of its labels are known, can make a difference.
+# A tenth of the labels is known in most images, and nine tenths in every fifth image. In
+# :class:`~skpartial.losses.PartialBCE` the weight of a row depends on its share of known labels, so here it can make a
+# difference.
 import matplotlib
 
 matplotlib.use("agg")  # write figures to files, with or without a screen
@@ -39,8 +39,8 @@ print(describe(Y))
 # %%
 # The grid
 # --------
-# Two grids: one over the parameter of partial-BCE, one over other losses. ``alpha``, the strength of the L2 penalty, is
-# in both. The folds have about equally many known presences and known absences of every label.
+# One grid is over the parameter of partial-BCE, the other over other losses. Both contain ``alpha``, the strength of
+# the L2 penalty. Each fold gets about as many known presences, and known absences, of a label as the others.
 pipeline = Pipeline([("scale", StandardScaler()), ("classify", PartialLabelClassifier(loss=PartialBCE()))])
 alpha = [1e-4, 1e-3, 1e-2, 1e-1]
 search = GridSearchCV(
@@ -60,9 +60,9 @@ print(f"on images of other handwriting, all labels known: {search.score(test.dat
 # %%
 # What matters
 # ------------
-# Each line is a loss; the shade is the standard error over the folds. ``alpha`` matters, and so does whether unknown
-# entries are left out; ``gamma`` hardly does. Where a loss peaks depends on its weights: all losses divide by the
-# number of entries, known or not, so that the same ``alpha`` is a stronger penalty next to a loss of little weight.
+# Each line is a loss; the shade is the standard error over the folds. ``alpha`` matters, and it matters that unknown
+# entries are left out. ``gamma`` hardly matters. All losses divide by the number of entries, known or not. So the same
+# ``alpha`` is a stronger penalty for a loss that gives entries little weight, and losses peak at different values.
 results = search.cv_results_
 
 

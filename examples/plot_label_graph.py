@@ -1,16 +1,16 @@
 """
-What a classifier learns of how labels belong together
-======================================================
+Learn which labels occur together
+=================================
 
-Scenes of digits in which some digits come in company. With half of the labels known, similarities of images and of
-labels are learned along with the classifier, and the graph of the labels is drawn: who speaks for whom.
+In these scenes some digits often appear together. Half of the labels are known. The classifier learns similarities of
+images and of labels, and the example draws the graph of the labels: which label is evidence for which.
 """
 
 # %%
-# Digits in company
-# -----------------
-# Scenes are drawn at random, so that digits are independent. Here those are kept more often that have both of three and
-# eight, or of one and seven, or none, and not both of zero and six.
+# Digits that appear together
+# ---------------------------
+# In random scenes digits are independent. Here a scene is kept more often if it has both three and eight or neither,
+# and both one and seven or neither. It is kept less often if it has both zero and six.
 import matplotlib
 
 matplotlib.use("agg")  # write figures to files, with or without a screen
@@ -42,7 +42,7 @@ print(f"{len(X)} scenes for training, {(Y != 0).mean():.0%} of their labels know
 # %%
 # Refine a linear probe
 # ---------------------
-# The regulariser is added to the loss. The probe is solved without it first, and refined with it.
+# The regulariser is a term added to the loss. The probe is first solved without it, and then refined with it.
 probe = PartialLabelClassifier(alpha=0.01, random_state=0).fit(X, Y)
 smooth = InteractiveSmoothness(n_atoms=1, n_neighbors_labels=4)
 clf = PartialLabelClassifier(regularizer=smooth, alpha=0.01, random_state=0).fit(X, Y)
@@ -53,24 +53,24 @@ for name, model in (("linear probe", probe), ("with smoothness", clf)):
 # %%
 # The strongest relations
 # -----------------------
-# :func:`skpartial.regularizers.label_relations` names them. A weight is the part that a label of a similar scene has in
-# the reconstruction of another label.
+# :func:`skpartial.regularizers.label_relations` names them. A weight says how much one label of similar scenes
+# contributes to the reconstruction of another label.
 for source, target, weight in label_relations(clf, names, n_relations=6):
-    print(f"{source} speaks for {target}: {weight:.2f}")
+    print(f"{source} is evidence for {target}: {weight:.2f}")
 
 # %%
 # The graph
 # ---------
-# On the left how often digits are known to be present together, which is all that the graph is told at first; on the
-# right what is learned. The part that each label has in itself is left out.
+# The left panel shows how often two digits are known to be present together. The graph starts from these counts. The
+# right panel shows the learned weights. The diagonal is left out.
 counts = cooccurrence(Y).astype(float)
 learned = clf.label_graph_.copy()
-fig, axes = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(7, 3.8), layout="constrained")
 for ax, title, matrix in zip(axes, ("known together, rows", "weight in the graph"), (counts, learned)):
     np.fill_diagonal(matrix, np.nan)
     image = ax.imshow(matrix, cmap="viridis")
     ax.set(title=title, xticks=range(10), yticks=range(10), xticklabels=names, yticklabels=names)
-    ax.set(xlabel="label that is told of", ylabel="label that tells")
+    ax.set(xlabel="reconstructed label", ylabel="label of similar scenes")
     ax.tick_params(axis="x", rotation=90)
-    fig.colorbar(image, ax=ax, shrink=0.8)
+    fig.colorbar(image, ax=ax, location="bottom", shrink=0.8)
 plt.show()

@@ -1,18 +1,18 @@
 """
-What training memorises, and how large losses tell
-==================================================
+Memorised labels have large losses first
+========================================
 
-Where unknown labels are read as absent, most of these assumed absences are true and some are false. A classifier that
-could fit everything learns the true ones first, and only later memorises the false ones: in between, a false one shows
-by its large loss. :class:`~skpartial.losses.LargeLoss` leaves out the entries of largest loss, more of them in every
+If unknown labels are read as absent, most of these assumed absences are true and some are false. A classifier that can
+fit everything learns the true ones first, and memorises the false ones later. In between, the false ones have large
+losses. :class:`~skpartial.losses.LargeLoss` leaves out the entries with the largest losses, more of them in every
 epoch. This example follows the losses of both kinds over the epochs, as in figure 1 of Kim et al. (CVPR 2022).
 """
 
 # %%
 # More features than rows
 # -----------------------
-# Digit scenes, with one present label recorded per image. The 500 training rows get 3,000 random features, so
-# that a linear classifier can memorise what it likes.
+# The data are digit scenes, with one present label recorded per image. The 500 training rows get 3,000 random features,
+# so a linear classifier can memorise all labels.
 import matplotlib
 
 matplotlib.use("agg")  # write figures to files, with or without a screen
@@ -45,13 +45,13 @@ print(f"{(train.target[Y == 0] == 1).mean():.0%} of the assumed absences are fal
 # %%
 # Epoch by epoch
 # --------------
-# :class:`~skpartial.inspection.LossTrace`, a callback, sees the classifier after every epoch and notes the mean loss of
-# true and of false absences; the loss of an assumed absence with logit x is ``log(1 + exp(x))``. A callback of our own
-# notes the test scores.
+# The callback :class:`~skpartial.inspection.LossTrace` records the mean loss of true and of false absences after every
+# epoch. The loss of an assumed absence with logit x is ``log(1 + exp(x))``. A callback of our own records the test
+# scores.
 
 
 class Watch:
-    """Notes the test score."""
+    """Records the test score."""
 
     def __init__(self):
         self.scores = []
@@ -85,17 +85,21 @@ for name, loss in losses.items():
     print(f"{name}: mean average precision {max(watch.scores):.3f} at best, {watch.scores[-1]:.3f} in the end")
 
 # %%
-# Under AN the loss of the false absences first rises, as the classifier learns what the labels look like, and then
-# falls, as it memorises that these are said to be absent; test scores fall with it. With large losses left out it
-# goes on rising, and the scores hold.
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+# The result
+# ----------
+# With AN, the loss of the false absences first rises: the classifier learns what the labels look like. Then it falls:
+# the classifier memorises the false absences, and test scores fall, too. With large losses left out, the loss goes on
+# rising, and the scores hold.
+figure, (top, bottom) = plt.subplots(2, 1, figsize=(7, 6), height_ratios=(1.4, 1), sharex=True, layout="constrained")
 traces = []
 for (name, clf), style in zip(fits.items(), ("-", "--")):
-    traces.append(LossTraceDisplay.from_estimator(clf, name=name, ax=left, linestyle=style))
-    right.plot(np.arange(1, N_EPOCHS + 1), scores[name], style, color="black", label=name)
-right.set(xlabel="epoch", ylabel="mean average precision, test images")
-left.legend(fontsize="x-small")
-right.legend(fontsize="small")
+    traces.append(LossTraceDisplay.from_estimator(clf, name=name, ax=top, linestyle=style))
+    bottom.plot(np.arange(1, N_EPOCHS + 1), scores[name], style, color="black", label=name)
+top.set(xlabel="", ylabel="mean loss of unknown entries")
+top.set_ylim(top=50)
+bottom.set(xlabel="epoch", ylabel="test score (mAP)")
+top.legend(loc="upper right", fontsize="small")
+bottom.legend(fontsize="small")
 plt.show()
 
 an, large = (trace.false_negative for trace in traces)

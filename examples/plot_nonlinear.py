@@ -1,18 +1,18 @@
 """
-Beyond linear
-=============
+Beyond linear: kernel maps
+==========================
 
-What a linear classifier cannot tell apart, it may after a map of the features. Scikit-learn has two that stand for a
-kernel, ``Nystroem`` and ``RBFSampler``; before a classifier of this package they make a kernel machine for incomplete
-labels, at the cost of a linear fit. This example tells how much that brings, and how to choose the kernel's width from
-known entries.
+A linear classifier can separate more after a nonlinear map of the features. scikit-learn has two maps that approximate
+a kernel, ``Nystroem`` and ``RBFSampler``. Put before a classifier of this package, they make a kernel machine for
+incomplete labels, at the cost of a linear fit. This example shows how much that gains, and how to choose the width of
+the kernel on known entries.
 """
 
 # %%
 # Labels that are not linear
 # --------------------------
-# Scikit-learn's 1,797 handwritten digits, of 8 x 8 pixels, with four labels: even, prime, below five, with a closed
-# loop. Even digits have nothing in common in pixels: each looks different, so that what is present lies in several
+# The data are scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, with four labels: even, prime, below five, with
+# a closed loop. Even digits have no pixels in common. Each looks different, so the images with a label lie in several
 # places.
 import matplotlib
 
@@ -38,9 +38,9 @@ X, X_test, Y_test = digits.data[train], digits.data[test], truth[test]
 # %%
 # Linear, and after a map
 # -----------------------
-# The kernel is :math:`\exp(-\gamma \lVert x - z \rVert^2)`. Standardised features lie about 2 d apart, squared, so
-# that widths are best told as multiples of 1 / d. The penalty needs no other value after the map: ``alpha="auto"`` goes
-# by the spread of what the classifier sees.
+# The kernel is :math:`\exp(-\gamma \lVert x - z \rVert^2)`. The squared distance between two rows of d standardised
+# features is about 2 d, so gamma is given in multiples of 1 / d. The penalty can stay as it is: ``alpha="auto"`` is
+# relative to the spread of the mapped features.
 d = X.shape[1]
 
 
@@ -71,11 +71,11 @@ axes.legend()
 figure.tight_layout()
 
 # %%
-# Nystroem takes training rows as its landmarks; RBFSampler looks at no data and needs more components for the same.
+# Nystroem uses training rows as landmarks. RBFSampler uses no data, and needs more components for the same quality.
 #
 # Choosing the width
 # ------------------
-# The width matters, and can be chosen on known entries as anything else.
+# The width matters. Like other parameters, it can be chosen on known entries.
 Y = drop_labels(truth[train], known=0.3, by="entry", random_state=0)
 search = GridSearchCV(
     methods["Nystroem"],

@@ -1,16 +1,17 @@
 """
-What is where on a photograph, from a few answers
-=================================================
+Find sky, water and trees on a photograph
+=========================================
 
-A photograph is cut into tiles. Somebody has said of a few tiles whether they show sky, water, trees or a building; most
-of these questions were never asked. A classifier answers the rest, and its answers are drawn over the photograph.
+A photograph is cut into tiles. For a few tiles somebody has answered whether they show sky, water, trees or a building.
+Most of these questions were never asked. A classifier answers them, and the example draws its answers over the
+photograph.
 """
 
 # %%
 # A photograph, and what it shows
 # -------------------------------
-# scikit-learn ships the photograph. Outlines drawn by hand say what is where; a tile has a label if a tenth of it lies
-# within the outline, so that a tile can have several labels.
+# scikit-learn contains the photograph. Outlines drawn by hand give the truth. A tile has a label if more than a tenth
+# of it lies within the outline, so a tile can have several labels.
 import matplotlib
 
 matplotlib.use("agg")  # write figures to files, with or without a screen
@@ -74,8 +75,8 @@ complete = np.where(tiles(np.stack(list(shows.values()), axis=-1)).mean(axis=1) 
 # %%
 # One question in ten is answered
 # -------------------------------
-# Features are simple: quantiles and spread of red, green and blue in a tile and of their shares, and all
-# products of these.
+# The features are simple: quantiles and spread of the colours red, green and blue in a tile, the same for their shares,
+# and all products of these.
 colours = tiles(photograph / 255)
 colours = np.concatenate([colours, colours / (colours.sum(axis=2, keepdims=True) + 0.1)], axis=2)
 X = np.concatenate([*np.quantile(colours, [0.1, 0.5, 0.9], axis=1), colours.std(axis=1)], axis=1)
@@ -84,18 +85,19 @@ Y = drop_labels(complete, known=0.1, random_state=0, by="entry")
 print(describe(Y))
 
 # %%
-# Answer the others
-# -----------------
+# Answer the other questions
+# --------------------------
+# Scores are over the entries that were unknown in training.
 clf = PartialLabelClassifier().fit(X, Y)
 probabilities = clf.predict_proba(X)
-unknown = np.where(Y == 0, complete, 0)  # scored where the classifier was told nothing
+unknown = np.where(Y == 0, complete, 0)
 for name, precision in zip(names, average_precision_per_label(unknown, probabilities)):
     print(f"{name:10} average precision {precision:.2f}")
 
 # %%
 # The answers, over the photograph
 # --------------------------------
-# Ticks and crosses are what was known.
+# The darker the green, the more probable the label. A plus is a known presence, a cross a known absence.
 fig, axes = plt.subplots(2, 2, figsize=(7, 5), layout="constrained")
 shape = height // TILE, width // TILE
 over = {"alpha": 0.6, "extent": (0, width, height, 0)}

@@ -2,19 +2,20 @@
 A linear probe on a tenth of the labels
 =======================================
 
-Photographs of handwritten digits, each with one to four of the ten digits on it: ten labels per image. Only one label
-of each image is known, present or absent, and nine are unknown. Three ways to train on that are compared on images of
-other handwriting, with all labels known:
+Each image shows one to four of the ten handwritten digits. The ten labels say which. Only one label of each image is
+known, as present or absent; nine are unknown. This example compares three ways to train on such labels:
 
 - leave unknown entries out (:class:`~skpartial.PartialLabelClassifier` as it is);
 - assume that unknown means absent (``loss="an"``);
-- hand the matrix of -1, 0 and 1 to scikit-learn's ``MultiOutputClassifier``.
+- pass the matrix of -1, 0 and 1 to scikit-learn's ``MultiOutputClassifier``.
+
+The test images show other handwriting, and all their labels are known.
 """
 
 # %%
 # Data: images, and features for a linear model
 # ---------------------------------------------
-# ``target`` is complete: 1 present, -1 absent. The test scenes are composed of other scans than the training scenes.
+# ``target`` is complete: 1 present, -1 absent. Training scenes and test scenes show different handwriting.
 import matplotlib
 
 matplotlib.use("agg")  # write figures to files, with or without a screen
@@ -36,8 +37,8 @@ test = make_digit_scenes(2000, scans="test", random_state=1)
 # %%
 # Keep a tenth of the labels
 # --------------------------
-# :func:`~skpartial.labels.drop_labels` makes the others unknown (0), and :func:`~skpartial.labels.describe` says what
-# the labels that are left allow.
+# :func:`~skpartial.labels.drop_labels` makes the others unknown (0). :func:`~skpartial.labels.describe` counts what is
+# left, and says what it allows.
 Y = drop_labels(train.target, known=0.1, random_state=0)
 print(describe(Y))
 
@@ -62,8 +63,8 @@ models = {
 }
 
 # %%
-# scikit-learn's classifier has learned three classes for each label. "Unknown" is by far the most frequent of them, and
-# so it is what it answers nearly always. The nearest it has to a score is the probability of the class 1.
+# scikit-learn's classifier has learned three classes for each label. "Unknown" is by far the most frequent one, so it
+# predicts that nearly always. Below, its probability of the class 1 serves as its score.
 naive = models["MultiOutputClassifier"]
 print("classes of each label:", naive[-1].estimators_[0].classes_)
 values, counts = np.unique(naive.predict(test.data), return_counts=True)
@@ -80,8 +81,8 @@ def scores_and_labels(model):
 # %%
 # Score
 # -----
-# Mean average precision asks whether images are ranked well, F1 whether they are labelled well. Assuming absence
-# teaches that everything is rare, and no probability reaches one half.
+# Mean average precision measures how well images are ranked for each label, F1 how well labels are predicted. If
+# unknown is assumed absent, every label seems rare, and hardly a probability reaches one half.
 results = {}
 print(f"\n{'':24} {'mAP':>6} {'micro F1':>9}")
 for name, model in models.items():
@@ -91,8 +92,8 @@ for name, model in models.items():
     print(f"{name:24} {mean:6.3f} {f1(test.target, labels, average='micro'):9.3f}")
 
 # %%
-# The estimator's own ``score`` is that mean average precision; it takes labels that are partly unknown, too, and then
-# counts the known entries only.
+# The estimator's own ``score`` is the same mean average precision. It also takes incomplete labels, and then counts
+# only the known entries.
 print("score:", round(models["unknown left out"].score(test.data, test.target), 3))
 
 # %%

@@ -2,18 +2,19 @@
 One label per image: learning from single positives
 ===================================================
 
-A multi-class data set files every image under one class, although it may show more. Read as labels, each row has one
-known presence, nothing is known of the other labels, and no absence is recorded anywhere. A loss that leaves unknown
-entries out would learn that everything is always present: something has to be assumed about them.
-:class:`~skpartial.SinglePositiveClassifier` assumes absence; this example compares that with other
-assumptions, and with what complete labels would have given.
+A multi-class data set gives every image one class, although the image may show more. Read as labels, each row has one
+known presence. Nothing is known of the other labels, and no absence is recorded anywhere. A loss that leaves unknown
+entries out would learn that everything is always present, so it takes an assumption.
+:class:`~skpartial.SinglePositiveClassifier` assumes absence. This example compares that with other assumptions, and
+with complete labels.
 """
 
 # %%
-# Classes, and the label matrix that they make
-# --------------------------------------------
-# :func:`~skpartial.labels.keep_single_positive` draws the one label that each image is filed under, and
-# :func:`~skpartial.labels.from_classes` turns classes into labels: 1 where the class is, 0 (unknown) elsewhere.
+# From classes to a label matrix
+# ------------------------------
+# :func:`~skpartial.labels.keep_single_positive` draws the class of each image from its labels.
+# :func:`~skpartial.labels.from_classes` makes a label matrix of classes: 1 for the class of a row, 0 (unknown)
+# elsewhere.
 import matplotlib
 
 matplotlib.use("agg")  # write figures to files, with or without a screen
@@ -57,10 +58,10 @@ def probe(**parameters):
 models = {name: probe(loss=loss).fit(train.data, Y) for name, loss in losses.items()}
 
 # %%
-# By default a threshold of the classifier's own, from what it gives presences that it has not seen, takes the place of
-# one half. Two other cures for predictions that leave the loss as it is: ``class_weight="balanced"`` lets the presences
-# and the assumed absences of a label weigh the same, and :class:`~skpartial.model_selection.TunedThresholdsCV` chooses
-# a threshold for each label.
+# Above, the threshold is one half. By default the classifier estimates a threshold from its probabilities of held-out
+# presences. Two other remedies also keep the loss. With ``class_weight="balanced"``, the presences and the assumed
+# absences of a label have the same total weight. :class:`~skpartial.model_selection.TunedThresholdsCV` chooses a
+# threshold for each label.
 models["AN, the default"] = SinglePositiveClassifier().fit(train.data, Y)
 models["AN, balanced weights"] = probe(class_weight="balanced").fit(train.data, Y)
 models["AN, tuned thresholds"] = TunedThresholdsCV(probe(), unknown="absent", random_state=0).fit(train.data, Y)
@@ -69,10 +70,10 @@ models["all labels known"] = PartialLabelClassifier(loss="bce").fit(train.data, 
 # %%
 # Rankings and probabilities
 # --------------------------
-# Mean average precision sees only how images are ranked for each label. F1 also sees whether probabilities lie on the
-# right side of one half: assumed absences draw them down, less so where they weigh little. With a threshold of one half
-# 0.3 labels per image are predicted where 2.4 are present; the default, weak or balanced absences and tuned thresholds
-# predict about as many as there are. Rankings hardly differ.
+# Mean average precision measures only how images are ranked for each label. Rankings hardly differ here. F1 also
+# depends on the threshold. Assumed absences lower the probabilities, except if they have little weight. With a
+# threshold of one half, AN predicts 0.3 to 0.4 labels per image, but 2.4 are present. The default threshold, weak or
+# balanced absences and tuned thresholds predict 1.5 to 2.3.
 print(f"{'':30} {'mAP':>6} {'micro F1':>9} {'present per row':>15}")
 results = {}
 for name, model in models.items():
@@ -88,10 +89,10 @@ print(f"{'present in truth':30} {'':6} {'':9} {(test.target == 1).sum(axis=1).me
 # Choosing without complete labels
 # --------------------------------
 # Over known entries alone every ranking of positive-only labels is perfect. The classifier's ``score`` therefore reads
-# unknown as absent (metrics do so by ``unknown="absent"``). It asks which label of an image gets
-# recorded, rather than which are present: compare models that make the same assumption by it, such as several values
-# of ``alpha``, not assumptions. Here it puts the weak form last, which complete labels put first. A small set of
-# completely annotated images is the better guide.
+# unknown as absent, as metrics do with ``unknown="absent"``. It measures which label of an image gets recorded, not
+# which labels are present. Use it to compare models with the same assumption, such as several values of ``alpha``. Do
+# not use it to compare assumptions: here it puts the weak form last, and complete labels put it first. A small set of
+# completely annotated images is a better guide.
 held_out = from_classes(
     keep_single_positive(test.target, random_state=1200).argmax(axis=1), classes=range(len(test.label_names))
 )
@@ -99,6 +100,9 @@ for name in losses:
     print(f"{name:30} {models[name].score(test.data, held_out):6.3f}")
 
 # %%
+# All models
+# ----------
+# The last one was trained on complete labels.
 fig, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
 position = np.arange(len(results))
 for shift, measure, label in ((-0.2, 0, "mean average precision"), (0.2, 1, "micro F1")):

@@ -2,17 +2,17 @@
 One model for several data sets with different labels
 =====================================================
 
-Three data sets of images of one kind, each annotated completely, but for labels of its own. Put together, they make one
-label matrix in which whole blocks are unknown: what the annotators of the one data set never looked for is not absent
-from its images. One model is trained on all of them, leaving the blocks out, and compared with one to which the blocks
-are absences.
+Three data sets have images of the same kind. Each is annotated completely, but for different labels. Together they form
+one label matrix, in which whole blocks are unknown: labels that annotators never looked for are not absent. This
+example trains one model on all data sets and leaves these blocks out. It compares the model with one that reads the
+blocks as absences.
 """
 
 # %%
 # Three data sets
 # ---------------
-# The first was annotated for the digits zero to four, the second, which is larger, for four to nine, and the third, a
-# small one, for the rare ones, seven to nine.
+# The first was annotated for the digits zero to four. The second is larger, and was annotated for four to nine. The
+# third is small, and was annotated for seven to nine, which are rare.
 import matplotlib
 
 matplotlib.use("agg")  # write figures to files, with or without a screen
@@ -37,9 +37,9 @@ names = test.label_names
 # %%
 # One label matrix
 # ----------------
-# It starts as unknown throughout, and takes each data set's annotations where they belong. Sets that name their labels
-# differently need a table of names here. In pandas this is ``pd.concat`` and ``fillna(0)`` of label matrices, and
-# :func:`skpartial.labels.from_annotations` builds the same matrix from a list of annotations.
+# All entries are unknown at first. Then each data set fills in its annotations. If data sets name the same label
+# differently, rename it first. In pandas, use ``pd.concat`` and ``fillna(0)`` on label matrices. From a list of
+# annotations, :func:`skpartial.labels.from_annotations` builds the same matrix.
 X = np.vstack([scenes.data for scenes, _ in datasets])
 Y = np.zeros((len(X), len(names)), dtype=np.int8)
 start = 0
@@ -53,9 +53,8 @@ print(describe(Y))
 # %%
 # Fit and score
 # -------------
-# ``loss="iu"`` leaves unknown entries out and weighs all known ones the same; ``"partial_bce"`` would
-# weigh entries of the third data set more, because its rows have fewer known labels. The last model is what complete
-# annotations of all images would have given.
+# ``loss="iu"`` leaves unknown entries out and weighs all known ones equally. ``"partial_bce"`` would give the third
+# data set more weight, because its rows have fewer known labels. The last model has complete annotations of all images.
 
 
 def probe(loss):
@@ -83,9 +82,9 @@ for name, values in precision.items():
 # %%
 # Per label
 # ---------
-# Assumed absences cost most where most rows are assumed: the first four labels were annotated in 400 of 2,200 images,
-# and absence is assumed in the others, present or not. The ranking suffers, and the probabilities even more: those
-# labels are hardly ever predicted.
+# Assumed absences cost most if they are the majority. The first four labels were annotated in 400 of 2,200 images, and
+# absence is assumed in all others. The ranking suffers, and the probabilities suffer more: these labels are hardly ever
+# predicted.
 fig = plt.figure(figsize=(8, 6), layout="constrained")
 panels = fig.subplot_mosaic("LM\nLR", width_ratios=(0.6, 1))
 left, middle, right = panels.values()

@@ -2,15 +2,17 @@
 Images without labels
 =====================
 
-Of 1,000 digit scenes 50 were annotated. A classifier trained on these alone wastes the others; a relabelling lets them
-take part. This example compares three of them, looks at what they make of the images without labels, and shows where
-that goes wrong.
+Only 50 of 1,000 digit scenes were annotated. A classifier trained on these alone wastes the others. With a relabelling
+they take part in training. This example compares three relabellings, looks at the labels that they give to the other
+images, and shows where these are wrong.
 """
 
 # %%
 # 5% of the rows are labelled
 # ---------------------------
-# A row of zeros is an image of which nothing is known.
+# A row of zeros is an image without labels.
+import textwrap
+
 import matplotlib
 
 matplotlib.use("agg")  # write figures to files, with or without a screen
@@ -31,12 +33,13 @@ Y = np.zeros_like(train.target)
 Y[labelled] = train.target[labelled]
 unlabelled = np.flatnonzero((Y == 0).all(axis=1))
 print(f"{len(labelled)} labelled rows, {len(unlabelled)} without labels")
-print(*describe(Y).notes[-2:], sep="\n")
+for note in describe(Y).notes[-2:]:
+    print(textwrap.fill(note, 100))
 
 # %%
 # Without and with the others
 # ---------------------------
-# The loss ignores unknown entries, so that without a relabelling the rows of zeros have no effect.
+# The loss ignores unknown entries, so without a relabelling the rows of zeros have no effect.
 methods = {
     "labelled rows alone": None,
     "Propagation": Propagation(),
@@ -52,13 +55,14 @@ full = PartialLabelClassifier("iu", alpha=1e-3).fit(X, train.target).score(test.
 print(f"{'all rows labelled':20} {full:.3f}")
 
 # %%
-# What the nearest labelled row says
+# Labels of the nearest labelled row
 # ----------------------------------
-# :class:`~skpartial.relabeling.Propagation` passes on the labels of the nearest labelled image, with its similarity as
-# a weight: here images without labels above, and what they inherit from below, from the most to the least similar.
+# With :class:`~skpartial.relabeling.Propagation` an image without labels inherits those of the nearest labelled image.
+# Its weight is their similarity. The upper row shows images without labels, from the most to the least similar to a
+# labelled image. Below each of them is this labelled image. Titles say what is present.
 found = fitted["Propagation"]
 order = unlabelled[np.argsort(-found.similarities_[unlabelled])]
-shown = order[np.linspace(0, len(order) - 1, 6).astype(int)]
+shown = order[np.linspace(0, len(order) - 1, 4).astype(int)]
 names = np.asarray(train.label_names)
 
 
@@ -67,13 +71,13 @@ def digits_of(labels):
     return " ".join(names[labels == 1])
 
 
-figure, axes = plt.subplots(2, 6, figsize=(9, 3.4), layout="constrained")
+figure, axes = plt.subplots(2, 4, figsize=(7, 4.6), layout="constrained")
 for (above, below), row in zip(axes.T, shown):
     neighbor = found.neighbors_[row, 0]
     above.imshow(train.images[row].squeeze(), cmap="gray")
-    above.set_title(f"{digits_of(train.target[row])} | counts {found.similarities_[row]:.2f}", fontsize="small")
+    above.set_title(f"{digits_of(train.target[row])}\nweight {found.similarities_[row]:.2f}", fontsize="medium")
     below.imshow(train.images[neighbor].squeeze(), cmap="gray")
-    below.set_title(f"inherits {digits_of(Y[neighbor])}", fontsize="small")
+    below.set_title(f"inherits\n{digits_of(Y[neighbor])}", fontsize="medium")
 for axis in axes.flat:
     axis.set_axis_off()
 plt.show()
@@ -81,10 +85,10 @@ plt.show()
 # %%
 # Near is not the same
 # --------------------
-# Of the presences that are inherited only about half are right, a few more of them in the half of the rows that weighs
-# more. Soft targets do better: those of :class:`~skpartial.relabeling.LabelSpreading` are close to the share of the
-# entries that are present, so that what is doubtful is trained on as doubtful. ``ClassDistribution`` needs a classifier
-# that is good already: here it confirms the mistakes of the one that it starts from.
+# Only about half of the inherited presences are right, and a few more in the half of the rows with more weight. Soft
+# targets are better. Those of :class:`~skpartial.relabeling.LabelSpreading` are close to the share of entries that are
+# present, so doubtful entries stay doubtful in training. ``ClassDistribution`` needs a classifier that is good already.
+# Here it confirms the mistakes of the first one.
 truth = train.target[unlabelled] == 1
 inherited = found.propagated_labels_[unlabelled] == 1
 near = found.similarities_[unlabelled] > np.median(found.similarities_[unlabelled])

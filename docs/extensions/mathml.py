@@ -8,6 +8,7 @@ from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.writers.html5 import HTML5Translator
 
+_ENVIRONMENT = re.compile(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
 # What the converter does not know, in its terms.
 _REWRITTEN = [(re.compile(r"\\(Big|big)[lr]?\\[lr]Vert"), r"\\\1‖"), (re.compile(r"\\_"), "_")]
 
@@ -16,8 +17,10 @@ def to_mathml(latex: str, display: str) -> str:
     """A formula as an element `math`; whatever would be drawn as raw LaTeX stops the build."""
     for pattern, replacement in _REWRITTEN:
         latex = pattern.sub(replacement, latex)
+    if r"\\" in _ENVIRONMENT.sub("", latex):  # several lines, as Sphinx reads them
+        latex = rf"\begin{{split}}{latex}\end{{split}}"
     element = convert(latex, display=display)
-    if "\\" in element:
+    if "\\" in element or "<mi>&</mi>" in element:
         raise ValueError(f"MathML has no {latex!r}: {element}")
     # A bar without a partner would grow with the whole line.
     return element.replace("<mo>&#x02016;</mo>", '<mo stretchy="false">&#x02016;</mo>')
