@@ -16,6 +16,9 @@ from skpartial.features._moments import mean_squared_distance
 from skpartial.features._rows import take_rows
 from skpartial.labels import LabelMatrix
 
+# Beyond it float64 holds no fractions, so that whole numbers say nothing.
+_LARGEST_WHOLE = 1 << 53
+
 __all__ = ["Rows", "check_same_length"]
 
 
@@ -26,6 +29,11 @@ def check_same_length(X: Any, labels: LabelMatrix, name: str, name_of_labels: st
             f"Found input variables with inconsistent numbers of samples: {name} has {X.shape[0]} rows, but "
             f"{name_of_labels} has {labels.n_rows}."
         )
+
+
+def _are_whole(weights: NDArray[Any]) -> bool:
+    """Whether weights are whole numbers that float64 can count."""
+    return bool(weights.max(initial=0) <= _LARGEST_WHOLE) and not bool((weights % 1).any())
 
 
 @dataclass(frozen=True)
@@ -42,21 +50,23 @@ class Rows:
         Of rows or entries.
     prior : ndarray of shape (n, L), or None, default=None
         Probabilities of presence that the user expects, NaN where nothing is expected.
-    unit : float, default=1.0
-        What a weight of 1 was when the user passed it.
+    unit : float or None, default=None
+        What a weight of 1 was when the user passed whole numbers, which stand for repeated rows. None for other
+        weights, of which only ratios count.
     """
 
     X: Any
     target: EncodedTarget
     weights: NDArray[Any] | None
     prior: NDArray[Any] | None = None
-    unit: float = 1.0
+    unit: float | None = None
 
     @classmethod
     def check(cls, X: Any, target: EncodedTarget, sample_weight: Any, label_prior: Any = None) -> Rows:
         """Put together what was validated by itself: as many rows everywhere."""
         check_same_length(X, target.labels, "X", "y")
-        return cls(X, target, check_sample_weight(sample_weight, X, target), check_label_prior(label_prior, target))
+        weights, prior = check_sample_weight(sample_weight, X, target), check_label_prior(label_prior, target)
+        return cls(X, target, weights, prior, None if weights is None or not _are_whole(weights) else 1.0)
 
     def take(self, rows: NDArray[np.int64] | None) -> Rows:
         """Some of the rows, or all where that is None."""
@@ -80,11 +90,13 @@ class Rows:
 
     @property
     def n_counted(self) -> float:
-        """How many rows there are: those of positive weight, or more where weights above 1 stand for repeated rows."""
+        """The number of rows: the sum of weights that are whole numbers, else that of rows with a positive weight."""
         weight = self.row_weight
         if weight is None:
             return float(self.target.labels.n_rows)
-        return max(float((weight > 0).sum()), float(weight.sum(dtype=torch.float64)) * self.unit)
+        if self.unit is None:
+            return float((weight > 0).sum())
+        return float(weight.sum(dtype=torch.float64)) * self.unit
 
     def rescaled(self) -> Rows:
         """The same with weights of mean 1: in a mean only ratios count, and in float32 huge ones would not survive."""
@@ -93,4 +105,5 @@ class Rows:
         largest = self.weights.max()
         weights = self.weights / largest
         mean = weights.mean()
-        return replace(self, weights=weights / mean, unit=self.unit * float(largest) * float(mean))
+        unit = None if self.unit is None else self.unit * float(largest) * float(mean)
+        return replace(self, weights=weights / mean, unit=unit)

@@ -163,10 +163,10 @@ def test_falls_with_the_number_of_rows(solver):
     clf = PartialLabelClassifier(solver=solver, random_state=0)
     one = clf.fit(X, Y).alpha_
     assert clf.fit(np.tile(X, (16, 1)), np.tile(Y, (16, 1))).alpha_ == pytest.approx(one / 8)
-    # Weights above 1 stand for repeated rows; where they are small, rows still count as rows.
-    assert clf.fit(X, Y, sample_weight=np.full(len(X), 16.0)).alpha_ == pytest.approx(one / 8)
-    for small in (1.0, 1 / len(X), 1e-30):
-        assert clf.fit(X, Y, sample_weight=np.full(len(X), small)).alpha_ == pytest.approx(one)
+    # Whole numbers stand for repeated rows; of other weights only ratios count.
+    assert clf.fit(X, Y, sample_weight=np.full(len(X), 16)).alpha_ == pytest.approx(one / 8)
+    for weight in (1.0, 1 / len(X), 1e-30, 2.5, 1e30):
+        assert clf.fit(X, Y, sample_weight=np.full(len(X), weight)).alpha_ == pytest.approx(one)
 
 
 def test_the_best_penalty_falls_as_it_does():

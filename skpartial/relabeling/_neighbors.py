@@ -95,7 +95,7 @@ def nearest_rows(
             lengths = torch.stack([torch.linalg.vector_norm(known[column] - block, dim=1) for column in found.T], dim=1)
         lengths, order = lengths.double().sort(dim=1, stable=True)
         part = slice(done, done + len(rows))
-        distances[part], neighbors[part] = lengths, references[found.gather(1, order)]
+        distances[part], neighbors[part] = lengths.cpu(), references[found.gather(1, order)].cpu()
         done = part.stop
     return distances, neighbors
 
