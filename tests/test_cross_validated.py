@@ -248,7 +248,7 @@ def test_without_any_score_alpha_is_auto(partial_data):
     X, Y = partial_data
     seen = np.where(Y == 1, 1, 0)
     clf = PartialLabelClassifierCV(ALPHAS, loss=AssumeNegative())
-    with pytest.warns(UserWarning, match="cannot score any fold, so that alpha is what 'auto' stands for"):
+    with pytest.warns(UserWarning, match="cannot score any fold, so alpha is the value of 'auto'"):
         clf.fit(X, seen)
     plain = PartialLabelClassifier(AssumeNegative()).fit(X, seen)
     assert clf.alpha_ == plain.alpha_
