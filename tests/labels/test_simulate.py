@@ -424,14 +424,14 @@ def test_rows_whose_weights_are_zero_are_uniform():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"n_present": -1}, "n_present must be a number of labels, 0 or more, or 'all', got -1"),
-        ({"n_absent": 1.0}, "n_absent must be a number of labels"),
+        ({"n_present": -1}, "n_present must be a whole number of at least 0, or 'all', got -1"),
+        ({"n_absent": 1.0}, "n_absent must be a whole number"),
         ({"n_present": True}, "n_present must be a number"),
         ({"n_present": "one"}, "n_present must be a number"),
         ({"weights": [1, 2, 3]}, r"weights must be of shape \(2,\) or \(1, 2\), got \(3,\)"),
         ({"weights": "rarity"}, "weights must be 'frequency', got 'rarity'"),
         ({"others": "noise"}, "others must be 'unknown' or 'absent', got 'noise'"),
-        ({"others": "absent", "n_absent": 1}, "n_absent has no meaning with others='absent'"),
+        ({"others": "absent", "n_absent": 1}, "n_absent has no effect with others='absent'"),
         ({"weights": [1, -2]}, "weights must be finite and not negative"),
         ({"weights": [1, np.inf]}, "weights must be finite and not negative"),
     ],
