@@ -283,9 +283,7 @@ class BasePartialLabelClassifier(
             if classes is not None and set(np.asarray(classes).tolist()) != set(expected.tolist()):
                 raise ValueError(f"classes={classes!r} differ from the classes of earlier calls, {expected.tolist()}.")
             if classes is not None and not self._binary and np.asarray(classes).tolist() != expected.tolist():
-                raise ValueError(
-                    f"classes must name the labels in the order of earlier calls, {expected.tolist()}."
-                )
+                raise ValueError(f"classes must name the labels in the order of earlier calls, {expected.tolist()}.")
             return self.classes_ if self._binary else None
         if classes is None or not is_vector(y):
             return None

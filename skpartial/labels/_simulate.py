@@ -226,9 +226,7 @@ def keep_single_positive(
     number = {1: _check_count(n_present, "n_present"), -1: _check_count(n_absent, "n_absent")}
     check_choice(None, "others", others, ("unknown", "absent"))
     if others == "absent" and number[-1] != 0:
-        raise ValueError(
-            "n_absent has no effect with others='absent', which keeps all negatives: leave it out."
-        )
+        raise ValueError("n_absent has no effect with others='absent', which keeps all negatives: leave it out.")
     entries = KnownEntries(Y, zero)
     rng = check_random_state(random_state)
     if weights is None:
