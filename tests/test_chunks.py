@@ -210,7 +210,7 @@ def test_images_of_a_hub_dataset():
         (lambda X, Y: (iter([X[:9], X[9:, :2]]), Y), r"Chunk 1 of X has shape \(111, 2\), but rows of the first one"),
         (
             lambda X, Y: (iter([X[:9].astype(np.float32), X[9:]]), Y),
-            "Chunk 1 of X holds float64, but the first one float32",
+            "Chunk 1 of X holds float64, but the first one holds float32",
         ),
         (lambda X, Y: (iter([X[0], X[1]]), Y), r"Chunk 0 of X has shape \(6,\): an iterable must yield arrays of rows"),
         (lambda X, Y: (iter([X.tolist()]), Y), "Chunk 0 of X is a list: an iterable must yield arrays"),

@@ -66,7 +66,7 @@ def _order(
                 continue
             missing = [label for label in expected if label not in names]
             detail = f": {listed_names(missing)} missing in its {axis}" if missing else ""
-            raise ValueError(f"{name} must name each label once in its index and once in its columns{detail}.")
+            raise ValueError(f"{name} must name each label once, in its index and in its columns{detail}.")
         places[axis] = [names.index(label) for label in expected]
     if not places:
         return None

@@ -203,7 +203,7 @@ def test_pandas_is_optional(make, monkeypatch):
         (
             [(0, "cat", 0)],
             {},
-            "value of annotation 0 is 0, which none of present=1, absent=-1 covers.*absent=0 where 0",
+            "value of annotation 0 is 0, which none of present=1, absent=-1 covers.*absent=0 if 0",
         ),
         ([(0, "cat", 1), (0, "dog", None)], {}, "value of annotation 1 is None"),
         ([(0, "cat", "1")], {}, "value of annotation 0 is '1'"),
@@ -438,7 +438,7 @@ def test_the_index_of_a_series_is_kept():
             None,
             "Row 0 of present holds 0 2 times, .* matrix of 0 and 1 use skpartial.labels.rec",
         ),
-        ([[1.0, np.nan]], None, "Row 0 of present holds nan; leave missing names out"),
+        ([[1.0, np.nan]], None, "Row 0 of present holds nan: leave missing names out"),
         ([[["cat"]]], None, "Row 0 of present holds a name that is not hashable"),
         ([[1.0]], [1, "1"], "label_names holds '1' more than once"),
         (pd.DataFrame({"labels": [["cat"]]}), None, "present is a DataFrame: pass the column"),

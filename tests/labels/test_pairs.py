@@ -59,7 +59,7 @@ def test_positions_are_put_in_order_too():
 def test_a_table_of_polars():
     pl = pytest.importorskip("polars")
     np.testing.assert_array_equal(label_pairs(pl.DataFrame(VALUES, schema=NAMES), NAMES, 3, "graph"), VALUES)
-    with pytest.raises(ValueError, match="in its columns alone"):
+    with pytest.raises(ValueError, match="in its columns only"):
         label_pairs(pl.DataFrame(VALUES, schema=NAMES[::-1]), NAMES, 3, "graph")
 
 
