@@ -155,7 +155,7 @@ def test_the_year_is_the_one_that_is_there(tmp_path):
     for folder in (tmp_path, later):
         assert load_voc(folder).DESCR.startswith("PASCAL VOC 2012\n")
     make_voc(tmp_path / "VOCdevkit" / "VOC2007", 2007)
-    with pytest.raises(ValueError, match=r"holds the data of 2007 and 2012: say which by year\.$"):
+    with pytest.raises(ValueError, match=r"holds the data of 2007 and 2012: choose one by year\.$"):
         load_voc(tmp_path)
     assert [len(load_voc(tmp_path, year=year).paths) for year in (2007, 2012)] == [4, 3]
 

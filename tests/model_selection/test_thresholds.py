@@ -505,9 +505,9 @@ def test_errors_of_estimators():
         TunedThresholdsCV(plain()).predict(X)
     assert not hasattr(TunedThresholdsCV(plain()), "classes_")
     assert not hasattr(TunedThresholdsCV(Given()), "predict_proba")
-    with pytest.raises(ValueError, match="answers a list"):
+    with pytest.raises(ValueError, match="returns a list"):
         TunedThresholdsCV(MultiOutputClassifier(LogisticRegression())).fit(X, FULL)
-    with pytest.raises(ValueError, match="answers 5 columns, but y has 4 labels"):
+    with pytest.raises(ValueError, match="returns 5 columns, but y has 4 labels"):
         TunedThresholdsCV(Given()).fit(X, Y)
     with pytest.raises(ValueError, match="returns NaN or infinity"):
         TunedThresholdsCV(Given()).fit(np.full((300, 4), np.inf), Y)
