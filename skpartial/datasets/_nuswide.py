@@ -61,7 +61,7 @@ def _column(path: Path, n_images: int) -> NDArray[np.int8]:
     digits = np.frombuffer(contents.translate(None, b" \t\r\n"), dtype=np.uint8)
     wrong = (digits != ord("0")) & (digits != ord("1"))
     if wrong.any():
-        fault(path, f"holds {chr(digits[np.argmax(wrong)])!r}, where every line should be 0 or 1")
+        fault(path, f"holds {chr(digits[np.argmax(wrong)])!r}, but every line should be 0 or 1")
     if len(digits) != n_images:
         fault(path, f"holds {len(digits):,} labels, but the list of images {n_images:,} images")
     return np.where(digits == ord("1"), 1, -1).astype(np.int8)

@@ -119,7 +119,7 @@ LABELS_FILE = "Groundtruth/TrainTestLabels/Labels_water_Train.txt"
     ("name", "contents", "said"),
     [
         (LABELS_FILE, b"0\n0\n", "holds 2 labels, but the list of images 3 images"),
-        (LABELS_FILE, b"0\n0\n2\n", "holds '2', where every line should be 0 or 1"),
+        (LABELS_FILE, b"0\n0\n2\n", "holds '2', but every line should be 0 or 1"),
         (LABELS_FILE, b"", "is empty"),
         (LABELS_FILE, None, "does not exist; extract"),
         ("ImageList/TrainImagelist.txt", b"a.jpg\nb.jpg\na.jpg\n", "lists the image 'a.jpg' more than once"),
