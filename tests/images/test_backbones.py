@@ -402,9 +402,9 @@ def test_modules_that_answer_with_something_else():
         def forward(self, images):
             return images, images
 
-    with pytest.raises(ValueError, match="'Pair' answers with a tuple, not with a tensor of features"):
+    with pytest.raises(ValueError, match="'Pair' returns a tuple, not a tensor of features"):
         Backbone(Pair(), image_size=8).load().n_features(False, "Pair")
-    with pytest.raises(ValueError, match=r"'Flat' answers with shape \(192,\) for one image: features are \(b, d\)"):
+    with pytest.raises(ValueError, match=r"'Flat' returns shape \(192,\) for one image: it must be \(b, d\)"):
         Backbone(nn.Flatten(0), image_size=8).load().n_features(False, "Flat")
     with pytest.raises(ValueError, match=r"'Linear' cannot take images of 8 x 8 pixels \(.*\): choose image_size"):
         Backbone(nn.Linear(5, 2), image_size=8).load().n_features(False, "Linear")

@@ -208,7 +208,7 @@ USES = {
 @pytest.mark.parametrize("splitter", [PartialLabelKFold(3), PartialLabelShuffleSplit(1)])
 def test_splitters_of_rows_refuse_groups(splitter):
     name = type(splitter).__name__
-    with pytest.raises(ValueError, match=f"{name} does not use groups .*take {name.replace('Label', 'LabelGroup')}"):
+    with pytest.raises(ValueError, match=f"{name} does not use groups .*use {name.replace('Label', 'LabelGroup')}"):
         splitter.split(FEATURES, LABELS, GROUPS)
     with pytest.raises(ValueError, match="does not use groups"):
         GridSearchCV(plain(), {"alpha": [1.0]}, cv=splitter).fit(FEATURES, LABELS, groups=GROUPS)
