@@ -114,12 +114,12 @@ class BasePartialLabelClassifier(
         X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d), or maps of shape (n, C, h, w)
             Features, or feature maps for a head that pools them. With a backbone: images, as arrays, tensors, paths or
             any sequence of images (see :class:`skpartial.images.Backbone`). Memory maps and tensors, on the CPU or on
-            CUDA, are not copied. Computation is in float64 for float64 input (and integers that float32 cannot hold),
-            else in float32. An iterable of chunks, a Parquet file opened with pyarrow or a Hugging Face data set is
+            CUDA, are used in place. Computation is in float64 for float64 input (and integers that float32 cannot
+            hold), else in float32. An iterable of chunks, a pyarrow Parquet file or a Hugging Face data set is
             written to a temporary file first (see :doc:`/user_guide/beyond_memory`).
         y : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, L) or (n,)
-            Labels: 1 present, -1 absent, 0 unknown. The stored entries of a sparse matrix are the known ones; masked
-            entries of a masked array are unknown. 1-D y, or an array of one column, is plain binary classification
+            Labels: 1 present, -1 absent, 0 unknown. In a sparse matrix the stored 1 and -1 are known; masked entries
+            of a masked array are unknown. 1-D y, or an array of one column, is plain binary classification
             with two classes; pass one label with unknown entries as a DataFrame of one column or a sparse matrix. Like
             X, y may come in chunks. It is None if X yields pairs of features and labels.
         sample_weight : array-like of shape (n,) or (n, L), or None, default=None

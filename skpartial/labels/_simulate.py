@@ -177,7 +177,7 @@ def keep_single_positive(
     random_state : int, RandomState or None, default=1200
         The same int gives the same labels, whether Y is dense or sparse.
     n_present : int or "all", default=1
-        Number of positives to keep per row; all if a row has fewer. A row without positives becomes all unknown.
+        Number of positives to keep per row; all if a row has fewer, none if it has none.
     n_absent : int or "all", default=0
         Number of negatives to keep per row. 1 gives the labels of the published ignore-unknown (IU) baseline. It does
         not change which positives are kept.

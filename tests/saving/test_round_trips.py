@@ -196,7 +196,7 @@ def test_a_new_class_needs_no_list(data, path, monkeypatch):
         pass
 
     Tomorrow.__module__, Tomorrow.__qualname__ = "skpartial.losses._tomorrow", "Tomorrow"
-    with pytest.raises(ValueError, match=r"cannot be saved to .*: loss: skpartial.losses._tomorrow.Tomorrow is not a class of"):
+    with pytest.raises(ValueError, match=r"cannot be saved to .*: loss: skpartial.losses._tomorrow.Tomorrow is not a"):
         skpartial.save(PartialLabelClassifier(Tomorrow()), path)
     monkeypatch.setattr(losses, "Tomorrow", Tomorrow, raising=False)
     monkeypatch.setattr(losses, "__all__", [*losses.__all__, "Tomorrow"])
@@ -399,7 +399,7 @@ def test_third_parties_are_registered(path):
     assert again(Mine(strength=2.0), path).strength == 2.0
     skpartial.register_for_saving(Mine)  # as a notebook's cell that is run again does
     _known._registered.clear()
-    with pytest.raises(ValueError, match=r"saved' cannot be loaded: it holds an object of class '.*Mine', which is not in"):
+    with pytest.raises(ValueError, match=r"saved' cannot be loaded: it holds an object of class '.*Mine', which"):
         skpartial.load(path)
     decorated = skpartial.register_for_saving(name="theirs.Mine")(Mine)
     assert type(again(decorated(), path)) is Mine
@@ -427,7 +427,7 @@ def test_what_would_be_lost_is_refused(path):
     for kind in (Words, Slotted, pd.DataFrame):
         skpartial.register_for_saving(kind)
         loss.kept_ = kind()
-        with pytest.raises(ValueError, match=r"kept_: (.* is not supported|a DataFrame has data other than its attributes)"):
+        with pytest.raises(ValueError, match=r"kept_: (.* is not supported|a DataFrame has data other than its)"):
             skpartial.save(loss, path)
 
 
@@ -468,7 +468,7 @@ def test_a_network_of_the_users_goes_on(kind, scenes, path):
     clf = PartialLabelClassifier(head=kind(), backbone=backbone, solver=solver, warm_start=True, random_state=0)
     fitted(clf, X, Y)
     skpartial.save(clf, path)
-    with pytest.raises(ValueError, match=r"network of class '.*Net': pass a function that makes one, with load\(path, modules"):
+    with pytest.raises(ValueError, match=r"network of class '.*Net': pass a function .* with load\(path, modules"):
         skpartial.load(path)
     random = torch.random.get_rng_state()
     loaded = skpartial.load(path, modules={"Net": Net})
