@@ -426,8 +426,8 @@ def test_rows_whose_weights_are_zero_are_uniform():
     [
         ({"n_present": -1}, "n_present must be a whole number of at least 0, or 'all', got -1"),
         ({"n_absent": 1.0}, "n_absent must be a whole number"),
-        ({"n_present": True}, "n_present must be a number"),
-        ({"n_present": "one"}, "n_present must be a number"),
+        ({"n_present": True}, "n_present must be a whole number"),
+        ({"n_present": "one"}, "n_present must be a whole number"),
         ({"weights": [1, 2, 3]}, r"weights must be of shape \(2,\) or \(1, 2\), got \(3,\)"),
         ({"weights": "rarity"}, "weights must be 'frequency', got 'rarity'"),
         ({"others": "noise"}, "others must be 'unknown' or 'absent', got 'noise'"),
