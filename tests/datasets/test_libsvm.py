@@ -81,7 +81,7 @@ def test_what_scikit_learn_writes_is_read(tmp_path):
         ("0,2 1:1\n", {"label_names": ["a", "b"]}, "holds the label 2, but there are 2 label names"),
         (" 1:1\n", {}, "lists no label in any row: pass label_names"),
         ("2 1 2\n1 0:1\n", {}, "holds 1 rows, but its first line says 2"),
-        ("1 1 2\n3 0:1\n", {}, "holds the label 3, but there are 2 names"),
+        ("1 1 2\n3 0:1\n", {}, "holds the label 3, but there are 2 label names"),
         (b"1 1:1\n\xff\xfe 1:1\n", {}, "cannot be read"),
     ],
 )

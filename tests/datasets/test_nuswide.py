@@ -97,7 +97,7 @@ def test_photographs_may_be_in_images_and_concepts_beside_the_folders(nus):
 @pytest.mark.filterwarnings("ignore:5 of 5 images")
 def test_no_photographs_at_all_are_refused_where_rows_are_dropped(nus, refuses):
     (nus / "Flickr").rename(nus / "elsewhere")
-    refuses(lambda: load_nuswide(nus, missing="drop"), nus / "Flickr", "holds none of the 5 images")
+    refuses(lambda: load_nuswide(nus, missing="drop"), nus / "Flickr", "holds none of the 5 listed images")
 
 
 def test_without_a_list_of_concepts_they_are_those_of_the_files(nus, refuses):

@@ -350,7 +350,7 @@ def test_a_single_path_is_no_list(path):
         (pd.Series([], dtype=object), "X holds no images"),
         (np.zeros((0, 8, 8, 3)), r"shape \(0, 8, 8, 3\), but must have at least one image with at least one pixel"),
         (np.zeros((2, 8, 0, 3)), "at least one image with at least one pixel"),
-        (np.zeros((2, 8, 8, 2)), r"shape \(2, 8, 8, 2\): images must be .* with 3 channels, as the network takes, or 1"),
+        (np.zeros((2, 8, 8, 2)), r"shape \(2, 8, 8, 2\): images must be .* 3 channels, as the network takes, or 1"),
         (np.zeros((2, 5, 8, 8)), "with 3 channels, as the network takes, or 1"),
         (np.zeros((2, 4, 8, 8)), r"or 1: if the fourth is transparency, drop it by X\[:, :3\] or X\[\.\.\., :3\]"),
         (np.zeros((2, 8, 8, 4), dtype=np.uint8), "or 1: if the fourth is transparency"),
