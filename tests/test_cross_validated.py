@@ -316,7 +316,7 @@ def test_refusals(partial_data):
     with pytest.raises(ValueError, match=r"takes features, not images: .* GridSearchCV\(SinglePositiveClassifier\("):
         SinglePositiveClassifierCV(backbone="resnet18").fit(X, Y)
     for alphas in (0, True, 2.5, "partial_bce", [], [1.0, -1.0], [1.0, "scale"], None):
-        with pytest.raises(ValueError, match="alphas must be a number of penalties"):
+        with pytest.raises(ValueError, match="alphas must be a whole number"):
             PartialLabelClassifierCV(alphas).fit(X, Y)
     with pytest.raises(ValueError, match="cv must be a number of folds of at least 2"):
         PartialLabelClassifierCV(cv=1).fit(X, Y)

@@ -177,7 +177,10 @@ def rewrite(name, old, new):
         (lambda f: (f / "Annotations/000005.xml").write_bytes(b""), r"000005\.xml is empty"),
         (lambda f: (f / "Annotations/000005.xml").unlink(), r"000005\.xml does not exist; extract"),
         (rewrite("Annotations/000005.xml", b">dog<", b">kite<"), r"000005\.xml names an object 'kite'"),
-        (rewrite("Annotations/000005.xml", b"<difficult>1<", b"<difficult>x<"), r"000005\.xml has an object with difficult='x'"),
+        (
+            rewrite("Annotations/000005.xml", b"<difficult>1<", b"<difficult>x<"),
+            r"000005\.xml has an object with difficult='x'",
+        ),
         (rewrite("Annotations/000005.xml", b"<annotation>", b"<!DOCTYPE a><annotation>"), "declares a document type"),
         (rewrite("Annotations/000005.xml", b"dog", b"d\xffg"), r"000005\.xml is not well-formed XML"),
         (rewrite("ImageSets/Main/train.txt", b"000005", b"000012"), r"train\.txt lists the image '000012' more than"),

@@ -189,7 +189,7 @@ def test_what_they_are_known_by(X, file):
 
 def test_refusals(file, tmp_path, monkeypatch):
     for name in ("nowhere", "train", "numbers"):
-        with pytest.raises(ValueError, match=rf"images\.h5' has no data set of images '{name}': pass the path of one"):
+        with pytest.raises(ValueError, match=rf"images\.h5' has no data set of images named '{name}'"):
             HDF5Images(file, name)
     with pytest.raises(OSError, match=r"path must be an HDF5 file, got '.*', which is a directory"):
         HDF5Images(tmp_path, "images")

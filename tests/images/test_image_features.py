@@ -241,7 +241,7 @@ def test_progress_bars(pixels, capsys):
         ({"batch_size": None}, "batch_size must be a whole number of at least 1, got None"),
         ({"precision": "float64"}, "precision must be 'auto', 'float32' or 'bfloat16', got 'float64'"),
         ({"backbone": 3}, "backbone must be a name"),
-        ({"backbone": "resnet19"}, "torchvision has no model 'resnet19'"),
+        ({"backbone": "resnet19"}, "torchvision has no image classification model 'resnet19'"),
         ({"backbone": Backbone("resnet18", on_error="pass")}, "Backbone: on_error must be"),
     ],
     ids=str,
@@ -526,10 +526,10 @@ def test_what_verbose_can_be(pixels):
     [
         (
             torchvision.models.resnet18,
-            "ResNet still has its classifier, .* its 1000 outputs .* the 512 .* of 'fc'",
+            "ResNet still has its classifier, .* its 1000 outputs .* the 512 .* replace 'fc'",
         ),
-        (torchvision.models.mobilenet_v3_small, "MobileNetV3 still .* the 1024 .* of 'classifier.3'"),
-        (torchvision.models.squeezenet1_1, "SqueezeNet still .* the 512 .* of 'classifier.1'"),
+        (torchvision.models.mobilenet_v3_small, "MobileNetV3 still .* the 1024 .* replace 'classifier.3'"),
+        (torchvision.models.squeezenet1_1, "SqueezeNet still .* the 512 .* replace 'classifier.1'"),
     ],
 )
 def test_a_classifier_is_noticed(pixels, make, sentence):

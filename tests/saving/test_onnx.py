@@ -126,7 +126,7 @@ def test_what_cannot_be_written(data, monkeypatch):
         to_onnx(PartialLabelClassifier())
     for wrong, message in (
         (StandardScaler(), "takes a classifier of skpartial, got a StandardScaler"),
-        (fitted(make_pipeline(MinMaxScaler(), PartialLabelClassifier()), X, Y), "no MinMaxScaler"),
+        (fitted(make_pipeline(MinMaxScaler(), PartialLabelClassifier()), X, Y), "got a MinMaxScaler"),
     ):
         with pytest.raises(ValueError, match=message):
             to_onnx(wrong)
