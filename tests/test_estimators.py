@@ -279,7 +279,7 @@ def test_sparse_labels_in_a_search(partial_data):
 def test_overflow_in_prediction_is_an_error(partial_data):
     X, Y = partial_data
     clf = PartialLabelClassifier("an").fit(X.astype(np.float32), Y)
-    with pytest.raises(ValueError, match="predictions overflow float32: scale them"):
+    with pytest.raises(ValueError, match="predictions overflow float32: scale X"):
         clf.predict_proba(np.full((2, 6), 3e38, dtype=np.float32))
 
 

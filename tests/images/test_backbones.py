@@ -180,7 +180,7 @@ def test_downloads_that_fail(monkeypatch, weights, error):
 def test_models_that_do_not_classify_images(monkeypatch, name):
     """Among them those of torchvision's that would start by downloading a part of themselves."""
     monkeypatch.setattr(torchvision.models, "get_model", None)
-    with pytest.raises(ValueError, match=rf"torchvision has no model '{name}' that classifies .*'timm/NAME'"):
+    with pytest.raises(ValueError, match=rf"torchvision has no image classification model '{name}'.*'timm/NAME'"):
         Backbone(name, weights=None).load()
 
 
