@@ -185,7 +185,7 @@ def test_models_that_do_not_classify_images(monkeypatch, name):
 
 
 def test_unknown_weights():
-    with pytest.raises(ValueError, match=r"weights='IMAGENET1K_V9' is neither .* resnet50's weights: DEFAULT, .*_V2"):
+    with pytest.raises(ValueError, match=r"weights='IMAGENET1K_V9' is neither .* weights of resnet50: DEFAULT, .*_V2"):
         Backbone("resnet50", "IMAGENET1K_V9").load()
 
 
