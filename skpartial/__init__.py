@@ -1,7 +1,7 @@
 """Multi-label image classification from incomplete labels, as scikit-learn estimators.
 
 A label matrix holds 1 (present), -1 (absent) and 0 (unknown). :class:`PartialLabelClassifier` and
-:class:`SinglePositiveClassifier` learn from it, and plug into pipelines, grid search and scorers.
+:class:`SinglePositiveClassifier` learn from it and work with scikit-learn's pipelines, grid search and scorers.
 """
 
 from importlib import import_module as _import_module
@@ -41,7 +41,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> _Any:
-    # torchvision takes seconds to import: only where there are images.
+    # torchvision takes seconds to import: only import it for images.
     if name in ("images", "inspection"):
         return _import_module(f"skpartial.{name}")
     if name in ("load", "register_for_saving", "save"):

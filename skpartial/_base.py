@@ -1,4 +1,4 @@
-"""The estimator that both classifiers share: scikit-learn's contract, and fitted state."""
+"""Base class of both classifiers: scikit-learn's contract and the fitted state."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = ["BasePartialLabelClassifier"]
 class BasePartialLabelClassifier(
     VersionedPickles, CallbackSupportMixin, Predictions, Documented, ClassifierMixin, BaseEstimator, ABC
 ):
-    """Shared part of the classifiers: validates, encodes labels, picks the solver, fits and exposes fitted state."""
+    """Base class of the classifiers: validates, encodes labels, picks the solver, fits and exposes fitted state."""
 
     n_features_in_: int
     n_iter_: int
@@ -112,23 +112,23 @@ class BasePartialLabelClassifier(
         Parameters
         ----------
         X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d), or maps of shape (n, C, h, w)
-            Features, or feature maps for a head that pools them; with a backbone images, as arrays, tensors, paths or
-            whatever gives them by row (see :class:`skpartial.images.Backbone`). Memory maps and tensors, on the CPU or
-            on CUDA, are used where they are; float64 (and integers that float32 cannot hold) are computed in float64,
-            everything else in float32. An iterable of chunks, a Parquet file of pyarrow or a data set of the Hugging
-            Face hub is written to a temporary file first (see :doc:`/user_guide/beyond_memory`).
+            Features, or feature maps for a head that pools them. With a backbone: images, as arrays, tensors, paths or
+            any sequence of images (see :class:`skpartial.images.Backbone`). Memory maps and tensors, on the CPU or on
+            CUDA, are used in place. Computation is in float64 for float64 input (and integers that float32 cannot
+            hold), else in float32. An iterable of chunks, a pyarrow Parquet file or a Hugging Face data set is
+            written to a temporary file first (see :doc:`/user_guide/beyond_memory`).
         y : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, L) or (n,)
-            Labels: 1 present, -1 absent, 0 unknown. Of a sparse matrix the stored 1 and -1 are known, of a masked array
-            what is masked is unknown. 1-D y, and an array of one column, is plain binary classification with two
-            classes; one label with unknown entries is a DataFrame of one column or a sparse matrix. May come in chunks
-            as X does; None where X gives pairs of features and labels.
+            Labels: 1 present, -1 absent, 0 unknown. In a sparse matrix the stored 1 and -1 are known; masked entries
+            of a masked array are unknown. 1-D y, or an array of one column, is plain binary classification
+            with two classes; pass one label with unknown entries as a DataFrame of one column or a sparse matrix. Like
+            X, y may come in chunks. It is None if X yields pairs of features and labels.
         sample_weight : array-like of shape (n,) or (n, L), or None, default=None
-            Non-negative weights of rows or of entries; weighted means divide by their sum.
+            Non-negative weights of rows or entries; weighted means divide by their sum.
         X_val, y_val : like X and y, default=None
-            Held-out rows by which the epoch is chosen, instead of `validation_fraction`.
+            Held-out rows to choose the epoch, instead of `validation_fraction`.
         label_prior : array-like or DataFrame of shape (n, L), or None, default=None
-            Probabilities of presence that are expected before any training, NaN where nothing is: of another model, or
-            of an expert. For a loss or relabelling that starts from them, and refused where neither does.
+            Prior probabilities that labels are positive, from another model or an expert; NaN where there is none. Only
+            accepted if the loss or the relabelling uses them.
 
         Returns
         -------
@@ -138,16 +138,16 @@ class BasePartialLabelClassifier(
         Raises
         ------
         ValueError
-            If an argument has the wrong shape or values, or the solver cannot serve the loss; one sentence says which.
+            If an argument has the wrong shape or values, or if the solver does not support the loss.
 
         Warns
         -----
         UnfittableLabelsWarning
-            If labels have nothing known, or one sign only under a loss that ignores unknown entries.
+            If labels have no known entry, or only one sign under a loss that ignores unknown entries.
         ConvergenceWarning
             If the solver stops before `tol` is reached.
         """
-        # Around the callbacks, which are told of a failure before all is as it was.
+        # This encloses the callbacks: they are told of a failure before the attributes are restored.
         with unchanged_on_failure(self), read_chunks(X, y, X_val, y_val, images=self.backbone is not None) as read:
             X, y, X_val, y_val = read
             return self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val, label_prior=label_prior)
@@ -192,18 +192,17 @@ class BasePartialLabelClassifier(
         return self
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None) -> Self:
-        """Train for one epoch on a batch of rows, going on from what was fitted before.
+        """Train for one epoch on a batch of rows, starting from the current parameters.
 
-        Minibatch steps are taken, with the settings of `solver` where it is a `Minibatch`; the optimiser's moments
-        live until the next `fit`; :func:`skpartial.save` keeps them, pickles do not. `validation_fraction` plays no
-        part.
+        Takes minibatch steps, with the settings of `solver` if it is a `Minibatch`. The optimiser's moments live until
+        the next `fit`; :func:`skpartial.save` keeps them, pickles do not. `validation_fraction` is not used.
 
         Parameters
         ----------
         X, y, sample_weight
-            As in `fit`. Of an iterable of chunks, or a Parquet file, each is trained on as it is read, once.
+            As in `fit`. Chunks of an iterable or a Parquet file are each trained on once, as they are read.
         classes : array-like, default=None
-            For 1-D y the two classes, needed in the first call; for a label matrix the names of the labels, optional.
+            For 1-D y the two classes, required in the first call; for a label matrix the names of the labels, optional.
 
         Returns
         -------
@@ -213,8 +212,8 @@ class BasePartialLabelClassifier(
         Raises
         ------
         ValueError
-            As in `fit`; also if the labels do not match those of earlier calls, if the loss keeps a state for every
-            row, which later batches could not find, or if it follows a schedule of epochs, which a call is not.
+            As in `fit`; also if the labels do not match those of earlier calls, or if the loss keeps a state for every
+            row or follows a schedule of epochs.
         """
         with unchanged_on_failure(self):
             if not is_chunked(X):
@@ -228,7 +227,7 @@ class BasePartialLabelClassifier(
         if self.backbone is not None:
             raise ValueError("partial_fit trains heads on features: with a backbone use fit and warm_start=True.")
         if self.relabeling is not None:
-            raise ValueError(f"partial_fit cannot relabel with {self.relabeling!r}, which looks at all rows: use fit.")
+            raise ValueError(f"partial_fit cannot relabel with {self.relabeling!r}, which needs all rows: use fit.")
         first = not hasattr(self, "n_iter_")
         X = check_input(self, None, X, reset=first)
         target = encode_target(
@@ -273,7 +272,7 @@ class BasePartialLabelClassifier(
         return self
 
     def _classes_of_stream(self, y: Any, classes: Any, first: bool) -> NDArray[Any] | None:
-        """The two classes of 1-D y in a stream, where they are known; refuses others than those of earlier calls."""
+        """The two classes of 1-D y in a stream, if known; refuses classes that differ from those of earlier calls."""
         if classes is not None and np.ndim(classes) != 1:
             raise ValueError(
                 "classes must be None or a list of the classes or label names, got "
@@ -282,11 +281,9 @@ class BasePartialLabelClassifier(
         if not first:
             expected = self.classes_ if self._binary else self.label_names_
             if classes is not None and set(np.asarray(classes).tolist()) != set(expected.tolist()):
-                raise ValueError(f"classes={classes!r} are not those of earlier calls: {expected.tolist()}.")
+                raise ValueError(f"classes={classes!r} differ from the classes of earlier calls, {expected.tolist()}.")
             if classes is not None and not self._binary and np.asarray(classes).tolist() != expected.tolist():
-                raise ValueError(
-                    f"classes names the labels in another order than in earlier calls: {expected.tolist()}."
-                )
+                raise ValueError(f"classes must name the labels in the order of earlier calls, {expected.tolist()}.")
             return self.classes_ if self._binary else None
         if classes is None or not is_vector(y):
             return None
@@ -296,20 +293,20 @@ class BasePartialLabelClassifier(
             raise ValueError(f"classes must be values of one type that can be sorted, got {classes!r}.") from None
         if len(known) != 2:
             raise ValueError(
-                f"classes holds {len(known)} values: Only binary classification is supported where y is 1-D or an "
-                "array of one column. For the names of labels pass y as a matrix, or one label as a DataFrame."
+                f"classes holds {len(known)} values: Only binary classification is supported if y is 1-D or an "
+                "array of one column. To name labels, pass y as a matrix, or one label as a DataFrame."
             )
         return known
 
     def _check_parameters(self) -> None:
-        """Refuse hyperparameters that only this class has."""
+        """Check the hyperparameters that only this class has."""
 
     def _chosen_alpha(self) -> float | None:
-        """The penalty that takes the place of "auto", where a search has chosen one."""
+        """The penalty that replaces "auto", if a search has chosen one."""
         return None
 
     def _find_shift(self, plan: FitPlan, solution: Solution) -> float | NDArray[Any]:
-        """What is added to the logits of a solution, so that labels are predicted where they are above 0."""
+        """Number to add to the logits of a solution, so that a label is predicted where its logit is above 0."""
         return 0.0
 
     def _draw_seed(self) -> int:
@@ -321,7 +318,7 @@ class BasePartialLabelClassifier(
         return fitting_processes().of_first(int(rng.randint(np.iinfo(np.int32).max)))
 
     def _monitor(self, plan: FitPlan, context: Any, X: Any, y: Any, metadata: Any) -> Monitor:
-        """Report every epoch to scikit-learn's callbacks, and in words if `verbose`."""
+        """Report every epoch to scikit-learn's callbacks, and print it if `verbose`."""
         known = plan.attributes()
         prints = bool(self.verbose) and plan.stages[0].problem.processes.is_first
 
@@ -350,15 +347,15 @@ class BasePartialLabelClassifier(
         shape = (n_features, target.labels.n_labels)
         if shape != self._fitted_shape or target.binary != self._binary:
             raise ValueError(
-                f"{what} goes on from a fit with {self._fitted_shape[0]} features and {self._fitted_shape[1]} labels, "
+                f"{what} continues a fit with {self._fitted_shape[0]} features and {self._fitted_shape[1]} labels, "
                 f"but X has {shape[0]} features and y has {shape[1]} labels."
             )
         check_label_names(self.label_names_, target.labels.names, "y")
 
     def __getstate__(self) -> dict[str, Any]:
-        """State without what only a running `partial_fit` needs, and for machines without the device of the fit.
+        """State to pickle: without what only a running `partial_fit` needs, and for machines without the fit's device.
 
-        A network that began as a module of the user's is in it once, as it was fitted.
+        A network that the user passed as a module is stored once, as fitted.
         """
         state: dict[str, Any] = super().__getstate__()
         state = {key: value for key, value in state.items() if key != "_optimizer_state"}
@@ -372,13 +369,13 @@ class BasePartialLabelClassifier(
         return state
 
     def __copy__(self) -> Self:
-        """A copy with all that it has, unlike what is pickled."""
+        """A shallow copy of the whole state, unlike a pickle."""
         copied = type(self).__new__(type(self))
         copied.__dict__.update(vars(self))
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A copy of all that it has, unlike what is pickled."""
+        """A deep copy of the whole state, unlike a pickle."""
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied
         copied.__dict__.update(copy.deepcopy(vars(self), memo))
@@ -387,13 +384,13 @@ class BasePartialLabelClassifier(
     # ------------------------------------------------------------------------------------------------ parameters
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, those of loss, head and solver included.
+        """Set parameters, including those of loss, head and solver.
 
         Parameters
         ----------
         **params : dict
-            Such as ``alpha=0.1`` or ``loss__gamma=3``. Where the loss, head or solver is a shorthand, it is replaced by
-            the object that it stands for before parameters of that object are set.
+            Such as ``alpha=0.1`` or ``loss__gamma=3``. If the loss, head or solver is a string, it is replaced by the
+            object that it stands for before parameters of that object are set.
 
         Returns
         -------
@@ -403,7 +400,7 @@ class BasePartialLabelClassifier(
         Raises
         ------
         ValueError
-            If there is no such parameter; then none is set.
+            If a parameter does not exist; then none is set.
         """
         with unchanged_on_failure(*estimators_in(self, *params.values())):
             for name in ("loss", "head", "solver"):

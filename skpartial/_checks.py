@@ -1,7 +1,7 @@
-"""Checks of hyperparameters and arguments, with messages of one form.
+"""Checks of hyperparameters and arguments, with uniform error messages.
 
-Such as "PartialBCE: eps must be a number in [0, 1), got 2." Of the argument of a function `owner` is None, and no name
-comes first.
+Such as "PartialBCE: eps must be a number in [0, 1), got 2." For arguments of functions `owner` is None, and the message
+begins with the argument.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def wrong_value(owner: object, name: str, what: str, value: object) -> ValueError:
-    """The error that says what a parameter must be, and what came."""
+    """The error that says what a parameter must be, and what was passed."""
     prefix = "" if owner is None else f"{type(owner).__name__}: "
     return ValueError(f"{prefix}{name} must be {what}, got {value!r}.")
 
@@ -39,9 +39,9 @@ def listed(choices: Sequence[object]) -> str:
 
 
 def check_number(owner: object, name: str, value: Any, interval: str, what: str | None = None) -> float:
-    """A number as a float, or a refusal; `interval` is written as in mathematics, such as "[0, 1)" or "(0, inf)".
+    """Check and return a number as a float; `interval` is in mathematical notation, such as "[0, 1)" or "(0, inf)".
 
-    The message says that it must be a number in it, or `what` where that is plainer.
+    The message says that it must be a number in the interval, or `what` if that is plainer.
     """
     low, high = (float(bound) for bound in interval[1:-1].split(","))
     if isinstance(value, Real) and not isinstance(value, bool):
@@ -54,14 +54,14 @@ def check_number(owner: object, name: str, value: Any, interval: str, what: str 
 
 
 def check_whole(owner: object, name: str, value: Any, least: int, what: str | None = None) -> int:
-    """A whole number of at least so much as an int, or a refusal; `what` as for numbers."""
+    """Check and return a whole number of at least `least`; `what` as in `check_number`."""
     if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
         raise wrong_value(owner, name, what or f"a whole number of at least {least}", value)
     return int(value)
 
 
 def check_least(owner: object, **least: float) -> None:
-    """Refuse parameters below these numbers: whole ones where that is an int, None where that is the default."""
+    """Refuse parameters below these bounds: an int bound asks for whole numbers, None passes if it is the default."""
     parameters = inspect.signature(type(owner)).parameters
     for name, bound in least.items():
         value = getattr(owner, name, None)
@@ -74,32 +74,32 @@ def check_least(owner: object, **least: float) -> None:
 
 
 def check_choice(owner: object, name: str, value: Any, choices: Sequence[Hashable]) -> None:
-    """Refuse what is none of the choices."""
+    """Refuse a value that is not one of the choices."""
     try:
         known = isinstance(value, Hashable) and value in choices
-    except TypeError:  # pandas' NA is equal to nothing that could be told
+    except TypeError:  # comparing with pandas' NA gives no truth value
         known = False
     if not known:
         raise wrong_value(owner, name, listed(choices), value)
 
 
 def check_flag(owner: object, name: str, value: Any, what: str = "True or False") -> None:
-    """Refuse what is neither True nor False; `what` as for numbers."""
+    """Refuse a value that is neither True nor False; `what` as in `check_number`."""
     if not isinstance(value, bool | np.bool_):
         raise wrong_value(owner, name, what, value)
 
 
 def check_unmasked(name: str, value: Any) -> None:
-    """Refuse a masked array of which something is masked, which nearly all of NumPy would read past."""
+    """Refuse an array with masked entries, because most of NumPy ignores the mask."""
     rows = value if isinstance(value, list | tuple) else (value,)
     if any(isinstance(row, np.ma.MaskedArray) and np.ma.is_masked(row) for row in rows):
         raise ValueError(
-            f"{name} is a masked array, but every entry is needed: fill what is masked, {name}.filled(...), or "
+            f"{name} has masked entries, but every entry is needed: fill them with {name}.filled(...), or "
             "leave these rows out."
         )
 
 
 def check_n_jobs(owner: object, value: Any) -> None:
-    """Refuse a number of jobs that joblib has no meaning for."""
+    """Refuse a number of jobs that is not valid in joblib."""
     if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value == 0):
         raise wrong_value(owner, "n_jobs", "None or a whole number other than 0", value)

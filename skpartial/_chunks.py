@@ -1,7 +1,7 @@
-"""Data that come in chunks: iterables, Parquet files, data sets of the Hugging Face hub.
+"""Data that come in chunks: iterables, Parquet files, Hugging Face data sets.
 
-A fit passes over its rows many times and in any order, which most of these cannot be read in. They are written to one
-file of numbers, chunk by chunk, which is then used as any memory map is, and deleted when the fit has ended.
+A fit reads its rows many times and in any order, which most of these do not allow. They are written to one file of
+numbers, chunk by chunk. The fit uses it as a memory map, and it is deleted when the fit ends.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from skpartial.labels._forms import check_same_names, is_vector, plain
 
 __all__ = ["HubImages", "chunks_of", "is_chunked", "is_hub_dataset", "is_pair", "pairs_of", "read_chunks"]
 
-# Bytes of a chunk that is read from a table; rows of one, where rows are of unknown size.
+# Size of a chunk that is read from a table, in bytes, or in rows if the size of a row is unknown.
 _CHUNK_BYTES, _CHUNK_ROWS = 64 << 20, 4096
 
 
 def is_hub_dataset(X: Any) -> bool:
-    """Whether X is a data set of the library `datasets`, or behaves like one."""
+    """Whether X is a data set from the library `datasets`, or behaves like one."""
     return all(hasattr(X, name) for name in ("column_names", "num_rows", "with_format", "__getitem__"))
 
 
 def _is_table_file(X: Any) -> bool:
-    """Whether X is a Parquet file or a data set of pyarrow: tables that are read in batches of rows."""
+    """Whether X is a pyarrow Parquet file or data set: tables that are read in batches of rows."""
     of_pyarrow = type(X).__module__.partition(".")[0] == "pyarrow"
     return of_pyarrow and not hasattr(X, "shape") and (hasattr(X, "iter_batches") or hasattr(X, "to_batches"))
 
 
 def is_chunked(X: Any) -> bool:
-    """Whether X gives its rows in chunks, and has to be read by iterating over it."""
-    if isinstance(X, torch.Tensor):  # some do not tell a shape
+    """Whether X yields its rows in chunks, and has to be read by iteration."""
+    if isinstance(X, torch.Tensor):  # some have no shape
         return False
     if is_hub_dataset(X) or _is_table_file(X):
         return True
@@ -49,7 +49,7 @@ def is_chunked(X: Any) -> bool:
 
 
 def chunks_of(X: Any) -> Iterator[Any]:
-    """The chunks of what `is_chunked`: arrays, sparse matrices or frames, or pairs of these and labels."""
+    """The chunks of chunked data: arrays, sparse matrices or frames, or pairs of one of these and labels."""
     if is_hub_dataset(X):
         numbers = X.with_format("numpy")
         for start in range(0, X.num_rows, _CHUNK_ROWS):
@@ -64,14 +64,14 @@ def chunks_of(X: Any) -> Iterator[Any]:
 
 
 def _batch_rows(file: Any) -> int:
-    """Rows of a Parquet file that make a chunk, by what a row takes in memory."""
+    """Number of rows per chunk of a Parquet file, from the memory per row."""
     metadata = file.metadata
     total = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
     return max(1, _CHUNK_BYTES * metadata.num_rows // max(1, total))
 
 
 def _of_batch(batch: Any) -> NDArray[Any]:
-    """The numbers of a batch of pyarrow: columns of numbers, or of lists of as many numbers in every row."""
+    """The numbers of a pyarrow batch: columns of numbers, or of lists of equal length."""
 
     def column(values: Any) -> NDArray[Any]:
         if hasattr(values, "combine_chunks"):
@@ -80,7 +80,7 @@ def _of_batch(batch: Any) -> NDArray[Any]:
             numbers: NDArray[Any] = values.to_numpy(zero_copy_only=False)
             return numbers
         if values.null_count or len(set(values.value_lengths().to_pylist())) > 1:
-            raise ValueError("X holds lists of different lengths: every row needs as many numbers.")
+            raise ValueError("X holds lists of different lengths: every row must have the same number of values.")
         flat = values.flatten().to_numpy(zero_copy_only=False)
         rows: NDArray[Any] = flat.reshape(len(values), -1)
         return rows
@@ -89,11 +89,11 @@ def _of_batch(batch: Any) -> NDArray[Any]:
 
 
 def _joined(columns: dict[str, NDArray[Any]]) -> NDArray[Any]:
-    """Columns of numbers, or of rows of numbers, side by side."""
+    """Columns of numbers, 1-D or 2-D, side by side."""
     for name, values in columns.items():
         if values.dtype.kind not in "biuf":
             raise ValueError(
-                f"Column {name!r} of X holds {values.dtype} and not numbers: choose the columns that are features."
+                f"Column {name!r} of X holds {values.dtype}, not numbers: select the columns that are features."
             )
     if len(columns) == 1:
         (values,) = columns.values()
@@ -102,17 +102,17 @@ def _joined(columns: dict[str, NDArray[Any]]) -> NDArray[Any]:
 
 
 def is_pair(chunk: Any) -> bool:
-    """Whether a chunk is one of features with one of labels."""
+    """Whether a chunk is a pair (features, labels)."""
     return isinstance(chunk, tuple | list) and len(chunk) == 2 and len(getattr(chunk[0], "shape", ())) > 1
 
 
 def pairs_of(X: Any, y: Any, sample_weight: Any = None) -> Iterator[tuple[Any, Any, Any]]:
-    """Chunks of rows with their labels and weights, which come with them, in chunks of their own, or as a whole.
+    """Chunks of rows with their labels and weights, which come in pairs with X, in chunks of their own, or as a whole.
 
     Raises
     ------
     ValueError
-        If some rows have no labels, or some labels no rows.
+        If the numbers of rows and labels differ.
     """
     labels = chunks_of(y) if is_chunked(y) else None
     start = 0
@@ -121,7 +121,7 @@ def pairs_of(X: Any, y: Any, sample_weight: Any = None) -> Iterator[tuple[Any, A
         _check_chunk(rows, number, "X")
         stop = start + rows.shape[0]
         if own is not None and y is not None:
-            raise ValueError("X gives pairs of features and labels, so that y must be None.")
+            raise ValueError("X yields pairs of features and labels, so y must be None.")
         if labels is not None:
             own = next(labels, None)
         elif y is not None:
@@ -135,9 +135,9 @@ def pairs_of(X: Any, y: Any, sample_weight: Any = None) -> Iterator[tuple[Any, A
     left = next(labels, None) if labels is not None else None
     total = start if labels is not None or y is None else _n_rows(y)
     if start == 0:
-        raise ValueError("X holds no chunk: an iterator that has been used up gives nothing more.")
+        raise ValueError("X yields no chunk: an exhausted iterator must be created again.")
     if left is not None or total != start:
-        raise ValueError(f"y holds more labels than the {start} rows of X.")
+        raise ValueError(f"y has more rows than X, which has {start}.")
     if sample_weight is not None and _n_rows(sample_weight) != start:
         raise ValueError(f"sample_weight holds {_n_rows(sample_weight)} weights for the {start} rows of X.")
 
@@ -147,11 +147,11 @@ def _n_rows(values: Any) -> int:
 
 
 def _check_chunk(rows: Any, number: int, name: str) -> None:
-    """Refuse what is no chunk of rows."""
+    """Refuse a chunk that does not hold several rows."""
     if len(getattr(rows, "shape", ())) < 2:
         what = f"has shape {tuple(rows.shape)}" if hasattr(rows, "shape") else f"is a {type(rows).__name__}"
         raise ValueError(
-            f"Chunk {number} of {name} {what}: an iterable gives arrays of several rows, or pairs of these and labels."
+            f"Chunk {number} of {name} {what}: an iterable must yield arrays of rows, or pairs (features, labels)."
         )
 
 
@@ -159,16 +159,16 @@ def _slice(values: Any, start: int, stop: int) -> Any:
     rows = values.iloc[start:stop] if hasattr(values, "iloc") else values[start:stop]
     n_found = rows.shape[0] if hasattr(rows, "shape") else len(rows)
     if n_found < stop - start:
-        raise ValueError(f"X has {stop} rows and more, but y or sample_weight has {start + n_found}.")
+        raise ValueError(f"X has at least {stop} rows, but y or sample_weight has {start + n_found}.")
     return rows
 
 
 @contextmanager
 def read_chunks(X: Any, y: Any, X_val: Any, y_val: Any, *, images: bool = False) -> Iterator[tuple[Any, Any, Any, Any]]:
-    """What a fit may be passed in chunks as it can be used: X and y, X_val and y_val.
+    """Make X, y, X_val and y_val usable where they come in chunks.
 
-    Rows of numbers are in a file that is deleted in the end, sparse ones and labels in memory. What does not come in
-    chunks is answered as it is, and so are images of a data set, which are read one by one.
+    Dense rows are in a file that is deleted in the end; sparse rows and labels are in memory. Data that do not come in
+    chunks are returned unchanged. Images of a data set are read one by one.
     """
     with ExitStack() as stack:
         found: list[Any] = []
@@ -198,7 +198,7 @@ def _written(X: Any, y: Any, path: Path, name: str) -> tuple[Any, Any]:
 
 
 def _noted(pairs: Iterable[tuple[Any, Any, Any]], labels: list[Any]) -> Iterator[Any]:
-    """Rows of pairs; the labels are added to a list."""
+    """The rows of pairs; their labels are appended to a list."""
     for rows, own, _ in pairs:
         labels.append(own)
         yield rows
@@ -208,13 +208,13 @@ def _rows_alone(X: Any, name: str) -> Iterator[Any]:
     """Chunks of rows without labels."""
     for number, rows in enumerate(chunks_of(X)):
         if is_pair(rows):
-            raise ValueError(f"{name} gives pairs of features and labels, so that y must be None.")
+            raise ValueError(f"{name} yields pairs of features and labels, so y must be None.")
         _check_chunk(rows, number, name)
         yield rows
 
 
 def _write_rows(chunks: Iterable[Any], path: Path, name: str) -> Any:
-    """Chunks of rows one after the other: a memory map, or a sparse matrix in memory."""
+    """Concatenate chunks of rows: into a memory map, or a sparse matrix in memory."""
     first: NDArray[Any] | None = None
     sparse: list[Any] = []
     columns: list[Any] | None = None
@@ -223,10 +223,10 @@ def _write_rows(chunks: Iterable[Any], path: Path, name: str) -> Any:
         for number, rows in enumerate(chunks):
             given = list(rows.columns) if hasattr(rows, "columns") else None
             if number and given != columns:
-                raise ValueError(f"Chunk {number} of {name} has other columns than the one before.")
+                raise ValueError(f"Chunk {number} of {name} has different columns from the chunk before.")
             columns = given
             if number and sp.issparse(rows) != bool(sparse):
-                raise ValueError(f"Chunk {number} of {name} is dense or sparse, where those before it are not.")
+                raise ValueError(f"Chunks of {name} must be all dense or all sparse, but chunk {number} differs.")
             if sp.issparse(rows):
                 sparse.append(sp.csr_array(rows))
                 continue
@@ -236,20 +236,20 @@ def _write_rows(chunks: Iterable[Any], path: Path, name: str) -> Any:
             first = array[:0] if first is None else first
             if array.shape[1:] != first.shape[1:]:
                 raise ValueError(
-                    f"Chunk {number} of {name} has shape {array.shape}, but the first one rows of shape "
+                    f"Chunk {number} of {name} has shape {array.shape}, but rows of the first one have shape "
                     f"{first.shape[1:]}."
                 )
             if not np.can_cast(array.dtype, first.dtype, "safe"):
                 raise ValueError(
-                    f"Chunk {number} of {name} holds {array.dtype}, but the first one {first.dtype}: "
-                    f"give all of one type, such as chunk.astype({array.dtype.name!r})."
+                    f"Chunk {number} of {name} holds {array.dtype}, but the first one holds {first.dtype}: "
+                    f"convert all to one type, such as chunk.astype({array.dtype.name!r})."
                 )
             file.write(np.ascontiguousarray(array, dtype=first.dtype).data)
             n_rows += len(array)
     if sparse:
         return sp.vstack(sparse, format="csr")
     if first is None or not n_rows:
-        raise ValueError(f"{name} holds no rows: an iterator that has been used up gives nothing more.")
+        raise ValueError(f"{name} yields no rows: an exhausted iterator must be created again.")
     return np.memmap(path, dtype=first.dtype, mode="r", shape=(n_rows, *first.shape[1:]))
 
 
@@ -259,7 +259,7 @@ def _stacked_labels(chunks: Sequence[Any]) -> Any:
         return np.concatenate([plain(chunk, "y") for chunk in chunks])
     matrices = [LabelMatrix.encode(chunk) for chunk in chunks]
     for matrix, (before, after) in zip(matrices[1:], itertools.pairwise(matrices)):
-        check_same_names(before.names, after.names, "y", "the chunk before", "name the labels alike in every chunk")
+        check_same_names(before.names, after.names, "y", "the chunk before", "use the same label names in every chunk")
         if matrix.n_labels != before.n_labels:
             raise ValueError(f"y has {matrix.n_labels} labels in one chunk and {before.n_labels} in the one before.")
     parts = [matrix.values for matrix in matrices]
@@ -268,18 +268,18 @@ def _stacked_labels(chunks: Sequence[Any]) -> Any:
 
 
 class HubImages(Sequence[Any]):
-    """The images of a data set of the Hugging Face hub, by row.
+    """The images of a Hugging Face data set, by row.
 
     Parameters
     ----------
     dataset : Dataset
-        Of one column, or of one that is called "image" beside others.
+        With a single column, or with a column named "image".
     """
 
     def __init__(self, dataset: Any) -> None:
         names = list(dataset.column_names)
         if len(names) > 1 and "image" not in names:
-            raise ValueError(f"X has the columns {names}: choose that of the images, with X.select_columns([name]).")
+            raise ValueError(f"X has the columns {names}: choose the one with the images by X.select_columns([name]).")
         self._dataset, self._name = dataset, "image" if "image" in names else names[0]
 
     def __len__(self) -> int:

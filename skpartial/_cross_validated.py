@@ -1,4 +1,4 @@
-"""Classifiers that choose the strength of their penalty by cross-validation."""
+"""Classifiers that choose alpha, the strength of the penalty, by cross-validation."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ __all__ = ["PartialLabelClassifierCV", "SinglePositiveClassifierCV"]
 
 Split = tuple[NDArray[Any], NDArray[Any]]
 
-# Relative gap at which fits of folds stop, where the user names no solver. Of 45 choices (five data sets, 3% and 10% of
-# the entries known and single positives, three seeds) 44 are those of folds solved to 1e-5: with 10% known and single
-# positives mean scores move by up to .003, and by up to .01 with 3%, where they say the least.
+# Relative gap at which fits on folds stop, if the user names no solver. In 44 of 45 cases (five data sets, 3% and 10%
+# of the entries known and single positives, three seeds) the choice is the same as at a gap of 1e-5. Mean scores change
+# by up to .003 with 10% known and with single positives, and by up to .01 with 3%, where they are least informative.
 _GAP_ON_FOLDS = 1e-3
 
-# How many powers of ten the default penalties lie below and above "auto".
+# The default penalties extend this many powers of ten below and above "auto".
 _DECADES = 2
 
-# Set otherwise on the candidates: what is saved, shown or gone on from is the fit on all rows.
+# Overridden in the candidates: only the fit on all rows is saved, shown and continued.
 _OF_THE_LAST_FIT = {"checkpoint_dir": None, "warm_start": False, "verbose": 0}
 
 
 class _Data(NamedTuple):
-    """What candidates are fitted on and scored by, as slices are taken of it."""
+    """Data to fit and score candidates on, in a form that can be sliced by rows."""
 
     X: Any
     y: Any
@@ -65,9 +65,9 @@ class _Data(NamedTuple):
 
 
 class _AlphaByCrossValidation(BasePartialLabelClassifier):
-    """Chooses alpha by cross-validation, and is then the classifier with it.
+    """Chooses alpha by cross-validation, and is then the classifier with that alpha.
 
-    Underneath, `alpha` stays at "auto", which is no parameter here; `_chosen_alpha` takes its place.
+    `alpha` is not a parameter here: the attribute stays at "auto", and `_chosen_alpha` replaces it.
     """
 
     alphas: Any
@@ -88,16 +88,16 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
         label_prior: Any = None,
         groups: Any = None,
     ) -> Self:
-        """Choose alpha by cross-validation and train with it on all rows.
+        """Choose alpha by cross-validation, and train with it on all rows.
 
         Parameters
         ----------
         X, y, sample_weight, label_prior
-            As in `PartialLabelClassifier.fit`. Weights count in training; scores are unweighted.
+            As in `PartialLabelClassifier.fit`. Weights are used in training; scores are unweighted.
         X_val, y_val : like X and y, default=None
-            Held-out rows by which the epoch of the fit on all rows is chosen; alpha is not.
+            Held-out rows to choose the epoch of the fit on all rows; not used to choose alpha.
         groups : array-like of shape (n,) or None, default=None
-            Groups of rows, none of which may be on both sides of a split.
+            Group of each row; no group is on both sides of a split.
 
         Returns
         -------
@@ -107,13 +107,13 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
         Raises
         ------
         ValueError
-            If an argument has the wrong shape or values, or a split divides a group; one sentence says which.
+            If an argument has the wrong shape or values, or a split divides a group.
 
         Warns
         -----
         UserWarning
-            If no fold can be scored, so that alpha is what "auto" stands for; or if the penalties cannot be tried
-            together, which takes longer.
+            If no fold can be scored, so that alpha is the value of "auto"; or if the penalties cannot be fitted
+            together, which is slower.
         """
         with unchanged_on_failure(self), read_chunks(X, y, X_val, y_val, images=self.backbone is not None) as read:
             X, y, X_val, y_val = read
@@ -122,7 +122,7 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
 
     @property
     def partial_fit(self) -> Any:
-        """Not there, so that nothing offers batches to what needs all rows at once."""
+        """Raises AttributeError, so that `hasattr` is False: the choice of alpha needs all rows at once."""
         raise AttributeError(
             f"{type(self).__name__} chooses alpha by cross-validation, which needs all rows at once: use fit, or "
             f"{self._classifier.__name__}(alpha=...).partial_fit."
@@ -137,10 +137,10 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
         super()._check_parameters()
         if self.backbone is not None:
             raise ValueError(
-                f"{type(self).__name__} takes features, not images: with a backbone search over alpha with "
+                f"{type(self).__name__} takes features, not images: with a backbone, search over alpha with "
                 f"GridSearchCV({self._classifier.__name__}(backbone=...), ...)."
             )
-        what = "a number of penalties of at least 1, or a sequence of 'auto' and numbers of at least 0"
+        what = "a whole number of at least 1, or a sequence of 'auto' and numbers of at least 0"
         if isinstance(self.alphas, Integral):
             check_whole(self, "alphas", self.alphas, 1, what)
         elif isinstance(self.alphas, str) or not np.iterable(self.alphas) or not len(list(self.alphas)):
@@ -153,12 +153,12 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
             check_whole(self, "cv", self.cv, 2, "a number of folds of at least 2, a splitter or splits")
 
     def _choose(self, X: Any, y: Any, fit_params: dict[str, Any], groups: Any) -> None:
-        """Set what is known of the penalties, and which of them is used."""
+        """Set the attributes of the search, and the penalty to use."""
         check_parameters(self)
         goes_on = self.warm_start and hasattr(self, "n_iter_")
         checked = check_input(self, None, X, reset=not goes_on)
         with warnings.catch_warnings():
-            # What there is to say of y is said by the fit on all rows.
+            # The fit on all rows gives the warnings about y.
             warnings.simplefilter("ignore")
             target = encode_target(self, y, matrix=goes_on and not self._binary)
         rows = Rows.check(checked, target, fit_params["sample_weight"], fit_params["label_prior"]).rescaled()
@@ -181,16 +181,16 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
         best = choose_alpha(numbers, scores, auto)
         if best is None:
             warn(
-                f"{type(self).__name__} cannot score any fold, so that alpha is what 'auto' stands for, {auto:.3g}: a "
-                "held-out part of y needs a label with a presence and an absence, and 1-D y both classes in each "
-                "training part.",
+                f"{type(self).__name__} cannot score any fold, so alpha is the value of 'auto', {auto:.3g}: a held-out "
+                "part of y needs a label with a known positive and a known negative, and 1-D y needs both classes in "
+                "each training part.",
             )
         self.alphas_, self.scores_ = numbers, scores
         self.best_score_ = float("nan") if best is None else float(scores[best][_scored(scores)].mean())
         self._best_alpha = auto if best is None else float(numbers[best])
 
     def _candidate(self) -> BasePartialLabelClassifier:
-        """The classifier that is tried, with alpha still to be set."""
+        """The classifier to try, with alpha still to be set."""
         own = {"alphas", "cv", "scoring"}
         parameters = {name: value for name, value in self.get_params(deep=False).items() if name not in own}
         return self._classifier(**clone(parameters, safe=False) | _OF_THE_LAST_FIT)
@@ -199,7 +199,7 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
         cv: Any = 5 if self.cv is None else self.cv
         if isinstance(cv, Integral):
             folds = PartialLabelKFold if groups is None else PartialLabelGroupKFold
-            # Processes that fit together have the same folds.
+            # Processes that fit together need the same folds.
             random_state = self.random_state if fitting_processes() is ALONE else self._draw_seed()
             cv = folds(int(cv), random_state=random_state)
         splits: list[Split] = list(check_cv(cv).split(data.X, data.y, groups))
@@ -214,7 +214,7 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
         fit_params: dict[str, Any],
         splits: list[Split],
     ) -> NDArray[np.float64]:
-        """The score of every alpha on every fold, NaN on those that cannot be scored."""
+        """The score of every alpha on every fold, NaN for folds that cannot be scored."""
         scores = np.full((len(alphas), len(splits)), np.nan)
         can_be_scored = np.array([self._can_be_scored(data.target, *split) for split in splits])
         if not can_be_scored.any():
@@ -226,7 +226,7 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
             cv=[split for split, usable in zip(splits, can_be_scored) if usable],
             refit=False,
         )
-        # All is passed on that was given: there is nothing to be asked for by metadata routing.
+        # All arguments are passed on: metadata routing is not needed.
         with config_context(enable_metadata_routing=False), warnings.catch_warnings():
             for category in (AmbiguousLabelsWarning, UnfittableLabelsWarning, ConvergenceWarning):
                 warnings.simplefilter("ignore", category)
@@ -238,7 +238,7 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
         return scores
 
     def _can_be_scored(self, target: EncodedTarget, train: NDArray[Any], test: NDArray[Any]) -> bool:
-        """Whether a fold holds what fits and the classifier's own score need; other scorers see for themselves."""
+        """Whether a fold can be fitted and scored by the classifier's own score; other scorers do their own checks."""
         if target.binary:
             return len(np.unique(target.labels.take(train).toarray())) == 2
         if self.scoring is not None:
@@ -257,14 +257,14 @@ def _scored(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def choose_alpha(alphas: NDArray[np.float64], scores: NDArray[np.float64], auto: float) -> int | None:
-    r"""Of the penalties that score about as well as the best, the one nearest to what "auto" stands for.
+    r"""Choose, among the penalties that score about as well as the best, the one nearest to the value of "auto".
 
-    With means over K folds, b the best and :math:`d_{ak} = s_{bk} - s_{ak}`, about as well is
+    With means over K folds, b the best and :math:`d_{ak} = s_{bk} - s_{ak}`, about as well means
 
     .. math:: \bar{d}_a \le \frac{1}{\sqrt{K}} \operatorname{sd}_k(d_{ak})
 
-    the one-standard-error rule of classification and regression trees, of paired differences: what folds have in common
-    does not count. Where few entries are known the scores say little, and the choice stays near "auto".
+    This is the one-standard-error rule of classification and regression trees, applied to paired differences: variation
+    common to all penalties cancels. If few entries are known the scores are noisy, and the choice stays near "auto".
 
     Parameters
     ----------
@@ -273,12 +273,12 @@ def choose_alpha(alphas: NDArray[np.float64], scores: NDArray[np.float64], auto:
     scores : ndarray of shape (n_alphas, n_folds)
         Higher is better; folds with a NaN are left out.
     auto : float
-        What is near, in the logarithm.
+        The value of "auto"; distances are logarithmic.
 
     Returns
     -------
     int or None
-        Which one; None where there is no fold. Of two that are as near, the one with the better mean.
+        Index of the penalty; None if there is no fold. Ties go to the better mean score.
 
     References
     ----------
@@ -306,10 +306,10 @@ def choose_alpha(alphas: NDArray[np.float64], scores: NDArray[np.float64], auto:
 class PartialLabelClassifierCV(_AlphaByCrossValidation, PartialLabelClassifier):
     r"""`PartialLabelClassifier` that chooses its penalty by cross-validation.
 
-    All penalties are fitted together on each fold. Scores are pooled over labels and folds, and of the penalties whose
-    mean score is within one standard error of the best the one is taken that is nearest to what ``alpha="auto"`` stands
-    for: where few entries are known the scores say little, and the choice stays near it. With
-    :math:`s_{ak}` the score of penalty a on fold k of K, and b the penalty with the best mean, those stay for which
+    All penalties are fitted together on each fold. Scores are pooled over labels and folds. Among the penalties whose
+    mean score is within one standard error of the best, the one nearest to the value of ``alpha="auto"`` is chosen: if
+    few entries are known the scores are noisy, and the choice stays near "auto". With :math:`s_{ak}` the score of
+    penalty a on fold k of K, and b the penalty with the best mean, a penalty is within one standard error if
 
     .. math:: \frac{1}{K} \sum_k d_{ak} \le \frac{1}{\sqrt{K}} \operatorname{sd}_k(d_{ak}),
         \qquad d_{ak} = s_{bk} - s_{ak}
@@ -329,14 +329,14 @@ class PartialLabelClassifierCV(_AlphaByCrossValidation, PartialLabelClassifier):
     See Also
     --------
     PartialLabelClassifier : With a given alpha.
-    skpartial.model_selection.BatchedGridSearchCV : For other parameters than alpha.
+    skpartial.model_selection.BatchedGridSearchCV : For parameters other than alpha.
 
     Notes
     -----
-    Images are refused: search with `GridSearchCV` there. `checkpoint_dir`, `warm_start`, `verbose` and callbacks belong
-    to the fit on all rows. Ten penalties on five folds take some 12 to 23 times as long as one fit. Where `solver` is
-    not an object, the full-batch solver stops on folds at a relative gap of 1e-3, as scores see no more; the fit on all
-    rows is as exact as ever. ``solver=FullBatch()`` is exact everywhere.
+    Images are refused: use `GridSearchCV` for them. `checkpoint_dir`, `warm_start`, `verbose` and callbacks apply to
+    the fit on all rows only. Ten penalties on five folds take about 12 to 23 times as long as one fit. If `solver` is a
+    string, the full-batch solver stops at a relative gap of 1e-3 on folds, which is accurate enough for scores; the fit
+    on all rows has the usual tolerance. ``solver=FullBatch()`` uses the usual tolerance everywhere.
 
     Examples
     --------
@@ -409,8 +409,8 @@ class PartialLabelClassifierCV(_AlphaByCrossValidation, PartialLabelClassifier):
 class SinglePositiveClassifierCV(_AlphaByCrossValidation, SinglePositiveClassifier):
     """`SinglePositiveClassifier` that chooses its penalty by cross-validation.
 
-    As in :class:`PartialLabelClassifierCV`. The score reads unknown entries as absent, so that alpha is chosen by how
-    well recorded presences are found, in rows that were not trained on; no clean labels are needed.
+    As in :class:`PartialLabelClassifierCV`. The score treats unknown entries as negative, so alpha is chosen by how
+    well the known positives of held-out rows are found; no complete labels are needed.
 
     Parameters
     ----------
@@ -419,20 +419,19 @@ class SinglePositiveClassifierCV(_AlphaByCrossValidation, SinglePositiveClassifi
         What is minimised, and what an unknown entry means; see :mod:`skpartial.losses`.
     {parameters}
     threshold : float in (0, 1), "auto" or a rule of skpartial.thresholds, default="auto"
-        The fitted probability from which on a label is predicted to be present, as in
-        :class:`SinglePositiveClassifier`.
+        Lowest fitted probability at which a label is predicted, as in :class:`SinglePositiveClassifier`.
 
     Attributes
     ----------
     {cv_attributes}
     {attributes}
     threshold_ : float or ndarray of shape (L,)
-        The threshold that was used; an array where each label has its own.
+        The threshold used; an array if each label has its own.
 
     See Also
     --------
     SinglePositiveClassifier : With a given alpha.
-    PartialLabelClassifierCV : For labels of which both signs are known.
+    PartialLabelClassifierCV : For labels with known positives and known negatives.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Texts that the docstrings of several classes share, and what puts them there."""
+"""Texts shared by the docstrings of several classes, and the decorator that inserts them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T", bound=type)
 
 
 def fill(**texts: str) -> Callable[[T], T]:
-    """Decorate a class: each text takes the place of its name in braces on a line of the docstring, and its indent."""
+    """Class decorator that replaces each name in braces on a docstring line by its text, indented like that line."""
 
     def decorate(cls: T) -> T:
         # Without docstrings, as under ``python -OO``, there is nothing to fill.
@@ -40,87 +40,87 @@ def _put(docstring: str, name: str, text: str) -> str:
 
 _BEFORE_ALPHA = """\
 backbone : str, torch.nn.Module, Backbone or None, default=None
-    The network that turns images into features, and what of it is fine-tuned: see
-    :class:`skpartial.images.Backbone`, for which a name or module stands. None takes X for features.
+    Network that turns images into features, and how much of it is fine-tuned. A name or module is shorthand for a
+    :class:`skpartial.images.Backbone`. With None, X holds features.
 head : "linear", "gnn", "embedding" or Head, default="linear"
-    From features to logits.
+    Map from features to logits.
 relabeling : Relabeling or None, default=None
-    What happens to labels between epochs or rounds; may answer with soft targets and weights.
+    Rule that changes labels between epochs or rounds; it may also give soft targets and weights.
 regularizer : Regularizer or None, default=None
-    A term of the batch added to the loss; needs minibatches.
+    Batch term that is added to the loss; needs minibatches.
 solver : "auto", "full_batch", "minibatch", FullBatch or Minibatch, default="auto"
-    How parameters move. "auto" takes `FullBatch` where loss and head allow it (convex losses, and iterative ones in
-    rounds) and it needs less than 4 GiB beside the features, else `Minibatch`."""
+    Optimisation algorithm. "auto" uses `FullBatch` if the loss and head allow it (convex losses, and iterative ones
+    in rounds) and it needs less than 4 GiB in addition to the features, else `Minibatch`."""
 
 _ALPHA = """\
 alpha : float or "auto", default="auto"
-    L2 penalty of the weights, as in scikit-learn's SGDClassifier, for each label: the objective is
-    loss + alpha / (2 L) ||W||^2. Intercepts are free. A head that is not linear says what of it is penalised, for
-    features scaled to a root mean square of 1. "auto" is relative to the mean squared distance of the rows of X from
-    their mean (of feature maps: of all positions), weighted by `sample_weight`, so that the units of X do not matter:
-    3e-4 times it for 1,000 rows, or what else suits the loss (its `traits().relative_alpha`), times the fourth root of
-    the share of entries that are known, and for n rows times (n / 1000)^(-3/4); 1e-4 where a network is fine-tuned
-    whole. `alpha_` tells what it was."""
+    L2 penalty on the weights of each label, as in scikit-learn's SGDClassifier: the objective is
+    loss + alpha / (2 L) ||W||^2. Intercepts are not penalised. A nonlinear head documents which of its parameters are
+    penalised, for features scaled to a root mean square of 1. "auto" is proportional to the mean squared distance of
+    the rows of X from their mean, weighted by `sample_weight`, so that the units of X do not matter. (For feature
+    maps, the mean is over all positions.) For n rows, the factor is 3e-4 * (n / 1000)^(-3/4) times the fourth root of
+    the share of known entries, unless the loss sets another number than 3e-4 (its `traits().relative_alpha`). When a
+    whole network is fine-tuned, "auto" is 1e-4. `alpha_` is the value used."""
 
 _AFTER_ALPHA = """\
 class_weight : None, "balanced", array-like of shape (L,) or (L, 2), dict or Series, default=None
-    Weights that multiply the sample weights of entries: those of present entries (L,), or of absent and present
-    ones (L, 2). "balanced" gives both signs of a label the same total. Unknown entries weigh as absent ones under a
-    loss that reads them so, else 1. A dict or Series gives the weights of present entries by the names of labels,
-    or for 1-D y by class.
+    Class weights, which multiply the sample weights of entries. Shape (L,) holds the weights of positive entries,
+    shape (L, 2) those of negative and positive entries. "balanced" gives the positives and negatives of each label
+    the same total weight. Unknown entries have the weight of negatives if the loss treats them as negative, else 1. A
+    dict or Series maps names of labels to the weights of positive entries, or, for 1-D y, classes to weights.
 validation_fraction : float or None, default=None
-    Proportion of rows held out, by which the epoch or round with the best mean average precision is chosen. A
-    convex loss under the full-batch solver has one round: its score is in `history_`, and nothing is chosen.
+    Fraction of rows that is held out to choose the epoch or round with the best mean average precision. A convex
+    loss has only one round in the full-batch solver: its score is in `history_`, and there is nothing to choose.
 warm_start : bool, default=False
-    Whether `fit` goes on from the coefficients of the last one and, for the same rows in the same order, from what
-    loss, regulariser and relabelling have learned of them, which pickles keep. All numbers of X are compared, or of
-    images on disk paths, sizes and times of change; other rows begin anew.
+    Whether `fit` starts from the coefficients of the previous fit. If the rows are the same in the same order, it also
+    starts from the per-row state of the loss, regulariser and relabelling, which pickles keep. Rows are compared by
+    all values of X, or for images on disk by path, size and modification time.
 device : {"auto", "cpu", "cuda", "cuda:N"} or torch.device, default="auto"
-    Where to compute; "auto" is CUDA where there is one.
+    Device for the computation; "auto" uses CUDA if available.
 precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"
-    Floating type to compute in; "auto" follows X. With a backbone "float32" or "bfloat16", by autocast, of which
-    "auto" takes the latter on CUDA.
+    Floating-point type for the computation; "auto" follows X. A backbone allows "float32" or "bfloat16" (by autocast);
+    for it, "auto" is "bfloat16" on CUDA.
 n_jobs : int or None, default=None
-    Threads that read images, None is one; features in memory need none.
+    Number of threads that read images; None means 1. Not used for features in memory.
 checkpoint_dir : str, path or None, default=None
-    Folder where the state is saved after every epoch, in a subfolder of each fit's own, known by its data and
-    parameters; "~" is the home directory. A fit that was killed goes on from there when it is called again, also for
-    more epochs, and ends as one that was not; one that ends removes its files.
+    Folder in which the state is saved after every epoch. Each fit has its own subfolder, identified by its data and
+    parameters; "~" is the home directory. A fit that was killed resumes from there when it is called again, also
+    with more epochs, and gives the same result as an uninterrupted fit. A completed fit removes its files.
 store_state : bool or "auto", default="auto"
-    Whether results of the size of y are kept after `fit`; "auto" keeps them below 100 MB. What ``warm_start=True``
-    needs of each row is kept, of whatever size, unless this is False: then rows begin anew in every fit.
+    Whether results of the size of y are kept after `fit`; "auto" keeps them if they take less than 100 MB. The per-row
+    state for ``warm_start=True`` is kept whatever its size, unless this is False: then every fit starts without it.
 random_state : int, RandomState instance or None, default=None
-    Seed of all random numbers.
+    Seed for all random numbers.
 verbose : int, default=0
-    Above 0, a line is printed for every epoch; above 1, a bar is shown in every epoch of minibatches, too: with rich,
-    or as lines of text. For bars of epochs use `sklearn.callback.ProgressBar`."""
+    Above 0, print a line per epoch. Above 1, also show the progress within each minibatch epoch: as a bar if rich is
+    installed, else as lines of text. For a bar over epochs use `sklearn.callback.ProgressBar`."""
 
 CLASSIFIER_PARAMETERS = f"{_BEFORE_ALPHA}\n{_ALPHA}\n{_AFTER_ALPHA}"
 PARAMETERS_BUT_ALPHA = f"{_BEFORE_ALPHA}\n{_AFTER_ALPHA}"
 
 CV_PARAMETERS = """\
 alphas : int or sequence of float and "auto", default=10
-    Penalties to choose from. A number of them is spaced evenly in the logarithm, from a hundredth to a hundred times
-    what ``alpha="auto"`` stands for on all rows.
+    Penalties to choose from. An int is the number of penalties, spaced evenly on a logarithmic scale from 1/100 to 100
+    times the value of ``alpha="auto"`` on all rows.
 cv : int, splitter, iterable of (train, test), or None, default=None
-    How to split. An int is the number of folds of a :class:`~skpartial.model_selection.PartialLabelKFold`, or where
-    `fit` is passed groups of a :class:`~skpartial.model_selection.PartialLabelGroupKFold`, with `random_state`; 1-D y
-    gets folds with equal shares of both classes. None is 5.
+    Cross-validation splits. An int is the number of folds of a :class:`~skpartial.model_selection.PartialLabelKFold`,
+    or of a :class:`~skpartial.model_selection.PartialLabelGroupKFold` if groups are passed to `fit`, with
+    `random_state`. Folds of 1-D y are stratified by class. None means 5 folds.
 scoring : str, callable or None, default=None
-    Scorer; None is the classifier's own score: mean average precision, or for 1-D y accuracy."""
+    Scorer; None is the classifier's own score: mean average precision, or accuracy for 1-D y."""
 
 CV_ATTRIBUTES = """\
 alphas_ : ndarray of float64, shape (n_alphas,)
-    Penalties that were tried, in numbers.
+    Penalties tried, as numbers.
 scores_ : ndarray of float64, shape (n_alphas, n_folds)
-    Score of each on the held-out rows of every fold; NaN for folds that cannot be scored.
+    Score of each penalty on the held-out rows of every fold; NaN for folds that cannot be scored.
 best_score_ : float
-    Mean score of `alpha_` over folds; NaN where no fold can be scored. Its alpha was chosen by it, so that it is
-    slightly optimistic."""
+    Mean score of `alpha_` over folds; NaN if no fold can be scored. It is slightly optimistic, because `alpha_` was
+    chosen by these scores."""
 
 CLASSIFIER_ATTRIBUTES = """\
 classes_ : ndarray of shape (L, 2), or (2,) after 1-D y
-    [0, 1] for every label; after 1-D y the two classes.
+    [0, 1] for every label; the two classes if y was 1-D.
 label_names_ : ndarray of str, shape (L,)
     Columns of y if it was a DataFrame, else "0", "1" and so on.
 coef_ : ndarray of shape (L, d)
@@ -128,32 +128,32 @@ coef_ : ndarray of shape (L, d)
 intercept_ : ndarray of shape (L,)
     Intercepts of a linear head.
 member_coef_ : ndarray of shape (M, L, d)
-    Weights of each linear member, of an ensemble of these; `coef_` and `intercept_` are the means over members.
+    Weights of each member of an ensemble of linear heads; `coef_` and `intercept_` are the means over members.
 member_intercept_ : ndarray of shape (M, L)
-    Their intercepts.
+    Intercepts of each member of an ensemble of linear heads.
 head_parameters_ : dict of str to ndarray, or None
-    Parameters of another head.
+    Parameters of any other head.
 alpha_ : float
-    The penalty that was used: `alpha`, or what "auto" stood for.
+    The penalty used: `alpha`, or the value that "auto" was resolved to.
 n_iter_ : int
-    Epochs, or steps of the full-batch solver, done.
+    Number of epochs run, or of steps of the full-batch solver.
 history_ : list of dict
-    A record for every epoch or step: losses, seconds, and the validation score if there is one.
+    One record per epoch or step: losses, seconds, and the validation score if there is one.
 network_ : torch.nn.Module
-    The whole network, with a backbone; on the CPU and in evaluation mode.
+    With a backbone, the whole network, on the CPU and in evaluation mode.
 skipped_ : list of (int, str)
-    Rows that could not be read, with what is wrong, with a backbone; empty unless it has ``on_error="skip"``.
+    With a backbone, rows that could not be read and the reason; empty unless the backbone has ``on_error="skip"``.
 best_epoch_ : int
-    The epoch chosen by validation, if there was one.
+    The epoch chosen by validation, if there was any.
 train_rows_ : ndarray of int64
-    Rows of X that were trained on, to which the rows of `label_estimates_` and the like belong, where they are not
-    all of them: with a `validation_fraction`, or with images that were skipped.
+    Indices in X of the training rows, if some rows were held out (`validation_fraction`) or skipped as unreadable
+    images. The rows of `label_estimates_` and similar attributes are in this order.
 labels_in_use_ : ndarray or csr_array of int8, shape (n, L)
-    Labels that were trained on in the end, if there was a relabelling.
+    With a relabelling, the labels used at the end of training.
 relabeled_ : ndarray of records
-    Weak labels among them after a curriculum: row, label, value, epoch and score of each.
+    After a curriculum, the weak labels in `labels_in_use_`: row, label, value, epoch and score of each.
 targets_in_use_ : ndarray of shape (n, L)
-    Soft targets that were trained on in the end, if a relabelling gave any; NaN where the label decides.
+    Soft targets used at the end of training, if a relabelling gave any; NaN where the label is used instead.
 n_features_in_ : int
     Number of features d.
 feature_names_in_ : ndarray of str, shape (d,)

@@ -1,4 +1,4 @@
-"""Where the documentation of a class is: what scikit-learn's diagrams of estimators link to."""
+"""Links from scikit-learn's diagrams of estimators to the documentation of a class."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ __all__ = ["Documented"]
 
 
 class Documented:
-    """Lets the diagram of an object in a notebook link to its page in the documentation of this package.
+    """Mixin that links the diagram of an object in a notebook to its page in the documentation of this package.
 
-    Before `BaseEstimator` among the bases. Of classes of other packages that derive from such a one, nothing is linked.
+    It comes before `BaseEstimator` in the bases. Derived classes in other packages have no link.
     """
 
     _doc_link_module = "skpartial"

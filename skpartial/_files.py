@@ -1,4 +1,4 @@
-"""What stands in a path's place, before anything is opened: pipes and devices would be waited for without end."""
+"""The kind of file behind a path, checked before it is opened: reading a pipe or device would block forever."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _KINDS = (
 
 
 def what_is_no_file(path: str | os.PathLike[str]) -> str | None:
-    """What a path leads to if that is no file with contents of its own, such as "a named pipe"; None for a file.
+    """Describe a path that is not a regular file, such as "a named pipe"; None for a regular file.
 
     Parameters
     ----------
     path : str or path-like
-        Links are followed.
+        The path; links are followed.
 
     Returns
     -------
     str or None
-        In words.
+        The description.
 
     Raises
     ------
     OSError
-        If there is nothing.
+        If the path does not exist.
     """
     mode = os.stat(path).st_mode
     return next((words for is_kind, words in _KINDS if is_kind(mode)), None)

@@ -1,4 +1,4 @@
-"""Fingerprints of data and parameters, by which results and checkpoints are found again."""
+"""Fingerprints of data and parameters, to find results and checkpoints again."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from skpartial.features._rows import is_large_map, release
 
 __all__ = ["fit_fingerprint", "identity", "module_key", "numbers_key", "rows_key"]
 
-# Bytes of rows that are brought together at a time.
+# Bytes of rows that are loaded at a time.
 _BLOCK_BYTES = 16 << 20
 # Parameters of an estimator that do not change what is trained.
 _NEUTRAL = ("checkpoint_dir", "n_jobs", "verbose", "random_state")
 
 
 def identity(X: Any) -> str:
-    """A key of what X holds: of files their paths, sizes and times, of numbers the numbers."""
+    """A key of the contents of X: paths, sizes and times of files, or the numbers themselves."""
     if isinstance(X, torch.Tensor):
         return _tensor_key(X)
     if (location := _hdf5_location(X)) is not None:
@@ -60,17 +60,17 @@ def _file_key(file: str | os.PathLike[str]) -> tuple[str, tuple[int, int] | None
 
 
 def _hdf5_location(X: Any) -> tuple[Any, ...] | None:
-    """File, data set and rows of images in HDF5, which are known again as files are; None of anything else."""
+    """File, data set and rows of images in HDF5, which are identified like files; None for anything else."""
     if hasattr(type(X), "hdf5_location"):  # HDF5Images
         location: tuple[Any, ...] = X.hdf5_location()
         return location
-    if type(X).__module__.partition(".")[0] == "h5py":  # whose objects cannot be pickled
+    if type(X).__module__.partition(".")[0] == "h5py":  # its objects cannot be pickled
         return X.file.filename, X.name, None
     return None
 
 
 def _tensor_key(tensor: torch.Tensor) -> str:
-    """A key of a tensor's numbers, wherever and in whatever type it is; pickles of equal tensors differ."""
+    """A key of a tensor's numbers, on any device and of any type; pickles of equal tensors differ."""
     if tensor.layout != torch.strided:
         entries = tensor.detach().to_sparse_coo()
         return f"{tuple(tensor.shape)} {_tensor_key(entries._indices())} {_tensor_key(entries._values())}"
@@ -80,22 +80,22 @@ def _tensor_key(tensor: torch.Tensor) -> str:
 
 
 def rows_key(X: Any) -> str:
-    """A key of which rows these are, in which order: of all numbers, and of files by paths, sizes and times.
+    """A key of rows and their order: of all numbers, or of the paths, sizes and times of files.
 
-    The memory layout plays no part, nor whether numbers are in an array or a tensor.
+    It does not depend on the memory layout, nor on whether the numbers are in an array or a tensor.
     """
     return str(X.identity()) if hasattr(X, "identity") else numbers_key(X)
 
 
 def numbers_key(X: Any, rows: NDArray[np.int64] | None = None) -> str:
-    """A key of rows of numbers: of anything with `shape` that gives slices of rows; by default of all in order.
+    """A key of rows of numbers, of anything with `shape` that can be sliced by rows; by default of all rows in order.
 
     Parameters
     ----------
     X : ndarray, memory map, csr_array, Tensor, or a lazy array of shape (n, ...)
-        Never brought to memory as a whole.
+        Numbers; never loaded into memory as a whole.
     rows : ndarray of int64, or None, default=None
-        Which of them, in which order.
+        Indices of the rows, in order.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def numbers_key(X: Any, rows: NDArray[np.int64] | None = None) -> str:
 
 
 def _blocks(X: Any, rows: NDArray[np.int64] | None) -> Iterable[Any]:
-    """Rows of numbers, some at a time; the same whatever holds them."""
+    """Blocks of rows, the same for every container."""
     n_rows = X.shape[0] if rows is None else len(rows)
     n = max(1, _BLOCK_BYTES // (8 * max(1, int(np.prod(X.shape[1:], dtype=np.int64)))))
     for start in range(0, n_rows, n):
@@ -135,7 +135,7 @@ def _blocks(X: Any, rows: NDArray[np.int64] | None) -> Iterable[Any]:
                 release(X)
         elif isinstance(X, np.ndarray | torch.Tensor) or sp.issparse(X):
             yield X[rows[start : start + n]]
-        else:  # a lazy array, which may give slices alone
+        else:  # a lazy array, which may support slices only
             yield np.concatenate([np.asarray(X[row : row + 1]) for row in rows[start : start + n].tolist()])
 
 
@@ -148,11 +148,11 @@ def module_key(module: nn.Module) -> str:
 
 
 def _canonical(value: Any) -> Any:
-    """A parameter as plain values that hash alike whenever they are alike."""
+    """A parameter as plain values; equal parameters have equal hashes."""
     if isinstance(value, nn.Module):
         return type(value).__qualname__, module_key(value)
     if isinstance(value, BaseEstimator):
-        # What only says how long training goes on makes no other fit of it: see `Solver.length_parameters`.
+        # The length of training does not change the identity of a fit: see `Solver.length_parameters`.
         lengths = value.length_parameters() if hasattr(value, "length_parameters") else ()
         parameters = {name: part for name, part in value.get_params(deep=False).items() if name not in lengths}
         return type(value).__qualname__, _canonical(parameters)
@@ -168,18 +168,18 @@ def _canonical(value: Any) -> Any:
 
 
 def fit_fingerprint(estimator: Any, random_state: int | None, *data: Any, **replaced: Any) -> str:
-    """Name of a fit: the same for the same parameters, seed and data.
+    """Name of a fit, which is the same for the same parameters, seed and data.
 
     Parameters
     ----------
     estimator : BaseEstimator
-        Whose parameters, and fitted parameters under ``warm_start``, count.
+        Estimator; its parameters count, and with ``warm_start`` its fitted parameters.
     random_state : int or None
-        The seed, where the user gave one.
+        The seed, if the user gave one.
     *data : array, sparse matrix, sequence of paths, or None
-        What `fit` was called with.
+        Arguments of `fit`.
     **replaced
-        What stands for parameters in place of their shorthands.
+        Objects that replace shorthands of parameters.
 
     Returns
     -------
@@ -202,7 +202,7 @@ def fit_fingerprint(estimator: Any, random_state: int | None, *data: Any, **repl
             (type(estimator).__name__, _canonical(parameters | replaced), random_state, _canonical(fitted), known)
         )
     except Exception as error:
-        # Whatever pickling a user's object may raise.
+        # Pickling a user's object may raise anything.
         raise ValueError(
             f"checkpoint_dir needs parameters that can be pickled, to know this fit again ({error}): use named "
             "functions instead of lambdas, or checkpoint_dir=None."

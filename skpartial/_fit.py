@@ -1,7 +1,7 @@
-"""One fit, whoever asks for it: from validated rows by stages and a solution to what an estimator then shows.
+"""One fit, from validated rows through stages and a solution to fitted attributes.
 
-`fit`, `partial_fit` and the joint fits of a search all make a plan, let it be solved, and accept the solution; each
-check has its place in that order here.
+`fit`, `partial_fit` and the joint fits of a search all make a plan, solve it, and accept the solution. This module
+fixes where each check belongs in that order.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FitPlan", "Stage", "shift_intercepts"]
 
-# Results of the size of y that are kept at most, in bytes, where `store_state` leaves it open.
+# With `store_state="auto"`, results of the size of y are kept up to this many bytes.
 _STORE_BYTES = 100_000_000
-# What belongs to one fit beside the parameters, and goes when another one is accepted.
+# Attributes that belong to one fit, in addition to the parameters; accepting another fit removes them.
 _OF_ONE_FIT = (
     "_shift",
     "best_epoch_",
@@ -53,16 +53,16 @@ _OF_ONE_FIT = (
 
 @dataclass
 class Stage:
-    """A problem and what solves it.
+    """A problem and its solver.
 
     Parameters
     ----------
     name : str
-        "start", where the head is trained without the regulariser, "head" or "all".
+        "start" if the head is trained without the regulariser, "head" or "all".
     problem : Problem
         The training task.
     solver : Solver
-        What solves it.
+        Its solver.
     """
 
     name: str
@@ -72,20 +72,20 @@ class Stage:
 
 @dataclass
 class FitPlan:
-    """What a fit does.
+    """Plan of a fit.
 
     Parameters
     ----------
     estimator : BasePartialLabelClassifier
-        Gives the hyperparameters, and takes what is found.
+        Provides the hyperparameters, and receives the fitted attributes.
     rows : Rows
-        To train on.
+        Training rows.
     stages : list of Stage
-        One; of a network that is to train its head first, or of a regulariser that refines a trained head, more.
+        One stage; more if a network trains its head first, or if a regulariser refines a trained head.
     images : ImageTask or None
         The network, where X holds images.
     ambiguous : bool
-        Whether a warning of ambiguous labels was given, after which none is given of labels that cannot be fitted.
+        Whether a warning about ambiguous labels was given; then none is given about labels that cannot be fitted.
     """
 
     estimator: Any
@@ -113,24 +113,24 @@ class FitPlan:
         Parameters
         ----------
         estimator, rows, images
-            As in the class; X of the rows may be features as they are held already.
+            As in the class; X of the rows may already be a solver's features.
         seed : int
-            Of all random numbers.
+            Seed for all random numbers.
         held_out : tuple of X and callable, or None, default=None
-            Rows for validation, and how their logits are scored.
+            Rows for validation, and the function that scores their logits.
         solver : Solver or None, default=None
-            In place of the estimator's.
+            Replaces the estimator's solver.
         incremental : bool, default=False
             Whether these rows are one part of a stream.
         alpha : float or None, default=None
-            What "auto" was found to be in an earlier part of the stream.
+            Value of "auto" from an earlier part of the stream.
         warns : bool, default=True
-            Whether to warn of labels that may mean something else than their author thinks.
+            Whether to warn about ambiguous labels.
 
         Returns
         -------
         FitPlan
-            Nothing is trained yet, and the estimator is as it was.
+            The plan; nothing is trained yet, and the estimator is unchanged.
         """
         how = estimator.solver if solver is None else solver
 
@@ -183,7 +183,7 @@ class FitPlan:
 
     @staticmethod
     def _check_agreement(stages: list[Stage]) -> None:
-        """Refuse a fit that is not the same in all processes, as far as a few numbers tell."""
+        """Refuse a fit that differs between processes, judged by a few numbers."""
         problem, solver = stages[-1].problem, stages[-1].solver
         if problem.processes.size == 1:
             return
@@ -202,9 +202,9 @@ class FitPlan:
         )
 
     def go_on(self) -> None:
-        """Begin where the estimator's last fit ended, with what was learned of the rows if they are the same."""
+        """Start where the estimator's last fit ended, with its per-row state if the rows are the same."""
         estimator, stage = self.estimator, self.stages[-1]
-        # What had to come before the last stage is done.
+        # The stages before the last one are done.
         self.stages, problem = [stage], stage.problem
         start = estimator._parameters() if problem.network is None else _arrays_of(estimator.network_)
         problem.start = shift_intercepts(problem.head, start, -estimator._shift)
@@ -216,28 +216,28 @@ class FitPlan:
 
     @cached_property
     def _rows_key(self) -> str:
-        """What tells the rows of this fit from others."""
+        """A key that identifies the rows of this fit."""
         return rows_key(self.rows.X)
 
     @property
     def max_steps(self) -> int:
-        """How often the monitor is told of something at most."""
+        """Largest number of reports to the monitor."""
         return sum(stage.solver.max_steps(stage.problem) for stage in self.stages)
 
     def solve(self, monitor: Monitor, folder: CheckpointFolder | None = None) -> Solution:
-        """Solve the stages one after the other, each from the best head and the best states of the one before.
+        """Solve the stages in order, each starting from the best head and states of the one before.
 
         Parameters
         ----------
         monitor : Monitor
-            Told of every epoch or step.
+            Called after every epoch or step.
         folder : CheckpointFolder or None, default=None
-            Where the state is saved after every epoch.
+            Folder in which the state is saved after every epoch.
 
         Returns
         -------
         Solution
-            Of the last stage, with the history of all.
+            Solution of the last stage, with the history of all stages.
         """
         history: list[dict[str, Any]] = []
         solution: Solution | None = None
@@ -256,7 +256,7 @@ class FitPlan:
         return solution
 
     def attributes(self, names: NDArray[Any] | None = None) -> dict[str, Any]:
-        """What is known of the fitted estimator before anything is trained.
+        """Fitted attributes that are known before training.
 
         Parameters
         ----------
@@ -284,14 +284,14 @@ class FitPlan:
         }
 
     def parameter_attributes(self, parameters: dict[str, Any], context: heads.HeadContext) -> dict[str, Any]:
-        """Fitted attributes of parameters: a linear head's have scikit-learn's names, a network comes as a module.
+        """Fitted attributes for parameters: scikit-learn's names for a linear head, a module for a network.
 
         Parameters
         ----------
         parameters : dict of str to ndarray
-            As a solver gives them.
+            As returned by a solver.
         context : HeadContext
-            What the head was built for.
+            The context that the head was built from.
 
         Returns
         -------
@@ -331,18 +331,18 @@ class FitPlan:
         past: list[dict[str, Any]] | None = None,
         shift: float | NDArray[Any] = 0.0,
     ) -> None:
-        """Let the estimator show what was found, all at once, and warn of labels that could not be fitted.
+        """Set the fitted attributes all at once, and warn about labels that could not be fitted.
 
         Parameters
         ----------
         solution : Solution
-            Of the last stage.
+            Solution of the last stage.
         names : ndarray or None, default=None
             Names of the labels where y has none.
         past : list of dict, or None, default=None
-            The history of a fit that this one goes on from, whose names and results stay; warnings were given then.
+            The history of a fit that this one continues; its names and results stay, and its warnings were given.
         shift : float or ndarray of shape (L,), default=0.0
-            What is added to all logits, for predictions.
+            Number to add to all logits in predictions.
         """
         estimator, problem = self.estimator, self.stages[-1].problem
         found: dict[str, Any] = {"alpha_": problem.alpha} if past is not None else self.attributes(names)
@@ -358,7 +358,7 @@ class FitPlan:
         if estimator.warm_start or past is not None or problem.incremental:
             of_rows = {name for name in solution.states if _is_of_rows(problem.parts[name])}
             if estimator.store_state is False:
-                # All the same whether the estimator is pickled in between or not.
+                # So that pickling the estimator in between changes nothing.
                 solution.states = {name: state for name, state in solution.states.items() if name not in of_rows}
             found |= {"_states": solution.states, "_state_rows": self._rows_key if of_rows else None}
         if problem.incremental:
@@ -370,7 +370,7 @@ class FitPlan:
             warn_unfitted(estimator.label_names_[solution.unfitted], len(solution.unfitted), problem.loss)
 
     def _results(self, problem: Problem, solution: Solution) -> dict[str, Any]:
-        """What loss, regulariser and relabelling show, unless it is too large to be kept."""
+        """Fitted attributes of the loss, regulariser and relabelling, unless they are too large to keep."""
         store, large = self.estimator.store_state, problem.labels.n_rows * problem.labels.n_labels * 8 > _STORE_BYTES
         if not (not large if isinstance(store, str) else store):
             return {}
@@ -393,15 +393,15 @@ class FitPlan:
 
 
 def shift_intercepts(head: heads.Head, parameters: dict[str, Any], shift: float | NDArray[Any]) -> dict[str, Any]:
-    """Parameters of linear heads, or of a network with one, with a number added to all logits, or to those of a label.
+    """Parameters of linear heads, or of a network with one, with a number added to all logits, or one per label.
 
-    Other heads have no parameters that do so: predictions add it to their logits.
+    Other heads have no such parameters: there predictions add it to the logits.
     """
     is_linear = isinstance(head, heads.Linear) or members_of_linear(head)
     names = {"bias", "head.bias"} if np.any(shift) and is_linear else set()
 
     def shifted(bias: NDArray[Any]) -> NDArray[Any]:
-        # Those of members stand one after the other.
+        # Intercepts of the members follow each other.
         by_label = bias.reshape(-1, np.size(shift)) + np.asarray(shift, dtype=bias.dtype)
         return by_label.reshape(bias.shape)
 
@@ -409,35 +409,35 @@ def shift_intercepts(head: heads.Head, parameters: dict[str, Any], shift: float 
 
 
 def _is_of_rows(part: Stateful) -> bool:
-    """Whether something remembers rows of the training set."""
+    """Whether a part keeps a state per training row."""
     return any(map(attrgetter("per_row"), part.state_spec().values()))
 
 
 def warn_unfitted(names: NDArray[Any], n_labels: int, loss: losses.Loss) -> None:
-    """Warn of labels that could not be fitted, with advice for the loss and for the folds in use."""
+    """Warn about labels that could not be fitted, with advice for the loss and the folds in use."""
     shown = ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")
     if loss.traits().unknown == "absent":
-        why, cures = "no presence of them is recorded, or nothing else", ["record presences", "drop these labels"]
+        why, cures = "they have no known positive, or only positives", ["record positives", "drop these labels"]
     else:
-        why, cures = "nothing is known of them, or only one sign", ["annotate both signs", "drop these labels"]
+        why, cures = "they have no known entry, or only one sign", ["annotate both signs", "drop these labels"]
     search = running_search()
     if search is not None and search.in_fold:
         where = "cannot be fitted in a fold"
         if search.stratified:
             cures += ["take fewer folds"]
         else:
-            # Nothing tells a process that fits on behalf of another one which folds these are.
+            # A worker process cannot tell which folds these are.
             unless = ", unless it made these" if search.stratified is None else ""
             cures += [f"stratify the folds with skpartial.model_selection.PartialLabelKFold{unless}"]
-        more = " Other folds may have such labels, too: this is said once."
+        more = " Other folds may have such labels, too; the warning is given once."
     else:
         where, more = "cannot be fitted", ""
     if loss.traits().unknown == "ignore":
-        cures += ["choose a loss that reads unknown as absent"]
+        cures += ["choose a loss that treats unknown as negative"]
     advice = ", ".join(cures[:-1]) + ", or " + cures[-1]
     warn(
-        f"{len(names)} of {n_labels} labels {where} ({shown}): {why}. They keep a prior intercept, whatever X holds. "
-        f"{advice[0].upper()}{advice[1:]}.{more}",
+        f"{len(names)} of {n_labels} labels {where} ({shown}): {why}. They get a prior intercept only, whatever X "
+        f"holds. {advice[0].upper()}{advice[1:]}.{more}",
         UnfittableLabelsWarning,
     )
 

@@ -1,4 +1,4 @@
-"""Validation at the door: what a user may pass as X, y and priors, and what the package makes of it."""
+"""Validation and encoding of X, y and priors as users pass them."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ __all__ = [
 
 
 def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, maps: bool = False) -> Any:
-    """Validate features: an ndarray, a CSR matrix or a tensor, never a copy where none is needed.
+    """Validate features, and return them as an ndarray, CSR matrix or tensor, copied only if necessary.
 
     Parameters
     ----------
     estimator : BaseEstimator
-        Whose `n_features_in_` is set or compared with.
+        Estimator; its `n_features_in_` is set or checked.
     X : array-like, DataFrame, sparse matrix or Tensor, shape (n, d)
         Features.
     reset : bool
-        Whether this is a fit.
+        Whether to set `n_features_in_`, as in a fit.
     maps : bool, default=False
         Whether X holds feature maps instead, of shape (n, C, h, w).
 
@@ -63,8 +63,7 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, maps: bool 
     Raises
     ------
     ValueError
-        If X is masked in part, has another number of dimensions, is not numeric, not finite, empty, or has another
-        number of features.
+        If X has masked entries, a wrong number of dimensions or features, or is not numeric, not finite or empty.
     """
     check_unmasked("X", X)
     if isinstance(X, torch.Tensor):
@@ -76,17 +75,17 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, maps: bool 
             "pass maps, or head='linear' for features."
         )
     if maps and 0 in shape:
-        raise ValueError(f"X has shape {tuple(shape)}: feature maps need at least one row, channel and region.")
+        raise ValueError(f"X has shape {tuple(shape)}, but feature maps need at least one row, channel and region.")
     if not maps and len(shape) == 4:
         raise ValueError(
             f"X has 4 dimensions, but head={estimator.head!r} takes features of shape (n, d): average feature maps "
             "over their regions first, or use a head that pools them, such as skpartial.heads.AveragePooling()."
         )
     if hasattr(X, "columns") and len(shape) == 2 and shape[1] == 0:
-        raise ValueError(f"X is a DataFrame of shape {tuple(shape)}: it needs at least one column.")
+        raise ValueError(f"X is a DataFrame of shape {tuple(shape)}, but needs at least one column.")
     if not isinstance(X, torch.Tensor):
         large = is_large_map(X)
-        # The check for NaN adds values up, and large finite ones overflow on the way.
+        # The check for NaN sums the values, and the sum of large finite ones may overflow.
         with np.errstate(over="ignore", invalid="ignore"):
             X = validate_data(
                 estimator,
@@ -127,7 +126,7 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, maps: bool 
 
 
 def _check_finite_in_parts(X: NDArray[Any]) -> None:
-    """Refuse a large map that holds NaN or infinity, with scikit-learn's words."""
+    """Refuse a large memory map that holds NaN or infinity, with scikit-learn's message."""
     step = max(1, CHUNK_BYTES * len(X) // X.nbytes)
     for start in range(0, len(X), step):
         assert_all_finite(X[start : start + step], input_name="X")
@@ -136,16 +135,16 @@ def _check_finite_in_parts(X: NDArray[Any]) -> None:
 
 @dataclass(frozen=True)
 class EncodedTarget:
-    """What y is to an estimator.
+    """Encoded labels y.
 
     Parameters
     ----------
     labels : LabelMatrix
-        Of shape (n, L); (n, 1) with values in {-1, 1} for 1-D y.
+        Labels, shape (n, L); (n, 1) with values in {-1, 1} for 1-D y.
     classes : ndarray
-        For 1-D y the two classes; else [0, 1] for every label, shape (L, 2).
+        The two classes of 1-D y; else [0, 1] for every label, shape (L, 2).
     binary : bool
-        Whether y was 1-D: one label that is present or absent in every row.
+        Whether y was 1-D: one label that is known in every row.
     """
 
     labels: LabelMatrix
@@ -161,7 +160,7 @@ def encode_target(
     classes: NDArray[Any] | None = None,
     matrix: bool = False,
 ) -> EncodedTarget:
-    """Encode y: a label matrix, or 1-D y as plain binary classification.
+    """Encode y: a label matrix, or 1-D y for plain binary classification.
 
     Parameters
     ----------
@@ -170,11 +169,11 @@ def encode_target(
     y : array-like, DataFrame or sparse matrix, shape (n,) or (n, L)
         Labels.
     name : str, default="y"
-        What error messages call it.
+        Name of y in error messages.
     classes : ndarray or None, default=None
-        The two classes of 1-D y, where they are known already.
+        The two classes of 1-D y, if already known.
     matrix : bool, default=False
-        Whether a column is a label matrix whatever it holds, as it is where a label matrix was fitted before.
+        Whether an array of one column is a label matrix whatever its values, as after a fit on a label matrix.
 
     Returns
     -------
@@ -184,14 +183,14 @@ def encode_target(
     Raises
     ------
     ValueError
-        If y is missing, holds other values, or is 1-D without exactly two classes.
+        If y is missing, holds invalid values, or is 1-D without exactly two classes.
     """
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires {name} to be passed, but the target {name} is None.")
     if is_vector(y):
         array = _as_array(y, name)
         if array.size == 0:
-            raise ValueError(f"{name} has shape {array.shape}: it needs at least one row and one label.")
+            raise ValueError(f"{name} has shape {array.shape}, but needs at least one row and one label.")
         if array.ndim == 1 or not matrix:
             vector = column_or_1d(y if array.dtype == object else array)
             return _encode_vector(vector, name, classes, column=array.ndim == 2)
@@ -200,24 +199,24 @@ def encode_target(
 
 
 def rows_of_labels(y: Any, name: str = "y") -> Any:
-    """Labels in a form of which scikit-learn takes rows, and which is read in each part as in the whole.
+    """Labels in a form that scikit-learn can index by rows, and whose subsets are encoded like the whole.
 
     Parameters
     ----------
     y : array-like, table, sparse matrix, Tensor or LabelMatrix, shape (n,) or (n, L)
         Labels.
     name : str, default="y"
-        What error messages call it.
+        Name of y in error messages.
 
     Returns
     -------
     ndarray, table or sparse matrix
-        What was passed where that is such a form.
+        The input, if it has such a form.
 
     Raises
     ------
     ValueError
-        If y is 1-D and masked in part, or an array of one column of which parts would be read as different classes.
+        If y is 1-D with masked entries, or an array of one column whose subsets would be read as different classes.
     """
     if is_vector(y):
         array = _as_array(y, name)
@@ -238,19 +237,19 @@ def _as_array(y: Any, name: str) -> NDArray[Any]:
     first = array[0] if array.ndim == 1 and array.dtype == object and len(array) else None
     if isinstance(first, list | tuple | set | np.ndarray):
         raise ValueError(
-            f"{name} holds lists: turn lists of names into a label matrix with skpartial.labels.from_names."
+            f"{name} holds lists: convert lists of names to a label matrix with skpartial.labels.from_names."
         )
     if np.iscomplexobj(array):
         raise ValueError(f"Complex data not supported: {name} must hold real numbers.")
     return array
 
 
-# A form that is no guess, whatever values a part of it holds.
-_ONE_LABEL = "For one label with unknown entries pass a DataFrame of one column, or scipy.sparse.csr_array({})"
+# Unambiguous forms, whatever values a subset holds.
+_ONE_LABEL = "For one label with unknown entries, pass a DataFrame of one column, or scipy.sparse.csr_array({})"
 
 
 def _refuse_ambiguous(y: NDArray[Any], name: str, *, column: bool) -> None:
-    """Refuse -1 and 0 in one vector, of which parts without one of them would mean something else."""
+    """Refuse a vector with both -1 and 0: subsets with only one of the two would mean something else."""
     if y.dtype.kind not in "fiu":
         return
     found = set(np.unique(y).tolist())
@@ -272,12 +271,12 @@ def _values(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _refuse_missing(y: NDArray[Any], name: str) -> None:
-    """Refuse rows without a class among strings or objects, which would become a class of their own."""
+    """Refuse missing values among strings or objects, which would become a class of their own."""
     missing = missing_entries(y)
     if missing.any():
         raise ValueError(
             f"Input {name} contains NaN: row {int(np.argmax(missing))} has no class, and every row of a 1-D {name} "
-            "needs one. Leave such rows out, or turn classes into a label matrix."
+            "needs one. Leave such rows out, or convert the classes to a label matrix."
         )
 
 
@@ -296,18 +295,18 @@ def _encode_vector(y: NDArray[Any], name: str, classes: NDArray[Any] | None, *, 
         )
     if len(found) > 2:
         raise ValueError(
-            f"Only binary classification is supported. The 1-D target {name} holds {len(found)} classes; "
-            "skpartial.labels.from_classes turns classes into a label matrix."
+            f"Only binary classification is supported. The 1-D target {name} holds {len(found)} classes; use "
+            "skpartial.labels.from_classes to convert them to a label matrix."
         )
     if classes is None:
         if len(found) < 2:
             cure = f" {_ONE_LABEL.format(name)}." if column else ""
-            raise ValueError(f"1-D {name} holds one class only, {found[0]!r}: a classifier needs both.{cure}")
+            raise ValueError(f"1-D {name} holds only one class, {found[0]!r}, but a classifier needs both.{cure}")
         classes = found
     elif not np.isin(found, classes).all():
-        raise ValueError(f"1-D {name} holds classes {found.tolist()}, expected {np.asarray(classes).tolist()}.")
+        raise ValueError(f"1-D {name} holds the classes {found.tolist()}, expected {np.asarray(classes).tolist()}.")
     if column:
-        # scikit-learn's estimator checks want this reading, and the first words.
+        # scikit-learn's estimator checks require this reading and the first words.
         shown = " and ".join(map(repr, np.asarray(classes).tolist()))
         warn(
             f"A column-vector {name} was passed when a 1d array was expected: an array of one column is read as two "
@@ -322,31 +321,31 @@ def _encode_vector(y: NDArray[Any], name: str, classes: NDArray[Any] | None, *, 
 
 
 def check_label_prior(label_prior: Any, target: EncodedTarget) -> NDArray[Any] | None:
-    """Validate probabilities that the user expects labels to be present with.
+    """Validate the user's prior probabilities that labels are positive.
 
     Parameters
     ----------
     label_prior : array-like, DataFrame or Tensor of shape (n, L), or None
-        Probabilities in [0, 1], NaN where nothing is expected; for 1-D y of the second class, shape (n,).
+        Probabilities in [0, 1], NaN where there is no prior; for 1-D y those of the second class, shape (n,).
     target : EncodedTarget
         Labels.
 
     Returns
     -------
     ndarray of shape (n, L), or None
-        None where none was given.
+        None if no prior was given.
 
     Raises
     ------
     ValueError
-        If it has another shape, other columns than y, or holds anything else.
+        If its shape, columns or values are invalid.
     """
     if label_prior is None:
         return None
     check_label_names(target.labels.names, column_names(label_prior), "label_prior")
     label_prior = plain(label_prior, "label_prior")
     if sp.issparse(label_prior):
-        raise ValueError("label_prior is sparse, but NaN, not 0, says that nothing is expected: pass a dense matrix.")
+        raise ValueError("label_prior must be a dense array with NaN where there is no prior, got a sparse one.")
     if target.binary and np.ndim(label_prior) == 1:
         label_prior = np.asarray(label_prior)[:, None]
     return probabilities(label_prior, target.labels.shape, "label_prior")

@@ -1,4 +1,4 @@
-"""The classifier for labels that are partly known."""
+"""The classifier for partly known labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["PartialLabelClassifier"]
 
 @fill(parameters=CLASSIFIER_PARAMETERS, attributes=CLASSIFIER_ATTRIBUTES)
 class PartialLabelClassifier(BasePartialLabelClassifier):
-    r"""Multi-label classifier for label matrices that are partly unknown.
+    r"""Multi-label classifier for label matrices with unknown entries.
 
     Every row has several labels, each present (1), absent (-1) or unknown (0). By default a linear probe is fitted by
     binary cross-entropy over the known entries:
@@ -26,7 +26,7 @@ class PartialLabelClassifier(BasePartialLabelClassifier):
 
         \frac{1}{n L} \sum_{ij \text{ known}} \ell(x_{ij}, y_{ij}) + \frac{\alpha}{2 L} \lVert W \rVert^2
 
-    ``loss="partial_bce"`` weighs rows by how many of their labels are known [1]_.
+    ``loss="partial_bce"`` weighs each row by its proportion of known labels [1]_.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class PartialLabelClassifier(BasePartialLabelClassifier):
 
     See Also
     --------
-    SinglePositiveClassifier : For labels of which only presences are known.
+    SinglePositiveClassifier : For labels with known positives only.
 
     References
     ----------

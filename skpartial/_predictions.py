@@ -1,4 +1,4 @@
-"""What a fitted estimator answers: scores, probabilities, labels, and how good they are."""
+"""Predictions of a fitted estimator: logits, probabilities, labels and their score."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["Predictions"]
 
 
 class Predictions:
-    """Shared part of the classifiers: everything that leaves the fitted state as it is."""
+    """Base class of the classifiers: all methods that do not change the fitted state."""
 
     device: Any
     precision: str
@@ -46,16 +46,16 @@ class Predictions:
     _fitted_shape: tuple[int, int]
     _shift: float | NDArray[Any]
 
-    #: How validation and `score` read unknown entries, whatever else the labels hold: a part of them must not be read
-    #: otherwise than the whole.
+    #: How validation and `score` treat unknown entries. It does not depend on the labels: a subset must be treated like
+    #: the whole.
     _unknown_in_scores: ClassVar[Literal["ignore", "absent"]] = "ignore"
 
-    #: Under metadata routing a search that trains with weights scores without them, as it does without routing, unless
+    #: With metadata routing, a search that trains with weights scores without them, as it does without routing, unless
     #: `set_score_request` asks for them.
     __metadata_request__score: ClassVar[dict[str, bool]] = {"sample_weight": False}
 
     def decision_function(self, X: Any) -> NDArray[Any]:
-        """Logits: above 0 a label is predicted to be present.
+        """Logits; a label is predicted where its logit is above 0.
 
         Parameters
         ----------
@@ -71,9 +71,9 @@ class Predictions:
         return logits[:, 0] if self._binary else logits
 
     def member_decision_function(self, X: Any) -> NDArray[Any]:
-        """Logits of each member of an ensemble, whose mean `decision_function` answers.
+        """Logits of each member of an ensemble; `decision_function` returns their mean.
 
-        Their standard deviation over the first axis says how far the members are apart, for each row and label.
+        Their standard deviation over the first axis measures the disagreement of the members, per row and label.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class Predictions:
         Returns
         -------
         ndarray of shape (M, n, L)
-            Of a head that is no ensemble M is 1.
+            Logits; M is 1 if the head is not an ensemble.
 
         See Also
         --------
@@ -92,7 +92,7 @@ class Predictions:
         return self._logits(X, members=True)
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
-        """Probabilities of presence.
+        """Probabilities that labels are positive.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class Predictions:
         Returns
         -------
         ndarray of shape (n, L), or (n, 2) after a fit on 1-D y
-            Within the open interval (0, 1). After 1-D y the columns are the two classes.
+            Values in the open interval (0, 1). After a fit on 1-D y the columns are the two classes.
         """
         logits = self._logits(X)
         if self._binary:
@@ -111,7 +111,7 @@ class Predictions:
         return np.clip(scipy.special.expit(logits), limits.tiny, 1 - limits.epsneg)
 
     def predict_log_proba(self, X: Any) -> NDArray[Any]:
-        """Logarithms of the probabilities of presence.
+        """Logarithms of the probabilities that labels are positive.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class Predictions:
         Returns
         -------
         ndarray of shape (n, L), or (n, 2) after a fit on 1-D y
-            Finite.
+            Finite values.
         """
         return np.log(self.predict_proba(X))
 
@@ -136,8 +136,8 @@ class Predictions:
         Returns
         -------
         ndarray of int64, shape (n, L), or of classes, shape (n,), after a fit on 1-D y
-            1 where the probability is above one half, else 0: an indicator matrix, which every metric of scikit-learn
-            reads right, unlike one of 1 and -1.
+            1 where the probability is above one half, else 0: an indicator matrix, which all metrics of scikit-learn
+            accept, unlike a matrix of 1 and -1.
         """
         present = self._logits(X) > 0
         if self._binary:
@@ -147,33 +147,33 @@ class Predictions:
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Mean average precision; accuracy for 1-D y.
 
-        `PartialLabelClassifier` scores over known entries, `SinglePositiveClassifier` reads unknown ones as absent.
+        `PartialLabelClassifier` scores the known entries; `SinglePositiveClassifier` treats unknown as negative.
 
         Parameters
         ----------
         X : array-like, DataFrame, sparse matrix or torch.Tensor, shape (n, d)
             Features.
         y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
-            Labels in {-1, 0, 1}. A label without both a presence and an absence that count is left out.
+            Labels in {-1, 0, 1}. A label without both positives and negatives is left out of the mean.
         sample_weight : array-like of shape (n,) or (n, L), or None, default=None
-            Non-negative weights of rows or of entries. Searches that train with weights score without, unless
+            Non-negative weights of rows or entries. Searches that train with weights score without them, unless
             scikit-learn's metadata routing is enabled and `set_score_request(sample_weight=True)` asks for them.
 
         Returns
         -------
         float
-            In [0, 1].
+            Score in [0, 1].
 
         Raises
         ------
         ValueError
-            If no label can be scored, or the labels are not those of the fit.
+            If no label can be scored, or the labels differ from those of the fit.
         """
         check_is_fitted(self)
         return float(self._score_logits(self._logits(X), y, sample_weight))
 
     def _score_logits(self, logits: NDArray[Any], y: Any, sample_weight: Any = None) -> Any:
-        """What `score` is for logits (n, L); one for each of K candidates with the same classes for (K, n, L)."""
+        """The value of `score` for logits (n, L); for (K, n, L) one per candidate, all with the same classes."""
         if self._binary:
             predicted = self.classes_[(logits[..., 0] > 0).astype(np.int64)]
             truth = plain(y, "y")
@@ -187,12 +187,12 @@ class Predictions:
         return self._scorer(labels, sample_weight)(logits)
 
     def _scorer(self, labels: LabelMatrix, sample_weight: Any = None) -> Callable[[NDArray[Any]], Any]:
-        """From logits to their mean average precision on these labels; one for each of K candidates for (K, n, L)."""
+        """A function from logits to their mean average precision on these labels; for (K, n, L) one per candidate."""
         reading = self._unknown_in_scores
         if reading == "ignore" and not labels.has_absent:
             raise ValueError(
-                "Labels without any known absence (-1) cannot be scored over known entries: every ranking of them is "
-                "perfect. If 0 means absent, pass 2 * y - 1; if only presences were recorded, use "
+                "Labels without any known negative (-1) cannot be scored over known entries: every ranking of them is "
+                "perfect. If 0 means absent, pass 2 * y - 1; if only positives were recorded, use "
                 "SinglePositiveClassifier, or skpartial.metrics.mean_average_precision_unknown_absent_scorer."
             )
         return lambda logits: mean_average_precision(labels, logits, unknown=reading, sample_weight=sample_weight)
@@ -203,10 +203,10 @@ class Predictions:
         if hasattr(self, "network_") and is_hub_dataset(X):
             X = HubImages(X)
         if is_chunked(X):
-            # Labels may come with them, as they do in training.
+            # Chunks may include labels, as in training.
             chunks = (chunk[0] if is_pair(chunk) else chunk for chunk in chunks_of(X))
             return np.concatenate([self._logits(chunk, members=members) for chunk in chunks], axis=-2)
-        # Linear heads have it in their intercepts.
+        # For linear heads the shift is in the intercepts.
         shift = np.zeros(()) if self.head_parameters_ is None else np.asarray(self._shift)
         if hasattr(self, "network_"):
             return predict_images(self, X, members=members) + shift.astype(np.float32)
@@ -223,8 +223,7 @@ class Predictions:
         array: NDArray[Any] = logits.cpu().numpy()
         if not np.isfinite(array).all():
             raise ValueError(
-                f"X holds values so large that predictions overflow {array.dtype}: scale them as the training features "
-                "were."
+                f"X holds values so large that predictions overflow {array.dtype}: scale X like the training features."
             )
         return array
 
@@ -233,7 +232,7 @@ class Predictions:
         if members and hasattr(self, "member_coef_"):
             weight, bias = self.member_coef_, self.member_intercept_
         dtype = torch.promote_types(dtype, torch.as_tensor(weight).dtype)
-        # One pass over X: by the chunk where it would have to be converted or moved, else in place.
+        # One pass over X: chunk by chunk if it has to be converted or moved, else in place.
         features = as_features(X, dtype=dtype, device=device, max_resident_bytes=0)
         flat = torch.as_tensor(weight.reshape(-1, weight.shape[-1])).to(device, dtype)
         logits = features.forward(flat).T + torch.as_tensor(bias.ravel()).to(device, dtype)

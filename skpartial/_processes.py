@@ -1,6 +1,6 @@
-"""Processes that fit together: each is called with the same data and takes its share of the rows.
+"""Processes that fit together: each is called with the same data and processes its share of the rows.
 
-What torch.distributed does for a fit is here, and all of it is made of one operation, a sum over the processes.
+All use of torch.distributed by a fit is here, and all of it is built on one operation: a sum over the processes.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from skpartial.exceptions import ProcessLostError
 
 __all__ = ["ALONE", "Processes", "fitting_processes"]
 
-# What torchrun tells every process that it starts.
+# Environment variables that torchrun sets in every process.
 _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class Processes:
-    """The processes of a fit; of one that is alone every method does nothing.
+    """The processes of a fit; for a single process the methods have no effect.
 
-    All of them make the same calls in the same order.
+    All processes make the same calls in the same order.
 
     Parameters
     ----------
     rank : int, default=0
-        Which of them this is.
+        Index of this process.
     size : int, default=1
-        How many there are.
+        Number of processes.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
@@ -44,27 +44,27 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes and prints."""
+        """Whether this is the process that writes and prints."""
         return self.rank == 0
 
     def share(self, n_rows: int) -> slice:
-        """Rows of this process, of so many: shares differ by one row at most, and follow each other."""
+        """The share of `n_rows` rows for this process; shares are consecutive, and differ in size by at most one."""
         least, more = divmod(n_rows, self.size)
         start = self.rank * least + min(self.rank, more)
         return slice(start, start + least + (self.rank < more))
 
     def largest_share(self, n_rows: int) -> int:
-        """How many rows the process has that has most of them."""
+        """The size of the largest share."""
         return -(-n_rows // self.size)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum of what the processes have, in place where that is possible."""
+        """The sum over the processes, in place if possible."""
         if self.size == 1:
             return tensor
         return _told(lambda: _summed(tensor))
 
     def sum_all(self, tensors: Iterable[Tensor]) -> None:
-        """The sums of several tensors, in place: one message for each type."""
+        """Sum several tensors over the processes, in place, with one message per type."""
         if self.size == 1:
             return
         by_type: dict[torch.dtype, list[Tensor]] = {}
@@ -76,39 +76,39 @@ class Processes:
                 tensor.copy_(part.view_as(tensor))
 
     def together(self, part: Tensor, n_rows: int, dim: int = 0) -> Tensor:
-        """What all have of the rows, from the share of each."""
+        """The values for all rows, gathered from the shares of the processes."""
         if self.size == 1:
             return part
         shape, own = list(part.shape), self.share(n_rows)
         shape[dim] = n_rows
-        # Zeros elsewhere: shares of different sizes, and none at all, need no rule of their own.
+        # Zeros elsewhere: unequal and empty shares need no special case.
         whole = part.new_zeros(shape)
         whole.narrow(dim, own.start, own.stop - own.start).copy_(part)
         return self.sum(whole)
 
     def compute(self, function: Callable[[Tensor], Tensor], rows: Tensor, dim: int = 0) -> Tensor:
-        """A function of rows, of which every process works out its share; of fewer rows than processes each all."""
+        """A function of rows; each process computes its share, or all if there are fewer rows than processes."""
         if self.size == 1 or len(rows) < self.size:
             return function(rows)
         return self.together(function(rows[self.share(len(rows))]), len(rows), dim)
 
     def of_first(self, number: int) -> int:
-        """The number that the first process has."""
+        """The number that the first process holds."""
         return int(self.sum(torch.tensor(number if self.is_first else 0, dtype=torch.int64)))
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so in any of the processes."""
+        """Whether the flag is set in any process."""
         return bool(flag) if self.size == 1 else bool(self.sum(torch.tensor(int(flag))) > 0)
 
     def check_same(self, numbers: Sequence[tuple[str, float]], message: str) -> None:
-        """Refuse to go on where the processes have different numbers, to the digits of float32.
+        """Refuse to continue if numbers differ between processes, in float32 precision.
 
         Parameters
         ----------
         numbers : sequence of tuple of str and float
-            What they are called, and what they are here.
+            Their names, and their values in this process.
         message : str
-            The sentence, with places for `what`, `here`, `other` and `rank`.
+            The error message, with the fields `what`, `first`, `other` and `rank`.
 
         Raises
         ------
@@ -126,12 +126,12 @@ class Processes:
             raise ValueError(message.format(what=what, first=f"{first:.10g}", other=f"{other:.10g}", rank=rank))
 
 
-#: One process, which has all rows.
+#: A single process, which has all rows.
 ALONE = Processes()
 
 
 def _summed(tensor: Tensor) -> Tensor:
-    # NCCL takes tensors of its devices only.
+    # NCCL only accepts tensors on its devices.
     if tensor.device.type == "cpu" and str(dist.get_backend()) == "nccl":
         sent = tensor.cuda()
         dist.all_reduce(sent)
@@ -142,31 +142,31 @@ def _summed(tensor: Tensor) -> Tensor:
 
 
 def _told(work: Callable[[], Any]) -> Any:
-    """Say in one sentence what happened where another process does not answer."""
+    """Raise `ProcessLostError` with a clear message if another process does not answer."""
     try:
         return work()
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        # Of what gloo says the first sentence, without the place in its source.
+        # The first sentence of gloo's message, without the place in its source.
         said = re.sub(r"^\[\S*\] *", "", str(error).strip() or type(error).__name__)
         first_line = said.splitlines()[0].split(". ")[0][:200]
         raise ProcessLostError(
-            f"Another process of this fit has ended or does not answer ({first_line}): start all of them again; with "
-            "checkpoint_dir the fit then goes on from the last epoch that was saved."
+            f"Another process of this fit has ended or does not answer ({first_line}): restart all processes; with "
+            "checkpoint_dir the fit then resumes from the last saved epoch."
         ) from error
 
 
 def fitting_processes() -> Processes:
-    """The processes among which the fits of this one are shared.
+    """The processes that share the fits of this one.
 
-    Those of torch.distributed where it is initialised. Where it is not, but torchrun has started this process, it is
-    initialised here. A job of joblib's, as searches make them, fits alone.
+    These are the processes of torch.distributed if it is initialised. If it is not, but torchrun has started this
+    process, it is initialised here. A joblib job, such as those of searches, fits alone.
 
     Returns
     -------
     Processes
-        `ALONE` for a process that is one.
+        `ALONE` for a single process.
     """
     if not dist.is_available() or get_active_backend()[0].nesting_level:
         return ALONE

@@ -7,29 +7,29 @@ from contextlib import contextmanager
 
 __all__ = ["progress_bar"]
 
-# Lines of text that stand for a bar.
+# Number of lines of text that replace a bar.
 _LINES = 10
 
 
 @contextmanager
 def progress_bar(what: str, total: int, *, shown: bool = True, unit: str = "") -> Iterator[Callable[[int], None]]:
-    """A bar for the time of a block; what it gives is called with the number of steps that were made.
+    """Show a bar while a block runs; the block advances it through a callable.
 
     Parameters
     ----------
     what : str
-        Stands before the bar.
+        Text before the bar.
     total : int
         Number of steps.
     shown : bool, default=True
-        Whether there is a bar at all.
+        Whether to show a bar at all.
     unit : str, default=""
-        Stands behind the number of steps.
+        Text after the number of steps.
 
     Yields
     ------
     callable
-        Takes a number of steps.
+        Advances the bar by a number of steps.
     """
     if not shown or total <= 0:
         yield lambda n_steps: None
@@ -44,7 +44,7 @@ def progress_bar(what: str, total: int, *, shown: bool = True, unit: str = "") -
     progress = Progress(*columns)
     try:
         progress.start()
-    except LiveError:  # another bar is shown, such as that of scikit-learn's callback
+    except LiveError:  # another bar is active, such as scikit-learn's callback
         yield lambda n_steps: None
         return
     try:

@@ -1,4 +1,4 @@
-"""Validated rows of data: what a fit trains on."""
+"""Validated rows of training data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Rows", "check_same_length"]
 
 
 def check_same_length(X: Any, labels: LabelMatrix, name: str, name_of_labels: str) -> None:
-    """Refuse labels of more or fewer rows than there are."""
+    """Refuse labels whose number of rows differs from that of X."""
     if X.shape[0] != labels.n_rows:
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: {name} has {X.shape[0]} rows, but "
@@ -43,16 +43,16 @@ class Rows:
     Parameters
     ----------
     X : ndarray, csr_array, Tensor, ImageSource or Features
-        Features or images; as a solver holds them, once that has been chosen.
+        Features or images; in the solver's form, once the solver has been chosen.
     target : EncodedTarget
         Labels and classes.
     weights : ndarray of shape (n,) or (n, L), or None
-        Of rows or entries.
+        Weights of rows or entries.
     prior : ndarray of shape (n, L), or None, default=None
-        Probabilities of presence that the user expects, NaN where nothing is expected.
+        Prior probabilities that labels are positive, from the user; NaN where there is none.
     unit : float or None, default=None
-        What a weight of 1 was when the user passed whole numbers, which stand for repeated rows. None for other
-        weights, of which only ratios count.
+        The user's weight that is 1 here, if all weights were whole numbers, which stand for repeated rows. None for
+        other weights: only their ratios count.
     """
 
     X: Any
@@ -63,13 +63,13 @@ class Rows:
 
     @classmethod
     def check(cls, X: Any, target: EncodedTarget, sample_weight: Any, label_prior: Any = None) -> Rows:
-        """Put together what was validated by itself: as many rows everywhere."""
+        """Combine arguments that were validated separately, and check that their numbers of rows agree."""
         check_same_length(X, target.labels, "X", "y")
         weights, prior = check_sample_weight(sample_weight, X, target), check_label_prior(label_prior, target)
         return cls(X, target, weights, prior, None if weights is None or not _are_whole(weights) else 1.0)
 
     def take(self, rows: NDArray[np.int64] | None) -> Rows:
-        """Some of the rows, or all where that is None."""
+        """The rows with these indices, or all for None."""
         if rows is None:
             return self
         target = EncodedTarget(self.target.labels.take(rows), self.target.classes, self.target.binary)
@@ -78,12 +78,12 @@ class Rows:
 
     @cached_property
     def mean_squared_distance(self) -> float:
-        """Of the features from their mean, once they are held; candidates of a search share the rows, and this."""
+        """Mean squared distance of the features from their mean; cached, as candidates of a search share the rows."""
         return mean_squared_distance(self.X, self.row_weight)
 
     @property
     def row_weight(self) -> torch.Tensor | None:
-        """What each row counts for, shape (n,), the mean over its labels; None where all count alike."""
+        """Weight of each row, shape (n,): the mean over its labels; None if all rows weigh the same."""
         if self.weights is None:
             return None
         return torch.as_tensor(self.weights if self.weights.ndim == 1 else self.weights.mean(axis=1))
@@ -99,7 +99,7 @@ class Rows:
         return float(weight.sum(dtype=torch.float64)) * self.unit
 
     def rescaled(self) -> Rows:
-        """The same with weights of mean 1: in a mean only ratios count, and in float32 huge ones would not survive."""
+        """The same rows with weights of mean 1: a mean needs their ratios, and extreme ones would not fit in float32."""
         if self.weights is None:
             return self
         largest = self.weights.max()

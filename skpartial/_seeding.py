@@ -1,4 +1,4 @@
-"""PyTorch's own generators, which all threads share: touched only where something draws from them."""
+"""PyTorch's global generators, which all threads share; used only where something draws from them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["Randomness", "seeded"]
 
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seed PyTorch's own generators, and put them back as they were.
+    """Seed PyTorch's global generators, and restore them afterwards.
 
-    Other threads that draw from them meanwhile draw other numbers than they would: this is for what gives no choice.
+    Other threads that draw from them meanwhile get different numbers: use this only where there is no other way.
 
     Parameters
     ----------
     seed : int
-        Of all draws.
+        Seed for all draws.
     device : torch.device or None, default=None
-        Whose generator is seeded beside that of the CPU, where it is CUDA.
+        A CUDA device, to seed its generator in addition to that of the CPU.
     """
     cuda = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
@@ -34,7 +34,7 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
 
 
 class Randomness:
-    """PyTorch's own generators, to draw the same numbers again; left alone where nothing draws from them."""
+    """State of PyTorch's global generators, to repeat draws; does nothing if nothing draws from them."""
 
     def __init__(self, device: torch.device, used: bool) -> None:
         self.device, self.used = device, used
@@ -48,7 +48,7 @@ class Randomness:
         return found
 
     def vary(self, seed: int, epoch: int, processes: Processes) -> None:
-        """Let every process draw numbers of its own in a pass, the same ones whenever it is made."""
+        """Seed each process differently for a pass over the rows, reproducibly."""
         if self.used and processes.size > 1:
             own = np.random.SeedSequence((seed, epoch, processes.rank)).generate_state(1)[0]
             torch.manual_seed(int(own))

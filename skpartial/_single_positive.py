@@ -1,4 +1,4 @@
-"""The classifier for labels of which only presences are known."""
+"""The classifier for labels with known positives only."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ __all__ = ["SinglePositiveClassifier"]
 
 @fill(parameters=CLASSIFIER_PARAMETERS, attributes=CLASSIFIER_ATTRIBUTES)
 class SinglePositiveClassifier(BasePartialLabelClassifier):
-    r"""Multi-label classifier for label matrices that hold presences only, such as one per row.
+    r"""Multi-label classifier for label matrices with known positives only, such as one per row.
 
-    A 1 is a label that was seen, a 0 one of which nothing is known; absences (-1) may be given too. By default a linear
-    probe is fitted by assuming that unknown means absent:
+    A 1 is a label that was seen and a 0 is an unknown label; known negatives (-1) are allowed too. By default a linear
+    probe is fitted with unknown entries assumed to be negative:
 
     .. math::
 
         \frac{1}{n L} \sum_{ij} \ell(x_{ij}, y_{ij} = 1) + \frac{\alpha}{2 L} \lVert W \rVert^2
 
-    What is fitted are probabilities of having been recorded, which are far below one half for most labels that are
-    present. By default intercepts are raised after the fit so that a label is predicted where its probability of having
-    been recorded is at least `threshold_`, which is 0.45 times what recorded presences are given on average by a model
-    that has not seen them (Elkan and Noto): rankings within a label stay, and `predict_proba` is above one half where
-    `predict` says 1. Where some complete labels are at hand, :class:`~skpartial.model_selection.TunedThresholdsCV` does
+    This fits the probability that a label was recorded, which is far below one half for most positives. By default the
+    intercepts are therefore raised after the fit, so that a label is predicted where this probability is at least
+    `threshold_`: 0.45 times the mean probability of the recorded positives under a model that was not trained on them
+    (after Elkan and Noto [1]_). Rankings within a label do not change, and `predict_proba` is above one half where
+    `predict` is 1. If some complete labels are available, :class:`~skpartial.model_selection.TunedThresholdsCV` is
     better.
 
-    `score` and validation always read unknown entries as absent, whether or not y holds a -1: over known entries alone
-    every ranking of positive-only labels is perfect, and a part of y must not be read otherwise than the whole.
+    `score` and validation always treat unknown entries as negative, whether or not y contains -1. Over known entries
+    alone, every ranking of positive-only labels is perfect; and a subset of y must be treated like the whole.
 
     Parameters
     ----------
@@ -52,23 +52,23 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
         What is minimised, and what an unknown entry means; see :mod:`skpartial.losses`.
     {parameters}
     threshold : float in (0, 1), "auto" or a rule of skpartial.thresholds, default="auto"
-        The fitted probability from which on a label is predicted to be present; 0.5 leaves intercepts as they were
-        fitted. "auto" estimates it, with a second fit on two thirds of the rows, under a loss that takes every unknown
-        entry for a full absence, without class weights, relabelling or smoothing of absences; else it is 0.5.
-        :class:`~skpartial.thresholds.Prevalence` predicts labels as often as they are known to be present, and
-        :class:`~skpartial.thresholds.Recall` so that a share of the recorded presences is found; both take three more
-        fits, on two thirds of the rows each. `partial_fit` keeps the threshold of the fit that it goes on from.
+        Lowest fitted probability at which a label is predicted; 0.5 leaves the fitted intercepts unchanged. "auto"
+        estimates it by a second fit on two thirds of the rows, if the loss gives every unknown entry the full weight of
+        a negative and there are no class weights, no relabelling and no smoothing of negatives; else it is 0.5. With
+        :class:`~skpartial.thresholds.Prevalence`, labels are predicted as often as a given prevalence; with
+        :class:`~skpartial.thresholds.Recall`, a given share of the recorded positives is found. Both need three more
+        fits, each on two thirds of the rows. `partial_fit` keeps the threshold of the previous fit.
 
     Attributes
     ----------
     {attributes}
     threshold_ : float or ndarray of shape (L,)
-        The threshold that was used; an array where each label has its own.
+        The threshold used; an array if each label has its own.
 
     See Also
     --------
-    PartialLabelClassifier : For labels of which both signs are known.
-    skpartial.labels.from_classes : Turns the classes of a multi-class data set into such a matrix.
+    PartialLabelClassifier : For labels with known positives and known negatives.
+    skpartial.labels.from_classes : Converts the classes of a multi-class data set to such a matrix.
 
     References
     ----------
@@ -134,7 +134,7 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
 
     @property
     def threshold_(self) -> float | NDArray[np.float64]:
-        """The threshold that was used."""
+        """The threshold used."""
         threshold = np.asarray(expit(-np.asarray(self._shift, dtype=np.float64)))
         return threshold if threshold.ndim else float(threshold)
 
@@ -154,7 +154,7 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
         return -float(logit(self._resolve_threshold(plan, solution)))
 
     def _resolve_threshold(self, plan: FitPlan, solution: Solution) -> float:
-        """The number that was given, or for "auto" what is estimated."""
+        """The number that was given, or the estimate for "auto"."""
         if not isinstance(self.threshold, str):
             return float(self.threshold)
         labels = plan.rows.target.labels

@@ -1,17 +1,17 @@
-"""What the package uses of scikit-learn's private names, with what for: the one place to look at for a new version.
+"""All private names of scikit-learn that the package uses, and their purpose: check this module for a new version.
 
-Besides, :class:`~skpartial.model_selection.BatchedGridSearchCV` calls private methods of the search that it derives
-from, and estimators call `_init_callback_context`, as scikit-learn's callback protocol has it.
+In addition, :class:`~skpartial.model_selection.BatchedGridSearchCV` calls private methods of its base class, and
+estimators call `_init_callback_context`, as scikit-learn's callback protocol requires.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-# Checks the parameters of a search, as `fit` of scikit-learn's own does.
+# Checks the parameters of a search, as scikit-learn's own `fit` does.
 from sklearn.base import _fit_context as fit_context
 
-# Scorers: those of `make_scorer`, several in one, and the one that asks `score` of the estimator.
+# Scorers: from `make_scorer`, several combined, and the one that calls the estimator's `score`.
 from sklearn.metrics._scorer import _BaseScorer as BaseScorer
 from sklearn.metrics._scorer import _MultimetricScorer as MultimetricScorer
 from sklearn.metrics._scorer import _PassthroughScorer as PassthroughScorer
@@ -20,26 +20,26 @@ from sklearn.metrics._scorer import _Scorer as Scorer
 # Numbers of rows or groups from `test_size` and `train_size`.
 from sklearn.model_selection._split import _validate_shuffle_split as validate_shuffle_split
 
-# One candidate on one fold, its score alone, and what a search says of candidates that failed.
+# Fit and score of one candidate on one fold, its score alone, and a search's messages about failed candidates.
 from sklearn.model_selection._validation import _fit_and_score as fit_and_score
 from sklearn.model_selection._validation import _insert_error_scores as insert_error_scores
 from sklearn.model_selection._validation import _score as score
 from sklearn.model_selection._validation import _warn_or_raise_about_fit_failures as warn_or_raise_about_fit_failures
 
-# What estimators, scorers and splitters ask of metadata routing.
+# Metadata requests of estimators, scorers and splitters.
 from sklearn.utils._metadata_requests import SIMPLE_METHODS as _METHODS
 from sklearn.utils._metadata_requests import MetadataRequest
 
-# Rows of X and y of a fold; of precomputed kernels the columns as well.
+# Rows of X and y of a fold; for precomputed kernels also the columns.
 from sklearn.utils.metaestimators import _safe_split as safe_split
 
-# Arguments of `fit`, those as long as X sliced to the rows of a fold.
+# Arguments of `fit`; arguments as long as X are sliced to the rows of a fold.
 from sklearn.utils.validation import _check_method_params as check_method_params
 
-# Weights of rows, with scikit-learn's own messages, which its estimator checks ask for.
+# Weights of rows, with scikit-learn's own messages, which its estimator checks require.
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
-# Number of rows of anything that a splitter may be passed: lists, arrays, sparse matrices, data frames.
+# Number of rows of anything a splitter accepts: lists, arrays, sparse matrices, data frames.
 from sklearn.utils.validation import _num_samples as num_samples
 
 __all__ = [
@@ -80,33 +80,33 @@ def callbacks_of(estimator: Any) -> list[Any]:
 
 
 def scorers_of(scorer: MultimetricScorer) -> dict[str, Any]:
-    """The scorers in one, by their names."""
+    """The scorers of a multimetric scorer, by name."""
     return dict(scorer._scorers)
 
 
 def metric_of(scorer: BaseScorer) -> Any:
-    """The function that a scorer was made of."""
+    """The metric function of a scorer."""
     return scorer._score_func
 
 
 def response_of(scorer: BaseScorer) -> str:
-    """The method of an estimator that a scorer asks first."""
+    """The estimator method that a scorer tries first."""
     return str(scorer._response_method[0])
 
 
 def score_predictions(scorer: BaseScorer, y: Any, predictions: Any) -> Any:
-    """What a scorer says of predictions that are at hand, without an estimator that it would ask for them."""
+    """The score of given predictions, without an estimator."""
     return scorer._sign * scorer._score_func(y, predictions, **scorer._kwargs)
 
 
 def requests_in(request: MetadataRequest) -> dict[str, dict[str, Any]]:
-    """What is asked of metadata routing, by methods and arguments."""
+    """Metadata requests as a dict, by method and argument."""
     asked = {method: dict(getattr(request, method).requests) for method in _METHODS}
     return {method: arguments for method, arguments in asked.items() if arguments}
 
 
 def make_requests(owner: Any, asked: dict[str, dict[str, Any]]) -> MetadataRequest:
-    """What `requests_in` was given, for another owner."""
+    """The inverse of `requests_in`, for another owner."""
     request = MetadataRequest(owner=owner)
     for method, arguments in asked.items():
         if method not in _METHODS:

@@ -1,8 +1,8 @@
-"""What a loss, a regulariser or a relabelling remembers while training lasts: one protocol for all three.
+"""The state of a loss, regulariser or relabelling during training: one protocol for all three.
 
-The objects themselves hold hyperparameters only. What changes is in a state, a dictionary of named tensors, which the
-training loop carries: it moves what is learned, saves everything in checkpoints, hands it from one stage of training to
-the next, and restores that of the best epoch.
+The objects themselves hold hyperparameters only. Everything that changes is in a state, a dictionary of named tensors.
+The training loop optimises the learned tensors, saves the state in checkpoints, passes it from one stage of training to
+the next, and restores the state of the best epoch.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ class StateTensor:
     Parameters
     ----------
     learned : bool, default=False
-        Whether the optimiser moves it, by the gradient of the loss or of the regulariser; a relabelling has none.
+        Whether the optimiser updates it, by the gradient of the loss or regulariser; a relabelling has no gradient.
     learning_rate_multiplier : float, default=1.0
-        Its learning rate, as a multiple of the classifier's.
+        Learning rate, as a multiple of the classifier's.
     per_row : bool, default=False
-        Whether its first axis is the rows of the training set. Of a learned one a step moves the rows of its batch, and
-        costs no more than these.
+        Whether the first axis is the rows of the training set. If the tensor is learned, a step updates only the rows
+        of the batch, at a cost proportional to their number.
     logits : bool, default=False
-        Whether it holds log odds. On d features their learning rate is multiplied by d / 100, as the same step of a
-        head's weights moves its logits the further the more features there are.
+        Whether it holds log odds. Their learning rate is multiplied by d / 100 for d features, because a step of a
+        head's weights changes its logits more, the more features there are.
     project : callable or None, default=None
-        Applied in place after every step: takes the tensor and returns the feasible one.
+        Applied after every step, in place: takes the tensor and returns its projection onto the feasible set.
     """
 
     learned: bool = False
@@ -52,51 +52,51 @@ class StateTensor:
 
 
 class Predictor(Protocol):
-    """What can be asked of the head that is being trained; rows are indices of the training set, None is all."""
+    """Predictions of the head in training; rows are indices into the training set, None means all."""
 
     def logits(self, rows: Tensor | None) -> Tensor:
         """Logits (b, L) in evaluation mode."""
 
     def features(self, rows: Tensor | None) -> Tensor:
-        """What the head sees: features (b, d), or maps (b, C, h, w)."""
+        """Inputs of the head: features (b, d), or maps (b, C, h, w)."""
 
     def sampled_logits(self, rows: Tensor | None, n_samples: int, seed: int) -> Tensor:
         """Logits (n_samples, b, L) with the head's dropout active."""
 
     def member_logits(self, rows: Tensor | None) -> Tensor:
-        """Logits (M, b, L) of the members of an ensemble; of another head M is 1."""
+        """Logits (M, b, L) of the members of an ensemble; M is 1 for any other head."""
 
     def logit_variance(self, rows: Tensor | None, dropout: float, n_samples: int, seed: int) -> Tensor:
-        """Variance (b, L) of the logits where inputs of the head are dropped, or what its own dropout drops."""
+        """Variance (b, L) of the logits under the head's own dropout, or dropout of its inputs if it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingContext:
-    """The training set, and what can be predicted of it, between two passes over it.
+    """The training set and predictions for it, between two passes over it.
 
-    Rows are given by their indices in the training set; None stands for all of them. Features are what the head sees:
-    rows of X, or with a backbone the features or maps that the network makes of images, never pixels.
+    Rows are given by their indices in the training set; None means all rows. Features are the inputs of the head: rows
+    of X, or with a backbone the features or maps that the network computes from images, never pixels.
 
     Parameters
     ----------
     given : TrainingData
-        What the user passed.
+        The data that the user passed.
     current : TrainingData
-        What is trained on at present, as last relabelled.
+        The data currently trained on, as last relabelled.
     epoch : int, default=0
-        The epoch or round that begins or ends, counted from 1; 0 before the first.
+        The epoch or round that begins or ends, counted from 1; 0 before the first one.
     n_epochs : int or None, default=None
-        Epochs or rounds that are planned; training may stop before. None before it begins.
+        Number of epochs or rounds planned; training may stop earlier. None before training begins.
     n_features : int or None, default=None
         Width d of the features, or channels of the maps.
     learned_features : bool, default=False
-        Whether the features change in training, as those do that a network makes while it is trained.
+        Whether the features change during training, as with a network that is trained.
     device : torch.device, default=CPU
-        Where tensors are answered.
+        Device of the tensors returned.
     generator : torch.Generator, default=seeded with 0
-        Source of random numbers, seeded with the fit's.
+        Source of random numbers, seeded from the fit's seed.
     predictor : Predictor or None, default=None
-        The head that is being trained; None before there is one.
+        The head in training; None before it exists.
     """
 
     given: TrainingData
@@ -128,7 +128,7 @@ class TrainingContext:
     @property
     def _head(self) -> Predictor:
         if self.predictor is None:
-            raise ValueError("There is no head to predict with yet: a loss starts before it is built.")
+            raise ValueError("There is no head to predict with yet: losses start before the head is built.")
         return self.predictor
 
     def labels(self, rows: Tensor | None = None) -> Tensor:
@@ -148,7 +148,7 @@ class TrainingContext:
         return torch.as_tensor(self.current.labels.rows(index)).to(self.device)
 
     def logits(self, rows: Tensor | None = None) -> Tensor:
-        """Predictions of the head, in evaluation mode.
+        """Logits of the head, in evaluation mode.
 
         Parameters
         ----------
@@ -163,7 +163,7 @@ class TrainingContext:
         return self._head.logits(rows)
 
     def features(self, rows: Tensor | None = None) -> Tensor:
-        """What the head sees.
+        """Inputs of the head.
 
         Parameters
         ----------
@@ -178,7 +178,7 @@ class TrainingContext:
         return self._head.features(rows)
 
     def sampled_logits(self, rows: Tensor | None = None, n_samples: int = 20) -> Tensor:
-        """Predictions with the head's dropout active, and everything else in evaluation mode (MC dropout).
+        """Logits with the head's dropout active, and everything else in evaluation mode (MC dropout).
 
         The features are computed once, whatever the number of samples.
 
@@ -187,7 +187,7 @@ class TrainingContext:
         rows : Tensor of int64, shape (b,), or None, default=None
             Which rows.
         n_samples : int, default=20
-            How many samples.
+            Number of samples.
 
         Returns
         -------
@@ -203,31 +203,31 @@ class TrainingContext:
         return self._head.sampled_logits(rows, n_samples, seed)
 
     def logit_variance(self, rows: Tensor | None = None, *, dropout: float = 0.5, n_samples: int = 20) -> Tensor:
-        r"""How uncertain logits are: their variance while dropout is active.
+        r"""Uncertainty of the logits: their variance under dropout.
 
-        Of a linear head the variance is known in closed form, :math:`\frac{r}{1 - r} \sum_k (w_{jk} f_{ik})^2` at a
-        rate r, and nothing is drawn. Of another head it is that of `sampled_logits`. What is dropped is what the head's
-        own layers drop, or if it has none of them its inputs.
+        For a linear head the variance has a closed form, :math:`\frac{r}{1 - r} \sum_k (w_{jk} f_{ik})^2` at a rate r,
+        and nothing is drawn. For any other head it is the variance of `sampled_logits`. Dropout is that of the head's
+        own dropout layers, or if it has none, dropout of its inputs.
 
         Parameters
         ----------
         rows : Tensor of int64, shape (b,), or None, default=None
             Which rows.
         dropout : float, default=0.5
-            Share of the inputs that is dropped, for a head without dropout of its own.
+            Fraction of the inputs that is dropped, for a head without dropout layers.
         n_samples : int, default=20
-            How many samples are drawn, where they are.
+            Number of samples, if samples are drawn.
 
         Returns
         -------
         Tensor of shape (b, L)
-            In squared logits.
+            Variances, in squared logits.
         """
         seed = int(torch.randint(1 << 62, (), generator=self.generator))
         return self._head.logit_variance(rows, dropout, n_samples, seed)
 
     def member_logits(self, rows: Tensor | None = None) -> Tensor:
-        """Predictions of each member of an ensemble.
+        """Logits of each member of an ensemble.
 
         Parameters
         ----------
@@ -237,28 +237,28 @@ class TrainingContext:
         Returns
         -------
         Tensor of shape (M, b, L)
-            Logits; of a head that is no ensemble M is 1.
+            Logits; M is 1 if the head is not an ensemble.
         """
         return self._head.member_logits(rows)
 
     def blocks(self, n_rows: int = 1024) -> list[Tensor]:
-        """All rows in blocks, for predictions that would not fit at once.
+        """All rows in blocks, for predictions that would not fit in memory at once.
 
         Parameters
         ----------
         n_rows : int, default=1024
-            Rows of a block.
+            Number of rows per block.
 
         Returns
         -------
         list of Tensor of int64
-            Indices.
+            Indices of the rows of each block.
         """
         return list(torch.arange(self.n_rows).split(n_rows))
 
 
 class Stateful:
-    """What losses, regularisers and relabellings have in common: a state that the training loop carries."""
+    """Base class of losses, regularisers and relabellings, whose state the training loop carries."""
 
     def state_spec(self) -> Mapping[str, StateTensor]:
         """How the training loop treats each tensor of the state.
@@ -266,29 +266,29 @@ class Stateful:
         Returns
         -------
         dict of str to StateTensor
-            Empty for what remembers nothing.
+            Empty if there is no state.
         """
         return {}
 
     def start(self, context: TrainingContext, previous: State | None = None) -> State | None:
-        """State for a training set.
+        """Create the state for a training set.
 
         Parameters
         ----------
         context : TrainingContext
             The training set before the first pass.
         previous : dict of str to Tensor, or None, default=None
-            The state at the end of an earlier stage of training, to go on from.
+            The state at the end of an earlier stage of training, to continue from.
 
         Returns
         -------
         dict of str to Tensor, or None
-            Tensors by the names of `state_spec`; None for what remembers nothing.
+            Tensors by the names of `state_spec`; None if there is no state.
         """
         return None
 
     def begin_epoch(self, state: State | None, epoch: int, context: TrainingContext | None = None) -> None:
-        """Update the state at the beginning of an epoch or round, in place; labels have been relabelled by then.
+        """Update the state in place at the beginning of an epoch or round, after any relabelling.
 
         Parameters
         ----------
@@ -297,11 +297,11 @@ class Stateful:
         epoch : int
             The epoch that begins, counted from 1.
         context : TrainingContext or None, default=None
-            The training set, and predictions of it before the epoch.
+            The training set, and predictions for it before the epoch.
         """
 
     def end_epoch(self, state: State | None, epoch: int, context: TrainingContext | None = None) -> None:
-        """Update the state at the end of an epoch or round, in place.
+        """Update the state in place at the end of an epoch or round.
 
         Parameters
         ----------
@@ -310,11 +310,11 @@ class Stateful:
         epoch : int
             The epoch that ends, counted from 1.
         context : TrainingContext or None, default=None
-            The training set, and predictions of it after the epoch.
+            The training set, and predictions for it after the epoch.
         """
 
     def fitted_attributes(self, state: State | None, context: TrainingContext | None = None) -> dict[str, Any]:
-        """What a fitted estimator shows of the state.
+        """Fitted attributes that show the state.
 
         Parameters
         ----------
@@ -332,14 +332,14 @@ class Stateful:
 
 
 def labels_tensor(labels: LabelMatrix) -> Tensor:
-    """All labels as one tensor: dense int8, or sparse CSR where they are sparse."""
+    """All labels as one tensor: dense int8, or sparse CSR if they are sparse."""
     if not labels.is_sparse:
         return torch.as_tensor(np.ascontiguousarray(labels.values))
     matrix = labels.values
     start, columns = (torch.from_numpy(part.astype(np.int64)) for part in (matrix.indptr, matrix.indices))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        # Older versions of PyTorch find the stride of an empty array, which is 0, invalid.
+        # Older versions of PyTorch reject the stride of an empty array, which is 0.
         return torch.sparse_csr_tensor(
             start, columns, torch.from_numpy(matrix.data), size=matrix.shape, check_invariants=matrix.nnz > 0
         )

@@ -26,29 +26,29 @@ from skpartial.model_selection import TunedThresholdsCV
 __all__ = ["to_onnx"]
 
 _OPSET = 18
-# What the names of what makes logits begin with, and its own input and output.
+# Prefix of the names in the part that computes logits, including its input and output.
 _BODY = "model/"
 _FEATURES, _LOGITS = f"{_BODY}features", f"{_BODY}logits"
-# As onnx numbers the type.
+# ONNX's number for the type.
 _INT64 = 7
-# A format of files that runtimes of the last years read.
+# A file format version that runtimes of recent years can read.
 _IR_VERSION = 10
 
 
 @dataclass
 class _Parts:
-    """What a fitted estimator is made of, from the last step to the first.
+    """The parts of a fitted estimator, from the last step to the first.
 
     Parameters
     ----------
     classifier : BasePartialLabelClassifier
-        Makes logits.
+        Computes logits.
     scalers : list of StandardScaler
-        What comes before it, in order.
+        The steps before it, in order.
     thresholds : ndarray of float64, or None
-        What scores of labels are compared with, where they have thresholds of their own.
+        Thresholds for the scores of labels, if labels have their own.
     on_probabilities : bool
-        Whether these scores are probabilities, and not logits.
+        Whether these scores are probabilities rather than logits.
     """
 
     classifier: BasePartialLabelClassifier
@@ -58,7 +58,7 @@ class _Parts:
 
 
 def to_onnx(estimator: BaseEstimator) -> Any:
-    """The predictions of a fitted classifier as an ONNX model.
+    """Convert a fitted classifier to an ONNX model.
 
     Parameters
     ----------
@@ -70,24 +70,24 @@ def to_onnx(estimator: BaseEstimator) -> Any:
     Returns
     -------
     onnx.ModelProto
-        To be written by ``onnx.save(model, path)``. Its input ``X`` are features (n, d), or images (n, channels,
-        height, width) in [0, 1] of the size that the backbone takes, which are normalised within; of type float32, or
-        float64 where the fit was. Its outputs are ``probabilities``, as of `predict_proba`, and ``labels``, as of
-        `predict`: 1 where a label is present, else 0, int64, by the thresholds of the estimator; after a fit on 1-D y
-        classes. Any number of rows goes through at once.
+        Write it with ``onnx.save(model, path)``. The input ``X`` holds features (n, d), or images (n, channels, height,
+        width) in [0, 1] of the size that the backbone takes; the model normalises them. Its type is float32, or float64
+        if the fit was in float64. The outputs are ``probabilities``, as from `predict_proba`, and ``labels``, as from
+        `predict`: int64, 1 for predicted labels by the estimator's thresholds, else 0, or the classes after a fit on
+        1-D y. The number of rows is free.
 
     Raises
     ------
     ValueError
-        If it is another estimator, or holds a step that cannot be written.
+        If the estimator is of another kind, or has a step that cannot be converted.
     NotFittedError
-        If it is not fitted.
+        If the estimator is not fitted.
     ImportError
-        If onnx is not installed, or for a head or backbone onnxscript: ``pip install skpartial[onnx]``.
+        If onnx is not installed, or onnxscript for a nonlinear head or a backbone: ``pip install skpartial[onnx]``.
 
     Notes
     -----
-    Networks go through :func:`torch.onnx.export`.
+    Networks are converted by :func:`torch.onnx.export`.
 
     Examples
     --------
@@ -104,7 +104,7 @@ def to_onnx(estimator: BaseEstimator) -> Any:
     onnx = _import("onnx")
     classifier = parts.classifier
     linear = not hasattr(classifier, "network_") and classifier.head_parameters_ is None
-    # Names of an exporter are its own: apart from those around them.
+    # Keeps the exporter's names apart from the names of the other parts.
     body = onnx.compose.add_prefix(_linear(classifier) if linear else _exported(classifier), _BODY)
     (given,) = body.graph.input
     kind = given.type.tensor_type.elem_type
@@ -150,7 +150,7 @@ def _parts(estimator: Any) -> _Parts:
         check_is_fitted(estimator)
         parts = _parts(estimator.estimator_)
         if parts.thresholds is not None:
-            raise ValueError("to_onnx takes thresholds once, and not those of a TunedThresholdsCV in another.")
+            raise ValueError("to_onnx does not support a TunedThresholdsCV within another TunedThresholdsCV.")
         parts.thresholds, parts.on_probabilities = estimator.thresholds_, estimator._method == "predict_proba"
         return parts
     if isinstance(estimator, Pipeline):
@@ -162,8 +162,8 @@ def _parts(estimator: Any) -> _Parts:
             parts = _parts(last)
             return _Parts(parts.classifier, [*steps, *parts.scalers], parts.thresholds, parts.on_probabilities)
         raise ValueError(
-            f"to_onnx writes pipelines of StandardScaler and a classifier, and no {type(other).__name__}: give images "
-            "to the classifier by its backbone, or convert other steps with skl2onnx and put the models together."
+            f"to_onnx only supports pipelines of StandardScaler and a classifier, got a {type(other).__name__}: for "
+            "images use the classifier's backbone, or convert other steps with skl2onnx and merge the models."
         )
     raise ValueError(f"to_onnx takes a classifier of skpartial, got a {type(estimator).__name__}.")
 
@@ -189,7 +189,7 @@ def _linear(classifier: Any) -> Any:
 
 
 class _Logits(nn.Module):
-    """A head, or a network with one, and what is added to its logits."""
+    """A head, or a network with one, and the number added to its logits."""
 
     def __init__(self, network: Any, head: nn.Module, shift: float) -> None:
         super().__init__()
@@ -217,14 +217,14 @@ def _exported(classifier: Any) -> Any:
     else:
         if classifier._head.takes_maps:
             raise ValueError(
-                "to_onnx does not know how large the maps are that this head pools: it takes them with a backbone."
+                "to_onnx does not know the size of the maps that this head pools: pass a classifier with a backbone."
             )
         head = rebuild_head(classifier._head, classifier._head_context, classifier.head_parameters_)
         module = _Logits(None, head, shift)
         example = torch.rand(2, classifier._fitted_shape[0], dtype=next(head.parameters()).dtype)
     with _quietly():
         try:
-            # By itself, so that a network which only takes some numbers of rows is told.
+            # A step of its own, to detect a network that only accepts some numbers of rows.
             traced = torch.export.export(
                 module.eval(), (example,), dynamic_shapes={"features": {0: torch.export.Dim("n")}}, strict=False
             )
@@ -237,9 +237,9 @@ def _exported(classifier: Any) -> Any:
                 verbose=False,
             )
         except Exception as error:
-            # Whatever PyTorch says of operations that it cannot follow or ONNX lacks.
+            # PyTorch's errors about operations that it cannot trace or that ONNX lacks.
             raise ValueError(
-                f"{type(classifier).__name__} has a head or backbone that PyTorch cannot write as ONNX ({error})."
+                f"{type(classifier).__name__} has a head or backbone that PyTorch cannot convert to ONNX ({error})."
             ) from error
     assert program is not None
     return program.model_proto
@@ -247,7 +247,7 @@ def _exported(classifier: Any) -> Any:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what the exporter says of itself."""
+    """Silence the exporter's messages."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:
@@ -310,7 +310,7 @@ def _after(parts: _Parts, dtype: np.dtype[Any]) -> tuple[list[Any], list[Any]]:
         if parts.on_probabilities:
             scores = "of_second" if classifier._binary else "probabilities"
         constants["thresholds"] = parts.thresholds
-        # In float64, as they are compared in Python.
+        # In float64, like the comparison in Python.
         nodes += [
             helper.make_node("Cast", [scores], ["scores"], to=onnx.TensorProto.DOUBLE),
             helper.make_node("Greater", ["scores", "thresholds"], ["present"]),

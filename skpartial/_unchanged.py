@@ -1,4 +1,4 @@
-"""All or nothing: what fails or is interrupted leaves objects as they were."""
+"""All or nothing: a failure or interrupt leaves objects unchanged."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ __all__ = ["estimators_in", "unchanged_on_failure"]
 
 @contextmanager
 def unchanged_on_failure(*objects: Any) -> Iterator[None]:
-    """Give objects the attributes that they had, where what is done to them fails or is interrupted.
+    """Restore the attributes of objects if the block fails or is interrupted.
 
-    What attributes hold is not copied: it must be replaced, never changed in place.
+    Attribute values are not copied: the block must replace them, never change them in place.
     """
     before = [(each, dict(vars(each))) for each in objects]
     try:
         yield
     except BaseException:
         for each, attributes in before:
-            # In one step, so that a second interrupt finds no half of it.
+            # In one step, so that a second interrupt cannot leave half of it.
             each.__dict__ = attributes
         raise
 
 
 def estimators_in(*values: Any) -> list[BaseEstimator]:
-    """The estimators among values, and those in their parameters, of any depth."""
+    """The estimators among values, and in their parameters, at any depth."""
     found: list[BaseEstimator] = []
     for value in values:
         if isinstance(value, BaseEstimator) and not isinstance(value, type):

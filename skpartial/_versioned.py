@@ -1,4 +1,4 @@
-"""Pickles that say which version wrote them, as scikit-learn's do of its own estimators."""
+"""Pickles that record the version that wrote them, as scikit-learn's do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KEY = "_skpartial_version"
 
 
 class VersionedPickles:
-    """Warns where an object is unpickled by another version than has pickled it."""
+    """Mixin that warns if an object is unpickled by a version other than the one that pickled it."""
 
     def __getstate__(self) -> dict[str, Any]:
         """State with the version."""
@@ -21,7 +21,7 @@ class VersionedPickles:
         return {**state, _KEY: _version()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Set the state, and warn if it is of another version."""
+        """Set the state, and warn if another version wrote it."""
         written = state.get(_KEY, "0.1.0 or before")
         if written != _version():
             warn(InconsistentVersionWarning(type(self).__name__, "skpartial", str(written), _version()))

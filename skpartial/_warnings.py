@@ -1,4 +1,4 @@
-"""Warnings that point at the line of the user's code from which they come, and that a search gives once."""
+"""Warnings that point at the line of the user's code that caused them, and that a search gives once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from joblib.parallel import BatchedCalls
 
 __all__ = ["Search", "running_search", "warn", "warn_slower"]
 
-# What a user's call passes through on its way to a warning.
+# Packages between the user's call and the warning.
 _PASSED_THROUGH = frozenset({"joblib", "skpartial", "sklearn", "torch"})
-# A process that works for a search elsewhere cannot tell it from the next one but by time: seconds of silence.
+# A worker process tells one search from the next only by time: this many seconds without a fit.
 _SILENCE = 30.0
 
 # Where a warning comes from in this package.
@@ -27,16 +27,16 @@ _last: dict[_Place, float] = {}
 
 
 class Search(NamedTuple):
-    """What fits many times on behalf of a user's call.
+    """A search, or another call that runs many fits for the user.
 
     Parameters
     ----------
     parallel : joblib.Parallel or None
-        What runs the fits, one for each call; None in another process.
+        Runs the fits, a new one per call of the user; None in a worker process.
     in_fold : bool
-        Whether this is one of the fits it runs, and not a last one on all rows.
+        Whether this is one of its fits on a fold, and not the final one on all rows.
     stratified : bool or None
-        Whether its folds regard what is known of the labels; None where that cannot be told.
+        Whether the folds are stratified by known labels; None if that is unknown.
     """
 
     parallel: Parallel | None
@@ -45,15 +45,15 @@ class Search(NamedTuple):
 
 
 def running_search() -> Search | None:
-    """The search, or another call with parallel fits, on whose behalf the present code runs."""
+    """The search, or other call with parallel fits, that the current code runs for."""
     parallel, elsewhere, in_fold, stratified = None, False, False, None
     for frame in _frames():
         local = frame.f_locals
         owner = local.get("self")
         elsewhere = elsewhere or isinstance(owner, BatchedCalls)
-        # So the parameters of sklearn.model_selection._validation._fit_and_score are called, and those of our folds.
+        # The names of parameters in sklearn.model_selection._validation._fit_and_score and in our folds.
         in_fold = in_fold or ("train" in local and "test" in local)
-        # The outermost is the one that the user called.
+        # The user called the outermost one.
         parallel = next((value for value in local.values() if isinstance(value, Parallel)), parallel)
         if "cv" in local or hasattr(owner, "cv"):
             cv = local.get("cv", getattr(owner, "cv", None))
@@ -63,7 +63,7 @@ def running_search() -> Search | None:
 
 
 def _frames() -> Iterator[FrameType]:
-    """From the present frame outwards, up to the user's own."""
+    """The frames from the current one outwards, up to the user's own."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED_THROUGH:
         yield frame
@@ -71,23 +71,23 @@ def _frames() -> Iterator[FrameType]:
 
 
 def _stratifies(cv: Any) -> bool | None:
-    """Whether a splitter regards labels; of splits that were made already that cannot be told."""
+    """Whether a splitter stratifies by labels; None for splits that are given as indices."""
     if not hasattr(cv, "split"):
         return None
     return type(cv).__module__.startswith("skpartial.") or "Stratified" in type(cv).__name__
 
 
 def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
-    """Warn, with the first frame outside this package and those that call it as the origin; once in a search.
+    """Warn from the first frame outside this package and its callers; once per search.
 
-    A warning that comes as an object is of its own class.
+    `category` is ignored for a warning that is passed as an object.
     """
     caller = next(frame for frame in _frames() if frame.f_globals.get("__name__") != __name__)
     place = caller.f_code.co_filename, caller.f_lineno
     search = running_search()
     if search is None or not _was_told(place, search):
         warnings.warn(message, category, stacklevel=len(list(_frames())) + 1)
-    # Only now: a filter may have made an error of it.
+    # Only now: a filter may have turned the warning into an error.
     if search is not None:
         _note(place, search)
 
@@ -106,6 +106,6 @@ def _note(place: _Place, search: Search) -> None:
 
 
 def warn_slower(what: str, why: object) -> None:
-    """Warn that a fast path is given up for the plain one, whose results are the same."""
+    """Warn that the plain path replaces a fast one; the results are the same."""
     reason = f"{type(why).__name__}: {why}" if isinstance(why, Exception) else str(why)
-    warn(f"{what} cannot be used here ({' '.join(reason.split())[:200]}): the fit goes on without, slower.")
+    warn(f"{what} cannot be used here ({' '.join(reason.split())[:200]}): the fit continues without it, more slowly.")

@@ -41,7 +41,7 @@ def check_sample_weight(sample_weight: Any, X: Any, target: EncodedTarget) -> ND
     Raises
     ------
     ValueError
-        If weights are negative, not finite, all zero, or of another shape.
+        If weights are negative, not finite, all zero, or have the wrong shape.
     """
     if sample_weight is None:
         return None
@@ -51,7 +51,7 @@ def check_sample_weight(sample_weight: Any, X: Any, target: EncodedTarget) -> ND
     if not isinstance(sample_weight, Number):
         sample_weight = plain(sample_weight, "sample_weight")
     if sp.issparse(sample_weight):
-        raise ValueError("sample_weight must be a dense array: what a sparse one leaves out has no meaning here.")
+        raise ValueError("sample_weight must be a dense array, got a sparse one.")
     weights: NDArray[Any]
     try:
         given = np.asarray(sample_weight)
@@ -59,7 +59,7 @@ def check_sample_weight(sample_weight: Any, X: Any, target: EncodedTarget) -> ND
     except (TypeError, ValueError):
         given = np.empty(0, dtype=np.complex128)
     if np.iscomplexobj(given):
-        raise ValueError(f"sample_weight must hold real numbers and be of shape {expected}, got {sample_weight!r}.")
+        raise ValueError(f"sample_weight must hold real numbers and have shape {expected}, got {sample_weight!r}.")
     if given.ndim == 0:
         sample_weight = float(given)
     elif given.size == 0 or given.ndim > 2:
@@ -74,7 +74,7 @@ def check_sample_weight(sample_weight: Any, X: Any, target: EncodedTarget) -> ND
         proxy = X if not isinstance(X, torch.Tensor) else np.empty((n_rows, 0))
         weights = _sklearn_compat.check_sample_weight(sample_weight, proxy, dtype=np.float64, ensure_non_negative=True)
     if not weights.any():
-        raise ValueError("sample_weight is zero everywhere: nothing is left to train on.")
+        raise ValueError("sample_weight is zero everywhere, so there is nothing to train on.")
     return np.ascontiguousarray(weights)
 
 
@@ -85,20 +85,20 @@ def check_class_weight(
     sample_weight: NDArray[Any] | None,
     dtype: torch.dtype = torch.float64,
 ) -> NDArray[np.float64] | None:
-    """Weights of absent, unknown and present entries of every label.
+    """Weights of the negative, unknown and positive entries of every label.
 
     Parameters
     ----------
     class_weight : None, "balanced", array-like of shape (L,) or (L, 2), dict or Series
-        As the estimators document it.
+        As documented in the estimators.
     target : EncodedTarget
         Labels and classes.
     unknown : {"ignore", "absent", "estimate"}
-        How the loss reads unknown entries: read as absent, they weigh as absent ones.
+        How the loss treats unknown entries; with "absent" they have the weight of negatives.
     sample_weight : ndarray or None
-        Counted by "balanced".
+        Sample weights, for "balanced".
     dtype : torch.dtype, default=torch.float64
-        In which they will be computed with.
+        Type of the computation.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def check_class_weight(
     Raises
     ------
     ValueError
-        If it has another form, a weight is negative or not finite, or ratios leave the range of the type.
+        If its form is invalid, a weight is negative or not finite, or ratios exceed the range of the type.
     """
     if class_weight is None:
         return None
@@ -121,7 +121,7 @@ def check_class_weight(
         if not target.binary and target.labels.names is None:
             raise ValueError(
                 "class_weight is a dict, but y has no label names: pass y as a DataFrame, or class_weight as an array "
-                f"of shape ({n_labels},), the weights of presences, or ({n_labels}, 2)."
+                f"of shape ({n_labels},), the weights of positives, or ({n_labels}, 2)."
             )
         names = target.classes.tolist() if target.labels.names is None else list(target.labels.names)
         strange = [key for key in by_name if key not in set(names)]
@@ -155,13 +155,13 @@ def check_class_weight(
 
 
 def _of_ordinary_size(weights: NDArray[np.float64], dtype: torch.dtype) -> NDArray[np.float64]:
-    """Class weights below 1, as only their ratios count; refused where the type of the computation cannot hold these.
+    """Class weights scaled below 1, as only ratios count; refused if the computation's type cannot hold the ratios.
 
-    They are divided by a power of two, which changes no digit.
+    They are divided by a power of two, which is exact.
     """
     scaled = np.ldexp(weights, -np.frexp(weights.max())[1])
     positive = weights[weights > 0]
-    # A weight that fell to zero would leave labels without known entries, and these be blamed.
+    # If a weight became zero, labels would lose their known entries, and a later message would blame the labels.
     if (scaled[weights > 0] < torch.finfo(dtype).tiny).any():
         raise ValueError(
             f"class_weight holds weights between {positive.min():.3g} and {positive.max():.3g} (1 where it names "
@@ -172,7 +172,7 @@ def _of_ordinary_size(weights: NDArray[np.float64], dtype: torch.dtype) -> NDArr
 
 
 def _balanced(labels: LabelMatrix, unknown: str, sample_weight: NDArray[Any] | None) -> NDArray[np.float64]:
-    """Weights under which both signs of a label weigh the same in total, and as much as before."""
+    """Weights that give both signs of a label equal totals, and keep their sum."""
     mass = np.zeros((2, labels.n_labels))
     step = max(1, (1 << 20) // labels.n_labels)
     for start in range(0, labels.n_rows, step):

@@ -1,4 +1,4 @@
-"""Warnings and errors of skpartial, to filter or to catch by class."""
+"""Warnings and errors of skpartial, to filter or catch by class."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = [
 
 
 class UnfittableLabelsWarning(UserWarning):
-    """Some labels have no known entry, or known entries of one sign only under a loss that ignores unknown ones.
+    """Some labels have no known entry, or only one sign under a loss that ignores unknown entries.
 
     Such a label keeps zero weights and a bounded intercept. It is common in cross-validation folds with rare labels.
     """
 
 
 class AmbiguousLabelsWarning(UserWarning):
-    """A label matrix may mean something else than its author thinks: no -1 in it, or many rows of zeros."""
+    """A label matrix may not mean what its author intends: it has no -1, or many rows of zeros."""
 
 
 class ImageReadError(ValueError):
@@ -29,14 +29,14 @@ class ImageReadError(ValueError):
 
 
 class InconsistentVersionWarning(SklearnInconsistentVersionWarning):
-    """An estimator was pickled or saved by another version, which may have meant something else by what it holds.
+    """An estimator was pickled or saved by another version, in which the same contents may have another meaning.
 
     Parameters
     ----------
     estimator_name : str
-        Class of the estimator.
+        Class name of the estimator.
     package : str
-        Whose versions differ.
+        Package whose versions differ.
     written : str
         The version that wrote it.
     here : str
@@ -51,10 +51,10 @@ class InconsistentVersionWarning(SklearnInconsistentVersionWarning):
         """The sentence."""
         return (
             f"{self.estimator_name} was written with version {self.original_sklearn_version} of {self.package} and is "
-            f"read with version {self.current_sklearn_version}: it may not work, or predict otherwise. Fit it again, "
+            f"read with version {self.current_sklearn_version}: it may fail, or predict differently. Fit it again, "
             "or read it with the version that wrote it."
         )
 
 
 class ProcessLostError(RuntimeError):
-    """Another of the processes that fit together has ended, or does not answer."""
+    """Another process of a distributed fit has ended, or does not answer."""

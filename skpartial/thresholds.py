@@ -1,4 +1,4 @@
-"""From which score on a label is predicted, by what is known beside recorded presences."""
+"""Rules for the score above which a label is predicted, from knowledge beyond the recorded positives."""
 
 from __future__ import annotations
 
@@ -18,54 +18,54 @@ Array = NDArray[np.float64]
 
 
 class Threshold(BaseEstimator, ABC):
-    """A rule for the `threshold` of :class:`~skpartial.SinglePositiveClassifier`: a value object.
+    """Base class of rules for the `threshold` of :class:`~skpartial.SinglePositiveClassifier`, which are value objects.
 
-    One of your own derives from this class and defines `find`.
+    To write your own rule, derive from this class and define `find`.
     """
 
     def check(self, n_labels: int | None = None) -> None:
-        """Refuse hyperparameters that have no meaning.
+        """Check the hyperparameters.
 
         Parameters
         ----------
         n_labels : int or None, default=None
-            Number of labels, where it is known.
+            Number of labels, if known.
 
         Raises
         ------
         ValueError
-            One sentence says which and why.
+            If a hyperparameter is invalid.
         """
 
     @abstractmethod
     def find(self, logits: Array, recorded: NDArray[np.bool_], weights: Array) -> float | Array:
-        """The logits above which labels are predicted.
+        """Find the logits above which labels are predicted.
 
         Parameters
         ----------
         logits : ndarray of float64, shape (n, L)
-            Of every row by a model that has not seen it.
+            Logits of every row, by a model that was not trained on it.
         recorded : ndarray of bool, shape (n, L)
-            Where a presence is recorded.
+            Whether a label is recorded as positive.
         weights : ndarray of float64, shape (n, L)
-            What entries count for, at least 0.
+            Weights of entries, at least 0.
 
         Returns
         -------
         float or ndarray of shape (L,)
-            Common to all labels, or one for each.
+            One threshold for all labels, or one per label.
         """
 
 
 class Prevalence(Threshold):
-    """Predict labels as often as they are known to be present, such as from a survey.
+    """Predict labels as often as a prevalence that is known, such as from a survey.
 
     Parameters
     ----------
     prevalence : float or array-like of shape (L,)
-        The share, in (0, 1), of the training rows in which a label is present, of every label for itself; or one
-        number, the share of all entries, that is, the mean number of present labels in a row divided by L, which one
-        threshold for all labels meets.
+        Share of the training rows in which each label is positive, in (0, 1), for one threshold per label. Or one
+        number, the share of all entries that are positive (the mean number of positive labels per row, divided by L),
+        for one threshold for all labels.
 
     Examples
     --------
@@ -85,7 +85,7 @@ class Prevalence(Threshold):
 
     @override
     def check(self, n_labels: int | None = None) -> None:
-        what = "a number in (0, 1), or one for each label"
+        what = "a number in (0, 1), or one per label"
         shares = np.asarray(self.prevalence)
         if shares.ndim == 0:
             check_number(self, "prevalence", self.prevalence, "(0, 1)", what)
@@ -104,17 +104,17 @@ class Prevalence(Threshold):
 
 
 class Recall(Threshold):
-    """Predict labels so that a share of the recorded presences is found, such as nine in ten.
+    """Predict labels so that a given share of the recorded positives is found, such as nine in ten.
 
-    Of models of species from records of presence this is known as the tenth percentile of training presences.
+    In species distribution models, this is known as the tenth percentile training presence threshold.
 
     Parameters
     ----------
     recall : float, default=0.9
-        The least share of recorded presences that are predicted, in (0, 1].
+        Smallest share of recorded positives that is predicted, in (0, 1].
     per_label : bool, default=True
-        Whether each label has a threshold of its own, which takes some dozens of presences; labels of which none is
-        recorded share that of all others together. False finds one for all labels.
+        Whether each label has its own threshold, which takes some dozens of positives per label. Labels without a
+        recorded positive get the threshold of all other labels together. False finds one threshold for all labels.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def _levels(scores: Array, weights: Array) -> tuple[Array, Array]:
 
 
 def _cut_after(levels: Array, n_above: int) -> float:
-    """Between the levels that are above it and the others, midway; a logit away from all where there are no others."""
+    """Cut midway between the first `n_above` levels and the rest; one logit away if there is no rest."""
     if n_above == 0:
         return float(levels[0] + 1)
     if n_above == len(levels):
@@ -163,7 +163,7 @@ def _cut_after(levels: Array, n_above: int) -> float:
 
 
 def _cut_at_share(scores: Array, weights: Array, share: float) -> float:
-    """Above which the share of the weight lies that is nearest to this one."""
+    """The cut whose share of the weight above is nearest to this share."""
     levels, above = _levels(scores, weights)
     shares = np.append(0.0, above / above[-1]) if above[-1] > 0 else np.zeros(1)
     return _cut_after(levels, int(np.argmin(np.abs(shares - share))))

@@ -179,7 +179,7 @@ def test_a_hub_dataset(partial_data, expected):
     for hub in (Hub(embedding=X), Hub(a=X[:, 0], rest=X[:, 1:])):
         assert_same(PartialLabelClassifier("iu", **parameters).fit(hub, Y), whole)
         np.testing.assert_allclose(whole.decision_function(hub), whole.decision_function(X), rtol=1e-12)
-    with pytest.raises(ValueError, match=r"Column 'name' of X holds <U1 and not numbers: choose the columns"):
+    with pytest.raises(ValueError, match=r"Column 'name' of X holds <U1, not numbers: select the columns"):
         PartialLabelClassifier("iu").fit(Hub(embedding=X, name=np.full(len(X), "a")), Y)
 
 
@@ -194,31 +194,31 @@ def test_images_of_a_hub_dataset():
     expected = clf.fit(pictures, Y).decision_function(pictures)
     hub = Hub(image=pictures, id=np.arange(12))
     np.testing.assert_allclose(clf.fit(hub, Y).decision_function(hub), expected, rtol=1e-5)
-    with pytest.raises(ValueError, match=r"X has the columns \['a', 'b'\]: choose that of the images"):
+    with pytest.raises(ValueError, match=r"X has the columns \['a', 'b'\]: choose the one with the images"):
         clf.fit(Hub(a=pictures, b=pictures), Y)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda X, Y: (iter([]), Y), "X holds no rows: an iterator that has been used up"),
-        (lambda X, Y: (iter([]), None), "X holds no chunk: an iterator that has been used up"),
+        (lambda X, Y: (iter([]), Y), "X yields no rows: an exhausted iterator"),
+        (lambda X, Y: (iter([]), None), "X yields no chunk: an exhausted iterator"),
         (lambda X, Y: (chunked(X), None), "Chunk 0 of X has no labels: pass y, whole or in chunks, or pairs"),
         (lambda X, Y: (chunked(X), chunked(Y[:60])), "X has 120 rows, but y has 60"),
         (lambda X, Y: (chunked(X), Y[:60]), "X has 120 rows, but y has 60"),
-        (lambda X, Y: (zip(chunked(X), chunked(Y)), Y), "pairs of features and labels, so that y must be None"),
-        (lambda X, Y: (iter([X[:9], X[9:, :2]]), Y), r"Chunk 1 of X has shape \(111, 2\), but the first one rows of"),
+        (lambda X, Y: (zip(chunked(X), chunked(Y)), Y), "pairs of features and labels, so y must be None"),
+        (lambda X, Y: (iter([X[:9], X[9:, :2]]), Y), r"Chunk 1 of X has shape \(111, 2\), but rows of the first one"),
         (
             lambda X, Y: (iter([X[:9].astype(np.float32), X[9:]]), Y),
-            "Chunk 1 of X holds float64, but the first one float32",
+            "Chunk 1 of X holds float64, but the first one holds float32",
         ),
-        (lambda X, Y: (iter([X[0], X[1]]), Y), r"Chunk 0 of X has shape \(6,\): an iterable gives arrays of several"),
-        (lambda X, Y: (iter([X.tolist()]), Y), "Chunk 0 of X is a list: an iterable gives arrays"),
+        (lambda X, Y: (iter([X[0], X[1]]), Y), r"Chunk 0 of X has shape \(6,\): an iterable must yield arrays of rows"),
+        (lambda X, Y: (iter([X.tolist()]), Y), "Chunk 0 of X is a list: an iterable must yield arrays"),
         (lambda X, Y: (iter([X.astype(str)]), Y), "X must hold numbers, but chunk 0 holds <U"),
         (lambda X, Y: (iter([np.full_like(X, np.nan)]), Y), "Input X contains NaN"),
         (
             lambda X, Y: (iter([pd.DataFrame(X), pd.DataFrame(X).add_prefix("x")]), Y),
-            "Chunk 1 of X has other columns than the one before",
+            "Chunk 1 of X has different columns from the chunk before",
         ),
         (
             lambda X, Y: (zip(chunked(X, 60), [Y[:60], Y[60:, :2]]), None),
@@ -239,9 +239,9 @@ def test_partial_fit_is_undone_where_a_chunk_is_refused(partial_data):
     X, Y = partial_data
     clf = PartialLabelClassifier("iu", random_state=0).partial_fit(X, Y)
     coef = clf.coef_.copy()
-    with pytest.raises(ValueError, match="X has 100 rows and more, but y or sample_weight has 70"):
+    with pytest.raises(ValueError, match="X has at least 100 rows, but y or sample_weight has 70"):
         clf.partial_fit(chunked(X), Y[:70])
-    with pytest.raises(ValueError, match="y holds more labels than the 50 rows of X"):
+    with pytest.raises(ValueError, match="y has more rows than X, which has 50"):
         clf.partial_fit(chunked(X[:50]), chunked(Y))
     assert clf.n_iter_ == 1
     np.testing.assert_array_equal(clf.coef_, coef)
@@ -252,10 +252,10 @@ def test_chunks_of_mixed_kinds_and_surplus_labels_or_weights_are_refused():
     Y = np.where(X[:, :3] > 0, 1, -1)
     dense, sparse = X[:20], sp.csr_array(X[20:])
     for chunks in ([dense, sparse], [sparse, dense]):
-        with pytest.raises(ValueError, match=r"Chunk 1 of X is dense or sparse, where those before it are not"):
+        with pytest.raises(ValueError, match=r"Chunks of X must be all dense or all sparse, but chunk 1 differs"):
             PartialLabelClassifier("bce").fit(iter(chunks), Y)
     solver = Minibatch(max_epochs=1)
-    with pytest.raises(ValueError, match="y holds more labels than the 20 rows"):
+    with pytest.raises(ValueError, match="y has more rows than X, which has 20"):
         PartialLabelClassifier("bce", solver=solver).partial_fit(iter([dense]), Y.tolist())
     with pytest.raises(ValueError, match="sample_weight holds 40 weights for the 20 rows"):
         PartialLabelClassifier("bce", solver=solver).partial_fit(iter([dense]), Y[:20], sample_weight=np.ones(40))

@@ -248,7 +248,7 @@ def test_without_any_score_alpha_is_auto(partial_data):
     X, Y = partial_data
     seen = np.where(Y == 1, 1, 0)
     clf = PartialLabelClassifierCV(ALPHAS, loss=AssumeNegative())
-    with pytest.warns(UserWarning, match="cannot score any fold, so that alpha is what 'auto' stands for"):
+    with pytest.warns(UserWarning, match="cannot score any fold, so alpha is the value of 'auto'"):
         clf.fit(X, seen)
     plain = PartialLabelClassifier(AssumeNegative()).fit(X, seen)
     assert clf.alpha_ == plain.alpha_
@@ -316,7 +316,7 @@ def test_refusals(partial_data):
     with pytest.raises(ValueError, match=r"takes features, not images: .* GridSearchCV\(SinglePositiveClassifier\("):
         SinglePositiveClassifierCV(backbone="resnet18").fit(X, Y)
     for alphas in (0, True, 2.5, "partial_bce", [], [1.0, -1.0], [1.0, "scale"], None):
-        with pytest.raises(ValueError, match="alphas must be a number of penalties"):
+        with pytest.raises(ValueError, match="alphas must be a whole number"):
             PartialLabelClassifierCV(alphas).fit(X, Y)
     with pytest.raises(ValueError, match="cv must be a number of folds of at least 2"):
         PartialLabelClassifierCV(cv=1).fit(X, Y)

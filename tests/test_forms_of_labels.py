@@ -238,7 +238,7 @@ MASKED_AND_REFUSED = {
 
 @pytest.mark.parametrize("call", MASKED_AND_REFUSED.values(), ids=MASKED_AND_REFUSED.keys())
 def test_masks_where_every_entry_is_needed_are_refused(call):
-    with pytest.raises(ValueError, match="is a masked array, but every entry is needed: fill"):
+    with pytest.raises(ValueError, match="has masked entries, but every entry is needed: fill"):
         call()
 
 
@@ -257,7 +257,7 @@ RECORDS = np.array([(1, -1), (0, 1)], dtype=[("cat", "i1"), ("dog", "i1")])
     [
         (RECORDS, "structured array with the fields cat, dog: pass pandas.DataFrame"),
         (RECORDS.view(np.recarray), "structured array with the fields cat, dog: pass pandas.DataFrame"),
-        (pl.LazyFrame({"a": [1, -1]}), r"LazyFrame, which holds no values yet: pass \w+.collect\(\)"),
+        (pl.LazyFrame({"a": [1, -1]}), r"LazyFrame, which has no values yet: pass \w+.collect\(\)"),
         (torch.ones(2, 2, 2).to_sparse(1), r"sparse tensor of dense parts: pass \w+.to_dense\(\)"),
         (torch.empty(2, 2, device="meta"), "NumPy cannot hold: pass a dense tensor"),
     ],
@@ -462,7 +462,7 @@ def test_scorers_compare_names_with_those_of_the_fit(kind):
     for score in (*SCORERS.values(), lambda model, X, y: model.score(X, y)):
         assert score(fitted, X, FRAME) == score(fitted, X, Y)
         for to_table in TABLES.values():
-            with pytest.raises(ValueError, match=rf"labels of y {ORDER} as they were in fit: pass y\[clf"):
+            with pytest.raises(ValueError, match=rf"labels of y {ORDER} as in fit: pass y\[clf"):
                 score(fitted, X, to_table(Y[:, ::-1], NAMES[2::-1]))
         with pytest.raises(ValueError, match="labels of y must be those of fit: unexpected 'x'"):
             score(fitted, X, FRAME.rename(columns={NAMES[0]: "x"}))
@@ -485,7 +485,7 @@ def test_everything_beside_y_has_its_order(kind):
         with pytest.raises(ValueError, match=f"The labels of {name} {ORDER}"):
             call()
     clf = minibatch().partial_fit(X, Y, classes=NAMES[:3])
-    with pytest.raises(ValueError, match="classes names the labels in another order than in earlier calls"):
+    with pytest.raises(ValueError, match="classes must name the labels in the order of earlier calls"):
         clf.partial_fit(X, Y, classes=NAMES[2::-1])
     assert describe(FRAME, label_names=["x", "y", "z"]).label_names == ["x", "y", "z"]
 

@@ -40,7 +40,7 @@ from skpartial.solvers import FullBatch, Minibatch
 EXPECTED_WARNINGS = (AmbiguousLabelsWarning, UnfittableLabelsWarning, ConvergenceWarning, DataConversionWarning)
 # What may be said of generated input: values too large, and an array of one column, which counts as 1-D y.
 EXPECTED_ERRORS = re.compile(
-    r"overflows? float|training loss became|one class only|one column, which is read as two classes"
+    r"overflows? float|training loss became|no longer finite|only one class|one column, which is read as two classes"
 )
 
 LOSSES = [

@@ -99,10 +99,10 @@ def test_a_search_warns_once_of_labels_and_advises_what_is_not_done_yet():
 def test_no_advice_on_folds_where_there_are_none_nor_on_a_loss_that_is_in_use():
     (said,) = warnings_of(lambda: PartialLabelClassifier().fit(X, ALL_PRESENT))
     assert "fold" not in said
-    assert "reads unknown as absent" in said
+    assert "treats unknown as negative" in said
     (said,) = warnings_of(lambda: PartialLabelClassifier("an").fit(X, ALL_PRESENT))
     assert "fold" not in said
-    assert "reads unknown as absent" not in said
+    assert "treats unknown as negative" not in said
     assert len(warnings_of(lambda: [PartialLabelClassifier().fit(X, ALL_PRESENT) for _ in range(2)])) == 2
 
 

@@ -1,4 +1,4 @@
-"""Estimators to files and back, without anything in a file being executed."""
+"""Saving and loading of estimators, without executing anything in a file."""
 
 from skpartial._saving._known import register_for_saving
 from skpartial._saving._save import load, save

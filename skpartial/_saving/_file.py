@@ -1,7 +1,7 @@
-"""The files: tensors in the layout of safetensors, and a document in JSON among its metadata.
+"""The file format: tensors in the layout of safetensors, and a JSON document in its metadata.
 
-Tensors are known by a digest of what they hold, so that equal ones are there once, and no change to one goes unnoticed;
-the document, which says what each of them is, has a digest in the metadata.
+Tensors are identified by a digest of their contents, so equal tensors are stored once, and changes are detected. The
+document, which describes each tensor, has a digest in the metadata.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from skpartial._saving._known import Refused
 __all__ = ["TensorFile", "Tensors", "write_file"]
 
 _FORMAT, _VERSION = "skpartial", "1"
-# What safetensors reads of a header at most, all names and the document in it.
+# Largest header that safetensors reads, including all names and the document.
 _LONGEST = 90_000_000
 
 
 def _digest(tensor: Tensor) -> str:
-    """A digest of the numbers of a contiguous tensor, their type and shape."""
+    """A digest of the values, type and shape of a contiguous tensor."""
     found = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
     found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
 class Tensors:
-    """Tensors that are to be written, equal ones once."""
+    """Tensors to write; equal ones are stored once."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, Tensor] = {}
@@ -45,7 +45,7 @@ class Tensors:
         self._storages: set[int] = set()
 
     def add(self, tensor: Tensor, place: str) -> dict[str, str]:
-        """Add a dense tensor by the name of its place; answers with what the document has of it."""
+        """Add a dense tensor, named by its place; return its entry for the document."""
         whole = tensor.detach().cpu().contiguous()
         digest = _digest(whole)
         name = self._names.get(digest)
@@ -62,17 +62,17 @@ class Tensors:
 
 
 def write_file(path: str, document: Any, tensors: Tensors) -> None:
-    """Write a file, whole or not at all; what was there before stays until then.
+    """Write a file completely or not at all; an existing file is kept until then.
 
     Raises
     ------
     OSError
-        If it cannot be written, with the path.
+        If the file cannot be written; the message names the path.
     """
     text = json.dumps(document, allow_nan=False, separators=(",", ":"))
     size = len(text) + sum(len(name) + 200 for name in tensors.by_name)
     if size > _LONGEST:
-        raise Refused(f"what it holds beside arrays takes {size / 1e6:.0f} MB as text, of which 90 can be saved")
+        raise Refused(f"its contents other than arrays take {size / 1e6:.0f} MB as text, but at most 90 can be saved")
     metadata = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -101,13 +101,13 @@ def write_file(path: str, document: Any, tensors: Tensors) -> None:
 
 
 def _mode_of(path: str, target: str) -> int:
-    """Permissions of the file that is replaced, or of a new one."""
+    """Permissions of the file to replace, or of a new file."""
     try:
         other = what_is_no_file(target)
     except FileNotFoundError:
         folder = os.path.dirname(target)
         if not os.path.isdir(folder):
-            raise FileNotFoundError(f"{path!r} cannot be written: there is no folder {folder!r}.") from None
+            raise FileNotFoundError(f"{path!r} cannot be written: the folder {folder!r} does not exist.") from None
         mask = os.umask(0)
         os.umask(mask)
         return 0o666 & ~mask
@@ -117,19 +117,19 @@ def _mode_of(path: str, target: str) -> int:
 
 
 class TensorFile:
-    """A file that is read.
+    """A file to read.
 
     Parameters
     ----------
     path : str
-        Its path.
+        Path of the file.
 
     Raises
     ------
     OSError
-        If there is none, or it cannot be read.
+        If the file does not exist or cannot be read.
     Refused
-        If it is of another kind, of a later version, or damaged.
+        If the file is of another kind, of a later version, or damaged.
     """
 
     def __init__(self, path: str) -> None:
@@ -137,22 +137,22 @@ class TensorFile:
         if other is not None:
             raise Refused(f"it is {other}")
         with open(path, "rb"):
-            pass  # so that what forbids it is told in the usual words
+            pass  # so that the usual message reports the reason
         try:
             self._file = safetensors.safe_open(path, framework="pt")
             metadata = self._file.metadata() or {}
         except safetensors.SafetensorError as error:
-            raise Refused(f"it is no file that skpartial.save has written, or is damaged ({error})") from error
+            raise Refused(f"it was not written by skpartial.save, or is damaged ({error})") from error
         if metadata.get("format") != _FORMAT or "document" not in metadata:
-            raise Refused("it is no file that skpartial.save has written")
+            raise Refused("it was not written by skpartial.save")
         if metadata.get("version") != _VERSION:
             raise Refused(
-                f"it has version {str(metadata.get('version'))[:20]!r} of the format, and this version of skpartial "
-                f"reads {_VERSION!r}: a later one may read it"
+                f"it has version {str(metadata.get('version'))[:20]!r} of the format, but this version of skpartial "
+                f"reads {_VERSION!r}: use a later version"
             )
         text = metadata["document"]
         if hashlib.sha256(text.encode()).hexdigest() != metadata.get("sha256"):
-            raise Refused("it is damaged: its document is not what was written")
+            raise Refused("it is damaged: its document does not match its digest")
         self.document = json.loads(text)
         self._names = frozenset(self._file.keys())
 
@@ -167,10 +167,10 @@ class TensorFile:
         return tuple(self._file.get_slice(self._name(entry)).get_shape())
 
     def tensor(self, entry: Any) -> Tensor:
-        """A tensor of its own, checked to be what the document has of it."""
+        """A copy of a tensor, checked against the document."""
         name = self._name(entry)
-        # Not mapped to the file, which may be overwritten later.
+        # A copy, because the mapped file may be overwritten later.
         found: Tensor = self._file.get_tensor(name).clone(memory_format=torch.contiguous_format)
         if _digest(found) != entry["sha256"]:
-            raise Refused(f"it is damaged: the tensor {name!r} is not what was written")
+            raise Refused(f"it is damaged: the tensor {name!r} does not match its digest")
         return found

@@ -1,4 +1,4 @@
-"""Which classes and functions a file may name: a closed table, to which users add their own."""
+"""The classes and functions that a file may name: a closed table, to which users can add their own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Refused", "class_name", "find_class", "find_function", "full_name", 
 
 _T = TypeVar("_T", bound=Callable[..., Any])
 
-# Of scikit-learn what is found around classifiers of this package, and whose state is numbers, arrays and words.
+# Classes of scikit-learn that are used with classifiers of this package, with a state of numbers, arrays and strings.
 _SKLEARN_CLASSES = {
     "sklearn.callback": ("ProgressBar",),
     "sklearn.decomposition": ("PCA", "TruncatedSVD"),
@@ -51,12 +51,12 @@ _NAME = re.compile(r"(?P<module>\w+(\.\w+)*)\.(?P<name>\w+)", re.ASCII)
 
 
 class Refused(ValueError):
-    """What cannot be saved, or is in a file and cannot be loaded; the message is a clause without a full stop."""
+    """An object cannot be saved, or a file cannot be loaded; the message is a clause without a full stop."""
 
 
 @dataclass
 class _Registered:
-    """What a user has registered: a class or function, and what makes a module of the class."""
+    """A class or function that the user registered, and a callable that makes modules of the class."""
 
     kind: Any
     make: Callable[[], nn.Module] | None
@@ -78,22 +78,22 @@ def register_for_saving(
 def register_for_saving(
     kind: Any = None, *, name: str | None = None, make: Callable[[], nn.Module] | None = None
 ) -> Any:
-    """Let `save` write objects of a class, or a function, that is not of this package, and `load` make them again.
+    """Allow `save` and `load` to handle a class or function from outside this package.
 
-    `load` imports nothing by names in a file: it has to be registered in the program that loads, too.
+    `load` imports nothing by names in a file, so the loading program must register the class or function, too.
 
     Parameters
     ----------
     kind : class or function
-        A scikit-learn estimator, such as a loss or head of your own or a step of a pipeline, which is made again of its
+        A scikit-learn estimator, such as your own loss or head or a step of a pipeline, which is restored from its
         parameters and attributes; a :class:`torch.nn.Module`; a splitter, dataclass or named tuple; or a function, such
-        as an `augment` of a backbone. Left out, the function is a decorator with the other arguments.
+        as the `augment` of a backbone. If it is left out, the result is a decorator with the other arguments.
     name : str or None, default=None
-        What files call it; None takes module and name, such as "mypackage.losses.MyLoss", which differ between a
-        notebook and a script.
+        Name in files; None takes module and name, such as "mypackage.losses.MyLoss", which differ between a notebook
+        and a script.
     make : callable or None, default=None
-        For a module: called without arguments, answers with one of the structure of those that are saved, whose tensors
-        are then overwritten. None calls the class.
+        For a module: a callable without arguments that returns a module with the structure of the saved one. Its
+        tensors are then overwritten. None calls the class.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def register_for_saving(
     Raises
     ------
     ValueError
-        If it is neither class nor function, or the name belongs to another one.
+        If it is neither a class nor a function, or the name is already taken.
 
     Examples
     --------
@@ -122,11 +122,11 @@ def register_for_saving(
         if "<" in name and inspect.isfunction(kind) and kind.__name__ == "<lambda>":
             raise ValueError("register_for_saving takes functions with a name, got a lambda: pass name=, or use def.")
     other = _registered.get(name)
-    # The same class anew is that of a notebook whose cell was run again.
+    # The same class again comes from a notebook cell that was run again.
     if name.partition(".")[0] in ("skpartial", "sklearn") and _public(name) is not None:
-        raise ValueError(f"register_for_saving: {name!r} is known already.")
+        raise ValueError(f"register_for_saving: {name!r} is already known.")
     if other is not None and full_name(other.kind) != full_name(kind):
-        raise ValueError(f"register_for_saving: {name!r} is {other.kind!r} already; choose another name=.")
+        raise ValueError(f"register_for_saving: {name!r} is already {other.kind!r}: choose another name=.")
     _registered[name] = _Registered(kind, make)
     return kind
 
@@ -138,13 +138,13 @@ def full_name(kind: Any) -> str:
 
 @cache
 def _subpackages() -> tuple[str, ...]:
-    """The public subpackages, and this package itself, by their names."""
+    """Names of the public subpackages and of this package itself."""
     named = (f"skpartial.{name}" for name in (*skpartial.__all__, "training") if not name.startswith("_"))
     return "skpartial", *(name for name in named if find_spec(name) is not None)
 
 
 def _public(name: str) -> Any:
-    """What a public name of this package, or one of those of scikit-learn, stands for; None for any other name."""
+    """The object with a public name in this package or an allowed name in scikit-learn; None for any other name."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -158,7 +158,7 @@ def _public(name: str) -> Any:
 
 
 def _is_savable(kind: Any) -> bool:
-    """Whether objects of a class are parameters and attributes, and nothing is done when they are made."""
+    """Whether objects of a class consist of parameters and attributes, without side effects on creation."""
     if not inspect.isclass(kind) or inspect.isabstract(kind):
         return False
     splitter = hasattr(kind, "get_n_splits")
@@ -172,7 +172,7 @@ def class_name(kind: type) -> str:
     Raises
     ------
     Refused
-        If it has none.
+        If it has no name.
     """
     for name, known in _registered.items():
         if known.kind is kind:
@@ -180,24 +180,24 @@ def class_name(kind: type) -> str:
     root = kind.__module__.partition(".")[0]
     places = _subpackages() if root == "skpartial" else _SKLEARN_CLASSES if root == "sklearn" else ()
     for place in places:
-        # Where a class is exported is where its module lies, so that nothing else has to be imported.
+        # A class is exported by the package of its module, so that nothing else needs to be imported.
         if place == "skpartial" or f"{kind.__module__}.".startswith(f"{place}."):
             name = f"{place}.{kind.__name__}"
             if _public(name) is kind and (root == "sklearn" or _is_savable(kind)):
                 return name
     raise Refused(
-        f"{full_name(kind)} is not of this package: register the class with skpartial.register_for_saving, or keep "
-        "what scikit-learn has around with skops (https://skops.readthedocs.io)"
+        f"{full_name(kind)} is not a class of this package: register it with skpartial.register_for_saving, or save "
+        "other estimators of scikit-learn with skops (https://skops.readthedocs.io)"
     )
 
 
 def find_class(name: Any) -> type:
-    """The class of a name in a file.
+    """The class with a name in a file.
 
     Raises
     ------
     Refused
-        If there is none that may be made.
+        If there is no such class in the table.
     """
     if isinstance(name, str):
         registered = _registered[name].kind if name in _registered else None
@@ -207,8 +207,8 @@ def find_class(name: Any) -> type:
         if public is not None and (name.startswith("sklearn.") or _is_savable(public)) and inspect.isclass(public):
             return public
     raise Refused(
-        f"it holds an object of {_shown(name)}, which is none of this package's: if it is yours, "
-        "skpartial.register_for_saving the class first"
+        f"it holds an object of class {_shown(name)}, which is not in this package: if the class is yours, register it "
+        "with skpartial.register_for_saving first"
     )
 
 
@@ -218,7 +218,7 @@ def function_name(function: Any) -> str:
     Raises
     ------
     Refused
-        If it has none.
+        If it has no name.
     """
     for name, known in _registered.items():
         if known.kind is function:
@@ -228,18 +228,17 @@ def function_name(function: Any) -> str:
         if _public(name) is function:
             return name
     raise Refused(
-        f"{full_name(function)} is a function that is not of this package: register it with "
-        "skpartial.register_for_saving"
+        f"{full_name(function)} is not a function of this package: register it with skpartial.register_for_saving"
     )
 
 
 def find_function(name: Any) -> Any:
-    """The function of a name in a file.
+    """The function with a name in a file.
 
     Raises
     ------
     Refused
-        If there is none that may be named.
+        If there is no such function in the table.
     """
     if isinstance(name, str):
         found = _registered[name].kind if name in _registered else None
@@ -248,18 +247,18 @@ def find_function(name: Any) -> Any:
         if inspect.isfunction(found):
             return found
     raise Refused(
-        f"it names the function {_shown(name)}, which is none of this package's: if it is yours, "
-        "skpartial.register_for_saving it first"
+        f"it names the function {_shown(name)}, which is not in this package: if it is yours, register it with "
+        "skpartial.register_for_saving first"
     )
 
 
 def make_module(name: Any, given: dict[str, Any]) -> nn.Module:
-    """A module of a class that a file names, made by what the user gave or registered.
+    """A module of a class that a file names, made by a callable that the user passed or registered.
 
     Raises
     ------
     Refused
-        If there is nothing that makes one.
+        If there is no such callable.
     """
     if isinstance(name, str):
         for key in (name, name.rpartition(".")[2]):
@@ -270,7 +269,7 @@ def make_module(name: Any, given: dict[str, Any]) -> nn.Module:
             return _made(known.make or known.kind, name)
     short = name.rpartition(".")[2] if isinstance(name, str) else name
     raise Refused(
-        f"it holds the tensors of a network of {_shown(name)}: say what makes one, with "
+        f"it holds the tensors of a network of class {_shown(name)}: pass a function that makes one, with "
         f"load(path, modules={{{_shown(short)}: make}}) or skpartial.register_for_saving"
     )
 
@@ -278,11 +277,11 @@ def make_module(name: Any, given: dict[str, Any]) -> nn.Module:
 def _made(make: Any, name: str) -> nn.Module:
     module = make()
     if not isinstance(module, nn.Module):
-        raise Refused(f"what makes {name!r} answers with a {type(module).__name__}, not with a torch.nn.Module")
+        raise Refused(f"the function that makes {name!r} returns a {type(module).__name__}, not a torch.nn.Module")
     return module
 
 
 def _shown(name: Any) -> str:
-    """A name of a file, not longer than a line."""
+    """A name from a file, shortened to at most a line."""
     text = repr(name)
     return text if len(text) <= 100 else f"{text[:100]}..."

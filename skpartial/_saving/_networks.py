@@ -1,4 +1,4 @@
-"""Networks: which one it is, and its tensors, once."""
+"""Networks: their architecture, and their tensors, stored once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MODULES = ("skpartial.images._backbones", "skpartial.images._network")
 
 
 def _is(name: str) -> Any:
-    """Whether a value is of a class of skpartial.images, which is imported only where there are images."""
+    """Whether a value is of a class in skpartial.images, which is only imported if there are images."""
 
     def holds(value: Any) -> bool:
         kind = type(value)
@@ -38,11 +38,11 @@ def _is(name: str) -> Any:
 
 
 def _named(module: nn.Module) -> dict[str, Tensor]:
-    """What a state dict names, as it is in the module."""
+    """The tensors of a state dict, as stored in the module."""
     names = module.state_dict(keep_vars=True)
     others = [name for name, value in names.items() if not isinstance(value, Tensor)]
     if others:
-        raise Refused(f"its state has {others[0]!r}, which is no tensor")
+        raise Refused(f"its state has {others[0]!r}, which is not a tensor")
     return dict(names)
 
 
@@ -57,18 +57,18 @@ def _write_state(writer: Writer, module: nn.Module) -> dict[str, Any]:
 
 
 def _read_state(reader: Reader, entry: Any, module: nn.Module, what: str) -> None:
-    """Overwrite the tensors of a module, in their types, with those that were written."""
+    """Overwrite the tensors of a module, in their types, with the saved ones."""
     named = _named(module)
     written = entry["tensors"]
     different = sorted(named.keys() ^ written.keys())
     if different:
         where = "file" if different[0] in written else "network"
-        raise Refused(f"{what} is another network than was saved: only the {where} has {different[0][:100]!r}")
+        raise Refused(f"{what} is a different network from the saved one: only the {where} has {different[0][:100]!r}")
     for name, own in named.items():
         found = reader.read(written[name])
         if not isinstance(found, Tensor) or found.shape != own.shape:
-            raise Refused(f"{what} is another network than was saved: {name!r} has another shape")
-        # In place of the old one, so that a tensor which the network has in two places stays one.
+            raise Refused(f"{what} is a different network from the saved one: {name!r} has another shape")
+        # Replaced in place, so that a tensor that the network uses in two places stays shared.
         own.data = found
     frozen = set(entry["frozen"])
     for name, own in named.items():
@@ -87,7 +87,7 @@ def _write_module(writer: Writer, module: nn.Module) -> Any:
 def _read_module(reader: Reader, entry: Any) -> nn.Module:
     with seeded(0):
         module = make_module(entry["class"], reader.modules)
-    _read_state(reader, entry["state"], module, f"what makes {entry['class'].rpartition('.')[2]!r}")
+    _read_state(reader, entry["state"], module, f"the result of the function for {entry['class'].rpartition('.')[2]!r}")
     return module
 
 
@@ -106,16 +106,16 @@ def _read_body(reader: Reader, entry: Any) -> tuple[nn.Module, Any]:
     if "architecture" not in entry:
         module = reader.read(entry)
         if not isinstance(module, nn.Module):
-            raise Refused("it is damaged: something else in place of a network")
+            raise Refused("it is damaged: something else instead of a network")
         return module, None
     architecture = Architecture(*entry["architecture"])
     model, side = architecture
     if not isinstance(model, str) or not (side is None or (type(side) is int and 1 <= side <= 4096)):
         raise Refused("it is damaged: a network of another kind")
     shapes = _shapes(reader, entry["state"])
-    # What is left out of a network is its classifier: one that is far larger than what is written is not made.
+    # Only the classifier is left out of a saved network: refuse to make a network far larger than the saved tensors.
     if (architecture.n_parameters or 0) > 4 * sum(map(math.prod, shapes.values())) + 10_000_000:
-        raise Refused(f"it is damaged: {model!r} has more parameters than are written")
+        raise Refused(f"it is damaged: {model!r} has more parameters than were saved")
     with seeded(0):
         module = _made_to_fit(architecture.make, shapes, repr(model))
     _read_state(reader, entry["state"], module, repr(model))
@@ -123,15 +123,15 @@ def _read_body(reader: Reader, entry: Any) -> tuple[nn.Module, Any]:
 
 
 def _shapes(reader: Reader, state: Any) -> dict[str, tuple[int, ...]]:
-    """The shapes of the tensors that are written for a module."""
+    """The shapes of the saved tensors of a module."""
     return {name: reader.shape(part) for name, part in state["tensors"].items()}
 
 
 def _made_to_fit(make: Callable[[], nn.Module], shapes: dict[str, tuple[int, ...]], what: str) -> nn.Module:
-    """Make a module whose tensors have the shapes that are written; first without memory for it, where that goes."""
+    """Make a module and check its shapes against the saved ones; first without allocating memory, if possible."""
     with suppress(NotImplementedError), torch.device("meta"):
         if {name: tuple(tensor.shape) for name, tensor in _named(make()).items()} != shapes:
-            raise Refused(f"it is damaged: {what} has other tensors than are written")
+            raise Refused(f"it is damaged: {what} has different tensors from the saved ones")
     return make()
 
 
@@ -166,7 +166,7 @@ def _write_network(writer: Writer, network: Any) -> Any:
     if network.takes_maps and hasattr(body, "pooling") and type(body).__name__ == "_Maps":
         body, pooling = body.module, body.pooling
     if network.augment is not None or network.built is None:
-        raise Refused("it is a network that is being trained")
+        raise Refused("it is a network in training")
     head, context = network.built
     return {
         "body": _write_body(writer, body, network.architecture),
@@ -192,7 +192,7 @@ def _read_network(reader: Reader, entry: Any) -> Any:
         body = Maps(body, entry["pooling"])
     head, context = (reader.read(entry[name]) for name in ("head", "context"))
     if not isinstance(head, Head) or not isinstance(context, HeadContext):
-        raise Refused("it is damaged: something else in place of a head")
+        raise Refused("it is damaged: something else instead of a head")
     with seeded(context.seed):
         module = _made_to_fit(lambda: build_head(head, context), _shapes(reader, entry["state"]), "its head")
     _read_state(reader, entry["state"], module, "its head")

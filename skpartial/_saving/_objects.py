@@ -1,4 +1,4 @@
-"""Objects: estimators by their parameters and attributes, named tuples, functions, scorers."""
+"""Objects: estimators (by their parameters and attributes), named tuples, functions, scorers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from skpartial._sklearn_compat import (
 
 __all__ = ["OBJECT_KINDS"]
 
-# What has a cache on this machine, a folder of pickles that the next transform or fit would execute.
+# Classes with a cache on this machine: a folder of pickles that the next transform or fit would execute.
 _WITH_CACHE = ("skpartial.ImageFeatures", "sklearn.pipeline.Pipeline")
 
 
@@ -52,7 +52,7 @@ def _check_plain(kind: type) -> None:
     """Refuse a class whose objects are more than their attributes."""
     own = any(getattr(kind, name) is not getattr(object, name) for name in ("__getstate__", "__reduce__"))
     if own or hasattr(kind, "__setstate__") or any(vars(base).get("__slots__") for base in kind.__mro__):
-        raise Refused(f"a {kind.__name__} is more than its attributes, and only these could be saved")
+        raise Refused(f"a {kind.__name__} has data other than its attributes, which cannot be saved")
 
 
 def _read_object(reader: Reader, entry: Any) -> Any:
@@ -71,7 +71,7 @@ def _read_object(reader: Reader, entry: Any) -> Any:
         value = object.__new__(kind)
     attributes = {key: reader.read(item) for key, item in entry["attributes"].items()}
     if not all(key.isidentifier() and not key.startswith("__") for key in attributes):
-        raise Refused("it is damaged: an attribute that is none")
+        raise Refused("it is damaged: an invalid attribute")
     requests = attributes.get("_metadata_request")
     if isinstance(requests, MetadataRequest):
         attributes["_metadata_request"] = make_requests(value, requests_in(requests))
@@ -80,7 +80,7 @@ def _read_object(reader: Reader, entry: Any) -> Any:
 
 
 def _is_object(value: Any) -> bool:
-    """Whether a value is of a class with parameters or attributes, of which the table may know."""
+    """Whether a value is of a class with parameters or attributes, which may be in the table."""
     if isinstance(value, type | nn.Module | dict | list | set | str | bytes | int | np.ndarray) or inspect.isroutine(
         value
     ):

@@ -28,31 +28,31 @@ _KINDS = (*VALUE_KINDS, *NETWORK_KINDS, *OBJECT_KINDS)
 
 
 def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
-    """Save an estimator to one file, from which `load` makes it again without executing anything in it.
+    """Save an estimator to a single file, which `load` reads without executing anything in it.
 
-    The file has the layout of safetensors: arrays and networks as tensors, equal ones once, and everything else as JSON
-    in its metadata. It holds what a pickle would, and the optimiser's moments of `partial_fit` besides, so that a
-    loaded estimator goes on as the saved one would have; but no `memory`, which is a folder of this machine.
+    The file has the layout of safetensors: arrays and networks are tensors, with equal ones stored once, and everything
+    else is JSON in its metadata. It holds the contents of a pickle, and also the optimiser's moments of `partial_fit`,
+    so that a loaded estimator continues like the saved one. It leaves out `memory`, which is a folder on this machine.
 
     Parameters
     ----------
     estimator : estimator
-        Of this package, fitted or not; a loss, head, solver or backbone; or a pipeline, union or search of scikit-learn
-        with some of its scalers and decompositions. Other classes have to be registered, see
+        An estimator of this package, fitted or not; a loss, head, solver or backbone; or a pipeline, union or search of
+        scikit-learn, with some of its scalers and decompositions. Other classes must be registered with
         :func:`register_for_saving`.
     path : str or path-like
-        The file, exactly so called. It is replaced as a whole, or in case of an error not at all.
+        The file; no suffix is added. It is replaced as a whole, or, if there is an error, not at all.
 
     Raises
     ------
     ValueError
-        If something in the estimator cannot be saved; the message says where it is.
+        If something in the estimator cannot be saved; the message names its place.
     OSError
         If the file cannot be written.
 
     See Also
     --------
-    load : The way back.
+    load : Loads such files.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     path = os.fsdecode(path)
     if not isinstance(estimator, BaseEstimator):
         kind = f"the class {estimator.__name__}" if isinstance(estimator, type) else f"a {type(estimator).__name__}"
-        raise ValueError(f"save takes an estimator, or a loss, head or the like, got {kind}.")
+        raise ValueError(f"save takes an estimator, loss, head or similar object, got {kind}.")
     writer = Writer(_KINDS)
     try:
         root = writer.write(estimator, "")
@@ -84,43 +84,43 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str], *, modules: Mapping[str, Callable[[], nn.Module]] | None = None) -> Any:
-    """Load an estimator that `save` has written.
+    """Load an estimator from a file of `save`.
 
-    Nothing in the file is executed: it can name classes and functions of a closed table, those of this package, some of
-    scikit-learn and those that were registered, and hold numbers, words and arrays for them.
+    Nothing in the file is executed: it holds numbers, strings and arrays, and the names of classes and functions in a
+    closed table: all of this package, some of scikit-learn, and registered ones.
 
     Parameters
     ----------
     path : str or path-like
         The file.
     modules : dict of str to callable, or None, default=None
-        For networks that are modules of your own: by the name of the class, what is called without arguments and
-        answers with one of the same structure. The tensors are in the file.
+        For networks that are your own modules: by class name, a callable without arguments that returns a module of the
+        same structure. The tensors are in the file.
 
     Returns
     -------
     estimator
-        As it was saved, on the CPU.
+        The saved estimator, on the CPU.
 
     Raises
     ------
     ValueError
-        If it is no such file, damaged, of a later version of the format, or names what is not known; with its path.
+        If the file is of another kind, damaged, of a later version of the format, or has unknown names.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
 
     Warns
     -----
     InconsistentVersionWarning
-        If another version of skpartial, or of scikit-learn if objects of its are among them, has written the file.
+        If the file was written by another version of skpartial, or of scikit-learn if it holds objects of scikit-learn.
 
     See Also
     --------
-    save : Writes such files.
+    save : Saves such files.
 
     Notes
     -----
-    Digests in the file tell damage; they are no signature, and do not say who wrote it.
+    Digests in the file detect damage; they are not a signature, and do not authenticate its author.
     """
     path = os.fsdecode(path)
     try:
@@ -138,7 +138,7 @@ def load(path: str | os.PathLike[str], *, modules: Mapping[str, Callable[[], nn.
     except Warning:
         raise
     except Exception as error:
-        # Whatever comes of content of another form.
+        # Malformed contents may raise anything.
         raise ValueError(f"{path!r} cannot be loaded: it is damaged ({type(error).__name__}: {error}).") from error
     return estimator
 
@@ -149,7 +149,7 @@ def _versions() -> dict[str, str]:
 
 
 def _compare_versions(name: str, document: Any) -> None:
-    """Warn where another version may have meant something else."""
+    """Warn if another version wrote the file, in which contents may have another meaning."""
     here, there = _versions(), document["versions"]
     of_sklearn = any(kind.startswith("sklearn.") for kind in document["classes"])
     for package in ("skpartial", *(["scikit-learn"] if of_sklearn else [])):

@@ -1,4 +1,4 @@
-"""Values that are no objects of ours: numbers, words, containers, arrays, tensors, generators."""
+"""Values other than objects: numbers, strings, containers, arrays, tensors, generators."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from skpartial._saving._walk import Kind, Reader, Writer
 
 __all__ = ["VALUE_KINDS"]
 
-# Types of arrays that are written as tensors of another type: their items, and what is written.
+# Types of arrays that are saved as tensors of another type, and that type.
 _VIEWS = ((re.compile(r"<[Mm]8(\[\w+\])?"), "int64"), (re.compile(r"<c8"), "float32"), (re.compile(r"<c16"), "float64"))
-# Characters of a word for which there is room, needed or not.
+# Arrays of strings up to this many characters wide may be wider than their strings.
 _WIDE = 64
 _OF_OBJECTS = re.compile(r"\|O|<U\d{1,6}")
 _BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
@@ -31,7 +31,7 @@ def _write_number(writer: Writer, value: float) -> Any:
 def _read_number(reader: Reader, entry: Any) -> float:
     value = float(entry["number"])
     if math.isfinite(value):
-        raise Refused("it is damaged: a number that is none")
+        raise Refused("it is damaged: an invalid number")
     return value
 
 
@@ -78,7 +78,7 @@ def _write_array(writer: Writer, array: Any) -> Any:
         return {"dtype": dtype.newbyteorder("<").str, "shape": list(array.shape), "items": items}
     if dtype.kind not in "biufcMm" or dtype.itemsize > (16 if dtype.kind == "c" else 8):
         raise Refused(f"it is an array of type {dtype}")
-    # Types that differ in their name in C alone are one.
+    # Types that only differ by their name in C are equal.
     native = array.astype(dtype.newbyteorder("="), copy=False).view(np.dtype(dtype.newbyteorder("=").str))
     columns_first = native.ndim > 1 and native.flags.f_contiguous and not native.flags.c_contiguous
     whole = np.array(native.T if columns_first else native, order="C", copy=None)
@@ -86,7 +86,7 @@ def _write_array(writer: Writer, array: Any) -> Any:
     if kept is not None:
         whole = whole.reshape(*whole.shape, 1).view(kept)
     if not whole.flags.writeable:
-        whole = whole.copy()  # PyTorch warns of others
+        whole = whole.copy()  # PyTorch warns about other arrays
     entry = writer.tensor(torch.from_numpy(whole)) | {"dtype": dtype.newbyteorder("<").str}
     return entry | ({"order": "F"} if columns_first else {})
 
@@ -108,7 +108,7 @@ def _read_array(reader: Reader, entry: Any) -> Any:
         for i, item in enumerate(items):
             found[i] = item  # one by one: items may be sequences
         if entry["dtype"] != "|O":
-            # No wider than its words where that would take far more than there is in the file.
+            # Not wider than its strings, if that would take far more memory than the file.
             width = min(int(entry["dtype"][2:]), max(_WIDE, *map(len, items), _WIDE))
             found = found.astype(f"<U{width}")
         return found.reshape(_shape(entry, least=len(items)))
@@ -123,7 +123,7 @@ def _read_array(reader: Reader, entry: Any) -> Any:
 
 
 def _shape(entry: Any, least: int) -> tuple[int, ...]:
-    """The shape of an array of so many items."""
+    """The shape of an array with at least `least` items."""
     shape = tuple(entry["shape"])
     if not all(type(side) is int and side >= 0 for side in shape) or math.prod(shape) != least:
         raise Refused("it is damaged: an array of another shape")
@@ -132,7 +132,7 @@ def _shape(entry: Any, least: int) -> tuple[int, ...]:
 
 def _word(value: Any) -> str:
     if not isinstance(value, str):
-        raise Refused("it is damaged: something else in place of a word")
+        raise Refused("it is damaged: something else instead of a string")
     return value
 
 
@@ -204,7 +204,7 @@ def _read_tensor(reader: Reader, entry: Any) -> Any:
     names = ("start", "columns", "values") if "start" in entry else ("indices", "values")
     parts = [reader.read(entry[name]) for name in names]
     shape = tuple(entry["shape"])
-    # PyTorch finds the stride of an empty array invalid: what has no entries has none out of bounds either.
+    # PyTorch rejects the stride of an empty array; without entries nothing can be out of bounds.
     check = parts[-1].numel() > 0
     if len(parts) == 3:
         if len(shape) != 2 or len(parts[0]) != shape[0] + 1:

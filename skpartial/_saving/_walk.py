@@ -1,4 +1,4 @@
-"""From a tree of values to a document and back; what the kinds of values are is said elsewhere."""
+"""Conversion of a tree of values to a document and back; the kinds of values are defined elsewhere."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["Kind", "Reader", "Writer"]
 
 @dataclass
 class Kind:
-    """How values of one kind are written to a document and read from it.
+    """Writing to a document and reading of one kind of values.
 
     Parameters
     ----------
     name : str
-        What the document calls it.
+        Name in the document.
     holds : callable
         Whether a value is of the kind.
     write : callable
-        From a `Writer` and a value to a dictionary for the document.
+        Maps a `Writer` and a value to a dictionary for the document.
     read : callable
-        From a `Reader` and that dictionary to the value.
+        Maps a `Reader` and that dictionary to the value.
     shared : bool, default=False
-        Whether it matters that two places hold the same object, and not two that are equal.
+        Whether the identity of an object that occurs in two places matters.
     """
 
     name: str
@@ -41,19 +41,19 @@ class Kind:
 
 
 class Writer:
-    """Writes values to a document, and their tensors beside it.
+    """Writes values to a document, and tensors separately.
 
     Parameters
     ----------
     kinds : sequence of Kind
-        The first that holds a value writes it.
+        The first kind that holds a value writes it.
     """
 
     def __init__(self, kinds: Sequence[Kind]) -> None:
         self._kinds = kinds
         self.tensors = Tensors()
         self._place: list[str] = []
-        # By identity; what is written is kept, so that no other object gets its identity meanwhile.
+        # By identity; written objects are kept alive, so that no other object gets the same identity.
         self._numbers: dict[int, int] = {}
         self._kept: list[Any] = []
         self._begun: set[int] = set()
@@ -62,7 +62,7 @@ class Writer:
 
     @property
     def place(self) -> str:
-        """Where in the tree the present value is."""
+        """Place of the current value in the tree."""
         return ".".join(filter(None, self._place))
 
     @contextmanager
@@ -79,11 +79,11 @@ class Writer:
             self._place.pop()
 
     def tensor(self, tensor: Tensor) -> dict[str, Any]:
-        """Put a dense tensor beside the document."""
+        """Add a dense tensor to the file."""
         return dict(self.tensors.add(tensor, self.place))
 
     def write(self, value: Any, name: str) -> Any:
-        """What the document has of a value, which is called so within the one around it."""
+        """The entry of a value in the document; `name` is its name in the enclosing value."""
         if value is None or type(value) in (bool, int, str):
             return value
         if type(value) is float and value - value == 0:  # finite
@@ -94,13 +94,13 @@ class Writer:
             kind = next((kind for kind in self._kinds if kind.holds(value)), None)
             if kind is None:
                 kept = type(value)
-                raise Refused(f"nothing is known of {kept.__module__}.{kept.__qualname__}")
+                raise Refused(f"{kept.__module__}.{kept.__qualname__} is not supported")
             if not kind.shared:
                 return {"kind": kind.name, **kind.write(self, value)}
             number = self._numbers.get(id(value))
             if number is not None:
                 if number in self._begun:
-                    raise Refused("it holds itself")
+                    raise Refused("it contains itself")
                 return {"kind": "same", "as": number}
             number = self._numbers[id(value)] = len(self._kept)
             self._kept.append(value)
@@ -111,16 +111,16 @@ class Writer:
 
 
 class Reader:
-    """Reads what a `Writer` wrote.
+    """Reads the output of a `Writer`.
 
     Parameters
     ----------
     kinds : sequence of Kind
-        As for writing.
+        Kinds, as for writing.
     file : TensorFile
-        With the tensors.
+        File with the tensors.
     modules : dict of str to callable
-        What makes modules, by the names of their classes.
+        Callables that make modules, by class name.
     """
 
     def __init__(self, kinds: Sequence[Kind], file: TensorFile, modules: dict[str, Any]) -> None:
@@ -130,15 +130,15 @@ class Reader:
         self._objects: list[Any] = []
 
     def tensor(self, entry: Any) -> Tensor:
-        """A dense tensor that is beside the document."""
+        """A dense tensor in the file."""
         return self._file.tensor(entry)
 
     def shape(self, entry: Any) -> tuple[int, ...]:
-        """The shape of such a tensor, which is not read."""
+        """The shape of a tensor, without reading it."""
         return self._file.shape(entry)
 
     def read(self, entry: Any) -> Any:
-        """The value of a part of the document."""
+        """The value for an entry of the document."""
         if entry is None or isinstance(entry, bool | int | float | str):
             return entry
         if isinstance(entry, list):
@@ -162,4 +162,4 @@ class Reader:
 
 
 def _not_yet() -> Any:
-    raise Refused("it is damaged: an object holds itself")
+    raise Refused("it is damaged: an object contains itself")

@@ -1,4 +1,4 @@
-"""Data sets: digit scenes that travel with scikit-learn, and readers of the layouts that people have on disk."""
+"""Data sets: digit scenes made from data in scikit-learn, and readers for common layouts on disk."""
 
 from skpartial.datasets._annotations_csv import load_annotations_csv
 from skpartial.datasets._arff import load_arff

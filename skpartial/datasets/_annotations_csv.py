@@ -1,4 +1,4 @@
-"""Tables of annotations: a line for each image and label that somebody looked at."""
+"""Tables of annotations, with one line per annotated pair of image and label."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["load_annotations_csv"]
 _MEANING = ("present", "absent", "unknown", "aggregate", "threshold")
 
 _ABOUT = """\
-Annotations in a table, a line for each image and label that was looked at. What has no line is unknown."""
+Annotations in a table, one line per annotated pair of image and label. Entries without a line are unknown."""
 
 
 def _plain(values: list[str]) -> list[Any]:
-    """Values as numbers where all are numbers or blank, and blanks as None."""
+    """Values as numbers if all are numbers or blank, with blanks as None."""
     stripped = [value.strip() for value in values]
     try:
         return [float(value) if value else None for value in stripped]
@@ -41,29 +41,29 @@ def load_annotations_csv(
     sparse: bool = False,
     **meaning: Any,
 ) -> Bunch:
-    r"""Read a table of annotations, a line for each image and label that somebody looked at; the rest is unknown.
+    r"""Read a table of annotations, one line per annotated pair of image and label; all other entries are unknown.
 
     Parameters
     ----------
     path : str or path-like
         The table, with a header: CSV, or with another `delimiter`.
     columns : sequence of str, default=("row", "label", "value")
-        The columns that hold images, labels and values; two where every line says that a label is present.
+        The columns with images, labels and values; only images and labels if every line means present.
     row_names : list of str or None, default=None
-        All images, in the order wanted. None takes those of the table, in its order; images without any annotation,
-        which it cannot know of, need `row_names`.
+        All images, in the desired order. None takes the images in the table, in its order; images without any
+        annotation need `row_names`.
     label_names : list of str or None, default=None
-        All labels, in the order wanted. None takes those of the table, sorted.
+        All labels, in the desired order. None takes the labels in the table, sorted.
     images : str or path-like or None, default=None
         The folder that the names of images are relative to. None is the folder of the table.
     delimiter : str, default=","
-        What is between columns: ``"\t"`` for tabs.
+        Separator of columns, such as ``"\t"`` for tabs.
     sparse : bool, default=False
         Whether `target` is a csr_array.
     **meaning
-        What values mean, as :func:`~skpartial.labels.from_annotations` takes it: `present` (1), `absent` (-1),
-        `unknown`, and for several opinions on an entry `aggregate` and `threshold`. Values are numbers where all of the
-        column are, else words; a blank is unknown.
+        Meaning of values, as in :func:`~skpartial.labels.from_annotations`: `present` (1), `absent` (-1), `unknown`,
+        and for several annotations of one entry `aggregate` and `threshold`. Values are numbers if the whole column is
+        numeric, else strings; a blank is unknown.
 
     Returns
     -------
@@ -71,24 +71,23 @@ def load_annotations_csv(
         With the attributes
 
         paths : ndarray of str, shape (n,)
-            Of the images: the names in the table, in the folder `images`.
+            Paths of the images: the names in the table, in the folder `images`.
         target : ndarray or csr_array of int8, shape (n, L)
             1 present, -1 absent, 0 unknown.
         label_names : list of str
             The labels.
         row_names : list of str
-            The images as the table names them.
+            The images as named in the table.
         DESCR : str
             A description.
 
     Raises
     ------
     ValueError
-        If the table is malformed, has no such columns, holds a value without a meaning, an image or label that is not
-        in `row_names` or `label_names`, or annotations that contradict each other without `aggregate`: the message
-        names the file.
+        If the table is malformed, lacks a column, holds an undefined value, an image or label that is not in
+        `row_names` or `label_names`, or contradictory annotations without `aggregate`. The message names the file.
     OSError
-        If the file is not there or cannot be read.
+        If the file does not exist or cannot be read.
 
     See Also
     --------
@@ -113,7 +112,7 @@ def load_annotations_csv(
         raise ValueError(f"delimiter must be one character, got {delimiter!r}.")
     wanted = check_names(columns, "columns")
     if len(wanted) not in (2, 3):
-        raise ValueError(f"columns must name those of images, labels and perhaps values; got {columns!r}.")
+        raise ValueError(f"columns must name the columns of images, labels and perhaps values, got {columns!r}.")
     unknown = next((name for name in meaning if name not in _MEANING), None)
     if unknown is not None:
         raise TypeError(f"load_annotations_csv() got an unexpected keyword argument {unknown!r}")

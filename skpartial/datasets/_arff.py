@@ -1,4 +1,4 @@
-"""Multi-label ARFF files, in which some of the columns are labels: as Meka, or as Mulan, says which."""
+"""Multi-label ARFF files, in which some of the columns are labels, as specified by Meka or Mulan."""
 
 from __future__ import annotations
 
@@ -28,41 +28,41 @@ _NUMBER_OF_LABELS = re.compile(r"(?:^|[\s:])-C\s+(-?\d+)\b")
 _NUMBER_OF_TRAINING_ROWS = re.compile(r"(?:^|[\s:])-split-number\s+(\d+)\b")
 
 _ABOUT = """\
-A multi-label data set in the ARFF format of Weka. Labels are present where the file has 1 and absent where it has 0;
-where it has a question mark they are unknown, and features NaN."""
+A multi-label data set in the ARFF format of Weka. 1 in the file means that a label is present, 0 that it is absent. A
+question mark means unknown for labels, and NaN for features."""
 
 
 def _first_or_last(k: int, attributes: Sequence[Attribute], path: Path) -> list[int]:
-    """The first k columns, or the last for a negative number."""
+    """The first k columns, or the last -k if k is negative."""
     n = len(attributes)
     if not 0 < abs(k) <= n:
-        fault(path, f"has {n} attributes, of which {k} cannot be labels")
+        fault(path, f"has {n} attributes, so {k} of them cannot be labels")
     return list(range(k)) if k > 0 else list(range(n + k, n))
 
 
 def _names_in_xml(path: Path) -> list[str]:
-    """The labels that a document of Mulan names, in whatever hierarchy."""
+    """The labels in an XML document of Mulan, at any level of its hierarchy."""
     names = [str(item.get("name")) for item in read_xml(path).iter() if item.tag.rpartition("}")[2] == "label"]
     if not names:
-        fault(path, "names no labels; Mulan's document holds a label element with a name for each")
+        fault(path, "names no labels; Mulan's document has one label element with a name per label")
     return names
 
 
 def _beside(path: Path) -> Path | None:
-    """Mulan's document beside a file: scene.xml for scene.arff and scene-train.arff."""
+    """Mulan's document next to a file: scene.xml for scene.arff and scene-train.arff."""
     stems = (path.stem, re.sub(r"[-_](train|test)$", "", path.stem))
     return next((there for stem in stems if (there := path.with_name(f"{stem}.xml")).is_file()), None)
 
 
 def _label_columns(arff: Arff, labels: Any, path: Path) -> list[int]:
-    """Which columns are labels."""
+    """Positions of the columns that are labels."""
     if labels is None:
         named = _NUMBER_OF_LABELS.search(arff.relation)
         if named is not None:
             return _first_or_last(int(named[1]), arff.attributes, path)
         labels = _beside(path)
         if labels is None:
-            fault(path, "does not say which attributes are labels, and no XML file is beside it: pass labels")
+            fault(path, "does not specify which attributes are labels, and has no XML file next to it: pass labels")
     if isinstance(labels, Integral) and not isinstance(labels, bool):
         return _first_or_last(int(labels), arff.attributes, path)
     position = {attribute.name: j for j, attribute in enumerate(arff.attributes)}
@@ -76,12 +76,12 @@ def _label_columns(arff: Arff, labels: Any, path: Path) -> list[int]:
     if absent is not None:
         fault(path, f"has no attribute {absent!r} {where}; its attributes are {shown(position, 5)}")
     columns = [position[name] for name in names]
-    # Mulan gives the order in the document no meaning.
+    # In Mulan, the order in the document has no meaning.
     return sorted(set(columns)) if isinstance(labels, str | os.PathLike) else columns
 
 
 def _word(value: str) -> str:
-    """A nominal value as the words above have it: 1 for 1.0."""
+    """A nominal value in the form used above: 1 for 1.0."""
     try:
         return f"{float(value):g}"
     except ValueError:
@@ -92,7 +92,7 @@ def _signs(attribute: Attribute, column: NDArray[np.float64], path: Path) -> NDA
     """1, -1 and 0 for the values of a label."""
     signs, unread = np.zeros(len(column), dtype=np.int8), ~np.isnan(column)
     codes = {_word(value): code for value, code in attribute.codes.items()} or {"0": 0.0, "1": 1.0}
-    # Of -1, 0 and 1 it would not be clear which is absent.
+    # With -1, 0 and 1 it would be ambiguous which means absent.
     absent = _ABSENT if _ABSENT & set(codes) else {"-1"}
     for word, code in codes.items():
         if word in _PRESENT | absent:
@@ -106,7 +106,7 @@ def _signs(attribute: Attribute, column: NDArray[np.float64], path: Path) -> NDA
 
 
 def _split(arff: Arff, n_rows: int, path: Path) -> NDArray[np.str_] | None:
-    """The split that Meka's relation names, if any."""
+    """The split in Meka's relation, if any."""
     named = _NUMBER_OF_TRAINING_ROWS.search(arff.relation)
     if named is None:
         return None
@@ -123,15 +123,15 @@ def load_arff(path: Any, *, subset: str = "all", labels: Any = None, sparse: boo
     path : str or path-like
         The file, with rows of all values, or sparse rows in braces.
     subset : {"all", "train", "test"}, default="all"
-        A part of the split, where the relation of a file of Meka names one (``-split-number 1000``: the first 1000 rows
-        are for training). Most data sets have files of their own for training and testing instead: read each.
+        A part of the split, if the relation of a Meka file names one (``-split-number 1000``: the first 1000 rows are
+        for training). Most data sets have separate files for training and testing instead: read each of them.
     labels : None, int, list of str, or path, default=None
-        Which attributes are labels. A number k is the first k, or the last -k if it is negative, a list their names,
-        and a path the XML document of Mulan that names them. None takes the number that Meka's relation holds, as in
-        ``@relation 'music: -C 6'``, else the XML document beside the file: ``scene.xml`` beside ``scene.arff`` or
+        Which attributes are labels: the first k for a number k, or the last -k if it is negative; a list of names; or
+        the path of Mulan's XML document, which names them. None takes the number in Meka's relation, as in
+        ``@relation 'music: -C 6'``, else the XML document next to the file: ``scene.xml`` for ``scene.arff`` or
         ``scene-train.arff``.
     sparse : bool, default=False
-        Whether `target` is a csr_array. `data` is one where the rows of the file are sparse.
+        Whether `target` is a csr_array. `data` is a csr_array if the rows of the file are sparse.
 
     Returns
     -------
@@ -139,32 +139,32 @@ def load_arff(path: Any, *, subset: str = "all", labels: Any = None, sparse: boo
         With the attributes
 
         data : ndarray or csr_array of float64, shape (n, d)
-            The attributes that are no labels; NaN for a question mark. A nominal attribute is its value where all of
-            its values are numbers, and the position of its value among those declared where not.
+            The attributes that are not labels; NaN for a question mark. A nominal attribute is given by its value if
+            all of its values are numbers, else by the position of its value among the declared ones.
         target : ndarray or csr_array of int8, shape (n, L)
             1 present, -1 absent (0 in the file), 0 unknown (a question mark).
         label_names : list of str
-            The labels, in the order of the file; as given where `labels` is a list.
+            The labels, in the order of the file, or of `labels` if it is a list.
         feature_names : list of str
-            The attributes that are no labels.
+            The attributes that are not labels.
         categories : dict of str to tuple of str
-            The values of those nominal attributes of which `data` holds positions.
+            The values of the nominal attributes that are given by position in `data`.
         split : ndarray of str, shape (n,)
-            "train" or "test", where the relation names a split.
+            "train" or "test", if the relation names a split.
         DESCR : str
             A description.
 
     Raises
     ------
     ValueError
-        If the file is malformed, holds an attribute of strings or dates, or a value that is not declared, or does not
-        say which attributes are labels: the message names it.
+        If the file is malformed, holds an attribute of strings or dates or a value that is not declared, or does not
+        specify which attributes are labels. The message names the file.
     OSError
-        If a file is not there or cannot be read.
+        If a file does not exist or cannot be read.
 
     Notes
     -----
-    A value that a sparse row leaves out is zero, and of a nominal attribute the first that is declared, as in Weka.
+    As in Weka, a value that a sparse row leaves out is zero, or the first declared value of a nominal attribute.
 
     References
     ----------

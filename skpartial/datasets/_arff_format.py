@@ -1,4 +1,4 @@
-"""The ARFF format of Weka: attributes, then rows of values, or of the values that are not the first or zero."""
+"""The ARFF format of Weka: attributes, then dense rows of all values, or sparse rows of nonzero values."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["Arff", "Attribute", "read_arff"]
 
 _QUOTED = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
 _ATTRIBUTE = re.compile(rf"({_QUOTED}|[^\s{{'\"][^\s{{]*)\s*(\{{.*\}}|\w+.*)", re.DOTALL)
-# A value of a row or of a list of nominal values; both ends of it are commas or the end.
+# A value of a row or of a list of nominal values, delimited by commas or the ends.
 _VALUE = re.compile(rf"\s*((?:{_QUOTED}|[^,'\"])*)\s*(,|$)")
 _NUMERIC = ("numeric", "real", "integer")
 
 
 class Attribute(NamedTuple):
-    """A column: its name, and the nominal values that it may have, none for a number."""
+    """A column: its name and its nominal values, none for a number."""
 
     name: str
     values: tuple[str, ...]
 
     @property
     def codes(self) -> dict[str, float]:
-        """The number for each nominal value: its own where all are numbers, else its position."""
+        """The number for each nominal value: itself if all are numbers, else its position."""
         try:
             return {value: float(value) for value in self.values}
         except ValueError:
@@ -38,12 +38,12 @@ class Attribute(NamedTuple):
 
     @property
     def is_number(self) -> bool:
-        """Whether its numbers are the values themselves."""
+        """Whether the numbers are the values themselves."""
         return all(_is_number(value) for value in self.values)
 
 
 class Arff(NamedTuple):
-    """What such a file holds: `values` are numbers, NaN where unknown, a csr_array where the rows are sparse."""
+    """Contents of a file: `values` are numbers, NaN for unknown, as a csr_array if the rows are sparse."""
 
     relation: str
     attributes: list[Attribute]
@@ -66,7 +66,7 @@ def _unquoted(text: str) -> str:
 
 
 def _parts(text: str) -> list[str] | None:
-    """What is between commas that are not in quotes; None where a quote is not closed."""
+    """The parts between commas outside quotes; None if a quote is not closed."""
     if "'" not in text and '"' not in text:
         return text.split(",")
     parts, at = [], 0
@@ -95,7 +95,7 @@ def _attribute(path: Path, text: str, line: int) -> Attribute:
             fault(path, f"declares a value of {name!r} more than once", line)
         return Attribute(name, values)
     if kind.split()[0].lower() not in _NUMERIC:
-        fault(path, f"has the attribute {name!r} of type {kind!r}: numbers and nominal values alone can be read", line)
+        fault(path, f"has the attribute {name!r} of type {kind!r}: only numbers and nominal values can be read", line)
     return Attribute(name, ())
 
 
@@ -179,13 +179,13 @@ class _Reader:
         return numbers
 
     def sparse(self, rows: list[tuple[int, str]]) -> Any:
-        """Rows of pairs of position and value; what is left out is zero, or the first of the nominal values."""
+        """Rows of pairs of position and value; missing values are zero, or the first nominal value."""
         indices: list[int] = []
         numbers: list[float] = []
         starts = [0]
         for line, text in rows:
             if not text.startswith("{") or not text.endswith("}"):
-                fault(self.path, "is no sparse row in braces, as the first row is", line)
+                fault(self.path, "is not a sparse row in braces, unlike the first row", line)
             inside = text[1:-1].strip()
             pairs = _parts(inside) if inside else []
             if pairs is None:
@@ -207,7 +207,7 @@ class _Reader:
         return self._filled(sp.csr_array((np.array(numbers), np.array(indices, dtype=np.int64), starts), shape=shape))
 
     def _filled(self, matrix: Any) -> Any:
-        """The same with what is left out stored, where it is not zero."""
+        """The matrix with missing nominal values stored, if they are not zero."""
         first = [next(iter(codes.values()), 0.0) for codes in self.codes]
         columns = np.flatnonzero(first)
         if not len(columns):

@@ -1,4 +1,4 @@
-"""What every reader answers: a Bunch with the label matrix and some facts about it in words."""
+"""The result of every reader: a Bunch with the label matrix and a description."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["make_bunch"]
 
 
 def _counts(values: NDArray[np.str_]) -> str:
-    """How often each of few values occurs, in the order of the first of each."""
+    """Counts of each distinct value, in order of first occurrence."""
     names, first, counts = np.unique(values, return_index=True, return_counts=True)
     return ", ".join(f"{names[i]} {counts[i]:,}" for i in np.argsort(first))
 
 
 def make_bunch(title: str, about: str, *, target: Any, label_names: Sequence[str], **more: Any) -> Bunch:
-    """Put together what was read; `about` says what the labels mean, `more` are attributes, None for those absent."""
+    """Assemble a Bunch; `about` explains the labels, `more` are further attributes, left out if None."""
     given = {name: value for name, value in more.items() if value is not None}
     known = target.data if sp.issparse(target) else target
     present, absent = (int(np.count_nonzero(known == sign)) for sign in (1, -1))

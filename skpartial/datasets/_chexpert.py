@@ -1,4 +1,4 @@
-"""Tables like those of CheXpert: a column a finding, with blanks and uncertain entries."""
+"""Tables like CheXpert's: one column per finding, with blank and uncertain entries."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _POLICIES = {"unknown": 0, "present": 1, "absent": -1}
 _PATIENT = re.compile(r"(?:^|[/\\])(patient[^/\\]*)[/\\]")
 
 _ABOUT = """\
-Chest radiographs, with findings that were read from the reports (Irvin et al., AAAI 2019). A finding that a report does
-not mention is blank, one that it hedges is uncertain; what both mean here was chosen when the table was read. The rows
-of a patient are a group."""
+Chest radiographs, with findings extracted from the reports (Irvin et al., AAAI 2019). Findings that a report does not
+mention are blank, hedged findings are uncertain; the meaning of both was chosen when the table was read. The rows of a
+patient are a group."""
 
 
 def _policy(name: str, given: Any, findings: Sequence[str]) -> NDArray[np.int8]:
-    """The sign that stands for blank or uncertain, a finding."""
+    """The sign for blank or uncertain entries, per finding."""
     if not isinstance(given, Mapping):
         check_choice(None, name, given, tuple(_POLICIES))
         return np.full(len(findings), _POLICIES[given], dtype=np.int8)
@@ -48,7 +48,7 @@ def _policy(name: str, given: Any, findings: Sequence[str]) -> NDArray[np.int8]:
     for finding, policy in given.items():
         if finding not in findings:
             raise ValueError(
-                f"{name} names {finding!r}, which is no finding of the table; these are {shown(findings, 20)}."
+                f"{name} names {finding!r}, which is not a finding of the table; these are {shown(findings, 20)}."
             )
         check_choice(None, f"{name}[{finding!r}]", policy, tuple(_POLICIES))
         signs[findings.index(finding)] = _POLICIES[policy]
@@ -56,7 +56,7 @@ def _policy(name: str, given: Any, findings: Sequence[str]) -> NDArray[np.int8]:
 
 
 def _findings(table: Table) -> list[str]:
-    """Columns that are findings: those after AP/PA, or all but the known others where there is none."""
+    """Columns that are findings: all after AP/PA, or without it all but the known other columns."""
     names = list(table.columns)
     after = names[names.index("AP/PA") + 1 :] if "AP/PA" in names else names
     found = [name for name in after if name not in _NO_FINDINGS]
@@ -68,7 +68,7 @@ def _findings(table: Table) -> list[str]:
 def _labels(
     table: Table, findings: Sequence[str], blank: NDArray[np.int8], uncertain: NDArray[np.int8]
 ) -> NDArray[np.int8]:
-    """Signs of a table's findings."""
+    """Signs of the findings of a table."""
     labels = np.empty((len(table.lines), len(findings)), dtype=np.int8)
     for j, finding in enumerate(findings):
         values = table.numbers(finding)
@@ -87,16 +87,14 @@ def _patients(table: Table) -> list[str]:
     found = [_PATIENT.search(path) for path in table.columns["Path"]]
     for line, path, match in zip(table.lines, table.columns["Path"], found):
         if match is None:
-            fault(
-                table.path, f"has the path {path!r}, in which there is no folder of a patient, as in patient00001", line
-            )
+            fault(table.path, f"has the path {path!r}, which has no folder of a patient, such as patient00001", line)
     return [match[1] for match in found if match is not None]
 
 
 def _image_folder(folder: Path, name: str) -> tuple[Path, int]:
-    """What the table's paths are relative to, and how many of their first parts are to be left out.
+    """The folder that the table's paths are relative to, and the number of leading parts to leave out.
 
-    They begin with the name of the published folder, CheXpert-v1.0-small, which holds the table; people rename it.
+    Paths begin with the name of the published folder, CheXpert-v1.0-small, which holds the table but may be renamed.
     """
     parts = name.replace("\\", "/").split("/")
     for root, skipped in ((folder, 0), (folder.parent, 0), (folder, 1)):
@@ -116,8 +114,8 @@ def _paths(table: Table) -> list[str]:
 
 
 def _tables(path: Path, subset: str) -> dict[str, Table]:
-    """The tables that a subset consists of."""
-    cure = "path must be a table such as train.csv, or the folder of CheXpert that holds train.csv and valid.csv"
+    """The tables of a subset."""
+    cure = "path must be a table such as train.csv, or the CheXpert folder that holds train.csv and valid.csv"
     if path.is_dir():
         wanted = _FILES if subset == "all" else {subset: _FILES[subset]}
         files = {split: path / f"{name}.csv" for split, name in wanted.items()}
@@ -128,27 +126,27 @@ def _tables(path: Path, subset: str) -> dict[str, Table]:
     stems = {name: split for split, name in _FILES.items()}
     split = stems.get(path.stem, "")
     if subset not in ("all", split):
-        raise ValueError(f"{path} is one table: take subset='all', or the folder of CheXpert as path.")
+        raise ValueError(f"{path} is a single table: use subset='all', or pass the CheXpert folder as path.")
     return {split: read_table(path, ["Path"], cure=cure)}
 
 
 def load_chexpert(
     path: Any, *, subset: str = "all", blank: Any = "unknown", uncertain: Any = "unknown", sparse: bool = False
 ) -> Bunch:
-    r"""Read a table like those of CheXpert: a row per image, a column per finding.
+    r"""Read a table like CheXpert's: one row per image, one column per finding.
 
     Parameters
     ----------
     path : str or path-like
         A table such as ``train.csv``, or the folder ``CheXpert-v1.0-small`` that holds ``train.csv`` and ``valid.csv``.
-        Its columns are ``Path``, Sex, Age, Frontal/Lateral, AP/PA and then the findings, of which there may be any: 1
-        is present, 0 absent, -1 uncertain, and blank not mentioned.
+        The columns are ``Path``, Sex, Age, Frontal/Lateral, AP/PA and then any number of findings: 1 is present, 0
+        absent, -1 uncertain, and blank not mentioned.
     subset : {"all", "train", "val", "test"}, default="all"
-        The official split, a file each: ``train.csv``, ``valid.csv`` and ``test.csv``; "all" is those that are there.
+        The official split, in the files ``train.csv``, ``valid.csv`` and ``test.csv``; "all" is all files that exist.
     blank, uncertain : {"unknown", "present", "absent"} or dict, default="unknown"
-        What an entry means that is blank, or uncertain. A dict says it for the findings that it names, and the others
-        are unknown: ``uncertain={"Edema": "present", "Cardiomegaly": "absent"}``. The paper's U-Ignore is "unknown",
-        U-Ones "present" and U-Zeros "absent".
+        Meaning of blank and of uncertain entries. A dict gives it per finding, with unknown for all others:
+        ``uncertain={"Edema": "present", "Cardiomegaly": "absent"}``. The paper's U-Ignore is "unknown", U-Ones
+        "present" and U-Zeros "absent".
     sparse : bool, default=False
         Whether `target` is a csr_array.
 
@@ -158,32 +156,32 @@ def load_chexpert(
         With the attributes
 
         paths : ndarray of str, shape (n,)
-            Of the images, in the order of the table.
+            Paths of the images, in the order of the table.
         target : ndarray or csr_array of int8, shape (n, L)
             1 present, -1 absent, 0 unknown.
         label_names : list of str
-            The findings, "No Finding" among them.
+            The findings, including "No Finding".
         groups : ndarray of str, shape (n,)
-            The patient in each path, such as "patient00001", for
+            The patient of each path, such as "patient00001", for
             :class:`~skpartial.model_selection.PartialLabelGroupKFold`.
         views : ndarray of str, shape (n,)
-            "Frontal" or "Lateral", where the table has that column.
+            "Frontal" or "Lateral", if the table has this column.
         split : ndarray of str, shape (n,)
-            "train", "val" or "test", where the name of the file says so.
+            "train", "val" or "test", if the name of the file tells.
         DESCR : str
             A description.
 
     Raises
     ------
     ValueError
-        If an argument is none of the above, or a table is malformed: the message names it.
+        If an argument is invalid, or a table is malformed. The message names it.
     OSError
-        If a file is not there or cannot be read.
+        If a file does not exist or cannot be read.
 
     Notes
     -----
-    "No Finding" is read like any other finding. It is never 0 in the published table, so that it has no absence unless
-    ``blank={"No Finding": "absent"}`` says that a report in which it is blank is of a patient with findings.
+    "No Finding" is treated like any other finding. It is never 0 in the published table, so it has no negatives unless
+    ``blank={"No Finding": "absent"}`` declares blank entries to be absent, because such a report has findings.
 
     References
     ----------
@@ -218,7 +216,7 @@ def load_chexpert(
         named = _findings(table)
         findings = findings or named
         if set(named) != set(findings):
-            fault(table.path, f"has other findings than {next(iter(tables.values())).path.name}")
+            fault(table.path, f"has different findings from {next(iter(tables.values())).path.name}")
     signs = [_policy(name, given, findings) for name, given in (("blank", blank), ("uncertain", uncertain))]
     parts = list(tables.values())
     target = np.concatenate([_labels(table, findings, *signs) for table in parts])

@@ -1,4 +1,4 @@
-"""MS-COCO: objects of 80 categories, or the words that people describe the images with."""
+"""MS-COCO: objects of 80 categories, or the words of image captions."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ Photographs of Microsoft COCO (Lin et al., ECCV 2014), in which every object of 
 whether an object of the category is in the photograph.""",
     "caption_words": """\
 Photographs of Microsoft COCO (Lin et al., ECCV 2014), each described by five people in a sentence. A label says whether
-one of them uses the word; the words are the most frequent ones of the descriptions of the training images. A word that
-nobody uses is called absent here, as in the papers, though what it means may well be seen in the photograph.""",
+one of them uses the word; the words are the most frequent ones in the captions of the training images. A word that
+nobody uses is absent here, as in the papers, although its meaning may well be visible in the photograph.""",
 }
 
 
 class _Part(NamedTuple):
-    """A part of the split: images in the order of the file, and pairs of row and label that are present."""
+    """A part of the split: images in the order of the file, and pairs (row, label) of the positives."""
 
     image_ids: list[Any]
     file_names: list[str]
@@ -64,14 +64,14 @@ def _instances(root: Path, splits: Sequence[str], year: int) -> tuple[list[_Part
         path = _file(root, "instances", split, year)
         coco = read_coco(path, _cure(root, year))
         if names is not None and coco.categories != names:
-            fault(path, f"has other categories than instances_{splits[0]}{year}.json")
+            fault(path, f"has different categories from instances_{splits[0]}{year}.json")
         names = coco.categories
         parts.append(_Part(coco.image_ids, coco.file_names, coco.present))
     return parts, names or []
 
 
 def _captions(path: Path, cure: str) -> tuple[list[Any], list[str], list[Counter[str]]]:
-    """Ids and names of images, and how often each word is used of each."""
+    """Ids and names of images, and the word counts of their captions."""
     content = read_json(path, cure=cure)
     ids, names = images_of(content, path)
     at = {image: i for i, image in enumerate(ids)}
@@ -109,7 +109,7 @@ def _caption_words(
 
 
 def _in_order_of_ids(part: _Part) -> _Part:
-    """The same with rows in the order of their ids as strings."""
+    """The part with rows sorted by their ids as strings."""
     order = sorted(range(len(part.image_ids)), key=lambda i: str(part.image_ids[i]))
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
@@ -118,7 +118,7 @@ def _in_order_of_ids(part: _Part) -> _Part:
 
 
 def _joined(parts: Sequence[_Part]) -> _Part:
-    """Parts of a split one after the other."""
+    """Concatenate the parts of a split."""
     starts = np.cumsum([0, *(len(part.image_ids) for part in parts)])
     present = [part.present + np.array([start, 0]) for part, start in zip(parts, starts)]
     ids = [image for part in parts for image in part.image_ids]
@@ -143,7 +143,7 @@ def load_coco(
 ) -> Bunch:
     """Read Microsoft COCO: objects of 80 categories, or words of captions, in photographs.
 
-    Every object of the 80 categories was outlined, so that a category without any is absent.
+    Every object of the 80 categories was outlined, so a category without objects is absent.
 
     Parameters
     ----------
@@ -153,17 +153,17 @@ def load_coco(
     subset : {"all", "train", "val"}, default="all"
         The official split; the labels of the test images are not published.
     year : {2014, 2017} or None, default=None
-        Which release, None for the one that the folder holds: 82,783 images for training and 40,504 for validation, or
-        118,287 and 5,000.
+        The release; None for the one in the folder. 2014 has 82,783 images for training and 40,504 for validation, 2017
+        has 118,287 and 5,000.
     labels : {"instances", "caption_words"}, default="instances"
-        What the labels are: the categories of objects, or the words that occur most often in the captions of the
-        training images (``captions_train2014.json`` and so on), as Huynh and Elhamifar have them.
+        Labels: the categories of objects, or the most frequent words in the captions of the training images
+        (``captions_train2014.json`` and so on), as in Huynh and Elhamifar.
     n_words : int, default=1000
-        How many words.
+        Number of words.
     stop_words : iterable of str, default=()
-        Words that are no labels, such as "a" and "of", which are among the most frequent; in lower case.
+        Words to exclude from the labels, in lower case, such as "a" and "of", which are among the most frequent.
     drop_empty : bool, default=False
-        Whether images without any present label are left out, as in the papers on single positives.
+        Whether to leave out images without positive labels, as in the papers on single positives.
     sparse : bool, default=False
         Whether `target` is a csr_array.
 
@@ -173,9 +173,8 @@ def load_coco(
         With the attributes
 
         paths : ndarray of str, shape (n,)
-            Of the photographs, train before val, each in the order of their ids as strings, which is that of Cole et
-            al.: with ``drop_empty=True``, :func:`~skpartial.labels.keep_single_positive` selects the same labels with
-            their seed.
+            Paths of the photographs, train before val, each sorted by their ids as strings, as in Cole et al.: with
+            ``drop_empty=True`` and their seed, :func:`~skpartial.labels.keep_single_positive` selects the same labels.
         target : ndarray or csr_array of int8, shape (n, 80) or (n, n_words)
             1 present, -1 absent.
         label_names : list of str
@@ -190,20 +189,20 @@ def load_coco(
     Raises
     ------
     ValueError
-        If an argument is none of the above, or a file is malformed: the message names it.
+        If an argument is invalid, or a file is malformed. The message names it.
     OSError
-        If a file is not there or cannot be read.
+        If a file does not exist or cannot be read.
 
     See Also
     --------
-    load_coco_json : For files of your own in this format.
+    load_coco_json : For your own files in this format.
 
     Notes
     -----
-    A caption's words are its runs of letters and digits in lower case; those with an apostrophe or a hyphen inside are
-    one word. The paper does not say how it takes captions apart, and its labels come from a file that was prepared
-    elsewhere, so that a few of the rarest words may differ. "Absent" says here that nobody mentions it:
-    ``np.maximum(coco.target, 0)`` is a matrix of presences only.
+    The words of a caption are its runs of letters and digits in lower case, including apostrophes and hyphens between
+    them. The paper does not say how it splits captions, and its labels come from a file that was prepared elsewhere, so
+    a few of the rarest words may differ. Here -1 means that nobody mentions the word: ``np.maximum(coco.target, 0)``
+    is a positive-only matrix.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The JSON format of COCO, in which most annotation tools export."""
+"""The JSON format of COCO, which most annotation tools can export."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from skpartial.datasets._files import (
 
 __all__ = ["CocoFile", "images_of", "items_of", "load_coco_json", "read_coco"]
 
-# Outlines of objects, run lengths and captions' tokens: most of such a file, and of no use here.
+# Outlines, keypoints, boxes and licences: most of a file, and not needed here.
 _UNUSED = ("segmentation", "keypoints", "bbox", "licenses")
 
 _ABOUT = """\
-Annotations in the JSON format of COCO. A label says whether an image has an annotation of the category. Where it has
-none the label is {unannotated}, unless the file says that the category is absent (neg_category_ids, as in LVIS)."""
+Annotations in the JSON format of COCO. A label says whether an image has an annotation of the category. If it has none,
+the label is {unannotated}, unless the file lists the category as absent (neg_category_ids, as in LVIS)."""
 
 
 class CocoFile(NamedTuple):
-    """What such a file lists: images, categories, and pairs of both that are annotated, as positions."""
+    """Contents of a file: images, categories, and annotated pairs of both, as positions."""
 
     image_ids: list[Any]
     file_names: list[str]
@@ -44,7 +44,7 @@ class CocoFile(NamedTuple):
 
 
 def items_of(content: Any, key: str, path: Path, needed: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A list of objects in the file, each with the keys that are needed."""
+    """A list of objects in the file, each checked for the required keys."""
     if not isinstance(content, dict) or not isinstance(content.get(key), list):
         fault(path, f"has no list {key!r}; a file of COCO holds images, annotations and categories")
     items: list[dict[str, Any]] = content[key]
@@ -58,7 +58,7 @@ def items_of(content: Any, key: str, path: Path, needed: tuple[str, ...]) -> lis
 
 
 def _file_name(image: dict[str, Any], path: Path) -> str:
-    """The file of an image, relative to the folder of images; LVIS has its address instead."""
+    """The file of an image, relative to the folder of images; LVIS has a URL instead."""
     name = image.get("file_name")
     if name is None and isinstance(image.get("coco_url"), str):
         return "/".join(PurePosixPath(urlsplit(image["coco_url"]).path).parts[-2:])
@@ -68,7 +68,7 @@ def _file_name(image: dict[str, Any], path: Path) -> str:
 
 
 def _negatives(image: dict[str, Any], path: Path) -> list[Any]:
-    """Ids of the categories that were looked for in an image and not found."""
+    """Ids of the categories that are verified to be absent from an image."""
     listed = image.get("neg_category_ids") or []
     if not isinstance(listed, list):
         fault(path, f"has neg_category_ids={listed!r} for the image with id {image['id']!r}, which should be a list")
@@ -76,7 +76,7 @@ def _negatives(image: dict[str, Any], path: Path) -> list[Any]:
 
 
 def images_of(content: Any, path: Path) -> tuple[list[Any], list[str]]:
-    """Ids and names of the images that a file lists, each of them once."""
+    """Ids and names of the images in a file, checked to be distinct."""
     images = items_of(content, "images", path, ("id",))
     if not images:
         fault(path, "lists no images")
@@ -87,7 +87,7 @@ def images_of(content: Any, path: Path) -> tuple[list[Any], list[str]]:
 
 
 def read_coco(path: Path, cure: str | None = None) -> CocoFile:
-    """Read such a file, and check that annotations, images and categories fit together."""
+    """Read a file, and check that annotations, images and categories are consistent."""
     content = read_json(path, without=_UNUSED, cure=cure)
     image_ids, file_names = images_of(content, path)
     categories = items_of(content, "categories", path, ("id", "name"))
@@ -119,27 +119,27 @@ def read_coco(path: Path, cure: str | None = None) -> CocoFile:
     both = np.intersect1d(present[:, 0] * n + present[:, 1], absent[:, 0] * n + absent[:, 1])
     if len(both):
         i, j = divmod(int(both[0]), n)
-        fault(path, f"says that {names[j]!r} is present and absent in the image {file_names[i]!r}")
+        fault(path, f"says that {names[j]!r} is both present and absent in the image {file_names[i]!r}")
     return CocoFile(image_ids, file_names, names, present, absent)
 
 
 def load_coco_json(path: Any, *, images: Any = None, unannotated: str = "unknown", sparse: bool = False) -> Bunch:
     """Read annotations in the JSON format of COCO, as exported by CVAT, Label Studio, Roboflow and others.
 
-    Boxes, outlines and whole images alike: a label is present in an image that has at least one annotation of the
-    category.
+    A label is present in an image with at least one annotation of the category, whether a box, an outline or the whole
+    image.
 
     Parameters
     ----------
     path : str or path-like
         The file, with lists of ``images`` (``id`` and ``file_name``), ``categories`` (``id`` and ``name``) and
-        ``annotations`` (``image_id`` and ``category_id``). One is a data set; where training and test have files of
-        their own, read each.
+        ``annotations`` (``image_id`` and ``category_id``). If training and test data are in separate files, read each
+        of them.
     images : str or path-like or None, default=None
         The folder that the names of the image files are relative to. None is the folder of the file.
     unannotated : {"unknown", "absent"}, default="unknown"
-        What a category is in an image that has no annotation of it. "absent" is right where every image was searched
-        for every category.
+        Meaning of a category without annotations in an image. "absent" is correct if every image was searched for every
+        category.
     sparse : bool, default=False
         Whether `target` is a csr_array.
 
@@ -149,9 +149,9 @@ def load_coco_json(path: Any, *, images: Any = None, unannotated: str = "unknown
         With the attributes
 
         paths : ndarray of str, shape (n,)
-            Of the images, in the order of the file.
+            Paths of the images, in the order of the file.
         target : ndarray or csr_array of int8, shape (n, L)
-            1 present, 0 unknown, -1 where the file says absent: in images with ``neg_category_ids``, as in LVIS, or
+            1 present, 0 unknown, -1 if the file says absent: in images with ``neg_category_ids``, as in LVIS, or
             everywhere else with ``unannotated="absent"``.
         label_names : list of str
             The categories, in the order of the file.
@@ -163,14 +163,14 @@ def load_coco_json(path: Any, *, images: Any = None, unannotated: str = "unknown
     Raises
     ------
     ValueError
-        If an argument is none of the above, or the file is malformed, lists something twice, or refers to an image or a
-        category that it does not list: the message names it.
+        If an argument is invalid, or the file is malformed, has duplicates, or refers to an image or category that it
+        does not list. The message names it.
     OSError
-        If the file is not there or cannot be read.
+        If the file does not exist or cannot be read.
 
     See Also
     --------
-    load_coco : COCO itself, with its split.
+    load_coco : For COCO itself, with its split.
 
     Examples
     --------

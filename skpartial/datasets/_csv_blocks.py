@@ -1,4 +1,4 @@
-"""Large tables of short fields, read in blocks: where each field starts is found at once, and no string is made."""
+"""Large tables of short fields, read in blocks: all fields are located at once, without creating strings."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from skpartial.datasets._files import check_columns, fault, shown
 
 __all__ = ["Block", "read_blocks"]
 
-# Bytes of a block, so that what is found in it stays in the cache of the processor.
+# Bytes of a block, so that its results stay in the processor's cache.
 _BLOCK_BYTES = 1 << 20
-# Bytes of the longest line, and of the longest field that is compared.
+# Bytes of the longest line, and of the longest field that can be compared.
 _LONGEST_LINE = 1 << 20
 _LONGEST_FIELD = 64
-# Follows the text, so that so many bytes can be read from every place of it on.
+# Appended to the text, so that fields can be read from every position without overrun.
 _PADDING = bytes(_LONGEST_FIELD + 8)
-# The first so many bytes of eight.
+# Masks of the first n of eight bytes.
 _MASKS = np.array([(1 << (8 * n)) - 1 for n in range(9)], dtype="<u8")
 _COMMA, _NEWLINE, _RETURN, _QUOTE, _ZERO, _POINT = b',\n\r"0.'
 
 
 class Block(NamedTuple):
-    """Some consecutive rows of a table: the text, and where in it fields of needed columns are, (columns, n)."""
+    """Consecutive rows of a table: the text, and the positions of the fields of needed columns, (columns, n)."""
 
     path: Path
     names: Sequence[str]
@@ -44,9 +44,9 @@ class Block(NamedTuple):
         Parameters
         ----------
         column : int
-            Among the needed ones.
+            Position among the needed columns.
         n_words : int or None, default=None
-            None is as many as the longest field has.
+            None is the number in the longest field.
         """
         starts, lengths = self.starts[column], self.lengths[column]
         shortest, longest = int(lengths.min()), int(lengths.max())
@@ -54,7 +54,7 @@ class Block(NamedTuple):
             line = int(self.lines[int(np.argmax(lengths))])
             fault(self.path, f"has {longest} bytes in column {self.names[column]!r}, not a short name", line)
         n_words = n_words or max(1, -(-longest // 8))
-        # Eight bytes from every place of the text on, as one number.
+        # Eight bytes starting at every position of the text, as one number.
         eights = np.ndarray((len(self.text) - 7,), dtype="<u8", buffer=self.text, strides=(1,))
         found = np.empty((n_words, len(starts)), dtype="<u8")
         for k in range(n_words):
@@ -78,14 +78,14 @@ class Block(NamedTuple):
         if wrong.any():
             row = int(np.argmax(wrong))
             found = f"{self.field(row, column)!r} in column {self.names[column]!r}"
-            fault(self.path, f"holds {found}, where a number from 0 to 1 should be", int(self.lines[row]))
+            fault(self.path, f"holds {found}, which should be a number from 0 to 1", int(self.lines[row]))
         return numbers
 
     def _longer_numbers(self, numbers: NDArray[np.float64], column: int) -> None:
-        """What is no single digit, to the numbers of the first digits."""
+        """Fill in the numbers with more than one digit."""
         starts, lengths = self.starts[column], self.lengths[column]
         point, tenth = self.text[starts + 1], self.text[starts + 2] - np.uint8(_ZERO)
-        has_tenth = (lengths == 3) & (point == _POINT) & (tenth < 10)  # as nearly all have: 0.7
+        has_tenth = (lengths == 3) & (point == _POINT) & (tenth < 10)  # nearly all fields: 0.7
         numbers[has_tenth] += tenth[has_tenth] / 10
         for row in np.flatnonzero(~has_tenth & (lengths != 1)).tolist():
             try:
@@ -95,26 +95,26 @@ class Block(NamedTuple):
 
 
 def read_blocks(path: Path, needed: Sequence[str]) -> Iterator[Block]:
-    """Rows of a CSV file with a header, of which some columns are needed.
+    """Read some columns of a CSV file with a header.
 
-    Fields may be quoted, lines end in either way, and blank lines are passed over; such blocks are read more slowly.
+    Fields may be quoted, line ends are LF or CRLF, and blank lines are skipped; such blocks are read more slowly.
 
     Parameters
     ----------
     path : Path
-        A file, of which no more than a block is in memory.
+        The file; only one block at a time is in memory.
     needed : sequence of str
-        Columns, in the order in which the blocks have them.
+        Columns, in the order of the blocks.
 
     Yields
     ------
     Block
-        Of at least one row.
+        A block of at least one row.
 
     Raises
     ------
     ValueError
-        If the file is no such table; with the line.
+        If the file is not such a table; the message names the line.
     OSError
         If it cannot be opened.
     """
@@ -129,7 +129,7 @@ def read_blocks(path: Path, needed: Sequence[str]) -> Iterator[Block]:
             end = chunk.rfind(b"\n") + 1
             if not end:
                 if len(rest) + len(chunk) > _LONGEST_LINE:
-                    fault(path, f"has a line of more than {_LONGEST_LINE:,} bytes: it is no such table", line)
+                    fault(path, f"has a line of more than {_LONGEST_LINE:,} bytes: it is not such a table", line)
                 rest += chunk
                 continue
             text, rest = b"".join((rest, memoryview(chunk)[:end], _PADDING)), chunk[end:]
@@ -153,12 +153,12 @@ def _header(path: Path, file: BinaryIO, needed: Sequence[str]) -> list[str]:
     except UnicodeDecodeError:
         fault(path, "is not UTF-8 text: save it as UTF-8", 1)
     if not first.strip():
-        fault(path, "begins with a blank line, where a header should be" if first else "is empty")
+        fault(path, "begins with a blank line instead of a header" if first else "is empty")
     if "\0" in first:
-        fault(path, "holds NUL characters: it is no text, or text in UTF-16, which is to be saved as UTF-8")
+        fault(path, "holds NUL characters: it is not text, or text in UTF-16: save it as UTF-8")
     header = [name.strip() for name in next(csv.reader([first]))]
     check_columns(path, header, needed)
-    # Columns that are not needed may be there twice.
+    # Columns that are not needed may occur twice.
     for name in needed:
         if header.count(name) > 1:
             fault(path, f"has more than one column {name!r}; its columns are {shown(header, 8)}")
@@ -166,7 +166,7 @@ def _header(path: Path, file: BinaryIO, needed: Sequence[str]) -> list[str]:
 
 
 def _block(path: Path, text: bytes, header: list[str], columns: list[int], line: int) -> tuple[Block | None, int]:
-    """The rows in some whole lines, followed by padding, and how many lines those are; None if there are no rows."""
+    """The rows in some whole lines, followed by padding, and the number of lines; None if there are no rows."""
     names = [header[j] for j in columns]
     padded = np.frombuffer(text, dtype=np.uint8)
     ends = _ends(path, padded[: -len(_PADDING)], len(header), line)
@@ -192,14 +192,14 @@ def _block(path: Path, text: bytes, header: list[str], columns: list[int], line:
 
 
 def _ends(path: Path, text: NDArray[np.uint8], n_columns: int, line: int) -> NDArray[np.int64] | None:
-    """Where the fields of each row end, (n_columns, n); None if that is not plain to see."""
+    """Ends of the fields of each row, (n_columns, n); None if the text needs a full parser."""
     ends = np.flatnonzero(text <= _COMMA)
     marks = text[ends]
     pattern = b"," * (n_columns - 1) + b"\n"
     if marks.tobytes() != pattern * (len(marks) // n_columns):
         if (marks == 0).any():
             at = line + int(np.count_nonzero(marks[: int(np.argmax(marks == 0))] == _NEWLINE))
-            fault(path, "holds NUL characters: it is damaged, or text in UTF-16, which is to be saved as UTF-8", at)
+            fault(path, "holds NUL characters: it is damaged, or text in UTF-16: save it as UTF-8", at)
         if (marks == _QUOTE).any():
             return None
         ends = ends[(marks == _COMMA) | (marks == _NEWLINE)]
@@ -211,7 +211,7 @@ def _ends(path: Path, text: NDArray[np.uint8], n_columns: int, line: int) -> NDA
 def _plain(
     path: Path, text: bytes, header: list[str], columns: list[int], line: int
 ) -> tuple[bytes, NDArray[np.int64]]:
-    """The needed columns alone, without quotes or blank lines, and the line on which each row ends."""
+    """The needed columns only, without quotes or blank lines, and the line on which each row ends."""
     rows, lines = [], []
     try:
         reader = csv.reader(io.StringIO(text.decode("utf-8"), newline=""), strict=True)
@@ -224,7 +224,7 @@ def _plain(
             fields = [row[j] for j in columns]
             for name, field in zip((header[j] for j in columns), fields):
                 if any(mark in field for mark in ',\n\r"'):
-                    fault(path, f"holds {field!r} in column {name!r}, where a short name should be", at)
+                    fault(path, f"holds {field!r} in column {name!r}, which should be a short name", at)
             rows.append(",".join(fields))
             lines.append(at)
     except csv.Error as error:

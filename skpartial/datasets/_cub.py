@@ -1,4 +1,4 @@
-"""CUB-200-2011: attributes of birds, with how certain the annotators were."""
+"""CUB-200-2011: attributes of birds, with the certainty of the annotators."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _CURE = "extract CUB_200_2011.tgz there, which holds the folder CUB_200_2011 and
 
 _ABOUT = """\
 Photographs of 200 species of birds (Wah et al., Caltech-UCSD Birds-200-2011). A label says whether an annotator saw the
-attribute, such as a colour of the wings, in the photograph; `certainty` how sure they were. Entries of a certainty
+attribute, such as a colour of the wings, in the photograph; `certainty` is how sure they were. Entries with a certainty
 below {least} are unknown here."""
 
 
 def _pairs(path: Path) -> dict[int, str]:
-    """Lines of a number and a name."""
+    """Read lines with a number and a name."""
     named: dict[int, str] = {}
     for line in read_lines(path, _CURE):
         number, _, name = line.partition(" ")
@@ -50,7 +50,7 @@ def _pairs(path: Path) -> dict[int, str]:
 
 
 def _numbers_of(path: Path, images: list[int]) -> NDArray[np.int64]:
-    """The number that a file gives for each image."""
+    """Read a number for each image."""
     values = _pairs(path)
     absent = next((image for image in images if image not in values), None)
     if absent is not None:
@@ -64,10 +64,10 @@ def _annotations(path: Path) -> NDArray[np.int64]:
     """Image, attribute, presence and certainty of each annotation."""
     read_bytes(path, _CURE)
     try:
-        # There are copies with lines of more than five columns; the first four are always these.
+        # Some copies have lines with more than five columns; the first four are always the same.
         lines: NDArray[np.int64] = np.loadtxt(path, dtype=np.int64, usecols=(0, 1, 2, 3), ndmin=2, encoding="utf-8-sig")
     except (ValueError, UnicodeDecodeError) as error:
-        fault(path, f"is not lines of image, attribute, presence, certainty and time: {str(error).rstrip('.')}")
+        fault(path, f"must have lines of image, attribute, presence, certainty and time: {str(error).rstrip('.')}")
     for column, what, low, high in ((2, "presence", 0, 1), (3, "certainty", 1, _CERTAINTIES)):
         wrong = (lines[:, column] < low) | (lines[:, column] > high)
         if wrong.any():
@@ -77,7 +77,7 @@ def _annotations(path: Path) -> NDArray[np.int64]:
 
 
 def _looked_up(path: Path, values: NDArray[np.int64], known: list[int], what: str) -> NDArray[np.int64]:
-    """Positions of identifiers among those that are listed."""
+    """Positions of identifiers among the listed ones."""
     ids = np.array(known)
     order = np.argsort(ids)
     at = order[np.searchsorted(ids, values, sorter=order).clip(max=len(ids) - 1)]
@@ -89,7 +89,7 @@ def _looked_up(path: Path, values: NDArray[np.int64], known: list[int], what: st
 
 
 def _matrices(path: Path, images: list[int], attributes: list[int]) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """Labels and certainty, 0 where there is no annotation."""
+    """Labels and certainties, 0 without an annotation."""
     lines = _annotations(path)
     rows = _looked_up(path, lines[:, 0], images, "image")
     columns = _looked_up(path, lines[:, 1], attributes, "attribute")
@@ -119,8 +119,9 @@ def load_cub(path: Any, *, subset: str = "all", min_certainty: int = 1, sparse: 
     subset : {"all", "train", "test"}, default="all"
         The official split, 5,994 photographs for training and 5,794 for testing.
     min_certainty : {1, 2, 3, 4}, default=1
-        How sure the annotator must have been: 1 not visible, 2 guessing, 3 probably, 4 definitely. Entries below are
-        unknown. With 1, as in the papers, everything is known, and what is not visible is absent.
+        Lowest certainty of known entries: 1 not visible, 2 guessing, 3 probably, 4 definitely. Entries with a lower
+        certainty are unknown. With 1, as in the papers, all entries are known, and attributes that are not visible are
+        absent.
     sparse : bool, default=False
         Whether `target` is a csr_array.
 
@@ -130,15 +131,15 @@ def load_cub(path: Any, *, subset: str = "all", min_certainty: int = 1, sparse: 
         With the attributes
 
         paths : ndarray of str, shape (n,)
-            Of the photographs, in the order of their list.
+            Paths of the photographs, in the order of their list.
         target : ndarray or csr_array of int8, shape (n, 312)
             1 present, -1 absent, 0 unknown.
         label_names : list of str
             The attributes, such as "has_bill_shape::curved_(up_or_down)".
         certainty : ndarray of int8, shape (n, 312)
-            1 to 4 as above, 0 where the file has no line.
+            1 to 4 as above, 0 if the file has no line.
         species : ndarray of str, shape (n,)
-            Such as "001.Black_footed_Albatross", where ``classes.txt`` and ``image_class_labels.txt`` are there.
+            Species, such as "001.Black_footed_Albatross", if ``classes.txt`` and ``image_class_labels.txt`` exist.
         split : ndarray of str, shape (n,)
             "train" or "test".
         DESCR : str
@@ -147,14 +148,14 @@ def load_cub(path: Any, *, subset: str = "all", min_certainty: int = 1, sparse: 
     Raises
     ------
     ValueError
-        If an argument is none of the above, or a file is malformed: the message names it.
+        If an argument is invalid, or a file is malformed. The message names it.
     OSError
-        If a file is not there or cannot be read.
+        If a file does not exist or cannot be read.
 
     Warns
     -----
     UserWarning
-        If pairs of image and attribute have no line, as in a file that is cut short.
+        If pairs of image and attribute have no line, as in a truncated file.
 
     References
     ----------

@@ -16,27 +16,27 @@ __all__ = ["make_digit_scenes"]
 
 _LABEL_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-# Ranges of load_digits' 1797 scans, in its order; each digit is about equally frequent in every range.
+# Ranges of the 1797 scans of load_digits, in its order; all digits are about equally frequent in every range.
 _FILTER_SCANS = slice(0, 64)
 _SCANS = {"all": (297, 1797), "train": (297, 1297), "test": (1297, 1797)}
 
 _SIZE = 32
 _SCAN = 8
-# Corners of a 3 x 3 grid of cells of 10 pixels or more; a scan moves by up to 2 pixels in its cell.
+# Corners of a 3 x 3 grid of cells of at least 10 pixels; a scan is shifted by up to 2 pixels in its cell.
 _CORNERS = np.array([0, 11, 22])
 _JITTER = 3
 
 # Probabilities of 1, 2, 3 and 4 distinct digits in a scene.
 _N_DISTINCT = np.array([0.2, 0.35, 0.3, 0.15])
-# How often a digit that is in a scene is there twice.
+# Probability that a digit in a scene occurs twice.
 _REPEATED = 0.25
-# Every scene has one of three themes, which makes its digits likelier: that is where co-occurrence comes from.
+# Every scene has one of three themes, whose digits are more likely: this is the source of co-occurrence.
 _THEMES = ((0, 3, 6, 9), (1, 4, 7), (2, 5, 8))
 _THEME_BOOST = 1.2
 
-# Scenes composed at a time. The random numbers are drawn block by block, so changing it changes the data.
+# Scenes per block. Random numbers are drawn block by block, so changing it changes the data.
 _BLOCK = 512
-# Scenes whose features are computed at a time: few enough that their 625 windows of 64 pixels stay in the cache.
+# Scenes per block of features: few enough to keep their 625 windows of 64 pixels in the cache.
 _FEATURE_BLOCK = 16
 
 _DESCR = """\
@@ -53,18 +53,18 @@ the UCI set "Optical Recognition of Handwritten Digits"). A label says whether a
 :Features: {n_features}, float32
 
 A scene holds one to four distinct digits (2.4 on average), one in four of them twice, on the cells of a 3 x 3 grid,
-moved by up to two pixels and never overlapping. Small digits are more frequent than large ones, and digits of a
-theme (0 3 6 9, 1 4 7, 2 5 8) tend to occur together. Strength of the ink, colour of ink and paper, the light's
-direction and the grain of the image vary.
+shifted by up to two pixels and never overlapping. Small digits are more frequent than large ones, and digits of a
+theme (0 3 6 9, 1 4 7, 2 5 8) tend to occur together. Strength of the ink, colour of ink and paper, direction of the
+light and grain of the image vary.
 
-The features of `data` are responses to {n_features} filters, which are digit scans that occur in no scene and whose
-labels are not used: at every position the correlation of scan and image window, divided by the window's contrast,
-and of all positions the largest. They suit a linear model without solving the task for it.
+The features in `data` are responses to {n_features} filters, which are digit scans that occur in no scene and whose
+labels are not used: the correlation of the scan with each image window, divided by the window's contrast, and
+maximised over all positions. They suit a linear model without solving the task for it.
 """
 
 
 def _draw_labels(n: int, rng: RandomState) -> NDArray[np.int8]:
-    """Which digits are in each scene: (n, 10) of 1 and -1."""
+    """Digits in each scene: (n, 10) of 1 and -1."""
     log_weights: NDArray[np.float64] = np.tile(-np.log(np.arange(10) + 2.0), (len(_THEMES), 1))
     for i, digits in enumerate(_THEMES):
         log_weights[i, list(digits)] += _THEME_BOOST
@@ -79,7 +79,7 @@ def _draw_labels(n: int, rng: RandomState) -> NDArray[np.int8]:
 def _draw_ink(
     labels: NDArray[np.int8], digits: NDArray[np.float32], table: NDArray[np.intp], rng: RandomState
 ) -> NDArray[np.float32]:
-    """Where the digits' ink is: (n, size, size) in [0, 1]."""
+    """Ink of the digits: (n, size, size) in [0, 1]."""
     n = len(labels)
     rows, kinds = np.nonzero(labels == 1)
     times = 1 + (rng.random_sample(len(rows)) < _REPEATED)
@@ -123,7 +123,7 @@ def _filter_responses(images: NDArray[np.uint8], filters: NDArray[np.float32]) -
     .. math:: f_k(I) = \max_u \frac{\langle F_k, I_u \rangle}{\sqrt{\|I_u - \bar I_u\|^2 + 1}}
 
     with :math:`I_u` the 8 x 8 windows of the image's darkness in [0, 1] and :math:`F_k` of zero mean and unit norm.
-    The 1 keeps windows of bare paper, whose contrast is grain, from responding as strongly as ink does.
+    The 1 prevents windows of bare paper, whose only contrast is grain, from responding as strongly as ink.
     """
     flat = filters.reshape(len(filters), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
@@ -132,7 +132,7 @@ def _filter_responses(images: NDArray[np.uint8], filters: NDArray[np.float32]) -
     for start in range(0, len(images), _FEATURE_BLOCK):
         dark = 1 - images[start : start + _FEATURE_BLOCK].sum(axis=-1, dtype=np.float32) / (3 * 255)
         view: NDArray[np.float32] = np.lib.stride_tricks.sliding_window_view(dark, (_SCAN, _SCAN), axis=(1, 2))
-        # Positions last: the products and the maxima then run along contiguous memory.
+        # Positions last, so that products and maxima run along contiguous memory.
         windows = view.transpose(0, 3, 4, 1, 2).reshape(len(dark), _SCAN * _SCAN, -1)
         contrast = np.square(windows).sum(axis=1) - np.square(windows.sum(axis=1)) / windows.shape[1]
         correlation = flat @ windows
@@ -147,7 +147,7 @@ def make_digit_scenes(
     """Make multi-label images composed of real handwritten digits.
 
     Each scene shows one to four distinct digits of scikit-learn's :func:`~sklearn.datasets.load_digits` on one
-    sheet; its labels say which digits occur. All labels are known: take some away with
+    sheet; its labels say which digits occur. All labels are known: remove some with
     :func:`skpartial.labels.drop_labels` or :func:`skpartial.labels.keep_single_positive`. Nothing is downloaded.
 
     Parameters
@@ -155,9 +155,9 @@ def make_digit_scenes(
     n_samples : int, default=1000
         Number of scenes.
     scans : {"all", "train", "test"}, default="all"
-        Which handwritten digits the scenes are composed of. Calls with different seeds draw from the same scans; to
-        test on handwriting that training has not seen, make the training scenes of "train" (1000 scans) and the
-        test scenes of "test" (500 others). "all" is both.
+        Source of the handwritten digits. Calls with different seeds draw from the same scans; to test on handwriting
+        that was not in training, make training scenes from "train" (1000 scans) and test scenes from "test" (500
+        others). "all" is both.
     return_X_y : bool, default=False
         If True, return ``(data, target)`` only.
     random_state : int, RandomState or None, default=None
@@ -171,7 +171,7 @@ def make_digit_scenes(
         images : ndarray of uint8, shape (n_samples, 32, 32, 3)
             Dark ink on light paper, RGB, with uneven light and grain.
         data : ndarray of float32, shape (n_samples, 64)
-            Features for a linear model: for each of 64 filters its largest correlation with an 8 x 8 window of the
+            Features for a linear model: the largest correlation of each of 64 filters with an 8 x 8 window of the
             image, divided by the window's contrast. The filters are digit scans that occur in no scene.
         target : ndarray of int8, shape (n_samples, 10)
             1 where the digit is present, -1 where it is absent. "zero" is present in 48 % of the scenes, "nine"
@@ -184,13 +184,13 @@ def make_digit_scenes(
     Raises
     ------
     ValueError
-        If n_samples is not a positive integer or scans is none of the three.
+        If n_samples is not a positive integer, or scans is invalid.
 
     Notes
     -----
-    With the features standardised, one logistic regression a label (``C=0.1``) trained on 1000 scenes of "train"
-    reaches a mean average precision of about 0.83 on scenes of "test"; with one known presence per scene and
-    everything else taken as absent, about 0.77. Ranking the scenes at random gives 0.24.
+    On standardised features, one logistic regression per label (``C=0.1``), trained on 1000 scenes of "train", has a
+    mean average precision of about 0.83 on scenes of "test". With one known positive per scene, and unknown treated as
+    negative, it has about 0.77. A random ranking of the scenes has 0.24.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""Files of data sets: read whole, with one sentence that names the file where something is wrong.
+"""Files of data sets: read as a whole, with errors of one sentence that name the file.
 
-What is not there is a FileNotFoundError (an OSError), what cannot be understood a ValueError; both begin with the path.
+Missing files raise FileNotFoundError (an OSError), malformed ones ValueError; both messages begin with the path.
 """
 
 from __future__ import annotations
@@ -50,30 +50,30 @@ __all__ = [
 ]
 
 
-# Rows of a table that are read at a time.
+# Number of rows of a table that are read at a time.
 _BLOCK = 4096
 
 
 class Table(NamedTuple):
-    """A table of text: a list of strings a column, and the line of the file on which each row ends."""
+    """A table of text: a list of strings per column, and the line of the file on which each row ends."""
 
     path: Path
     columns: dict[str, list[str]]
     lines: list[int]
 
     def numbers(self, name: str) -> NDArray[np.float64]:
-        """A column as numbers; what is blank or NA is NaN."""
+        """A column as numbers; blanks and NA are NaN."""
         values = self.columns[name]
-        # Each different value once: findings and labels have few.
+        # Convert each distinct value once: findings and labels have few.
         found = {value: _number(value) for value in set(values)}
         if None in found.values():
             i = next(i for i, value in enumerate(values) if found[value] is None)
-            fault(self.path, f"holds {values[i]!r} in column {name!r}, where a number should be", self.lines[i])
+            fault(self.path, f"holds {values[i]!r} in column {name!r}, which should be a number", self.lines[i])
         return np.array([found[value] for value in values], dtype=np.float64)
 
 
 def _number(text: str) -> float | None:
-    """A number, NaN for blank and R's NA, None for anything else."""
+    """A number, NaN for blanks and R's NA, None for anything else."""
     text = text.strip()
     try:
         return np.nan if text in ("", "NA") else float(text)
@@ -82,26 +82,26 @@ def _number(text: str) -> float | None:
 
 
 def fault(path: Path, what: str, line: int | None = None) -> NoReturn:
-    """Say what is wrong with a file."""
+    """Raise an error about a file."""
     where = "" if line is None else f", line {line},"
     raise ValueError(f"{path}{where} {what}.") from None
 
 
 def shown(values: Iterable[Any], most: int = 3) -> str:
-    """The first few of many values in words."""
+    """The first few of many values, for a message."""
     listed = list(values)
     return ", ".join(map(repr, listed[:most])) + (", ..." if len(listed) > most else "")
 
 
 def as_path(path: Any, name: str = "path") -> Path:
-    """What the user gave as a path."""
+    """The user's argument as a path."""
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise ValueError(f"{name} must be a path, got {path!r}.")
     return Path(os.fspath(path))
 
 
 def as_folder(path: Any, what: str) -> Path:
-    """The user's path as a folder that is there; `what` says what should be in it."""
+    """The user's path as an existing folder; `what` names its expected contents."""
     folder = as_path(path)
     if not folder.is_dir():
         wrong = "is a file" if folder.exists() else "does not exist"
@@ -111,7 +111,7 @@ def as_folder(path: Any, what: str) -> Path:
 
 
 def find(candidates: Sequence[Path], cure: str) -> Path:
-    """The first of several places that is there; `cure` says what to do about it if none is."""
+    """The first of several paths that exists; `cure` is the advice if none does."""
     for candidate in candidates:
         if candidate.exists():
             return candidate
@@ -119,7 +119,7 @@ def find(candidates: Sequence[Path], cure: str) -> Path:
 
 
 def read_bytes(path: Path, cure: str | None = None) -> bytes:
-    """The contents of a file, which may not be empty; `cure` says where it comes from if it is not there."""
+    """The contents of a non-empty file; `cure` is the advice if it does not exist."""
     try:
         kind = what_is_no_file(path)
         if kind is not None:
@@ -143,17 +143,17 @@ def read_text(path: Path, cure: str | None = None) -> str:
         line = contents.count(b"\n", 0, error.start) + 1
         fault(path, f"is not UTF-8 text (byte 0x{contents[error.start]:02x}): save it as UTF-8", line)
     if "\0" in text:
-        fault(path, "holds NUL characters: it is no text, or text in UTF-16, which is to be saved as UTF-8")
+        fault(path, "holds NUL characters: it is not text, or text in UTF-16: save it as UTF-8")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_lines(path: Path, cure: str | None = None) -> list[str]:
-    """The lines of a file that are not blank, without space at their ends."""
+    """The lines of a file that are not blank, stripped of white space."""
     return [line.strip() for line in read_text(path, cure).split("\n") if line.strip()]
 
 
 def read_table(path: Path, needed: Iterable[str] = (), *, delimiter: str = ",", cure: str | None = None) -> Table:
-    """A table with a header, such as CSV, of which some columns are needed; blank lines are passed over."""
+    """A table with a header, such as CSV, and with the needed columns; blank lines are skipped."""
     reader = csv.reader(io.StringIO(read_text(path, cure)), delimiter=delimiter, strict=True)
     header: list[str] = []
     columns: list[list[str]] = []
@@ -170,7 +170,7 @@ def read_table(path: Path, needed: Iterable[str] = (), *, delimiter: str = ",", 
                 fault(path, said, reader.line_num)
             rows.append(row)
             ends.append(reader.line_num)
-            # Columns grow by blocks: garbage collection would go through millions of rows again and again.
+            # Columns grow by blocks: garbage collection would scan millions of rows again and again.
             if len(rows) == _BLOCK:
                 _extend(columns, rows)
     except csv.Error as error:
@@ -182,7 +182,7 @@ def read_table(path: Path, needed: Iterable[str] = (), *, delimiter: str = ",", 
 
 
 def _header(path: Path, row: list[str], needed: Iterable[str]) -> list[str]:
-    """Names of columns, each once, and those that are needed among them."""
+    """Names of columns, checked for duplicates and for the needed ones."""
     header = [name.strip() for name in row]
     check_distinct(path, header, "has the column {} more than once")
     check_columns(path, header, needed)
@@ -197,14 +197,14 @@ def check_columns(path: Path, header: Sequence[str], needed: Iterable[str]) -> N
 
 
 def _extend(columns: list[list[str]], rows: list[list[str]]) -> None:
-    """Move rows to the ends of columns."""
+    """Append rows to columns."""
     for column, values in zip(columns, zip(*rows)):
         column.extend(values)
     rows.clear()
 
 
 def read_json(path: Path, *, without: Sequence[str] = (), cure: str | None = None) -> Any:
-    """What a JSON file holds, without some keys of its objects, which are dropped while they are read."""
+    """The contents of a JSON file, without some keys of its objects, which are dropped while reading."""
 
     def drop(item: dict[str, Any]) -> dict[str, Any]:
         for key in without:
@@ -221,14 +221,14 @@ def read_json(path: Path, *, without: Sequence[str] = (), cure: str | None = Non
 
 
 class _WithoutDoctype(ElementTree.TreeBuilder):
-    """Refuses a document type declaration, the one place where entities can be declared.
+    """Refuses a document type declaration, the only place where entities can be declared.
 
-    The standard parser does not fetch external entities, but expands internal ones, up to a bomb of gigabytes where the
-    system's expat is old. No layout that is read here has such a declaration, so that nothing is lost.
+    The standard parser does not fetch external entities, but expands internal ones, which with an old expat can take
+    gigabytes. No layout that is read here has such a declaration, so nothing is lost.
     """
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        """Called at the start of the declaration, before anything in it is read."""
+        """Called at the start of the declaration, before its contents are read."""
         raise _DoctypeError
 
 
@@ -237,23 +237,23 @@ class _DoctypeError(ValueError):
 
 
 def read_xml(path: Path, cure: str | None = None) -> ElementTree.Element:
-    """The root of an XML document; one that declares a document type, and so perhaps entities, is refused."""
+    """The root of an XML document; a document type declaration, which may declare entities, is refused."""
     parser = ElementTree.XMLParser(target=_WithoutDoctype())
     try:
         parser.feed(read_bytes(path, cure))
         root: ElementTree.Element = parser.close()
     except _DoctypeError:
-        fault(path, "declares a document type, which is refused: it may hold entities that expand without limit")
+        fault(path, "declares a document type, which is refused: its entities may expand without limit")
     except (ElementTree.ParseError, LookupError, ValueError) as error:
         fault(path, f"is not well-formed XML: {error}")
     return root
 
 
 def check_year(year: Any, years: Sequence[int], there: Sequence[int], folder: Path) -> int:
-    """The year of a release as a number, which may come as a string; None is the one that is there, or the first."""
+    """The year of a release as a number; may be a string; None is the year of the folder, or the first."""
     if year is None:
         if len(there) > 1:
-            raise ValueError(f"{folder} holds the data of {' and '.join(map(str, there))}: say which by year.")
+            raise ValueError(f"{folder} holds the data of {' and '.join(map(str, there))}: choose one by year.")
         return there[0] if there else years[0]
     number = int(year) if isinstance(year, str) and year.isdecimal() else year
     check_choice(None, "year", number, years)
@@ -266,7 +266,7 @@ def check_subset(subset: Any, choices: Sequence[str]) -> None:
 
 
 def check_distinct(path: Path, values: Iterable[Any], what: str) -> None:
-    """Refuse what occurs more than once; `what` says so, with {} in the place of the value."""
+    """Refuse duplicates; `what` is the message, with {} in the place of the value."""
     value, count = next(iter(Counter(values).most_common(1)), (None, 0))
     if count > 1:
         fault(path, what.format(repr(value)))
@@ -275,7 +275,7 @@ def check_distinct(path: Path, values: Iterable[Any], what: str) -> None:
 def positions(
     path: Path, values: Iterable[Any], among: dict[Any, int], what: Callable[[Any], str]
 ) -> NDArray[np.int64]:
-    """Where values are among those known; of the first that is not, `what` says it in words."""
+    """Positions of values among the known ones; `what` is the message about the first unknown value."""
     found = []
     for value in values:
         try:
@@ -286,12 +286,12 @@ def positions(
 
 
 def image_paths(folder: Path, names: Iterable[str]) -> NDArray[np.str_]:
-    """Paths of images in a folder, as an array that can be indexed by a mask; backslashes are taken for slashes."""
+    """Paths of images in a folder, as an array that can be indexed by a mask; backslashes become slashes."""
     return np.array([os.path.join(folder, name.replace("\\", "/")) for name in names], dtype=np.str_)
 
 
 def missing_files(paths: NDArray[np.str_]) -> NDArray[np.bool_]:
-    """Which of many paths lead to no file; each folder is listed once, which is faster than asking for every file."""
+    """Mask of the paths without a file; each folder is listed once, which is faster than checking every file."""
     listings: dict[str, set[str]] = {}
     missing = np.empty(len(paths), dtype=bool)
     for i, path in enumerate(paths.tolist()):
@@ -303,16 +303,16 @@ def missing_files(paths: NDArray[np.str_]) -> NDArray[np.bool_]:
 
 
 def label_matrix(pairs: Any, values: Any, shape: tuple[int, int], *, sparse: bool) -> Any:
-    """The label matrix with given values at pairs of row and label, each once: an int8 array, or a csr_array."""
+    """The label matrix with given values at distinct pairs of row and label: an int8 array, or a csr_array."""
     if not sparse:
-        check_fits(shape, "A label matrix", "take sparse=True")
+        check_fits(shape, "A label matrix", "use sparse=True")
     rows, labels = np.asarray(pairs, dtype=np.int64).T
     return assemble(rows, labels, np.asarray(values, dtype=np.int8), shape, "sparse" if sparse else "dense")
 
 
 def complete_matrix(pairs: Any, shape: tuple[int, int], *, sparse: bool) -> Any:
-    """The label matrix with presences at pairs of row and label, and absences everywhere else."""
-    check_fits(shape, "A label matrix of which everything is known", "take a subset")
+    """The label matrix that is positive at pairs of row and label, and negative everywhere else."""
+    check_fits(shape, "A complete label matrix", "read a subset")
     dense = np.full(shape, -1, dtype=np.int8)
     rows, labels = np.asarray(pairs, dtype=np.int64).T
     dense[rows, labels] = 1
@@ -320,5 +320,5 @@ def complete_matrix(pairs: Any, shape: tuple[int, int], *, sparse: bool) -> Any:
 
 
 def as_wanted(dense: NDArray[np.int8], *, sparse: bool) -> Any:
-    """A label matrix as it is, or as the csr_array of what is known in it."""
+    """A label matrix unchanged, or as a csr_array of its known entries."""
     return sp.csr_array(dense) if sparse else dense

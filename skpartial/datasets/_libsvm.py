@@ -1,4 +1,4 @@
-"""Multi-label files of libsvm (svmlight), and of the Extreme Classification Repository, which have a line of sizes."""
+"""Multi-label libsvm (svmlight) files, and those of the Extreme Classification Repository with a line of sizes."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from skpartial.labels._frames import check_names
 
 __all__ = ["load_libsvm"]
 
-# Rows, features and labels, as the Extreme Classification Repository has them in the first line.
+# Rows, features and labels, as in the first line of files of the Extreme Classification Repository.
 _SIZES = re.compile(rb"\s*(\d+)\s+(\d+)\s+(\d+)\s*\r?\n")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _ABOUT = """\
-A multi-label data set in the format of libsvm. A label is present in a row that lists it, and {unlisted} elsewhere."""
+A multi-label data set in the libsvm format. A label is present in the rows that list it, and {unlisted} elsewhere."""
 
 
 def _columns(labels: NDArray[np.float64], names: list[str] | None, path: Path) -> tuple[NDArray[np.int64], list[str]]:
-    """Positions of labels, and their names: those that occur, or names of 0, 1, 2 and so on."""
+    """Positions of labels, and their names: the numbers that occur, or names for 0, 1, 2 and so on."""
     odd = (labels != np.rint(labels)) | ((labels < 0) & (names is not None))
     if odd.any():
-        fault(path, f"holds the label {labels[odd][0]:g}, which is not the number of a label")
+        fault(path, f"holds the label {labels[odd][0]:g}, which should be a whole number of at least 0")
     numbers = labels.astype(np.int64)
     if names is not None:
         if numbers.max(initial=-1) >= len(names):
-            fault(path, f"holds the label {numbers.max()}, but there are {len(names)} names of labels, counted from 0")
+            fault(path, f"holds the label {numbers.max()}, but there are {len(names)} label names, counted from 0")
         return numbers, names
     if not len(numbers):
         fault(path, "lists no label in any row: pass label_names")
@@ -53,25 +53,25 @@ def load_libsvm(
     unlisted: str = "absent",
     sparse: bool = False,
 ) -> Bunch:
-    r"""Read a multi-label file of libsvm, a line a row: ``0,3 1:0.5 7:1.2`` for labels 0 and 3.
+    r"""Read a multi-label libsvm file, with one line per row: ``0,3 1:0.5 7:1.2`` for labels 0 and 3.
 
     Parameters
     ----------
     path : str or path-like
-        The file. A first line of three numbers, rows, features and labels, as in the Extreme Classification Repository,
-        is taken for these sizes.
+        The file. A first line of three numbers holds the numbers of rows, features and labels, as in the Extreme
+        Classification Repository.
     label_names : list of str or None, default=None
-        Names of labels 0, 1, 2 and so on. None takes the numbers that occur, in order, or all of them where the first
-        line says how many there are. Files of training and of test rows need the same names.
+        Names of labels 0, 1, 2 and so on. None takes the numbers that occur, in order, or all numbers if the first line
+        holds the number of labels. Training and test files need the same names.
     n_features : int or None, default=None
-        None takes the largest number of a feature that occurs, or what the first line says. Files of training and of
-        test rows need the same.
+        Number of features. None takes the largest feature number that occurs, or the number in the first line. Training
+        and test files need the same number.
     zero_based : bool or "auto", default="auto"
-        Whether features are counted from 0. "auto" says yes if one has the number 0, or there is a line of sizes.
+        Whether features are counted from 0. "auto" means True if a feature 0 occurs, or there is a line of sizes.
     unlisted : {"absent", "unknown"}, default="absent"
-        What a label is in a row that does not list it.
+        Meaning of labels that a row does not list.
     sparse : bool, default=False
-        Whether `target` is a csr_array; `data` always is one.
+        Whether `target` is a csr_array; `data` always is.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def load_libsvm(
         data : csr_array of float64, shape (n, d)
             The features.
         target : ndarray or csr_array of int8, shape (n, L)
-            1 present, elsewhere -1 absent, or 0 unknown.
+            1 present; all others -1 absent, or 0 unknown.
         label_names : list of str
             The labels.
         DESCR : str
@@ -90,14 +90,13 @@ def load_libsvm(
     Raises
     ------
     ValueError
-        If an argument is none of the above, or the file is malformed or does not have the sizes that it says: the
-        message names it.
+        If an argument is invalid, or the file is malformed or does not match its line of sizes. The message names it.
     OSError
-        If the file is not there or cannot be read.
+        If the file does not exist or cannot be read.
 
     See Also
     --------
-    sklearn.datasets.load_svmlight_file : What reads the lines.
+    sklearn.datasets.load_svmlight_file : Used to read the lines.
 
     Examples
     --------
@@ -135,7 +134,7 @@ def load_libsvm(
             io.BytesIO(contents), n_features=n_features, multilabel=True, zero_based=zero_based
         )
     except (ValueError, UnicodeDecodeError) as error:
-        fault(file, f"cannot be read as a multi-label file of libsvm: {str(error).rstrip('.')}")
+        fault(file, f"cannot be read as a multi-label libsvm file: {str(error).rstrip('.')}")
     if sizes is not None and len(listed) != int(sizes[1]):
         fault(file, f"holds {len(listed)} rows, but its first line says {int(sizes[1])}")
     rows = np.repeat(np.arange(len(listed)), [len(labels) for labels in listed])

@@ -1,4 +1,4 @@
-"""NUS-WIDE: lists of images, and a file of zeros and ones a concept."""
+"""NUS-WIDE: lists of images, and one file of zeros and ones per concept."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _CURE = (
 )
 
 _ABOUT = """\
-Photographs from Flickr (Chua et al., CIVR 2009), in which 81 concepts were marked. A label says whether the concept is
-in the photograph. About a fifth of the photographs show none of them. Some are no longer to be had."""
+Photographs from Flickr (Chua et al., CIVR 2009), annotated with 81 concepts. A label says whether the concept is
+in the photograph. About a fifth of the photographs show no concept. Some are no longer available."""
 
 
 def _concepts(root: Path) -> list[str]:
-    """Names of the concepts, in the order of their list; without it in that of the alphabet, which is the same."""
+    """Names of the concepts, in the order of their list; without a list in alphabetical order, which is the same."""
     candidates = [root / "ConceptsList" / "Concepts81.txt", root / "Concepts81.txt"]
     if not any(path.exists() for path in candidates):
         files = (root / "Groundtruth" / "TrainTestLabels").glob("Labels_*_Train.txt")
@@ -55,13 +55,13 @@ def _concepts(root: Path) -> list[str]:
 
 
 def _column(path: Path, n_images: int) -> NDArray[np.int8]:
-    """1 and -1 for the ones and zeros in a file, a line an image."""
-    # By bytes, since there are 81 files of up to 270,000 lines.
+    """1 and -1 for the ones and zeros in a file with one line per image."""
+    # As bytes, for speed: there are 81 files of up to 270,000 lines.
     contents = read_bytes(path, _CURE)
     digits = np.frombuffer(contents.translate(None, b" \t\r\n"), dtype=np.uint8)
     wrong = (digits != ord("0")) & (digits != ord("1"))
     if wrong.any():
-        fault(path, f"holds {chr(digits[np.argmax(wrong)])!r}, where every line should be 0 or 1")
+        fault(path, f"holds {chr(digits[np.argmax(wrong)])!r}, but every line should be 0 or 1")
     if len(digits) != n_images:
         fault(path, f"holds {len(digits):,} labels, but the list of images {n_images:,} images")
     return np.where(digits == ord("1"), 1, -1).astype(np.int8)
@@ -73,7 +73,7 @@ def _part(root: Path, split: str, concepts: list[str]) -> tuple[list[str], NDArr
     path = root / "ImageList" / f"{part}Imagelist.txt"
     images = [line.replace("\\", "/") for line in read_lines(path, _CURE)]
     check_distinct(path, images, "lists the image {} more than once")
-    check_fits((len(images), len(concepts)), "A label matrix of which everything is known", "take a subset")
+    check_fits((len(images), len(concepts)), "A complete label matrix", "read a subset")
     labels = np.empty((len(images), len(concepts)), dtype=np.int8)
     for j, concept in enumerate(concepts):
         name = f"Labels_{concept}_{part}.txt"
@@ -82,14 +82,14 @@ def _part(root: Path, split: str, concepts: list[str]) -> tuple[list[str], NDArr
 
 
 def _report(paths: NDArray[np.str_], missing: NDArray[np.bool_], *, dropped: bool) -> None:
-    """Warn of photographs that are not there."""
+    """Warn about missing photographs."""
     first = paths[np.argmax(missing)]
     kept = (
         "their rows are left out"
         if dropped
-        else "missing='drop' leaves their rows out, missing='ignore' looks for none"
+        else "missing='drop' leaves their rows out, missing='ignore' does not check"
     )
-    warn(f"{missing.sum():,} of {len(paths):,} images of NUS-WIDE are not there, such as {first}: {kept}.")
+    warn(f"{missing.sum():,} of {len(paths):,} images of NUS-WIDE do not exist, such as {first}: {kept}.")
 
 
 def load_nuswide(path: Any, *, subset: str = "all", missing: str = "warn", sparse: bool = False) -> Bunch:
@@ -104,8 +104,8 @@ def load_nuswide(path: Any, *, subset: str = "all", missing: str = "warn", spars
     subset : {"all", "train", "test"}, default="all"
         The official split, 161,789 photographs for training and 107,859 for testing.
     missing : {"warn", "drop", "ignore"}, default="warn"
-        What to do about photographs that are not there, as many have been deleted: keep their rows and warn; leave them
-        out, and say how many; or not look, where features or labels alone are wanted.
+        Treatment of missing photographs, many of which have been deleted: "warn" keeps their rows, with a warning;
+        "drop" leaves them out, with a warning; "ignore" does not check, for use of features or labels only.
     sparse : bool, default=False
         Whether `target` is a csr_array.
 
@@ -115,7 +115,7 @@ def load_nuswide(path: Any, *, subset: str = "all", missing: str = "warn", spars
         With the attributes
 
         paths : ndarray of str, shape (n,)
-            Of the photographs, in the order of their lists, train before test.
+            Paths of the photographs, in the order of their lists, train before test.
         target : ndarray or csr_array of int8, shape (n, 81)
             1 present, -1 absent.
         label_names : list of str
@@ -123,27 +123,27 @@ def load_nuswide(path: Any, *, subset: str = "all", missing: str = "warn", spars
         split : ndarray of str, shape (n,)
             "train" or "test".
         missing : ndarray of str
-            Paths of the photographs that are not there, those of rows left out included; only if they were looked for.
+            Paths of missing photographs, including rows left out; not with ``missing="ignore"``.
         DESCR : str
             A description.
 
     Raises
     ------
     ValueError
-        If an argument is none of the above, or a file is malformed: the message names it.
+        If an argument is invalid, or a file is malformed. The message names it.
     OSError
-        If a list or a file of labels is not there or cannot be read.
+        If a list or a file of labels does not exist or cannot be read.
 
     Warns
     -----
     UserWarning
-        If photographs are not there: once, with their number.
+        If photographs are missing: once, with their number.
 
     Notes
     -----
-    22 % of the photographs show none of the concepts; ``keep = (nus.target == 1).any(axis=1)`` are the others.
-    Published figures are on different selections: Cole et al. (CVPR 2021) and Kim et al. (CVPR 2022) on 210,260
-    photographs that they collected anew, with a split of their own.
+    22 % of the photographs show no concept; ``keep = (nus.target == 1).any(axis=1)`` selects the others. Published
+    results use different selections: Cole et al. (CVPR 2021) and Kim et al. (CVPR 2022) use 210,260 photographs that
+    they collected anew, with their own split.
 
     References
     ----------
@@ -188,7 +188,7 @@ def load_nuswide(path: Any, *, subset: str = "all", missing: str = "warn", spars
         _report(paths, absent, dropped=missing == "drop")
     kept = ~absent if missing == "drop" else np.ones(len(paths), dtype=bool)
     if not kept.any():
-        raise FileNotFoundError(f"{folder} holds none of the {len(paths):,} images that are listed; {_CURE}.")
+        raise FileNotFoundError(f"{folder} holds none of the {len(paths):,} listed images; {_CURE}.")
     return make_bunch(
         "NUS-WIDE",
         _ABOUT,

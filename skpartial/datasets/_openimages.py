@@ -1,4 +1,4 @@
-"""Open Images: tables of a label a line, millions of them, to a sparse label matrix."""
+"""Open Images: a sparse label matrix from tables with one label per line and millions of lines."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from skpartial.labels._memory import check_fits
 
 __all__ = ["load_openimages"]
 
-# Parts of the split, and what files call them, the folder of the images by the first.
+# Parts of the split, and their names in files; the first one is also the folder of the images.
 _SPLITS = {"train": ("train",), "val": ("validation", "val"), "test": ("test",)}
 _KINDS = {"both": ("human", "machine"), "human": ("human",), "machine": ("machine",)}
 _VERSIONS = (3, 4, 5, 6, 7)
-# Folders of the archives, in the order in which they are looked into.
+# Folders of the archives, in search order.
 _FOLDERS = (".", "2017_11", "2018_04", "v5", "v6", "v7", "annotations", "metadata")
-# What the first column of a list of classes is called, in those that have a header.
+# Name of the first column in lists of classes with a header.
 _HEADS = ("labelname", "id")
 _COLUMNS = ("ImageID", "LabelName", "Confidence")
-_WHERE = "the files of labels and classes are to be fetched from https://storage.googleapis.com/openimages/web"
+_WHERE = "download the files of labels and classes from https://storage.googleapis.com/openimages/web"
 
 _ABOUT = """\
 Open Images (Kuznetsova et al., International Journal of Computer Vision 2020): photographs with labels that people
-verified, present or absent, and labels that a classifier proposed. What nobody verified is unknown. Where a person and
-the classifier both speak, the person is believed; where people contradict each other, most of them."""
+verified as present or absent, and labels that a classifier proposed. All other labels are unknown. People override the
+classifier; if people contradict each other, the majority decides."""
 
 
 class _Found(NamedTuple):
-    """What a file of labels holds: images by their ids, in order, and the known entries."""
+    """Contents of a file of labels: image ids in order, and the known entries."""
 
     ids: NDArray[np.bytes_]
     entries: sp.csr_array
 
 
 class _Classes(NamedTuple):
-    """Labels: what the files call them, what people do, and how to find a file's among them."""
+    """Labels: their ids in the files, their names, and a lookup of ids."""
 
     ids: list[str]
     names: list[str]
@@ -59,10 +59,10 @@ class _Classes(NamedTuple):
 
 
 class _Lookup:
-    """Positions of many names at a time among the known ones: a hash table that is asked for all of them at once.
+    """Hash table for the positions of names among the known ones, vectorised over many names.
 
-    Names are numbers of eight bytes each; their sum with odd factors says where in the table to look first, and the
-    next places follow where that one is taken.
+    Names are sequences of eight-byte numbers. Their sum with odd factors is the first place to look in the table; if it
+    is taken, the next places follow.
     """
 
     def __init__(self, ids: Sequence[str]) -> None:
@@ -87,7 +87,7 @@ class _Lookup:
         return (total >> self.shift).astype(np.int64)
 
     def positions(self, block: Block, column: int) -> NDArray[np.int64]:
-        """Position of each row's name; -1 where it is none of the known."""
+        """Position of each row's name; -1 if it is not known."""
         words, lengths = block.words(column, self.n_words), block.lengths[column]
         places = self._places(words)
         positions = self.table[places]
@@ -109,7 +109,7 @@ class _Lookup:
 
 
 class _Paths(Sequence[str]):
-    """Paths of images, each put together when it is asked for: the ids of nine million take 150 MB, the paths 2 GB."""
+    """Paths of images, each created on access: nine million ids take 150 MB, but their paths 2 GB."""
 
     def __init__(self, ids: NDArray[np.bytes_], folders: Sequence[str], codes: NDArray[np.int8]) -> None:
         self._ids, self._folders, self._codes = ids, folders, codes
@@ -128,7 +128,7 @@ class _Paths(Sequence[str]):
         return len(self._ids)
 
     def __getitem__(self, rows: Any) -> Any:
-        if isinstance(rows, tuple):  # scikit-learn's (rows, ...)
+        if isinstance(rows, tuple):  # scikit-learn's index (rows, ...)
             rows = rows[0]
         if isinstance(rows, int | np.integer):
             return os.path.join(self._folders[self._codes[rows]], f"{self._ids[rows].decode()}.jpg")
@@ -144,15 +144,15 @@ class _Paths(Sequence[str]):
 
 
 def _prefixes(version: int | None) -> list[str]:
-    """How names of files may begin, the newest first; a version has the files of those before that it left alone."""
+    """Prefixes of file names, newest first; a version includes files of earlier versions that it did not replace."""
     newest = 7 if version is None else version
     return [f"oidv{v}-" for v in range(newest, 3, -1)] + [""]
 
 
 def _label_file(folder: Path, split: str, kind: str, classes: Any, version: int | None) -> Path | None:
-    """The file of one kind of labels of one part of the split; None if it is not there."""
+    """The file with one kind of labels for one part of the split; None if it does not exist."""
     prefixes = _prefixes(version)
-    # Labels of the classes with boxes are in a file of their own, too, which is shorter.
+    # Labels of the classes with boxes are also in a separate, shorter file.
     endings = ["-boxable", ""] if classes == "boxable" else ["", "-boxable"]
     candidates = []
     for place in _FOLDERS:
@@ -164,7 +164,7 @@ def _label_file(folder: Path, split: str, kind: str, classes: Any, version: int 
                     candidates += [(i, j, at / file) for at in places]
             if version in (None, 3):
                 candidates += [(0, len(prefixes), at / f"annotations-{kind}.csv") for at in places[1:]]
-    # Stable: files of the classes that are wanted before others, newer ones before older, folders as listed.
+    # Stable: files of the requested classes first, newer before older, folders as listed.
     return next((file for *_, file in sorted(candidates, key=lambda c: c[:2]) if file.is_file()), None)
 
 
@@ -179,7 +179,7 @@ def _find(folder: Path, names: Sequence[str], version: int | None, what: str) ->
 
 
 def _table(path: Path) -> Iterator[list[str]]:
-    """Rows of a short file of classes: an id, and a name where it has one; the header, which some have, left out."""
+    """Rows of a short file of classes: an id, and a name if there is one; without the header, if any."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
@@ -199,7 +199,7 @@ def _descriptions(path: Path) -> dict[str, str]:
     names: dict[str, str] = {}
     for row in _table(path):
         if len(row) < 2:
-            fault(path, f"has no name of the label {row[0]!r}")
+            fault(path, f"has no name for the label {row[0]!r}")
         names[row[0]] = row[1]
     return names
 
@@ -232,7 +232,7 @@ def _read_classes(folder: Path, classes: Any, version: int | None) -> _Classes:
         unknown = [name for name in ids if described and name not in described]
         if unknown:
             raise ValueError(
-                f"classes holds {unknown[0]!r}, which is no label of Open Images: neither an id nor a name."
+                f"classes holds {unknown[0]!r}, which is neither an id nor a name of a label in Open Images."
             )
     names = [described.get(key, key) for key in ids]
     counts = Counter(names)
@@ -240,10 +240,10 @@ def _read_classes(folder: Path, classes: Any, version: int | None) -> _Classes:
 
 
 def _distinct(ids: NDArray[np.bytes_]) -> tuple[NDArray[np.bytes_], NDArray[np.int32]]:
-    """The distinct ids in order, and the position of each given one among them."""
+    """The distinct ids in order, and the position of each given id among them."""
     if (ids[1:] > ids[:-1]).all():
         return ids, np.arange(len(ids), dtype=np.int32)
-    order = np.argsort(ids, kind="stable")  # fast on what is sorted in long pieces, as these files are
+    order = np.argsort(ids, kind="stable")  # fast on data with long sorted runs, as in these files
     ordered = ids[order]
     new = np.concatenate([[True], ordered[1:] != ordered[:-1]])
     positions = np.empty(len(ids), dtype=np.int32)
@@ -252,7 +252,7 @@ def _distinct(ids: NDArray[np.bytes_]) -> tuple[NDArray[np.bytes_], NDArray[np.i
 
 
 def _runs(block: Block) -> tuple[NDArray[np.bytes_], NDArray[np.int32]]:
-    """The image ids of a block, each once where its rows follow each other, and each row's among them."""
+    """The image ids of a block, once per run of equal ids, and the position of each row's id among them."""
     words = block.words(0)
     new = np.ones(words.shape[1], dtype=bool)
     new[1:] = np.logical_or.reduce([word[1:] != word[:-1] for word in words])
@@ -267,13 +267,13 @@ def _human(block: Block) -> NDArray[np.int8]:
     odd = (confidence != 0) & (confidence != 1)
     if odd.any():
         row = int(np.argmax(odd))
-        what = f"has the confidence {block.field(row, 2)}, but people's labels are 1 or 0"
+        what = f"has the confidence {block.field(row, 2)}, but labels by people must be 1 or 0"
         fault(block.path, what, int(block.lines[row]))
     return np.where(confidence == 1, 1, -1).astype(np.int8)
 
 
 def _read_labels(path: Path, lookup: _Lookup, kind: str, thresholds: tuple[float, float | None]) -> _Found:
-    """A file of labels, block by block; only entries that are known are kept."""
+    """Read a file of labels, block by block; only known entries are kept."""
     present_from, absent_to = thresholds
     ids, rows, labels, signs = [], [], [], []
     n_runs = 0
@@ -297,14 +297,14 @@ def _read_labels(path: Path, lookup: _Lookup, kind: str, thresholds: tuple[float
     row = positions[np.concatenate(rows)]
     rows.clear()
     shape = (len(distinct), lookup.n_labels)
-    # What is said of an entry several times is added up; a zero that stays says that people disagree.
+    # Several labels of one entry are summed; a stored zero means that people disagree.
     entries = sp.csr_array(sp.coo_array((np.concatenate(signs), (row, np.concatenate(labels))), shape=shape))
     np.clip(entries.data, -1, 1, out=entries.data)
     return _Found(distinct, entries)
 
 
 def _on_rows(found: _Found, positions: NDArray[np.int32], n_rows: int) -> sp.csr_array:
-    """Entries in the rows of other images: both are in the order of their ids."""
+    """Entries moved to the rows of other images; both are in the order of their ids."""
     counts = np.zeros(n_rows, dtype=found.entries.indptr.dtype)
     counts[positions] = np.diff(found.entries.indptr)
     indptr = np.concatenate([[0], np.cumsum(counts)]).astype(found.entries.indptr.dtype)
@@ -313,7 +313,7 @@ def _on_rows(found: _Found, positions: NDArray[np.int32], n_rows: int) -> sp.csr
 
 
 def _combined(found: Sequence[_Found]) -> _Found:
-    """All images of one part of the split; of entries that several sources know, the first's."""
+    """All images of one part of the split; if several sources know an entry, the first one counts."""
     if len(found) == 1:
         ids, entries = found[0]
     else:
@@ -361,32 +361,31 @@ def load_openimages(
 ) -> Bunch:
     r"""Read the image-level labels of Open Images, versions 3 to 7: nine million photographs, thousands of labels.
 
-    The tables are read block by block: memory is needed for the ids of the images and for the entries that are known,
-    at some dozens of bytes each, and never for a dense matrix.
+    The tables are read block by block. Memory is needed for the image ids and the known entries, some dozens of bytes
+    each, and never for a dense matrix.
 
     Parameters
     ----------
     path : str or path-like
-        The folder that holds the published files, by their names: of version 3 the archives' folders
-        (``train/annotations-human.csv``), of later ones ``train-annotations-human-imagelabels.csv``,
-        ``oidv6-train-annotations-human-imagelabels.csv`` and so on, and the lists of classes. It may also be the folder
-        around ``2017_11``.
+        The folder with the published files under their original names: for version 3 the folders of the archives
+        (``train/annotations-human.csv``), for later versions ``train-annotations-human-imagelabels.csv``,
+        ``oidv6-train-annotations-human-imagelabels.csv`` and so on; and the lists of classes. It may also be the parent
+        folder of ``2017_11``.
     subset : {"all", "train", "val", "test"}, default="all"
-        The official split; "all" is every part of it that has a file of labels, "val" the one that files call
-        "validation".
+        The official split; "all" is every part with a file of labels, "val" is called "validation" in the files.
     classes : {"trainable", "boxable", "all"} or list of str, default="trainable"
-        Which labels, in the order of the published list: ``classes-trainable.txt`` (5,000 in version 3), the 600 with
-        boxes, ``class-descriptions-boxable.csv``, or all of ``class-descriptions.csv``. Or ids ("/m/01yrx") or names
-        ("Cat") of labels.
+        Which labels, in the order of the published list: "trainable" is ``classes-trainable.txt`` (5,000 in version 3),
+        "boxable" the 600 labels with boxes in ``class-descriptions-boxable.csv``, "all" all labels in
+        ``class-descriptions.csv``. A list holds ids ("/m/01yrx") or names ("Cat") of labels.
     labels : {"both", "human", "machine"}, default="both"
-        Those verified by people, those of a classifier, or both: people's prevail.
+        Source of the labels: verified by people, proposed by a classifier, or both, where people override.
     present_from : float, default=0.5
-        The least confidence of a machine's label that is present, in [0, 1]. All published ones are 0.5 or more.
+        Smallest confidence of a machine label for present, in [0, 1]. All published confidences are at least 0.5.
     absent_to : float or None, default=None
-        The largest confidence of a machine's label that is absent; in between it is unknown. None is none.
+        Largest confidence of a machine label for absent; in between it is unknown. None means never absent.
     version : {3, 4, 5, 6, 7} or None, default=None
-        Which files to take where a folder holds several; None is the newest. A file that a version has not replaced is
-        the one of the version before.
+        Which files to use if a folder holds several versions; None is the newest. A version includes the files of
+        earlier versions that it did not replace.
     sparse : bool, default=True
         Whether `target` is a csr_array.
 
@@ -396,15 +395,14 @@ def load_openimages(
         With the attributes
 
         paths : sequence of str, length n
-            Of the photographs, by their ids in order, train before val before test: ``path/train/<id>.jpg``.
-            Each is put together when it is asked for. An index of rows or a mask gives another such sequence; NumPy
-            makes an array of it.
+            Paths of the photographs, sorted by id, train before val before test: ``path/train/<id>.jpg``. Each path is
+            created on access. Indexing by rows or a mask gives another such sequence; NumPy converts it to an array.
         target : csr_array or ndarray of int8, shape (n, L)
-            1 present, -1 absent, 0 unknown. A row for each image that a file of labels names.
+            1 present, -1 absent, 0 unknown. One row per image that occurs in a file of labels.
         label_names : list of str
-            What people call the labels: "Cat". Names that several labels have come with their ids.
+            Names of the labels, such as "Cat"; ambiguous names include the id.
         label_ids : list of str
-            What the files call them: "/m/01yrx".
+            Ids of the labels in the files, such as "/m/01yrx".
         split : ndarray of str, shape (n,)
             "train", "val" or "test".
         DESCR : str
@@ -413,13 +411,13 @@ def load_openimages(
     Raises
     ------
     ValueError
-        If an argument is not one of the above, or a file cannot be understood; with its name and the line.
+        If an argument is invalid, or a file is malformed; the message names the file and the line.
     OSError
-        If a file is not there.
+        If a file does not exist.
 
     Notes
     -----
-    Where people contradict each other about an entry, it is what most of them say, and unknown at a tie.
+    If people contradict each other about an entry, the majority decides; at a tie it is unknown.
 
     References
     ----------
@@ -468,7 +466,7 @@ def load_openimages(
     target = parts[0].entries if len(parts) == 1 else sp.vstack([part.entries for part in parts], format="csr")
     target = sp.csr_array(target)
     if not sparse:
-        check_fits(target.shape, "A label matrix", "take sparse=True")
+        check_fits(target.shape, "A label matrix", "use sparse=True")
         target = target.toarray()
     codes = np.repeat(np.arange(len(parts), dtype=np.int8), [len(part.ids) for part in parts])
     return Bunch(
@@ -476,7 +474,7 @@ def load_openimages(
         target=target,
         label_names=chosen.names,
         label_ids=chosen.ids,
-        # Objects: one string for all rows of a part of the split.
+        # As objects, so that all rows of a part share one string.
         split=np.array(list(files), dtype=object)[codes],
         DESCR=_description(parts, list(files), chosen),
     )

@@ -1,4 +1,4 @@
-"""Tables of presences and background rows, such as those of the disdat package on the distribution of species."""
+"""Tables of presences and background rows, such as those of the disdat package of species distribution data."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from skpartial.labels._frames import check_names
 
 __all__ = ["load_presence_only"]
 
-# Columns of disdat that describe a record and no site: group of species, identifiers, coordinates, occurrence.
+# Columns of disdat that are not features of a site: group of species, identifiers, coordinates, occurrence.
 _NO_FEATURES = ("group", "siteid", "spid", "x", "y", "occ")
 
 _ABOUT = """\
-Records of presences: in each row a label was seen, and what else is there is unknown. Background rows were taken at
-random from everywhere, to tell what is usual; nothing is known of them. Rows of a survey were searched for every label
-that it lists."""
+Records of presences: in each row one label was seen, and all others are unknown. Background rows were drawn at random
+from the whole area, to show the range of the features; no label is known in them. Rows of a survey were searched for
+every label that it lists."""
 
 
 class _Part(NamedTuple):
-    """Rows of one kind: features, and entries that are known."""
+    """Rows of one kind: features and known entries."""
 
     table: Table
     rows: NDArray[np.int64]
@@ -36,7 +36,7 @@ class _Part(NamedTuple):
 
 
 def _presences(table: Table, label: str) -> _Part:
-    """A presence a row."""
+    """Rows with one presence each."""
     names = [name.strip() for name in table.columns[label]]
     for line, name in zip(table.lines, names):
         if not name or name == "NA":
@@ -45,7 +45,7 @@ def _presences(table: Table, label: str) -> _Part:
 
 
 def _background(table: Table) -> _Part:
-    """Rows of which nothing is known."""
+    """Rows without known labels."""
     return _Part(table, np.array([], dtype=np.int64), [], np.array([], dtype=np.int8))
 
 
@@ -54,10 +54,10 @@ def _surveyed(sites: Table, seen: Table, others: Sequence[str]) -> _Part:
     if len(sites.lines) != len(seen.lines):
         fault(seen.path, f"has {len(seen.lines)} rows, but {sites.path.name} has {len(sites.lines)}")
     if "siteid" in sites.columns and "siteid" in seen.columns and sites.columns["siteid"] != seen.columns["siteid"]:
-        fault(seen.path, f"has other sites than {sites.path.name}, or in another order")
+        fault(seen.path, f"has different sites from {sites.path.name}, or a different order")
     labels = [name for name in seen.columns if name not in others]
     if not labels:
-        fault(seen.path, "has no column of a label")
+        fault(seen.path, "has no column for any label")
     rows, names, signs = [], [], []
     for name in labels:
         values = seen.numbers(name)
@@ -73,7 +73,7 @@ def _surveyed(sites: Table, seen: Table, others: Sequence[str]) -> _Part:
 
 
 def _features(parts: Sequence[_Part], given: Sequence[str] | None, others: Sequence[str]) -> list[str]:
-    """The columns that are features: those given, or all that every table has but the others."""
+    """The columns that are features: the given ones, or all shared columns except `others`."""
     first = parts[0].table
     if given is None:
         names = [name for name in first.columns if name not in others]
@@ -91,7 +91,7 @@ def _features(parts: Sequence[_Part], given: Sequence[str] | None, others: Seque
 def _at_sites(
     data: NDArray[np.float64], groups: NDArray[np.str_], path: Path
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The first row of each site, and the position of every row's site among them."""
+    """The first row of each site, and the position of each row's site among them."""
     _, first, at = np.unique(groups, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty_like(order)
@@ -117,29 +117,29 @@ def load_presence_only(
     merge_sites: bool = False,
     sparse: bool = False,
 ) -> Bunch:
-    r"""Read tables of presences, of background rows and of a survey, such as those of the disdat package.
+    r"""Read tables of presences, background rows and a survey, such as those of the disdat package.
 
     Parameters
     ----------
     path : str or path-like
-        The table of presences, one record per row, such as ``AWTtrain_po.csv``: a column that names what was seen, and
-        columns of features. R's packages become such tables by ``write.csv(disPo("AWT"), "AWTtrain_po.csv", row.names =
-        FALSE)``.
+        The table of presences, with one record per row, such as ``AWTtrain_po.csv``: a column with the label that was
+        seen, and columns of features. In R, write such a table by ``write.csv(disPo("AWT"), "AWTtrain_po.csv",
+        row.names = FALSE)``.
     subset : {"all", "train", "test"}, default="all"
         Presences and background are for training, the survey for testing.
     background : str or path-like or None, default=None
-        A table of rows of which nothing is known, with the same features, such as ``AWTtrain_bg.csv``.
+        A table of rows without known labels, with the same features, such as ``AWTtrain_bg.csv``.
     survey : pair of str or path-like, or None, default=None
-        Two tables of sites that were searched, in the same order: features, such as ``AWTtest_env_bird.csv``, and a
-        column of 0 and 1 for each label, such as ``AWTtest_pa_bird.csv``. Labels that have no column in it are unknown.
+        Two tables of surveyed sites in the same order: features, such as ``AWTtest_env_bird.csv``, and one column of 0
+        and 1 per label, such as ``AWTtest_pa_bird.csv``. Labels without a column are unknown.
     label : str, default="spid"
-        The column that names what was seen.
+        The column with the label that was seen.
     features : list of str or None, default=None
-        The columns that are features. None takes what all tables have, but for `label` and disdat's columns ``group``,
-        ``siteid``, ``x``, ``y`` and ``occ``.
+        The columns that are features. None takes all columns that the tables share, except `label` and disdat's columns
+        ``group``, ``siteid``, ``x``, ``y`` and ``occ``.
     merge_sites : bool, default=False
-        Whether records of the same ``siteid`` become one row with several presences. Otherwise a label that was seen at
-        the same place is unknown in the row of another, which losses that assume absence get wrong.
+        Whether to merge records with the same ``siteid`` into one row with several presences. Otherwise a label is
+        unknown in other records of the place where it was seen, and losses that treat unknown as negative get it wrong.
     sparse : bool, default=False
         Whether `target` is a csr_array.
 
@@ -153,26 +153,26 @@ def load_presence_only(
         target : ndarray or csr_array of int8, shape (n, L)
             1 present, 0 unknown, and -1 for what a survey did not find.
         label_names : list of str
-            What was seen, sorted.
+            The labels, sorted.
         feature_names : list of str
             The features.
         background : ndarray of bool, shape (n,)
-            Which rows are background.
+            Mask of the background rows.
         split : ndarray of str, shape (n,)
             "train" or "test".
         groups : ndarray of str, shape (n,)
-            The sites, where all tables have a column ``siteid``: records of a site belong together. Those of background
-            and survey begin with the name of their part, since their numbers are others.
+            The site of each row, if all tables have a column ``siteid``. Sites of the background and the survey are
+            prefixed with the name of their part, because their numbers are independent.
         DESCR : str
             A description.
 
     Raises
     ------
     ValueError
-        If an argument is none of the above, or a table is malformed, has no such columns, or does not fit to the
-        others: the message names it.
+        If an argument is invalid, or a table is malformed, lacks a column, or does not fit the others. The message
+        names it.
     OSError
-        If a file is not there or cannot be read.
+        If a file does not exist or cannot be read.
 
     References
     ----------
@@ -202,7 +202,7 @@ def load_presence_only(
         check_flag(None, name, value)
     given = None if features is None else check_names(features, "features")
     if survey is not None and (isinstance(survey, str) or len(survey) != 2):
-        raise ValueError(f"survey must be a pair of tables, features and labels; got {survey!r}.")
+        raise ValueError(f"survey must be a pair of tables, features and labels, got {survey!r}.")
     others = (*_NO_FEATURES, label)
     file = as_path(path)
     parts = {"presences": _presences(read_table(file, [label]), label)}
@@ -218,7 +218,7 @@ def load_presence_only(
 def _joined(
     parts: dict[str, _Part], columns: list[str], subset: str, path: Path, *, merge_sites: bool, sparse: bool
 ) -> Bunch:
-    """The parts one after the other."""
+    """Concatenate the parts."""
     tables = [part.table for part in parts.values()]
     sizes = [len(table.lines) for table in tables]
     kind = np.repeat(list(parts), sizes)
@@ -235,7 +235,7 @@ def _joined(
     first = np.arange(len(data))
     if merge_sites:
         if groups is None:
-            fault(path, "or another of the tables has no column 'siteid', by which sites could be merged")
+            fault(path, "or another table has no column 'siteid', which merge_sites needs")
         first, at = _at_sites(data, groups, path)
         rows = at[rows]
     names = sorted(set(seen))
@@ -246,7 +246,7 @@ def _joined(
     split = np.where(kind == "survey", "test", "train")[first]
     kept = np.ones(len(first), dtype=bool) if subset == "all" else split == subset
     if not kept.any():
-        raise ValueError(f"There are no rows for subset={subset!r}: pass survey, which holds those for testing.")
+        raise ValueError(f"There are no rows for subset={subset!r}: pass survey, which holds the test rows.")
     return make_bunch(
         path.stem,
         _ABOUT,

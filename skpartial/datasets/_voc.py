@@ -1,4 +1,4 @@
-"""PASCAL VOC: an XML document an image, lists of images."""
+"""PASCAL VOC: one XML document per image, and lists of images."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ _DIFFICULT = {"unknown": 0, "present": 1, "absent": -1}
 _ABOUT = """\
 Photographs of PASCAL Visual Object Classes (Everingham et al., International Journal of Computer Vision 2010), in
 which every object of 20 classes was marked. A label says whether an object of the class is in the photograph. Classes
-of which all objects are marked as difficult are {difficult} here."""
+whose objects are all marked as difficult are {difficult} here."""
 
 
 def _lists(root: Path, year: int) -> list[Path]:
-    """Where the lists of images of a year may be."""
+    """Possible folders of a year's lists of images."""
     parts = ("ImageSets", "Main")
     return [root.joinpath(*place, *parts) for place in (("VOCdevkit", f"VOC{year}"), (f"VOC{year}",), ())]
 
 
 def _years_in(root: Path) -> list[int]:
-    """The years of which a folder holds the data."""
+    """The years with data in a folder."""
     return [
         year
         for year in _YEARS
@@ -56,7 +56,7 @@ def _years_in(root: Path) -> list[int]:
 
 
 def _download(path: Path, year: int, splits: tuple[str, ...]) -> None:
-    """Fetch what is not there yet."""
+    """Download missing data."""
     from torchvision.datasets import VOCDetection
 
     lists = path / "VOCdevkit" / f"VOC{year}" / "ImageSets" / "Main"
@@ -66,32 +66,32 @@ def _download(path: Path, year: int, splits: tuple[str, ...]) -> None:
 
 
 def _labels(path: Path, difficult: int, cure: str) -> dict[int, int]:
-    """Which classes an image's document says to be present, and which only difficult."""
+    """Signs of the classes in an image's document, including classes with difficult objects only."""
     labels: dict[int, int] = {}
     for item in read_xml(path, cure).iterfind("object"):
         name = (item.findtext("name") or "").strip()
         if name not in _CLASSES:
-            fault(path, f"names an object {name!r}, which is none of the 20 classes")
+            fault(path, f"names an object {name!r}, which is not one of the 20 classes")
         is_difficult = (item.findtext("difficult") or "0").strip()
         if is_difficult not in ("0", "1"):
-            fault(path, f"says difficult={is_difficult!r} of an object, which must be 0 or 1")
+            fault(path, f"has an object with difficult={is_difficult!r}, which must be 0 or 1")
         j = _CLASSES.index(name)
         labels[j] = max(labels.get(j, -1), difficult) if is_difficult == "1" else 1
     return labels
 
 
 def _splits(subset: str, year: int) -> tuple[str, ...]:
-    """The parts of the split that a subset consists of, where their labels are published."""
+    """The parts of the split in a subset, if their labels are published."""
     splits = _SUBSETS.get(subset, (subset,))
     if year == 2007:
         return splits
     if subset == "test":
-        raise ValueError(f"The labels of the test images of VOC {year} are not published; take subset='val'.")
+        raise ValueError(f"The labels of the test images of VOC {year} are not published: use subset='val'.")
     return tuple(part for part in splits if part != "test")
 
 
 def _listed(lists: Path, splits: tuple[str, ...], cure: str) -> tuple[list[str], list[str]]:
-    """Names of images, and the part of the split that each is in."""
+    """Names of images, and the part of the split of each."""
     names: list[str] = []
     split: list[str] = []
     for part in splits:
@@ -100,7 +100,7 @@ def _listed(lists: Path, splits: tuple[str, ...], cure: str) -> tuple[list[str],
         check_distinct(path, listed, "lists the image {} more than once")
         twice = set(names) & set(listed)
         if twice:
-            fault(path, f"lists the image {min(twice)!r}, which is in an earlier part of the split, too")
+            fault(path, f"lists the image {min(twice)!r}, which is also in an earlier part of the split")
         names += listed
         split += [part] * len(listed)
     return names, split
@@ -117,27 +117,27 @@ def load_voc(
 ) -> Bunch:
     """Read PASCAL VOC, 20 classes of objects in photographs.
 
-    Every object of these classes was marked, so that a class without any is absent. Some are marked as difficult, such
-    as those that are recognised by context alone; the official evaluation leaves out the images in which a class has
-    only such objects, as do metrics of this package where the entry is unknown.
+    Every object of these classes was marked, so a class without objects is absent. Some objects are marked as
+    difficult, for example if they can only be recognised by context. The official evaluation of a class leaves out
+    images that only have difficult objects of it, as do the metrics of this package if the entry is unknown.
 
     Parameters
     ----------
     path : str or path-like
-        The folder that holds ``VOCdevkit``, or itself is ``VOCdevkit`` or one year's ``VOC2007``. In that of the year
-        are ``Annotations`` (an XML document an image), ``ImageSets/Main`` (``train.txt``, ``val.txt``, ``test.txt``)
-        and ``JPEGImages``.
+        The folder that contains ``VOCdevkit``, or ``VOCdevkit`` itself, or the folder of one year, such as ``VOC2007``.
+        The folder of the year contains ``Annotations`` (one XML document per image), ``ImageSets/Main``
+        (``train.txt``, ``val.txt``, ``test.txt``) and ``JPEGImages``.
     subset : {"all", "train", "val", "trainval", "test"}, default="all"
-        The official split. "all" is train and val, and test where its list is there. The labels of the test images
-        after 2007 are not published.
+        The official split. "all" is train and val, and test if its list exists. The labels of the test images after
+        2007 are not published.
     year : {2007, ..., 2012} or None, default=None
-        Which of the yearly challenges, as a number or a string. None is the one that the folder holds.
+        Year of the challenge, as a number or a string. None is the year in the folder.
     difficult : {"unknown", "present", "absent"}, default="unknown"
-        What a class is in an image in which all of its objects are marked as difficult.
+        Meaning of a class whose objects in an image are all marked as difficult.
     sparse : bool, default=False
         Whether `target` is a csr_array.
     download : bool, default=False
-        Whether torchvision fetches what is not there into ``path/VOCdevkit``, 1 to 2 GB; it needs `year`.
+        Whether to download missing data (1 to 2 GB) into ``path/VOCdevkit`` by torchvision; needs `year`.
 
     Returns
     -------
@@ -145,7 +145,7 @@ def load_voc(
         With the attributes
 
         paths : ndarray of str, shape (n,)
-            Of the photographs, in the order of their names, train before val before test.
+            Paths of the photographs, sorted by name, train before val before test.
         target : ndarray or csr_array of int8, shape (n, 20)
             1 present, -1 absent, 0 unknown.
         label_names : list of str
@@ -158,16 +158,16 @@ def load_voc(
     Raises
     ------
     ValueError
-        If an argument is none of the above, the folder holds several years and none is given, or a file is malformed:
-        the message names it.
+        If an argument is invalid, the folder holds several years and none is given, or a file is malformed. The message
+        names it.
     OSError
-        If a file is not there or cannot be read.
+        If a file does not exist or cannot be read.
 
     Notes
     -----
-    Cole et al. (CVPR 2021) use 2012, train for training and val for testing, and leave out the images without a present
-    label: ``keep = (voc.target == 1).any(axis=1)``. :func:`~skpartial.labels.keep_single_positive` with their seed then
-    selects the same labels.
+    Cole et al. (CVPR 2021) use 2012, train for training and val for testing, and leave out images without positive
+    labels: ``keep = (voc.target == 1).any(axis=1)``. :func:`~skpartial.labels.keep_single_positive` with their seed
+    then selects the same labels.
 
     References
     ----------
@@ -197,7 +197,7 @@ def load_voc(
         check_flag(None, name, value)
     root = as_path(path)
     if download and year is None:
-        raise ValueError("download=True needs a year: say which by year=2007 or year=2012.")
+        raise ValueError("download=True needs a year: pass year=2007 or year=2012, for example.")
     number = check_year(year, _YEARS, _years_in(root), root)
     splits = _splits(subset, number)
     if download:

@@ -1,1 +1,1 @@
-"""Features as solvers see them: products with the whole matrix, and batches of rows."""
+"""Features for solvers: products with the whole matrix, and batches of rows."""

@@ -1,4 +1,4 @@
-"""What features are to a solver, and the numbers that all kinds of them share."""
+"""The interface of features for solvers, and shared helpers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch import Tensor
 
 __all__ = ["Features", "as_tensor", "compute_dtype", "overflow_error", "row_sums"]
 
-# Entries that are summed up in their own type.
+# Number of entries that are summed in their own type.
 _SUM_ENTRIES = 1 << 12
 
 
 def as_tensor(array: NDArray[Any]) -> Tensor:
-    """View an array as a tensor, read-only ones too: nothing in the package writes to features or labels."""
+    """View an array as a tensor, even if it is read-only: nothing in the package writes to features or labels."""
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if any(stride < 0 or stride % array.itemsize for stride in array.strides):
-        # Not np.ascontiguousarray: of an axis of length 1 it leaves the stride as it is, however odd.
+        # Not np.ascontiguousarray: it keeps odd strides of axes of length 1.
         array = array.copy()
     if array.flags.writeable:
         return torch.from_numpy(array)
@@ -33,7 +33,7 @@ def as_tensor(array: NDArray[Any]) -> Tensor:
 
 
 def compute_dtype(X: Any, precision: str) -> torch.dtype:
-    """Floating type to compute in: float32 wherever it holds every value of X, float64 otherwise."""
+    """Floating-point type for the computation: float32 if it can represent all values of X, else float64."""
     if precision != "auto":
         return {"float32": torch.float32, "float64": torch.float64}[precision]
     if isinstance(X, Tensor):
@@ -43,7 +43,7 @@ def compute_dtype(X: Any, precision: str) -> torch.dtype:
 
 
 def overflow_error(dtype: torch.dtype) -> ValueError:
-    """What to say when finite features leave the range of the arithmetic."""
+    """The error for finite features that exceed the range of the computation."""
     return ValueError(
         f"X holds values so large that training overflows {str(dtype).removeprefix('torch.')}: scale the features "
         "first, for example with sklearn.preprocessing.StandardScaler."
@@ -51,22 +51,22 @@ def overflow_error(dtype: torch.dtype) -> ValueError:
 
 
 def row_sums(x: Tensor) -> Tensor:
-    """Sums along rows in float64, to the digits of the type of x within a few thousand entries."""
-    # Converting each entry takes several times as long.
+    """Sums along rows in float64; partial sums of a few thousand entries have the precision of x."""
+    # Converting every entry takes several times as long.
     return torch.stack([part.sum(1).double() for part in x.split(_SUM_ENTRIES, dim=1)]).sum(0)
 
 
 class Features(ABC):
-    """A feature matrix of n rows, wherever and however it is stored.
+    """A feature matrix with n rows, in any kind of storage.
 
     Parameters
     ----------
     shape : tuple of int
         Number of rows and of features.
     dtype : torch.dtype
-        Floating type of all products.
+        Floating-point type of all products.
     device : torch.device
-        Where products are returned.
+        Device of the products.
     """
 
     def __init__(self, shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> None:
@@ -81,14 +81,14 @@ class Features(ABC):
 
     @abstractmethod
     def forward(self, weights: Tensor) -> Tensor:
-        """Scores of every row under weights of shape (k, n_features): shape (k, n_rows)."""
+        """Scores of all rows, shape (k, n_rows), for weights of shape (k, n_features)."""
 
     @abstractmethod
     def backward(self, scores: Tensor) -> Tensor:
-        """Rows summed up, weighted by scores of shape (k, n_rows): shape (k, n_features)."""
+        """Sums of rows, shape (k, n_features), weighted by scores of shape (k, n_rows)."""
 
     def scores(self, theta: Tensor) -> Tensor:
-        """Scores of every row, shape (k, n_rows), under weights and a last column of intercepts (k, n_features + 1)."""
+        """Scores of all rows, shape (k, n_rows), for weights with a last column of intercepts (k, n_features + 1)."""
         weights, intercept = theta[:, :-1], theta[:, -1:]
         if not bool(weights.any()):
             return intercept.expand(-1, self.n_rows).clone()
@@ -96,22 +96,22 @@ class Features(ABC):
 
     @abstractmethod
     def batch(self, rows: Tensor) -> Tensor:
-        """Rows by their indices: shape (b, n_features), sparse COO where the features are sparse on the CPU."""
+        """Rows by index, shape (b, n_features); sparse COO if the features are sparse on the CPU."""
 
     def batches(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Batches of rows, one after the other."""
+        """Batches of rows, in order."""
         return map(self.batch, batches)
 
     def shuffled(self, generator: torch.Generator) -> Tensor:
-        """The rows in the random order of a pass, shape (n,)."""
+        """Row indices in random order for one pass, shape (n,)."""
         return torch.randperm(self.n_rows, generator=generator)
 
     def take(self, rows: Tensor) -> Features:
-        """Some of the rows, as features of their own; all of them where that would cost more than it saves."""
+        """A subset of the rows as features; all rows if the subset costs more than it saves."""
         return self
 
     def part(self, rows: slice) -> Features:
-        """Some rows that follow each other, without a copy where that can be had."""
+        """Consecutive rows, without a copy if possible."""
         raise TypeError(f"{type(self).__name__} has no parts.")
 
     @abstractmethod
@@ -119,9 +119,9 @@ class Features(ABC):
         """Slices of rows with their features in float64, dense or sparse."""
 
     def position_blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """The same, of feature maps with a row for every position of a row."""
+        """Like `blocks`, but with one row per position for feature maps."""
         return self.blocks()
 
     def own_blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Slices of rows with their features, in the type of the products where that saves something."""
+        """Slices of rows with their features, in the type of the products if that saves a conversion."""
         return self.blocks()

@@ -1,4 +1,4 @@
-"""How features are held."""
+"""Choice of the storage of features."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["as_features"]
 
 
 def _device_budget(device: torch.device) -> float:
-    """Bytes of features that may stay on the device: most of what is free, leaving room for the products."""
+    """Bytes of features that may stay on the device: most of the free memory, with room left for products."""
     if device.type == "cuda":
         return 0.6 * torch.cuda.mem_get_info(device)[0]
     return float("inf")
@@ -26,23 +26,23 @@ def _device_budget(device: torch.device) -> float:
 def as_features(
     X: Any, *, dtype: torch.dtype, device: torch.device, max_resident_bytes: float | None = None
 ) -> Features:
-    """Choose how features are held.
+    """Choose the storage of features.
 
     Parameters
     ----------
     X : ndarray, memory map, sparse matrix or Tensor, shape (n, d), or maps of shape (n, C, h, w)
         Validated features; never written to.
     dtype : torch.dtype
-        Floating type to compute in.
+        Floating-point type for the computation.
     device : torch.device
-        Where to compute.
+        Device for the computation.
     max_resident_bytes : float or None, default=None
-        More than this is streamed in chunks; None asks the device what is free. Maps on disk are streamed beyond 2 GiB.
+        Larger features are streamed in chunks; None is the device's free memory. Maps on disk above 2 GiB are streamed.
 
     Returns
     -------
     Features
-        Resident, streamed, sparse, or maps.
+        Resident, streamed or sparse features, or feature maps.
     """
     if X.ndim == 4:
         return MapFeatures(X, dtype, device)

@@ -1,4 +1,4 @@
-"""Feature maps, of which a head pools the regions."""
+"""Feature maps for heads that pool regions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["MapFeatures"]
 
 
 class MapFeatures(Features):
-    """Feature maps (n, C, h, w): batches of them as they are, and products with their averages over the regions."""
+    """Feature maps (n, C, h, w): batches of maps, and products with their averages over regions."""
 
     def __init__(self, X: Any, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__((X.shape[0], X.shape[1]), dtype, device)

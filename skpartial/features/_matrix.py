@@ -1,4 +1,4 @@
-"""Feature matrices, wherever they lie: on the device, in host memory or on disk, sparse."""
+"""Feature matrices on the device, in host memory or on disk, dense or sparse."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from skpartial.features._rows import MappedRows, announce, is_large_map, release
 
 __all__ = ["BLOCK_BYTES", "CHUNK_BYTES", "ResidentFeatures", "SparseFeatures", "StreamedFeatures", "scores_of_rows"]
 
-#: Bytes of a chunk that travels to the device: large enough to hide the launch, small enough to leave room.
+#: Bytes of a chunk that is copied to the device: large enough to hide the launch, small enough to leave room.
 CHUNK_BYTES = 64 << 20
-#: Bytes of a block of rows that is worked on in float64: it then stays in the processor's cache.
+#: Bytes of a block of rows for float64 computations, so that it stays in the processor's cache.
 BLOCK_BYTES = 1 << 20
-# Bytes of a chunk of a large map on the CPU, whose pages have to be had anew for larger arrays each time.
+# Bytes of a chunk of a large memory map on the CPU; larger arrays would get new pages from the system each time.
 _MAP_CHUNK_BYTES = 8 << 20
-# What the system maps around a row of a file that is asked for.
+# Bytes that the system maps around a requested row of a file.
 _READ_AHEAD = 1 << 16
-# Features for each set of weights from which a product is turned round.
+# From this many features per set of weights, a product is transposed.
 _FEW_WEIGHTS = 12
 
 
 def scores_of_rows(weights: Tensor, X: Tensor, out: Tensor | None = None) -> Tensor:
-    """Scores of rows X (n, d) under weights (k, d): shape (k, n)."""
+    """Scores of rows X (n, d) for weights (k, d): shape (k, n)."""
     if X.device.type == "cpu" and has_feature("amx_bf16") and _FEW_WEIGHTS * len(weights) <= X.shape[1]:
-        # With AMX products of a tall matrix with a slim one are faster than those of a flat one with a tall one.
+        # With AMX, a product of a tall and a narrow matrix is faster than one of a flat and a tall matrix.
         scores = (X @ weights.T.contiguous()).T
         return scores.contiguous() if out is None else out.copy_(scores)
     return torch.mm(weights, X.T, out=out)
 
 
 class ResidentFeatures(Features):
-    """A tensor on the device; on the CPU a view of what the user passed."""
+    """A tensor on the device; on the CPU a view of the user's data."""
 
     def __init__(self, X: Tensor) -> None:
         super().__init__((X.shape[0], X.shape[1]), X.dtype, X.device)
@@ -73,10 +73,10 @@ class ResidentFeatures(Features):
 
 
 class StreamedFeatures(Features):
-    """Rows that stay where they are (memory map, host memory) and pass through the device in chunks.
+    """Rows that stay in place (memory map, host memory) and are copied to the device in chunks.
 
-    For what is larger than the device's memory, and for memory maps of another type than the one computed in, which
-    are converted chunk by chunk; sparse rows are made dense by the chunk where the device has no sparse products.
+    For features larger than the device's memory, and for memory maps of a type other than that of the computation,
+    which are converted chunk by chunk. Sparse rows are converted to dense chunks if the device has no sparse products.
     """
 
     def __init__(self, X: Any, dtype: torch.dtype, device: torch.device, chunk_bytes: int = CHUNK_BYTES) -> None:
@@ -139,7 +139,7 @@ class StreamedFeatures(Features):
 
 
 class SparseFeatures(Features):
-    """CSR rows on the CPU: products cost what the stored values cost."""
+    """CSR rows on the CPU: the cost of products is proportional to the number of stored values."""
 
     def __init__(self, X: sp.csr_array, dtype: torch.dtype) -> None:
         super().__init__(X.shape, dtype, torch.device("cpu"))

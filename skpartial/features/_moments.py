@@ -1,4 +1,4 @@
-"""Means and variances of features, by which the solvers choose units."""
+"""Means and variances of features, by which solvers scale them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from skpartial.features._maps import MapFeatures
 
 __all__ = ["Moments", "mean_squared_distance", "moments", "unit_scale", "units"]
 
-# Squared lengths of rows between which float32 holds the squares of their entries.
+# Range of squared row lengths in which float32 can represent the squares of entries.
 _SAFE_SQUARES = 1e-20, 1e20
-# Rows among which the middle, and the usual distance from it, are looked for.
+# Number of rows in the sample that estimates the centre and the typical distance from it.
 _SAMPLE_ROWS = 64
-# A mean squared distance of rows from their mean, relative to the mean's own length squared, that is rounding.
+# Mean squared distances of rows from their mean below this share of the squared mean are rounding errors.
 _ALIKE = 1e-28
 
 
 class Moments(NamedTuple):
-    """Weighted means over rows, rows of extreme length counted for less.
+    """Weighted means over rows, with less weight on rows of extreme length.
 
     Parameters
     ----------
     row_weight : Tensor of float64, shape (n,)
-        What every row counted for; sums to 1.
+        Weights of rows, which sum to 1.
     mean, variance : Tensor of float64, shape (d,)
-        Of every column.
+        Mean and variance of every column.
     """
 
     row_weight: Tensor
@@ -39,23 +39,23 @@ class Moments(NamedTuple):
 
 
 def moments(features: Features, row_weight: Tensor | None) -> Moments:
-    """Means and variances of the columns, by which the solvers choose units.
+    """Means and variances of the columns, by which solvers scale features.
 
-    A row whose squared distance from the middle is above 16 times the median counts for as much less: in a logistic
-    model long rows saturate, so that they curve the objective less than their length suggests, and would otherwise set
-    the units alone.
+    The weight of rows whose squared distance from the centre is more than 16 times the median is reduced in proportion.
+    In a logistic model long rows saturate, so they contribute less curvature to the objective than their length
+    suggests, and would otherwise dominate the scale.
 
     Parameters
     ----------
     features : Features
-        Of n rows.
+        Features with n rows.
     row_weight : Tensor of shape (n,) or None
-        What each row counts for.
+        Weight of each row.
 
     Returns
     -------
     Moments
-        On the device of the features.
+        Moments, on the device of the features.
 
     Raises
     ------
@@ -68,14 +68,14 @@ def moments(features: Features, row_weight: Tensor | None) -> Moments:
     sample = features.batch(torch.nonzero(weight.cpu() > 0).squeeze(1)[:: max(1, n // _SAMPLE_ROWS)])
     dense = not sample.is_sparse
     sample = (sample if dense else sample.to_dense()).double()
-    # What is summed up about the middle of a column loses no digits to it. Sparse rows would not stay sparse.
+    # Sums about the centre of a column avoid cancellation. Sparse rows are not centred, to stay sparse.
     reference = sample.median(0).values if dense else torch.zeros_like(sample[0])
     limit = 16 * float((sample - reference).square().sum(1).median())
     if limit <= 1e-12 * float(reference.square().sum()):
-        # Most rows are alike: it takes their length to tell which are long.
+        # Most rows are equal: use their lengths to find long rows.
         reference = torch.zeros_like(reference)
         limit = 16 * float(sample.square().sum(1).median())
-    # Squares of ordinary numbers need no float64, which takes twice as long.
+    # Squares of ordinary numbers do not need float64, which takes twice as long.
     low, high = _SAFE_SQUARES
     found = None
     if dense and low < limit < high:
@@ -88,7 +88,7 @@ def moments(features: Features, row_weight: Tensor | None) -> Moments:
 
 
 def _moments_about(reference: Tensor, blocks: Iterator[tuple[slice, Tensor]], weight: Tensor, limit: float) -> Moments:
-    """Moments from blocks of rows, summed up about a reference; the weights are changed in place."""
+    """Moments from blocks of rows, summed about a reference; changes the weights in place."""
     mean, mean_square = torch.zeros(2, len(reference), dtype=torch.float64, device=weight.device)
     for part, X in blocks:
         deviation = X if X.is_sparse else X - reference.to(X.dtype)
@@ -107,26 +107,26 @@ def _moments_about(reference: Tensor, blocks: Iterator[tuple[slice, Tensor]], we
 
 
 def mean_squared_distance(features: Features, row_weight: Tensor | None = None) -> float:
-    r"""Weighted mean of the squared distances of rows from their mean: the sum of the columns' variances.
+    r"""Weighted mean of the squared distances of rows from their mean: the sum of the column variances.
 
     .. math::
 
         \frac{1}{\sum_i w_i} \sum_i w_i \lVert x_i - \bar{x} \rVert^2, \quad
         \bar{x} = \frac{1}{\sum_i w_i} \sum_i w_i x_i
 
-    Feature maps have a row for every position. Two passes over the rows, in float64.
+    For feature maps, every position is a row. Takes two passes over the rows, in float64.
 
     Parameters
     ----------
     features : Features
-        Of n rows.
+        Features with n rows.
     row_weight : Tensor of shape (n,) or None, default=None
-        What each row counts for; rows of weight 0 do not exist.
+        Weight of each row; rows of weight 0 are ignored.
 
     Returns
     -------
     float
-        1 where all rows are alike, or there are none.
+        Mean squared distance; 1 if all rows are equal, or there are none.
 
     Raises
     ------
@@ -151,16 +151,16 @@ def mean_squared_distance(features: Features, row_weight: Tensor | None = None) 
         else:
             squares += ((X - mean).square_().T @ w[:, None])[:, 0]
             stored += w.sum()
-    # Entries that are not stored are zeros, each the mean away from it.
+    # Entries that are not stored are zeros, at a distance of the mean.
     distance = float((squares + mean.square() * (total - stored).clamp(min=0)).sum()) / total
     if not np.isfinite(distance):
         raise overflow_error(features.dtype)
-    # Rows that are alike but for rounding are so in any units.
+    # Rows that are equal up to rounding are equal in any units.
     return distance if distance > _ALIKE * float(mean.square().sum()) else 1.0
 
 
 def _weighted_blocks(features: Features, weight: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows in float64 by blocks, sparse ones as coalesced COO, and their weights; only those that count."""
+    """Blocks of rows in float64, sparse ones as coalesced COO, and their weights; only rows of nonzero weight."""
     for part, block in features.position_blocks():
         w = weight[part].repeat_interleave(len(block) // (part.stop - part.start))
         if bool((w > 0).all()):
@@ -172,26 +172,26 @@ def _weighted_blocks(features: Features, weight: Tensor) -> Iterator[tuple[Tenso
 
 
 def units(mean_square: Tensor, dtype: torch.dtype) -> Tensor:
-    """What brings numbers of these mean squares to a size of 1, where that can be done in this type."""
-    # Its square multiplies the penalty, so it must stay in range as well.
+    """Factors that scale numbers with these mean squares to a size of 1, within the range of this type."""
+    # The square multiplies the penalty, so it must stay in range, too.
     size, limit = mean_square.sqrt(), torch.finfo(dtype).max ** 0.4
     return torch.where(size > 1 / limit, 1 / size, limit if float(size.max()) > 0 else 1.0)
 
 
 def unit_scale(features: Features, row_weight: Tensor | None) -> float:
-    """Factor that brings the features to a root mean square of 1, so that no solver sees their units.
+    """Factor that scales the features to a root mean square of 1, so that solvers do not depend on their units.
 
     Parameters
     ----------
     features : Features
-        Of n rows.
+        Features with n rows.
     row_weight : Tensor of shape (n,) or None
-        What each row counts for.
+        Weight of each row.
 
     Returns
     -------
     float
-        1 where all features are zero.
+        The factor; 1 if all features are zero.
     """
     features = features.averages if isinstance(features, MapFeatures) else features
     _, mean, variance = moments(features, row_weight)

@@ -1,4 +1,4 @@
-"""Some rows of what lies on disk, which stay there."""
+"""Subsets of rows of data on disk, without loading them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 
 __all__ = ["LARGE_MAP_BYTES", "MappedRows", "announce", "is_large_map", "is_mapped", "release", "shuffled", "take_rows"]
 
-#: Maps on disk that are larger are read in parts, and what was read of them is not kept in memory.
+#: Larger memory maps are read in parts, which are released from memory after use.
 LARGE_MAP_BYTES = 2 << 30
-# Neighbouring rows that are read together, and rows among which they are shuffled.
+# Bytes of neighbouring rows that are read together, and of the window in which they are shuffled.
 _BLOCK_BYTES, _WINDOW_BYTES = 1 << 20, 256 << 20
 
 
 class MappedRows:
-    """Rows of a memory map by their indices: what is asked for is read, and nothing is copied before.
+    """Rows of a memory map by index, which are only read on access.
 
     Parameters
     ----------
     X : ndarray of shape (n, ...)
-        Backed by a file.
+        Array backed by a file.
     rows : ndarray of int64, shape (m,)
-        Which rows these are, in order.
+        Indices of the rows, in order.
     """
 
     def __init__(self, X: NDArray[Any], rows: NDArray[np.int64]) -> None:
@@ -37,16 +37,16 @@ class MappedRows:
         return len(self._rows)
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
-        """Rows of these by a slice or by indices, as an array in memory."""
+        """A subset of these rows, by a slice or indices, as an array in memory."""
         return np.asarray(self._X[self._rows[index]])
 
     def take(self, rows: NDArray[np.int64]) -> MappedRows:
-        """Some of these rows."""
+        """A subset of these rows."""
         return MappedRows(self._X, self._rows[rows])
 
 
 def is_mapped(X: Any) -> bool:
-    """Whether an array is backed by a file, itself or what it is a view of."""
+    """Whether an array, or the array that it is a view of, is backed by a file."""
     while isinstance(X, np.ndarray):
         if isinstance(X, np.memmap):
             return True
@@ -59,18 +59,18 @@ def _bytes(X: Any) -> int:
 
 
 def is_large_map(X: Any) -> bool:
-    """Whether X is on disk, or some rows of what is, and that is too large to be in memory without being asked.
+    """Whether X is on disk, or a subset of rows on disk, and too large to be read into memory unasked.
 
-    A few rows of it that lie apart bring most of it to memory, since the system reads what is around them.
+    Even a few scattered rows would load most of it, because the system reads ahead around each row.
     """
     X = X._X if isinstance(X, MappedRows) else X
     return is_mapped(X) and _bytes(X) > LARGE_MAP_BYTES
 
 
 def _file_of(X: Any) -> Any:
-    """The map that holds an array, where the system takes advice about it; None of anything else.
+    """The memory map that holds an array, if the system supports advice about it; None otherwise.
 
-    A copy-on-write map is left alone, since its pages may hold what is not on disk.
+    Copy-on-write maps are excluded, because their pages may hold data that are not on disk.
     """
     while isinstance(X, np.ndarray):
         file = getattr(X, "_mmap", None)
@@ -82,23 +82,23 @@ def _file_of(X: Any) -> Any:
 
 
 def release(X: Any) -> None:
-    """Let go of the memory that pages of a map take once they are read; what asks for them again reads them again."""
+    """Release the memory of a map's pages that were read; they are read again on the next access."""
     file = _file_of(X._X if isinstance(X, MappedRows) else X)
     if file is not None:
         file.madvise(mmap.MADV_DONTNEED)
 
 
 def announce(X: Any, rows: NDArray[np.int64], announced: set[int]) -> None:
-    """Let the system read what lies around rows of a map, in long stretches and ahead of their use.
+    """Let the system read the surroundings of rows of a map, in long stretches and ahead of their use.
 
     Parameters
     ----------
     X : ndarray or MappedRows
         The map.
     rows : ndarray of int64
-        Rows that are about to be asked for, in any order, one by one.
+        Rows that will be accessed next, one by one, in any order.
     announced : set of int
-        Blocks that need not be read again; changed in place.
+        Blocks that were already announced; changed in place.
     """
     if isinstance(X, MappedRows):
         X, rows = X._X, X._rows[rows]
@@ -108,7 +108,7 @@ def announce(X: Any, rows: NDArray[np.int64], announced: set[int]) -> None:
     start = X.ctypes.data - np.frombuffer(file, dtype=np.uint8).ctypes.data
     found = set(((start + rows * X.strides[0]) // _BLOCK_BYTES).tolist()) - announced
     for block in sorted(found):
-        # A row may go on in the next block.
+        # A row may continue in the next block.
         length = min(2 * _BLOCK_BYTES, len(file) - block * _BLOCK_BYTES)
         file.madvise(mmap.MADV_WILLNEED, block * _BLOCK_BYTES, length)
     if len(announced) > 4 * _WINDOW_BYTES // _BLOCK_BYTES:
@@ -117,9 +117,9 @@ def announce(X: Any, rows: NDArray[np.int64], announced: set[int]) -> None:
 
 
 def shuffled(X: Any, generator: torch.Generator) -> torch.Tensor:
-    """The rows of a map in random order, such that what lies together on disk is read together.
+    """The rows of a map in random order, so that neighbours on disk are read together.
 
-    Blocks of neighbouring rows are shuffled, and then the rows of every 256 MB of these.
+    Blocks of neighbouring rows are shuffled first, and then the rows within every 256 MB of shuffled blocks.
     """
     n_rows = X.shape[0]
     block = max(1, _BLOCK_BYTES * n_rows // max(1, _bytes(X)))
@@ -133,7 +133,7 @@ def shuffled(X: Any, generator: torch.Generator) -> torch.Tensor:
 
 
 def take_rows(X: Any, rows: NDArray[np.int64]) -> Any:
-    """Some rows of features or images: a copy of what is in memory, and a view of what lies on disk."""
+    """Some rows of features or images: a copy of data in memory, a view of data on disk."""
     if isinstance(X, MappedRows):
         return X.take(rows)
     return MappedRows(X, rows) if is_mapped(X) else X[rows]

@@ -1,4 +1,4 @@
-"""Columns centred and scaled without a copy, and a copy of them in bfloat16; both end with a column of ones."""
+"""Columns centred and scaled without a copy, and their copy in bfloat16; both end with a column of ones."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from skpartial.features._matrix import BLOCK_BYTES, ResidentFeatures, scores_of_
 
 __all__ = ["Bfloat16Columns", "ScaledColumns"]
 
-# Products with fewer entries take no longer than what surrounds them, whatever their type.
+# The time of products with fewer entries is negligible in any type.
 _BFLOAT16_ENTRIES = 1 << 21
-# Rows of a bfloat16 matrix begin at multiples of so many entries, as matrix units want it.
+# Rows of a bfloat16 matrix are aligned to this many entries, as matrix units require.
 _BFLOAT16_STRIDE = 32
 
 
 class ScaledColumns:
-    """Columns centred and scaled, and a last one of ones, the intercept's.
+    """Columns centred and scaled, and a last column of ones for the intercept.
 
-    Products apply centres and scales to their small operand or result: no copy is made.
+    Products apply centres and scales to the small operand or result, so no copy is made.
 
     Parameters
     ----------
     features : Features
-        Of d columns.
+        Features with d columns.
     center, scale : Tensor of float64, shape (d,)
-        What is taken from every column, and what it is then multiplied by.
+        Centre that is subtracted from every column, and factor that it is then multiplied by.
     """
 
     def __init__(self, features: Features, center: Tensor, scale: Tensor) -> None:
@@ -37,11 +37,11 @@ class ScaledColumns:
 
     @property
     def penalty(self) -> Tensor:
-        """What alpha is multiplied by for each weight of these columns, and 0 for the intercept, shape (d + 1,)."""
+        """Factors of alpha for the weights of these columns, and 0 for the intercept, shape (d + 1,)."""
         return torch.cat([self.scale.square(), self.scale.new_zeros(1)])
 
     def forward(self, theta: Tensor) -> Tensor:
-        """Logits (k, n) of weights and intercepts (k, d + 1)."""
+        """Logits (k, n) for weights and intercepts (k, d + 1)."""
         theta = self.to_features(theta)
         return self.features.forward(theta[:, :-1]).add_(theta[:, -1:])
 
@@ -50,34 +50,34 @@ class ScaledColumns:
         return self.scale_sums(self.features.backward(scores), row_sums(scores))
 
     def take(self, labels: Tensor) -> ScaledColumns:
-        """Itself, which all labels share."""
+        """The object itself, which all labels share."""
         return self
 
     def scale_sums(self, sums: Tensor, total: Tensor) -> Tensor:
-        """Sums of rows (k, d + 1), from those of rows as passed (k, d) and the totals of their weights (k,)."""
+        """Sums of rows (k, d + 1), from sums of the original rows (k, d) and the totals of their weights (k,)."""
         scaled = sums.double().addr_(total, self.center, alpha=-1).mul_(self.scale)
         return torch.cat([scaled, total[:, None]], dim=1).to(sums.dtype)
 
     def to_features(self, theta: Tensor) -> Tensor:
-        """Parameters (k, d + 1) for the features as passed, with the same logits."""
+        """Parameters (k, d + 1) for the original features, with the same logits."""
         weights = theta[:, :-1].double() * self.scale
         intercept = theta[:, -1].double() - weights @ self.center
         return torch.cat([weights, intercept[:, None]], dim=1).to(self.features.dtype)
 
     def from_features(self, theta: Tensor) -> Tensor:
-        """Parameters (k, d + 1) for these columns in float64, from those for the features as passed."""
+        """Parameters (k, d + 1) for these columns in float64, from parameters for the original features."""
         weights = theta[:, :-1].double()
         intercept = theta[:, -1:].double() + weights @ self.center[:, None]
         return torch.cat([weights / self.scale, intercept], dim=1)
 
     def matrix(self) -> Tensor:
-        """All of it in float64, shape (n, d + 1)."""
+        """The whole matrix in float64, shape (n, d + 1)."""
         blocks = [X.to_dense() if X.is_sparse else X for _, X in self.features.blocks()]
         columns = (torch.cat(blocks) - self.center) * self.scale
         return torch.cat([columns, columns.new_ones(len(columns), 1)], dim=1)
 
     def bfloat16(self) -> Bfloat16Columns | None:
-        """A copy in bfloat16, where products with it are faster."""
+        """A copy in bfloat16, if products with it are faster; else None."""
         X = self.features.X if isinstance(self.features, ResidentFeatures) else None
         if X is None or X.dtype != torch.float32 or X.numel() < _BFLOAT16_ENTRIES or not has_fast_bfloat16(X.device):
             return None
@@ -86,10 +86,10 @@ class ScaledColumns:
         width = -(-(d + 1) // _BFLOAT16_STRIDE) * _BFLOAT16_STRIDE
         try:
             columns = torch.zeros(n, width, dtype=torch.bfloat16, device=X.device)
-        except RuntimeError:  # of which running out of memory is a kind, on the CPU as on CUDA
+        except RuntimeError:  # includes running out of memory, on the CPU and on CUDA
             warn(
-                f"There is no room for a copy of X in bfloat16 ({2 * n * width / 1e9:.1f} GB): products are made in "
-                "float32, which is slower."
+                f"There is not enough memory for a copy of X in bfloat16 ({2 * n * width / 1e9:.1f} GB): products are "
+                "computed in float32, which is slower."
             )
             return None
         step = max(1, BLOCK_BYTES // (4 * d))
@@ -100,21 +100,21 @@ class ScaledColumns:
 
 
 class Bfloat16Columns:
-    """Scaled columns rounded to bfloat16, for products of two or three digits.
+    """Scaled columns rounded to bfloat16, for products with a precision of two or three digits.
 
     Parameters
     ----------
     columns : Tensor of bfloat16, shape (n, width)
-        The columns, and zeros beyond them.
+        The columns, padded with zeros.
     n_columns : int
-        How many there are, with the intercept's.
+        Number of columns, including the intercept's.
     """
 
     def __init__(self, columns: Tensor, n_columns: int) -> None:
         self._columns, self._n_columns = columns, n_columns
 
     def forward(self, theta: Tensor) -> Tensor:
-        """Logits (k, n) in bfloat16 of weights and intercepts (k, d + 1)."""
+        """Logits (k, n) in bfloat16 for weights and intercepts (k, d + 1)."""
         padded = theta.new_zeros(len(theta), self._columns.shape[1], dtype=torch.bfloat16)
         padded[:, : self._n_columns] = theta
         return scores_of_rows(padded, self._columns)
@@ -124,5 +124,5 @@ class Bfloat16Columns:
         return (scores.to(torch.bfloat16) @ self._columns)[:, : self._n_columns].float()
 
     def take(self, labels: Tensor) -> Bfloat16Columns:
-        """Itself, which all labels share."""
+        """The object itself, which all labels share."""
         return self

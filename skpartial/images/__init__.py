@@ -1,4 +1,4 @@
-"""Images: where they come from, which network looks at them, and the transformer to frozen features."""
+"""Images: their sources, the network that processes them, and a transformer to frozen features."""
 
 from skpartial.images._backbones import Backbone, get
 from skpartial.images._features import ImageFeatures

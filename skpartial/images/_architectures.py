@@ -21,14 +21,14 @@ __all__ = ["Architecture", "Body", "from_timm", "from_torchvision"]
 
 
 class Architecture(NamedTuple):
-    """Which network of torchvision or timm it is, whatever its weights.
+    """A network of torchvision or timm, regardless of its weights.
 
     Parameters
     ----------
     model : str
-        As of `Backbone`.
+        As in `Backbone`.
     image_size : int or None
-        The side of the images for which it is made, where it takes no others.
+        Side of the images, if the network takes only one size.
     """
 
     model: str
@@ -36,7 +36,7 @@ class Architecture(NamedTuple):
 
     @property
     def n_parameters(self) -> int | None:
-        """How many parameters it has with its classifier, where that is known before it is made."""
+        """Number of parameters, including the classifier, if known before the network is made."""
         if self.model.startswith("timm/"):
             return None
         return int(torchvision.models.get_model_weights(self.model).DEFAULT.meta["num_params"])
@@ -47,24 +47,24 @@ class Architecture(NamedTuple):
         Returns
         -------
         torch.nn.Module
-            As `Backbone.load` makes it.
+            As made by `Backbone.load`.
 
         Raises
         ------
         ValueError
-            If there is no such network.
+            If the network does not exist.
         """
         if not self.model.startswith("timm/"):
             return _torchvision_network(self.model, self.image_size)
         name = self.model.removeprefix("timm/")
-        if ":" in name or "/" in name:  # which timm looks up in the hub
+        if ":" in name or "/" in name:  # timm would look it up on the hub
             raise ValueError(f"Backbone: timm has no model {name!r} of its own.")
         return from_timm(name, None).module
 
 
 @dataclass
 class Body:
-    """A network without its classifier, and what is known of the images that it takes."""
+    """A network without its classifier, and known properties of its input images."""
 
     module: nn.Module
     image_size: int | None
@@ -73,8 +73,8 @@ class Body:
 
 
 def _without_classifier(model: nn.Module, name: str) -> nn.Module:
-    """Replace the last layer, which tells classes apart, by nothing."""
-    if name.startswith("squeezenet"):  # whose classifier is a convolution
+    """Replace the last layer, which is the classifier, by the identity."""
+    if name.startswith("squeezenet"):  # its classifier is a convolution
         path = "classifier.1"
     else:
         path = [path for path, layer in model.named_modules() if isinstance(layer, nn.Linear)][-1]
@@ -84,11 +84,11 @@ def _without_classifier(model: nn.Module, name: str) -> nn.Module:
 
 
 def from_torchvision(name: str, weights: str | os.PathLike[str] | None) -> Body:
-    name = name.lower()  # as torchvision has it
+    name = name.lower()  # as in torchvision
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise ValueError(
-            f"Backbone: torchvision has no model {name!r} that classifies images. "
-            "torchvision.models.list_models(module=torchvision.models) lists them; 'timm/NAME' is one of timm's."
+            f"Backbone: torchvision has no image classification model {name!r}. Use a name from "
+            "torchvision.models.list_models(module=torchvision.models), or 'timm/NAME' for a model of timm."
         )
     known = torchvision.models.get_model_weights(name)
     choice, path = None, None
@@ -100,17 +100,17 @@ def from_torchvision(name: str, weights: str | os.PathLike[str] | None) -> Body:
             path = Path(text)
         else:
             raise ValueError(
-                f"Backbone: weights={text!r} is neither a file nor one of {name}'s weights: "
+                f"Backbone: weights={text!r} is neither a file nor a name of weights of {name}: "
                 f"{', '.join(['DEFAULT', *known.__members__])}."
             )
     preset: Any = (choice or known.DEFAULT).transforms()
-    # Vision transformers are made for images of one size, which weights may change.
+    # Vision transformers take images of one size, which depends on the weights.
     side = choice.meta["min_size"][0] if choice is not None and name.startswith("vit_") else None
     try:
         model = _torchvision_network(name, side, choice)
     except (URLError, OSError, RuntimeError) as error:
         raise ValueError(
-            f"Backbone: the weights {choice} of {name!r} could not be downloaded ({error}). Without a network, pass "
+            f"Backbone: the weights {choice} of {name!r} could not be downloaded ({error}). If you are offline, pass "
             f"the path of a file of weights, Backbone({name!r}, weights='FILE'), or weights=None for a random start."
         ) from error
     if path is not None:
@@ -120,18 +120,18 @@ def from_torchvision(name: str, weights: str | os.PathLike[str] | None) -> Body:
 
 
 def _torchvision_network(name: str, image_size: int | None, weights: Any = None) -> nn.Module:
-    """A network of torchvision without its classifiers, made for images of a size where it takes no others."""
+    """A network of torchvision without its classifiers, for images of a given size if it takes only one."""
     if name not in torchvision.models.list_models(module=torchvision.models):
-        raise ValueError(f"Backbone: torchvision has no model {name!r} that classifies images.")
+        raise ValueError(f"Backbone: torchvision has no image classification model {name!r}.")
     arguments: dict[str, Any] = {}
     if weights is None:
         if name in ("googlenet", "inception_v3"):
-            # The input that torchvision's own weights of them were trained with.
+            # The input transformation that torchvision's own weights were trained with.
             arguments = {"aux_logits": False, "transform_input": True, "init_weights": False}
         if image_size is not None:
             arguments["image_size"] = image_size
     model = torchvision.models.get_model(name, weights=weights, **arguments)
-    for auxiliary in ("aux1", "aux2", "AuxLogits"):  # classifiers that help in training, without a part in features
+    for auxiliary in ("aux1", "aux2", "AuxLogits"):  # auxiliary classifiers for training, which do not affect features
         if hasattr(model, auxiliary):
             setattr(model, auxiliary, None)
             model.aux_logits = False
@@ -147,13 +147,13 @@ def from_timm(name: str, weights: str | os.PathLike[str] | None) -> Body:
     try:
         model = timm.create_model(name, pretrained=pretrained, num_classes=0)
     except Exception as error:
-        # timm and the hub behind it raise errors of many kinds, all of which mean the same here.
+        # timm and the hub raise errors of many kinds, which all mean the same here.
         raise ValueError(
-            f"Backbone: timm could not make {name!r} with weights={weights!r} ({error}). Without a network, pass the "
+            f"Backbone: timm could not make {name!r} with weights={weights!r} ({error}). If you are offline, pass the "
             "path of a file of weights, or weights=None for a random start."
         ) from error
     if weights is not None and not pretrained:
         load_weights(model, Path(os.fspath(weights)), name)
-    config: Any = model.pretrained_cfg  # a dictionary; timm's types do not say so
+    config: Any = model.pretrained_cfg  # a dictionary, unlike its type in timm
     known = tuple(config["mean"]), tuple(config["std"])
     return Body(model, config["input_size"][-1], known, Architecture(f"timm/{name}", None))

@@ -1,4 +1,4 @@
-"""Backbones: which network turns images into features, with which weights, and what of it is fine-tuned."""
+"""Backbones: networks that turn images into features, with their weights and fine-tuning."""
 
 from __future__ import annotations
 
@@ -38,44 +38,45 @@ class Backbone(Documented, BaseEstimator):
     model : str or torch.nn.Module, default="resnet50"
         A classification network of torchvision by name, "timm/NAME" if timm is installed, or a module from images
         (b, channels, H, W), normalised by `mean` and `std`, to features (b, d) or maps (b, C, h, w). A module is never
-        changed: training works on a copy. A pickled classifier that was fine-tuned from a module holds it as it was
-        fitted only, and needs it again to train anew. How many channels it takes is what its first layer says, or the
-        length of `mean` or `std`, or else three.
+        changed: training works on a copy. A pickled classifier that was fine-tuned from a module only holds the fitted
+        module; to train it anew, pass the module again. The number of channels is taken from the first layer, else from
+        the length of `mean` or `std`, else it is three.
     weights : str, path or None, default="DEFAULT"
-        Pretrained weights: "DEFAULT" or another name of torchvision's, which are downloaded once; the path of a file
-        of weights (.pth, .pt or .safetensors), for machines without a network, in which they may stand under other
-        keys and names that begin alike, such as "state_dict" and "module."; None for a random start. Not used with a
-        module, which brings its own.
+        Pretrained weights: "DEFAULT" or another name in torchvision, which are downloaded once; or the path of a file
+        of weights (.pth, .pt or .safetensors), for offline use; None for a random start. In a file, weights may be
+        nested under keys such as "state_dict", and their names may have a common prefix such as "module.". Not used
+        with a module, which has its own weights.
     finetune : {"all", "head", "linear_init"}, default="all"
-        What `fit` trains. "all": everything, the network included. "head": the head alone, on features that are
-        computed once, without augmentation. "linear_init": first the head like that, then everything, from the best
-        head and the best label estimates.
+        What `fit` trains. "all": everything, including the network. "head": only the head, on features that are
+        computed once, without augmentation. "linear_init": first the head as with "head", then everything, starting
+        from the best head and the best label estimates.
     image_size : int, pair of int or None, default=None
-        Height and width that images are resized to, without regard to their aspect ratio; None takes what the weights
+        Height and width to which images are resized, ignoring their aspect ratio; None is the size that the weights
         were trained with, else 224. The papers use 448.
     augment : {"flip", "crop"}, callable or None, default="flip"
-        Random changes while everything is trained, drawn for each image: mirroring, as published, or mirroring and
-        cropping. A callable is applied to one image (channels, H, W) in [0, 1] at a time, such as one of
-        torchvision.transforms.v2, and answers with an image of that shape in [0, 1] or of uint8: it does not normalise,
-        which comes after it, in predictions too.
+        Random augmentation while everything is trained, drawn per image: mirroring, as published, or mirroring and
+        cropping. A callable, such as a transform of torchvision.transforms.v2, is applied to one image (channels, H, W)
+        in [0, 1] at a time and returns an image of that shape in [0, 1] or of uint8. It must not normalise: that comes
+        after it, also in predictions.
     mean, std : float, sequence of float or None, default=None
-        Mean and standard deviation, of pixels in [0, 1], by which the channels are normalised before the network sees
-        them: ``(pixels - mean) / std``. None takes what the weights were trained with, also of a module that says so
-        (`pretrained_cfg` of timm's); for other modules that is ImageNet's, (0.485, 0.456, 0.406) and
-        (0.229, 0.224, 0.225), if they take three channels, and 0 and 1, pixels as they are, if they take others or
-        have a Normalize of torchvision's within. Networks that want pixels in [-1, 1] have ``mean=0.5, std=0.5``.
+        Mean and standard deviation of pixels in [0, 1], to normalise the channels of the network's input:
+        ``(pixels - mean) / std``. None takes the values that the weights were trained with, also for modules that
+        document them (`pretrained_cfg` in timm). For other modules with three channels they are ImageNet's,
+        (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225). They are 0 and 1 (no change) for modules with other numbers of
+        channels, or that contain torchvision's Normalize. For networks that need pixels in [-1, 1], pass
+        ``mean=0.5, std=0.5``.
     batch_norm : {"train", "frozen"}, default="train"
-        Whether statistics of batch norms go on adapting in fine-tuning.
+        Whether the statistics of batch norms are updated in fine-tuning, or frozen.
     on_error : {"raise", "skip"}, default="raise"
-        What to do in `fit` about images that cannot be read: stop with an error that names the first, or leave these
-        rows out and list them in `skipped_`. "skip" reads every image once before training.
+        Treatment of unreadable images in `fit`: "raise" raises an error that names the first one; "skip" leaves their
+        rows out and lists them in `skipped_`, for which it reads every image once before training.
     cache_bytes : float, default=2e9
-        Training images that fit into this many bytes once resized are decoded once and kept as uint8.
+        If the resized training images fit into this many bytes, they are decoded once and kept as uint8.
     compile : bool or str, default=False
-        Whether training runs the network through :func:`torch.compile`, which takes a minute or more before the first
-        step and may pay with long fits on CUDA; a string names the backend. Predictions run the network as it is, and
-        so does training with older versions of PyTorch if its class is one of PyTorch's own, such as
-        :class:`torch.nn.Sequential`: wrap it in a module with a ``forward`` of its own there.
+        Whether to compile the network for training with :func:`torch.compile`, which takes a minute or more before the
+        first step and may pay off in long fits on CUDA; a string names the backend. Predictions are not compiled.
+        Older versions of PyTorch do not compile networks of PyTorch's own classes, such as
+        :class:`torch.nn.Sequential`: wrap them in a module with its own ``forward``.
 
     Examples
     --------
@@ -112,12 +113,12 @@ class Backbone(Documented, BaseEstimator):
         self.compile = compile
 
     def check(self) -> None:
-        """Refuse parameters out of range.
+        """Check the parameters.
 
         Raises
         ------
         ValueError
-            Naming the parameter and its value.
+            If a parameter is invalid; the message names it and its value.
         """
         if not isinstance(self.model, str | nn.Module):
             raise wrong_value(self, "model", "a name or a torch.nn.Module", self.model)
@@ -142,27 +143,27 @@ class Backbone(Documented, BaseEstimator):
 
     @property
     def name(self) -> str:
-        """What to call it: the model's name, or the class of a module."""
+        """Name for messages: the model's name, or the class of a module."""
         model = self.model.module if isinstance(self.model, FittedModule) else self.model
         return model if isinstance(model, str) else type(model).__name__
 
     @property
     def is_pretrained(self) -> bool:
-        """Whether the network has learned something before; of a module that is taken for granted."""
+        """Whether the network is pretrained; a module is assumed to be."""
         return isinstance(self.model, nn.Module) or self.weights is not None
 
     def load(self) -> LoadedBackbone:
-        """Make the network, with its weights.
+        """Create the network with its weights.
 
         Returns
         -------
         LoadedBackbone
-            The network without its classifier, and how images are prepared for it.
+            The network without its classifier, and the preparation of its images.
 
         Raises
         ------
         ValueError
-            If there is no such model, or its weights cannot be found, downloaded or used.
+            If the model does not exist, or its weights cannot be found, downloaded or used.
         """
         self.check()
         if isinstance(self.model, nn.Module):
@@ -182,21 +183,21 @@ class Backbone(Documented, BaseEstimator):
         return LoadedBackbone(body.module, pixels, Normalize(mean, std), body.architecture)
 
     def network(self, loaded: LoadedBackbone, head: nn.Module | None, *, takes_maps: bool = False) -> Network:
-        """The whole network, for training and for predictions.
+        """The whole network, for training and predictions.
 
         Parameters
         ----------
         loaded : LoadedBackbone
-            What `load` gave.
+            Result of `load`.
         head : torch.nn.Module or None
-            From features to logits; None leaves features.
+            Map from features to logits; None returns features.
         takes_maps : bool, default=False
             Whether the head pools maps itself.
 
         Returns
         -------
         Network
-            From uint8 or floating images to logits.
+            Map from uint8 or floating-point images to logits.
         """
         return Network(
             loaded.body(takes_maps, self.name),
@@ -212,18 +213,18 @@ class Backbone(Documented, BaseEstimator):
 
 @dataclass
 class LoadedBackbone:
-    """A network without its classifier, and how images are prepared for it.
+    """A network without its classifier, and the preparation of its images.
 
     Parameters
     ----------
     module : torch.nn.Module
-        From normalised images to features, or to maps if they are its own output.
+        Map from normalised images to features, or to feature maps if the network outputs them.
     image_size : (height, width)
-        What images are resized to.
+        Size to which images are resized.
     normalize : torch.nn.Module
-        From pixels to what the network expects.
+        Normalisation of pixels for the network.
     architecture : Architecture or None, default=None
-        Which network it is; None for a module of the user's.
+        The network's architecture; None for a user's module.
     """
 
     module: nn.Module
@@ -233,11 +234,11 @@ class LoadedBackbone:
 
     @property
     def channels(self) -> int:
-        """How many channels of images it takes."""
+        """Number of channels of the input images."""
         return self.normalize.channels
 
     def body(self, maps: bool, name: str) -> nn.Module:
-        """The module from images to features, or to maps; refused where the network has none."""
+        """The module from images to features, or to maps; refused if the network has no maps."""
         if not maps or self._output(self.module, name).ndim == 4:
             return self.module
         pooling = [path for path, m in self.module.named_modules() if isinstance(m, nn.AdaptiveAvgPool2d)]
@@ -253,13 +254,13 @@ class LoadedBackbone:
         found = self._output(self.body(maps, name), name)
         if found.ndim not in (2, 4):
             raise ValueError(
-                f"Backbone {name!r} answers with shape {tuple(found.shape)} for one image: features are (b, d), maps "
-                "are (b, C, h, w)."
+                f"Backbone {name!r} returns shape {tuple(found.shape)} for one image: it must be (b, d) for features, "
+                "or (b, C, h, w) for maps."
             )
         return int(found.shape[1])
 
     def _output(self, module: nn.Module, name: str) -> Tensor:
-        """What the module makes of a grey image."""
+        """Output of the module for a grey image."""
         training = module.training
         module.eval()
         with torch.no_grad():
@@ -268,24 +269,24 @@ class LoadedBackbone:
             try:
                 found = module(image)
             except Exception as error:
-                # Whatever a network says to images that are too small for it, or of a size that it is not made for.
+                # Networks raise various errors for images that are too small, or of a size that they do not take.
                 height, width = self.image_size
                 raise ValueError(
                     f"Backbone {name!r} cannot take images of {height} x {width} pixels ({error}): choose image_size, "
-                    f"or, if it takes other than {self.channels} channels, mean and std with a number for each."
+                    f"or, if it does not take {self.channels} channels, mean and std with one number per channel."
                 ) from error
         module.train(training)
         if not isinstance(found, Tensor):
-            raise ValueError(f"Backbone {name!r} answers with a {type(found).__name__}, not with a tensor of features.")
+            raise ValueError(f"Backbone {name!r} returns a {type(found).__name__}, not a tensor of features.")
         return found
 
 
-#: What networks call the layers that tell classes apart.
+#: Names of the classification layers of networks.
 _CLASSIFIERS = ("fc", "classifier", "head", "heads")
 
 
 def _notice_classifier(module: nn.Module) -> None:
-    """Warn of a network whose last part is a classifier still: its features would be logits of other classes."""
+    """Warn about a network that still ends in a classifier: its features would be logits of other classes."""
     layers = [(path, layer) for path, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     if not layers or layers[-1][0].partition(".")[0] not in _CLASSIFIERS:
         return
@@ -293,18 +294,18 @@ def _notice_classifier(module: nn.Module) -> None:
     sizes = ("in_features", "out_features") if isinstance(last, nn.Linear) else ("in_channels", "out_channels")
     taken, given = (getattr(last, size) for size in sizes)
     warn(
-        f"Backbone: {type(module).__name__} still has its classifier, so that features would be its {given} outputs "
-        f"and not the {taken} numbers before: put torch.nn.Identity() in the place of {path!r}."
+        f"Backbone: {type(module).__name__} still has its classifier, so features would be its {given} outputs instead "
+        f"of the {taken} values before: replace {path!r} by torch.nn.Identity()."
     )
 
 
 def get(backbone: str | nn.Module | Backbone) -> Backbone:
-    """The backbone of a name or module, with default settings; a backbone is returned as it is.
+    """The backbone for a name or module, with default settings; a backbone is returned unchanged.
 
     Parameters
     ----------
     backbone : str, torch.nn.Module or Backbone
-        Such as "resnet50".
+        Backbone, such as "resnet50".
 
     Returns
     -------
@@ -314,7 +315,7 @@ def get(backbone: str | nn.Module | Backbone) -> Backbone:
     Raises
     ------
     ValueError
-        If it is none of these.
+        If it is of another type.
 
     Examples
     --------
@@ -330,20 +331,20 @@ def get(backbone: str | nn.Module | Backbone) -> Backbone:
 
 
 def sharing_weights(backbone: Any, network: Network) -> Any:
-    """A fitted classifier's `backbone` for pickling with its network, so that no module is written twice.
+    """The `backbone` of a fitted classifier for pickling with its network, so that no module is stored twice.
 
     Parameters
     ----------
     backbone : str, torch.nn.Module or Backbone
         The hyperparameter.
     network : Network
-        What was fitted.
+        The fitted network.
 
     Returns
     -------
     str, torch.nn.Module or Backbone
-        As it is, if it names a network. A module is replaced by that of the network: itself if training left it as it
-        was, else in a :class:`FittedModule`.
+        Unchanged if it is a name. A module is replaced by the module in the network: directly if training did not
+        change it, else in a :class:`FittedModule`.
     """
     settings = get(backbone)
     if isinstance(settings.model, str):
@@ -357,7 +358,7 @@ def sharing_weights(backbone: Any, network: Network) -> Any:
 
 
 def _same_weights(given: nn.Module, fitted: nn.Module) -> bool:
-    """Whether a module is as it was given."""
+    """Whether a fitted module equals the given one."""
     ours, theirs = given.state_dict(), fitted.state_dict()
     return ours.keys() == theirs.keys() and all(
         ours[name].dtype == theirs[name].dtype and torch.equal(ours[name].cpu(), theirs[name].cpu()) for name in ours

@@ -1,4 +1,4 @@
-"""Batches of images for training and prediction: read by worker threads ahead of their use, kept where they fit."""
+"""Batches of images for training and prediction, read ahead by worker threads, and cached if they fit."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from skpartial.images._sources import ImageSource
 
 __all__ = ["ImageBatches", "none_readable", "readable_rows", "some_readable_rows"]
 
-# Batches that are read ahead of the one in use.
+# Number of batches that are read ahead.
 _AHEAD = 2
-# Rows that one task of a worker reads.
+# Number of rows per task of a worker.
 _ROWS_A_TASK = 4
 
 
 class ImageBatches(Features):
-    """Images as a solver sees them: batches of pixels of one size.
+    """Images for a solver: batches of pixels of one size.
 
-    Threads read them: decoding and resizing let go of Python's lock, and nothing has to be copied between processes.
+    Threads read them: decoding and resizing release Python's lock, and nothing is copied between processes.
 
     Parameters
     ----------
     source : ImageSource
-        Gives single images.
+        Source of single images.
     n_features : int
-        Width of the features that the backbone makes of them.
+        Width of the backbone's features.
     dtype : torch.dtype
         Floating type of the network.
     device : torch.device
-        Where batches are wanted.
+        Device of the batches.
     n_workers : int, default=1
-        Threads.
+        Number of threads.
     cache_bytes : float, default=0
-        Images are kept as uint8 once they are decoded, if all of them fit into this.
+        Decoded images are kept as uint8, if all of them fit into this many bytes.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ImageBatches(Features):
 
     @property
     def row_bytes(self) -> int:
-        """Size of a row in a batch, as floating numbers."""
+        """Size of a row in a batch, in floating point."""
         return self.source.channels * self.source.size[0] * self.source.size[1] * self.dtype.itemsize
 
     def forward(self, weights: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class ImageBatches(Features):
         return next(self.batches([rows]))
 
     def batches(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Batches one after the other, each of which is read while earlier ones are in use."""
+        """Batches in order; each is read while earlier ones are in use."""
         rows = iter(batches)
         pool: ThreadPoolExecutor | None = None
         waiting: deque[list[Future[Tensor]]] = deque()
@@ -120,12 +120,12 @@ class ImageBatches(Features):
         return self.source.is_cheap or (self._kept is not None and bool(self._has.all()))
 
     def _read(self, rows: NDArray[np.int64]) -> Tensor:
-        kept = self._kept  # another thread may give it up meanwhile
+        kept = self._kept  # another thread may drop it meanwhile
         if kept is None:
             return self.source.read_rows(rows)
         for row in rows[~self._has[rows]]:
             image = self.source.read(int(row))
-            if image.dtype != torch.uint8:  # floats would be rounded: such a source is not kept
+            if image.dtype != torch.uint8:  # floats would be rounded: do not cache this source
                 self._kept = None
                 return self.source.read_rows(rows)
             kept[row] = image
@@ -145,21 +145,21 @@ class ImageBatches(Features):
 
 
 def readable_rows(source: ImageSource, n_workers: int) -> tuple[NDArray[np.int64], dict[int, str]]:
-    """Rows that can be read, and of the others what is wrong with them.
+    """The readable rows, and the errors of the others.
 
     Parameters
     ----------
     source : ImageSource
-        Every image of it is read.
+        Source; every image is read.
     n_workers : int
-        Threads.
+        Number of threads.
 
     Returns
     -------
     rows : ndarray of int64
-        Those that can be read, in order.
+        Readable rows, in order.
     failures : dict of int to str
-        What the error says, by row.
+        Error message by row.
     """
 
     def attempt(row: int) -> str | None:
@@ -177,7 +177,7 @@ def readable_rows(source: ImageSource, n_workers: int) -> tuple[NDArray[np.int64
 
 
 def some_readable_rows(source: ImageSource, n_workers: int) -> tuple[NDArray[np.int64], dict[int, str]]:
-    """What `readable_rows` answers; an ImageReadError if that is no row at all."""
+    """The result of `readable_rows`; raises ImageReadError if no row is readable."""
     rows, failures = readable_rows(source, n_workers)
     if not len(rows):
         raise none_readable(failures)
@@ -185,5 +185,5 @@ def some_readable_rows(source: ImageSource, n_workers: int) -> tuple[NDArray[np.
 
 
 def none_readable(failures: dict[int, str]) -> ImageReadError:
-    """The error that says that no image can be read, by what is wrong with each."""
+    """The error for data without readable images, from the errors of all images."""
     return ImageReadError(f"None of the {len(failures)} images can be read: {failures[0]}")

@@ -1,4 +1,4 @@
-"""From an image file to pixels, or to an error that names the file."""
+"""Decoding of image files to pixels, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from skpartial.features._base import as_tensor
 
 __all__ = ["as_pixels", "converted", "if_transparent", "read_image", "same_type", "takes", "to_tensor"]
 
-# Modes of 8 bits a channel.
+# Modes with 8 bits per channel.
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
 _GREY = ("1", "L", "LA")
-# Modes of one channel with 16 bits. Pillow has files of these formats in 32 bits, of which they use 16.
+# Modes with one channel of 16 bits. Pillow opens some of these files in 32 bits, but they only use 16.
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N")
 _DEEP_FORMATS = ("PNG", "PPM")
 _LARGEST = 65535
-# What numbers outside the types and ranges that are known can be made into, without a loss.
+# Advice for numbers of other types or ranges.
 _SCALE = "divided by the largest value that a pixel can have"
 
 
 def takes(channels: int, given: int) -> bool:
-    """Whether images of so many channels can go to a network that takes `channels`: one is repeated for three."""
+    """Whether a network with `channels` takes images with `given` channels: one channel is repeated for three."""
     return given == channels or (given == 1 and channels == 3)
 
 
@@ -40,23 +40,23 @@ def read_image(path: str | os.PathLike[str], size: tuple[int, int] | None = None
     Parameters
     ----------
     path : str or path-like
-        A file in any format that Pillow reads. Nothing in it is executed.
+        File in any format that Pillow reads. Nothing in it is executed.
     size : (height, width) or None, default=None
-        What it is resized to, without regard to its aspect ratio; None leaves it as it is.
+        Size to which it is resized, ignoring its aspect ratio; None does not resize.
     channels : int, default=3
-        How many are wanted, as `converted` has it.
+        Number of channels, as in `converted`.
 
     Returns
     -------
     Tensor of uint8 or float32, shape (channels, height, width)
-        Pixels, turned upright as the camera noted (EXIF); floating ones in [0, 1] of files with 16 or 32 bits.
+        Pixels, rotated upright by EXIF data; files with 16 or 32 bits give floating-point pixels in [0, 1].
 
     Raises
     ------
     ImageReadError
-        Naming the file: if it is missing, truncated or no image, if its header promises more pixels than
-        `PIL.Image.MAX_IMAGE_PIXELS` (a decompression bomb), or if it has not the channels that are wanted, or numbers
-        whose range is not known.
+        If the file is missing, truncated or not an image, if its header declares more pixels than
+        `PIL.Image.MAX_IMAGE_PIXELS` (a decompression bomb), or if it has the wrong channels or values of unknown range.
+        The message names the file.
     """
     name = os.fspath(path)
     try:
@@ -68,10 +68,10 @@ def read_image(path: str | os.PathLike[str], size: tuple[int, int] | None = None
             if limit is not None and image.width * image.height > limit:
                 raise ImageReadError(
                     f"Image {name!r} has {image.width} x {image.height} pixels, more than PIL.Image.MAX_IMAGE_PIXELS "
-                    f"({limit}): raise that limit if the file is meant to be so large."
+                    f"({limit}): raise this limit if the file is meant to be so large."
                 )
             if size is not None and image.format == "JPEG":
-                # A JPEG decodes at a fraction of its size in a fraction of the time; twice the target leaves enough.
+                # JPEG decoding at reduced size is faster; twice the target size preserves enough detail.
                 image.draft("RGB" if channels == 3 else image.mode, (2 * max(size), 2 * max(size)))
             pixels = _upright(image, converted(image, f"Image {name!r}", channels))
             if size is not None and pixels.size != (size[1], size[0]):
@@ -84,13 +84,13 @@ def read_image(path: str | os.PathLike[str], size: tuple[int, int] | None = None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageReadError(f"Image {name!r} looks like a decompression bomb: {error}") from None
     except UnidentifiedImageError:
-        raise ImageReadError(f"Image {name!r} is in no format that Pillow can read.") from None
+        raise ImageReadError(f"Image {name!r} is not in a format that Pillow can read.") from None
     except Exception as error:
-        # What Pillow and the libraries behind it raise depends on the format and on where the file is damaged.
+        # The errors of Pillow and its libraries depend on the format and on the damage.
         raise ImageReadError(f"Image {name!r} cannot be decoded: {error}.") from None
 
 
-# What brings a photograph upright, by the orientation that its EXIF data note; 1 is upright.
+# Transpositions that rotate a photograph upright, by its EXIF orientation; 1 is upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -103,36 +103,36 @@ _TURNS = {
 
 
 def _upright(image: Image.Image, pixels: Image.Image) -> Image.Image:
-    """Pixels of an opened image file, turned as the camera was held."""
+    """Pixels of an opened image file, rotated by the orientation of the camera."""
     try:
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (SyntaxError, ValueError, struct.error, UserWarning):
-        # Notes that cannot be read, of which Pillow warns, are no reason to do without the picture.
+        # Unreadable EXIF data, about which Pillow warns, must not prevent use of the image.
         turn = None
     return pixels if turn is None else pixels.transpose(turn)
 
 
 def converted(image: Image.Image, what: str, channels: int = 3) -> Image.Image:
-    """A Pillow image in the mode that so many channels are read from.
+    """Convert a Pillow image to the mode for a number of channels.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        It is left as it is.
+        Image; not changed.
     what : str
-        What error messages call it.
+        Name in error messages.
     channels : int, default=3
-        Of 3, colours are RGB, and transparency is dropped. Of 1, they are grey. Of 4, they are those of an RGBA image.
+        3 for RGB, dropping transparency; 1 for grey; 4 for RGBA images.
 
     Returns
     -------
     PIL.Image.Image
-        In mode "RGB", "L" or "RGBA"; in mode "F", in [0, 1], if it has one channel of more than 8 bits.
+        Image in mode "RGB", "L" or "RGBA"; in mode "F", in [0, 1], if it has one channel of more than 8 bits.
 
     Raises
     ------
     ImageReadError
-        If it has other channels, or numbers whose range is not known.
+        If it has other channels, or values of unknown range.
     """
     if image.mode not in _MODES:
         deep = _deep(image, what)
@@ -146,13 +146,13 @@ def converted(image: Image.Image, what: str, channels: int = 3) -> Image.Image:
     if channels == 1 and image.mode in _GREY:
         return image.convert("L")
     if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow warns about transparent colours that are lost in one step
+        image = image.convert("RGBA")  # Pillow warns about transparent colours that are lost in a single conversion
     colours = image.convert("RGB")
     return colours if channels == 3 else colours.convert("L")
 
 
 def _deep(image: Image.Image, what: str) -> Image.Image:
-    """An image of one channel with 16 or 32 bits as floating numbers in [0, 1]."""
+    """An image with one channel of 16 or 32 bits as floating-point values in [0, 1]."""
     if image.mode in _DEEP or (image.mode == "I" and image.format in _DEEP_FORMATS):
         values = np.asarray(image).astype(np.float32) / _LARGEST
     elif image.mode == "F":
@@ -160,19 +160,19 @@ def _deep(image: Image.Image, what: str) -> Image.Image:
         _check_range(torch.from_numpy(values), what)
     else:
         raise ImageReadError(
-            f"{what} has mode {image.mode!r}, whose range is not known: pass an array of its numbers, {_SCALE}."
+            f"{what} has mode {image.mode!r}, whose range is unknown: pass an array of its values, {_SCALE}."
         )
     return Image.fromarray(values)
 
 
 def _other_channels(image: Image.Image, what: str, channels: int) -> ImageReadError:
     return ImageReadError(
-        f"{what} has mode {image.mode!r}, but the network takes images of {channels} channels: pass such arrays."
+        f"{what} has mode {image.mode!r}, but the network takes images with {channels} channels: pass such arrays."
     )
 
 
 def to_tensor(image: Image.Image, channels: int) -> Tensor:
-    """Pixels (channels, height, width) of what `converted` gives."""
+    """Pixels (channels, height, width) of an image from `converted`."""
     tensor = torch.from_numpy(np.array(image))
     tensor = tensor[None] if tensor.ndim == 2 else tensor.permute(2, 0, 1)
     return tensor.expand(channels, -1, -1)
@@ -182,32 +182,32 @@ def _check_range(values: Tensor, what: str) -> None:
     low, high = (float(bound) for bound in values.aminmax())
     if not (low >= -1e-3 and high <= 1 + 1e-3):
         raise ImageReadError(
-            f"{what} holds numbers from {low:.4g} to {high:.4g}: floating images lie in [0, 1], {_SCALE}."
+            f"{what} holds values from {low:.4g} to {high:.4g}: floating-point images must be in [0, 1], {_SCALE}."
         )
 
 
 def as_pixels(array: NDArray[Any] | Tensor, what: str, channels: int = 3) -> Tensor:
-    """One image or a block of them, from numbers in memory.
+    """One or several images from an array in memory.
 
     Parameters
     ----------
     array : ndarray or Tensor, shape (..., C, H, W)
-        uint8 in [0, 255], uint16 in [0, 65535], or floating in [0, 1].
+        uint8 in [0, 255], uint16 in [0, 65535], or floating point in [0, 1].
     what : str
-        What error messages call it.
+        Name in error messages.
     channels : int, default=3
-        How many are wanted: as many as there are, or three of one.
+        Number of channels: the same as in the array, or three for one.
 
     Returns
     -------
     Tensor of uint8 or float32, shape (..., channels, H, W)
-        Floating numbers lie in [0, 1].
+        Floating-point values are in [0, 1].
     """
     tensor = array if isinstance(array, Tensor) else as_tensor(np.ascontiguousarray(array))
     given = tensor.shape[-3]
     if not takes(channels, given):
         raise ImageReadError(
-            f"{what} has {given} channels, but the network takes images of {channels}{if_transparent(channels, given)}."
+            f"{what} has {given} channels, but the network takes {channels}{if_transparent(channels, given)}."
         )
     if tensor.dtype == torch.bool:
         tensor = tensor.float()
@@ -216,7 +216,7 @@ def as_pixels(array: NDArray[Any] | Tensor, what: str, channels: int = 3) -> Ten
     elif tensor.dtype != torch.uint8:
         if not tensor.is_floating_point():
             raise ImageReadError(
-                f"{what} holds {tensor.dtype}: pass uint8, or floating numbers in [0, 1], {_SCALE}; uint16 is read as "
+                f"{what} holds {tensor.dtype}: pass uint8, or floating point in [0, 1], {_SCALE}; uint16 is read as "
                 f"[0, {_LARGEST}]."
             )
         _check_range(tensor, what)
@@ -225,14 +225,14 @@ def as_pixels(array: NDArray[Any] | Tensor, what: str, channels: int = 3) -> Ten
 
 
 def if_transparent(channels: int, given: int) -> str:
-    """What to do about a fourth channel, which numbers do not say to be transparency."""
+    """Advice on a fourth channel, which may be transparency."""
     if (channels, given) != (3, 4):
         return ""
-    return ": if the fourth is transparency, leave it out, X[:, :3] or X[..., :3]"
+    return ": if the fourth is transparency, drop it by X[:, :3] or X[..., :3]"
 
 
 def same_type(images: list[Tensor]) -> list[Tensor]:
-    """Images or batches of one type, to be put together: where some are floating, uint8 ones become so."""
+    """Images or batches of one type, for concatenation: if some are floating point, uint8 ones are converted."""
     if len({part.dtype for part in images}) == 1:
         return images
     return [part.float() / 255 if part.dtype == torch.uint8 else part for part in images]

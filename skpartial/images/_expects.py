@@ -1,4 +1,4 @@
-"""What a network expects of images: how many channels, with which mean and deviation."""
+"""Properties of the images that a network expects: number of channels, mean and standard deviation."""
 
 from __future__ import annotations
 
@@ -20,21 +20,19 @@ __all__ = ["Statistics", "check_statistics", "count_channels", "says", "statisti
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-# Pixels in [0, 1], without a change.
+# Pixels in [0, 1], unchanged.
 AS_THEY_ARE: Statistics = ((0.0,), (1.0,))
 _NORMALIZE = (transforms.Normalize, transforms_v2.Normalize)
-# What of pixels in [0, 1] a mean and a deviation can be.
+# Ranges of the mean and standard deviation of pixels in [0, 1].
 _RANGES = {"mean": "[0, 1]", "std": "(0, 1]"}
 
 
 def check_statistics(owner: Any) -> None:
-    """Refuse `mean` and `std` of the owner that are none of pixels in [0, 1]."""
+    """Refuse a `mean` or `std` of the owner that is impossible for pixels in [0, 1]."""
     for name, interval in _RANGES.items():
         value = getattr(owner, name)
         if value is not None and not _in_range(value, lowest_too=interval[0] == "["):
-            what = (
-                f"a number in {interval}, or one for each channel (of pixels in [0, 1]: divide those of bytes by 255)"
-            )
+            what = f"a number in {interval}, or one per channel (for pixels in [0, 1]: divide values for bytes by 255)"
             raise wrong_value(owner, name, what, value)
 
 
@@ -50,46 +48,46 @@ def _in_range(value: Any, *, lowest_too: bool) -> bool:
 
 
 def statistics(owner: Any, channels: int | None, known: Statistics | None) -> Statistics:
-    """Mean and deviation that a user gives or that are known, one for each channel.
+    """Mean and standard deviation per channel, from the user or from the weights.
 
     Parameters
     ----------
     owner : object
-        With `mean` and `std`, checked.
+        Object with checked `mean` and `std`.
     channels : int or None
-        How many the network takes; None if nothing says so but the length of these.
+        Number of channels of the network; None if only the lengths of `mean` and `std` determine it.
     known : pair of tuples or None
-        What the weights were trained with, where they say so.
+        Values that the weights were trained with, if known.
 
     Returns
     -------
     mean, std : tuple of float
-        As many as there are channels.
+        One value per channel.
 
     Raises
     ------
     ValueError
-        If as many were given as the network has no channels.
+        If their number differs from the number of channels.
     """
     given = {name: getattr(owner, name) for name in _RANGES}
     lengths = [len(value) for value in given.values() if np.ndim(value) == 1]
     channels = channels or next(iter(lengths), 3)
     default = (IMAGENET if channels == 3 else AS_THEY_ARE) if known is None else known
-    if len(default[0]) not in (1, channels):  # the network was made for others than its weights
+    if len(default[0]) not in (1, channels):  # the network has other channels than its weights
         default = AS_THEY_ARE
     chosen = []
     for (name, value), usual in zip(given.items(), default):
         if np.ndim(value) == 1 and len(value) != channels:
-            what = f"a number, or one for each of the {channels} channels that the network takes"
+            what = f"a number, or one per channel of the network, which takes {channels}"
             raise wrong_value(owner, name, what, value)
         chosen.append(tuple(np.broadcast_to(np.asarray(usual if value is None else value, float), channels).tolist()))
     return chosen[0], chosen[1]
 
 
 def says(module: nn.Module) -> tuple[Statistics | None, int | None]:
-    """Mean and deviation, and size of images, that a module itself says it was trained with: timm's do.
+    """Mean, standard deviation and image size that a module documents, as timm's do.
 
-    One that has a Normalize of torchvision's within takes pixels as they are.
+    A module that contains torchvision's Normalize takes unchanged pixels.
     """
     parts = list(module.modules())
     configs: list[Any] = [part.pretrained_cfg for part in parts if hasattr(part, "pretrained_cfg")]
@@ -101,7 +99,7 @@ def says(module: nn.Module) -> tuple[Statistics | None, int | None]:
 
 
 class _FoundError(Exception):
-    """Ends a forward pass at the first layer that says how many channels it takes."""
+    """Ends a forward pass at the first layer with a known number of channels."""
 
     def __init__(self, channels: int | None) -> None:
         super().__init__()
@@ -109,7 +107,7 @@ class _FoundError(Exception):
 
 
 def _width(layer: nn.Module) -> int | None:
-    """How many channels or features a layer takes; None if it takes any, does not know yet, or is no single layer."""
+    """Number of channels or features of a layer; None if it is free, not yet known, or not a single layer."""
     width: int | None = None
     if isinstance(layer, nn.modules.conv._ConvNd):
         width = layer.in_channels
@@ -132,9 +130,9 @@ def _watched(layers: list[nn.Module], probed: int) -> Iterator[None]:
             return
         linear = isinstance(layer, nn.Linear)
         if linear and images.ndim == 4 and images.shape[1] == probed:
-            raise _FoundError(None)  # of rows of pixels, which any number of channels has
+            raise _FoundError(None)  # rows of pixels, for any number of channels
         given = images.shape[-1 if linear else 1]
-        # Layers before may have folded pixels into channels, or repeated them.
+        # Earlier layers may have folded pixels into channels, or repeated channels.
         channels, rest = divmod(probed * width, given)
         raise _FoundError(channels if not rest and channels else None)
 
@@ -147,19 +145,19 @@ def _watched(layers: list[nn.Module], probed: int) -> Iterator[None]:
 
 
 def count_channels(module: nn.Module, image_size: tuple[int, int]) -> int | None:
-    """Channels of the images that a module takes, by the first of its layers that an image comes to.
+    """Number of channels of a module's images, from the first layer that processes an image.
 
     Parameters
     ----------
     module : torch.nn.Module
-        It runs up to that layer, in evaluation mode, and is left as it was.
+        Module; it runs up to that layer, in evaluation mode, and is not changed.
     image_size : (height, width)
         Of images.
 
     Returns
     -------
     int or None
-        None if no layer says so.
+        None if no layer determines it.
     """
     layers = [layer for layer in module.modules() if _width(layer) is not None]
     if not layers:
@@ -175,7 +173,7 @@ def count_channels(module: nn.Module, image_size: tuple[int, int]) -> int | None
     except _FoundError as found:
         return found.channels
     except Exception:
-        # It refused three channels before any layer saw them: the layer that was made first is mostly the first.
+        # It refused three channels before any layer: the layer created first is usually the first one.
         return None if isinstance(layers[0], nn.Linear) else _width(layers[0])
     finally:
         for m, training in modes:

@@ -64,36 +64,35 @@ class ImageFeatures(VersionedPickles, Documented, CallbackSupportMixin, Transfor
     Parameters
     ----------
     backbone : str, torch.nn.Module or Backbone, default="resnet50"
-        The network; a name or module stands for a :class:`Backbone` of it. Its `finetune` and `augment` play no part.
+        The network; a name or module is shorthand for a :class:`Backbone`. Its `finetune` and `augment` are not used.
     batch_size : int, default=64
-        Images in a batch.
+        Number of images per batch.
     device : {"auto", "cpu", "cuda", "cuda:N"} or torch.device, default="auto"
-        Where to compute; "auto" is CUDA where there is one.
+        Device for the computation; "auto" uses CUDA if available.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Type to compute in; "auto" is bfloat16, as autocast has it, on CUDA, and float32 elsewhere. Features are
-        float32.
+        Type for the computation; "auto" is bfloat16 (by autocast) on CUDA, else float32. Features are float32.
     n_jobs : int or None, default=None
-        Threads that read images; None is one, -1 is one for each processor.
+        Number of threads that read images; None means 1, -1 means one per processor.
     memory : str, path-like, FeatureStore, joblib.Memory or None, default=None
-        Folder where features are kept, image by image, so that every subset of images uses them, such as the folds of
-        a search. They are found again by the weights, the image size, the precision, and each image: a file by its
-        path, size and time of change, others by their pixels. A :class:`FeatureStore` says how large the folder may
-        grow; of joblib's Memory the folder is taken.
+        Folder in which features are cached per image, so that any subset of images, such as the folds of a search, can
+        use them. They are identified by the weights, the image size, the precision and the image: files by path, size
+        and modification time, other images by their pixels. A :class:`FeatureStore` also limits the size of the folder;
+        a joblib Memory gives its folder.
     verbose : int, default=0
-        Above 0, a bar is shown while features are computed: with rich (``pip install "skpartial[progress]"``), else as
-        lines of text. Also `sklearn.callback.ProgressBar` shows one.
+        Above 0, show the progress: as a bar if rich is installed (``pip install "skpartial[progress]"``), else as lines
+        of text. `sklearn.callback.ProgressBar` also works.
 
     Attributes
     ----------
     n_features_out_ : int
         Width d of the features.
     skipped_ : list
-        Rows of the last `transform` that could not be read, as (row, message), where the backbone has
-        ``on_error="skip"``; their features are NaN, since a transformer cannot leave rows out.
+        Rows of the last `transform` that could not be read, as (row, message), if the backbone has ``on_error="skip"``.
+        Their features are NaN, because a transformer cannot leave rows out.
 
     See Also
     --------
-    skpartial.PartialLabelClassifier : Takes the same backbone to fine-tune it.
+    skpartial.PartialLabelClassifier : Fine-tunes the same backbone.
 
     Examples
     --------
@@ -104,7 +103,7 @@ class ImageFeatures(VersionedPickles, Documented, CallbackSupportMixin, Transfor
     (20, 512)
     """
 
-    # It is a name of the package itself, where its page is.
+    # Its documentation page is under the package's own name.
     _doc_link_template = Documented._doc_link_template.replace("{estimator_module}", "skpartial")
 
     def __init__(
@@ -132,7 +131,7 @@ class ImageFeatures(VersionedPickles, Documented, CallbackSupportMixin, Transfor
         Parameters
         ----------
         X : array of images or sequence of paths
-            Looked at for its kind only.
+            Only used to detect the kind of images.
         y : ignored
 
         Returns
@@ -147,7 +146,7 @@ class ImageFeatures(VersionedPickles, Documented, CallbackSupportMixin, Transfor
             check_whole(self, "verbose", self.verbose, 0, "a bool or a whole number of at least 0")
         as_store(self.memory)
         backbone = get(self.backbone)
-        # Without weights the network is random, but the same one every time.
+        # Without weights the network is random, but always the same.
         with seeded(0):
             loaded = backbone.load()
         as_source(X, loaded.image_size, loaded.channels)
@@ -163,18 +162,18 @@ class ImageFeatures(VersionedPickles, Documented, CallbackSupportMixin, Transfor
         Parameters
         ----------
         X : array of images or sequence of paths, n of them
-            Arrays of shape (n, H, W, C), (n, C, H, W) or (n, H, W), uint8, uint16 or floating in [0, 1], memory maps,
-            tensors, or paths of files.
+            Arrays of shape (n, H, W, C), (n, C, H, W) or (n, H, W), uint8, uint16 or floating point in [0, 1], memory
+            maps, tensors, or paths of files.
 
         Returns
         -------
         ndarray of float32, shape (n, d)
-            Averages over the regions of a network's last maps, where it has maps.
+            Features; for networks with feature maps, the averages of the last maps over regions.
 
         Raises
         ------
         ImageReadError
-            Naming the first image that cannot be read, unless the backbone skips those.
+            If an image cannot be read, unless the backbone skips it; the message names the first one.
         """
         check_is_fitted(self, "n_features_out_")
         source = as_source(X, self._loaded.image_size, self._loaded.channels)
@@ -186,27 +185,27 @@ class ImageFeatures(VersionedPickles, Documented, CallbackSupportMixin, Transfor
         self.skipped_ = list(failures.items())
         if failures:
             warn(
-                f"{len(failures)} images could not be read, and their features are NaN: {self.skipped_[0][1]} "
+                f"{len(failures)} images could not be read, so their features are NaN: {self.skipped_[0][1]} "
                 "skipped_ lists them.",
             )
         return features
 
     def _key(self) -> str:
-        """What the features of an image depend on besides it."""
+        """A key of everything that features depend on except the image."""
         loaded = self._loaded
         bfloat16 = autocast_dtype(self.precision, choose_device(self.device, None)) is not None
         prepared = loaded.image_size, loaded.normalize.mean.tolist(), loaded.normalize.std.tolist()
         return str(joblib.hash((module_key(loaded.module), prepared, bfloat16)))
 
     def _look_up(self, X: Any, source: ImageSource, shelf: Shelf) -> tuple[NDArray[np.float32], dict[int, str]]:
-        """Features that are kept, and those of all other images, which are computed once each and kept."""
+        """Features of all images: cached ones, and others that are computed once each and cached."""
         keys = image_keys(source.identity(np.array([row])) for row in range(source.n_rows))
         features, found = shelf.read(keys)
         missing = np.flatnonzero(~found)
         if not len(missing):
             return features, {}
         _, first, inverse = np.unique(keys[missing], return_index=True, return_inverse=True)
-        # In the order of X, in which the first image that cannot be read is named.
+        # In the order of X, so that the first unreadable image is named.
         order = np.argsort(first)
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
@@ -214,7 +213,7 @@ class ImageFeatures(VersionedPickles, Documented, CallbackSupportMixin, Transfor
         try:
             computed, failed = self._compute(X, source[rows], keep=lambda at, block: shelf.add(keys[rows[at]], block))
         finally:
-            shelf.flush()  # also what was computed before an error
+            shelf.flush()  # including results from before an error
         features[missing] = computed[place[inverse]]
         failures = {int(row): failed[at] for row, at in zip(missing, place[inverse].tolist()) if at in failed}
         if len(failures) == source.n_rows:
@@ -223,7 +222,7 @@ class ImageFeatures(VersionedPickles, Documented, CallbackSupportMixin, Transfor
 
     @with_callbacks
     def _compute(self, X: Any, source: ImageSource, keep: Any = None) -> tuple[NDArray[np.float32], dict[int, str]]:
-        """Features of all images of the source, a part of X, and what is wrong with those that cannot be read."""
+        """Features of all images of the source, a part of X, and the errors of unreadable ones."""
         backbone = get(self.backbone)
         device = choose_device(self.device, None)
         n_rows, n_workers = source.n_rows, int(joblib.effective_n_jobs(self.n_jobs))
@@ -273,13 +272,13 @@ class ImageFeatures(VersionedPickles, Documented, CallbackSupportMixin, Transfor
         Returns
         -------
         ndarray of str, shape (d,)
-            Such as "resnet50_0".
+            Names such as "resnet50_0".
         """
         check_is_fitted(self, "n_features_out_")
         return np.asarray([f"{self._prefix}_{i}" for i in range(self.n_features_out_)], dtype=object)
 
     def __sklearn_tags__(self) -> Tags:
-        """Tags: images in, no fit needed but for the network."""
+        """Tags: takes images, and fits nothing but the network."""
         tags: Tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True

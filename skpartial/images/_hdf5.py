@@ -1,4 +1,4 @@
-"""Images in HDF5 files, which pickle, take rows in any order, and stay where they are until they are read."""
+"""Images in HDF5 files that can be pickled, indexed by rows in any order, and are only read on demand."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["HDF5Images"]
 
 
 class _DataSet:
-    """A data set of a file, opened when it is first read, in each process by itself."""
+    """A data set in a file, opened on first use, separately in each process."""
 
     def __init__(self, path: str, name: str) -> None:
         self.path, self.name = path, name
         self._opened: tuple[int, Any] | None = None
 
     def open(self) -> Any:
-        # A process that was forked must not read through the file of another.
+        # A forked process must not share the open file of its parent.
         if self._opened is None or self._opened[0] != os.getpid():
             import h5py
 
@@ -33,25 +33,25 @@ class _DataSet:
 
 
 class HDF5Images:
-    """Images in a data set of an HDF5 file, as X of searches, of shuffled splits and of worker processes.
+    """Images in a data set of an HDF5 file, for use as X in searches, shuffled splits and worker processes.
 
-    A data set of h5py itself does as X of a single fit, but it cannot be pickled, and takes rows in increasing order
-    only. This one is pickled by the path of its file and its name, and opened again in every process. An index of rows
-    gives another HDF5Images, which has read nothing yet.
+    A data set of h5py itself works as X of a single fit, but it cannot be pickled, and only takes rows in increasing
+    order. HDF5Images is pickled by the path of its file and the name of the data set, and opened again in every
+    process. Indexing by rows returns another HDF5Images without reading any image.
 
     Parameters
     ----------
     path : str or path-like
-        An HDF5 file. It must not be open for writing elsewhere.
+        HDF5 file. It must not be open for writing elsewhere.
     name : str
-        Of a data set in it, of shape (n, H, W, C), (n, C, H, W) or (n, H, W).
+        Name of a data set in it, of shape (n, H, W, C), (n, C, H, W) or (n, H, W).
 
     Attributes
     ----------
     shape : tuple of int
-        Of the rows that are chosen.
+        Shape of the selected rows.
     dtype : numpy.dtype
-        Of the numbers.
+        Type of the pixels.
 
     Raises
     ------
@@ -60,7 +60,7 @@ class HDF5Images:
     OSError
         If the file cannot be opened.
     ValueError
-        If it has no such data set.
+        If the file has no such data set.
 
     Examples
     --------
@@ -93,7 +93,7 @@ class HDF5Images:
         except KeyError:
             data = None
         if not isinstance(data, h5py.Dataset) or not data.shape:
-            raise ValueError(f"HDF5Images: {file!r} has no data set of images {name!r}: pass the path of one in it.")
+            raise ValueError(f"HDF5Images: {file!r} has no data set of images named {name!r}.")
         self._set(source, np.arange(len(data)), data.shape[1:], data.dtype)
 
     def _set(self, source: _DataSet, rows: NDArray[np.int64], one: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -108,11 +108,11 @@ class HDF5Images:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> Any:
-        """One image as an array by its row, or some rows by a slice, indices or a mask, of which none is read yet."""
+        """One image as an array by its row, or an unread selection by a slice, indices or a mask."""
         if isinstance(rows, tuple):
             rows, *rest = rows
             if any(index is not Ellipsis for index in rest):
-                raise IndexError("HDF5Images can be indexed by rows only: use numpy.asarray first.")
+                raise IndexError("HDF5Images can only be indexed by rows: use numpy.asarray first.")
         if not isinstance(rows, slice):
             rows = np.asarray(rows)
             rows = rows.astype(np.int64) if not rows.size else rows
@@ -124,10 +124,10 @@ class HDF5Images:
         return part
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        """The numbers of all rows."""
+        """The pixels of all rows."""
         if copy is False:
-            raise ValueError("HDF5Images are read from a file, which is a copy.")
-        # HDF5 gives rows in increasing order, each of them once.
+            raise ValueError("HDF5Images cannot be converted with copy=False: reading from a file makes a copy.")
+        # HDF5 only reads distinct rows in increasing order.
         rows, place = np.unique(self._rows, return_inverse=True)
         data = self._source.open()
         together = len(rows) and rows[-1] - rows[0] + 1 == len(rows)

@@ -1,4 +1,4 @@
-"""Feature maps of a fitted network: what its head pools, or what its features are averages of."""
+"""Feature maps of a fitted network: the maps that its head pools, or whose averages are its features."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from skpartial.images._sources import as_source
 
 __all__ = ["feature_maps", "visit_maps"]
 
-# Images whose maps are computed at a time.
+# Number of images whose maps are computed at a time.
 _BATCH = 32
-# By how much averages of maps may differ from the features, as a part of the largest: bfloat16 rounds them.
+# Largest difference between averages of maps and features, relative to the largest feature: bfloat16 rounds.
 _TOLERANCE = 0.01
 
 
 class _Averages(TorchFunctionMode):
-    """Notes the last maps (b, C, h, w) that are averaged over all regions while it is active in this thread.
+    """Records the last maps (b, C, h, w) that are averaged over all regions while it is active in this thread.
 
-    Networks do so by modules, functions or methods; a hook in the network would see the first of these only.
+    Networks average by modules, functions or methods; a hook in the network would only see modules.
     """
 
     def __init__(self) -> None:
@@ -41,12 +41,12 @@ class _Averages(TorchFunctionMode):
 
 
 def feature_maps(network: Network, images: Tensor) -> Tensor:
-    """Maps of images: those that the head pools, or those whose averages over the regions are the features.
+    """Maps of images: the maps that the head pools, or whose averages over regions are the features.
 
     Parameters
     ----------
     network : Network
-        In evaluation mode; it is left as it is.
+        Network in evaluation mode; not changed.
     images : Tensor of shape (b, channels, H, W)
         Pixels.
 
@@ -58,14 +58,14 @@ def feature_maps(network: Network, images: Tensor) -> Tensor:
     Raises
     ------
     ValueError
-        If the features are no averages of maps.
+        If the features are not averages of maps.
     """
     if network.takes_maps:
         return network.features(images)
     with _Averages() as averages:
         features = network.features(images)
     maps = averages.last
-    # Layers may follow the average: what counts is what comes out.
+    # Layers may follow the average, so compare with the output.
     if maps is None or not _are_averages(features, maps.to(features.dtype)):
         raise ValueError(
             f"The features of {type(network.body).__name__} are not averages of feature maps, so a linear head cannot "
@@ -89,15 +89,15 @@ def visit_maps(
     Parameters
     ----------
     network : Network
-        Fitted; it computes on the device and returns to the CPU.
+        Fitted network; it is moved to the device and back to the CPU.
     X : array of images or sequence of paths
-        n images.
+        The n images.
     visit : callable
-        Called for each batch with its rows, with n, and with its maps on the device.
+        Called for each batch with its rows, n, and its maps on the device.
     device : torch.device
-        Where to compute.
+        Device for the computation.
     n_workers : int
-        Threads that read images.
+        Number of threads that read images.
     """
     batches = ImageBatches(
         as_source(X, network.image_size, network.channels), 0, torch.float32, device, n_workers=n_workers

@@ -1,4 +1,4 @@
-"""What images go through in training and prediction: a network without its classifier, then a head."""
+"""The network for training and prediction: a backbone without its classifier, then a head."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["FittedModule", "Maps", "Network"]
 
 
 class Maps(nn.Module):
-    """A network that answers with what its last global average pooling takes in."""
+    """A network that returns the input of its last global average pooling."""
 
     def __init__(self, module: nn.Module, pooling: str) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Maps(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         taken: list[Tensor] = []
         pooling = self.module.get_submodule(self.pooling)
-        # Only for this call: other users of the module have no need of it.
+        # Only for this call, so that other users of the module are not affected.
         hook = pooling.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0]))
         try:
             self.module(images)
@@ -37,9 +37,9 @@ class Maps(nn.Module):
 
 
 class FittedModule(nn.Module):
-    """Stands for the module that training began with, where a classifier was pickled: the network as it was fitted.
+    """Replaces the user's module in a pickled classifier: the network as fitted.
 
-    A fit may go on from it, but not begin anew, as the first weights are gone.
+    A fit may continue from it, but not start anew, because the initial weights are lost.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -52,26 +52,26 @@ class FittedModule(nn.Module):
 
 
 class Network(nn.Module):
-    """Images to logits: normalisation, random changes while training, backbone, head.
+    """Map from images to logits: normalisation, augmentation in training, backbone, head.
 
     Parameters
     ----------
     body : torch.nn.Module
-        From images (b, channels, H, W) to features (b, d), or to maps (b, C, h, w).
+        Map from images (b, channels, H, W) to features (b, d), or to maps (b, C, h, w).
     head : torch.nn.Module or None
-        From those to logits; None leaves features, averaged over the regions of maps.
+        Map from these to logits; None returns features, averaged over the regions of maps.
     normalize : Normalize
-        What comes before, while training after `augment`.
+        Normalisation, which comes first, or in training after `augment`.
     augment : torch.nn.Module or None
-        Random changes.
+        Random augmentation.
     takes_maps : bool
         Whether the head pools maps itself.
     frozen_norms : bool
-        Whether batch norms stay in evaluation mode while training.
+        Whether batch norms stay in evaluation mode in training.
     image_size : (height, width)
-        What images are resized to before they come here.
+        Size to which images were resized before.
     architecture : Architecture or None
-        Which network the body is; None for a module of the user's.
+        The architecture of the body; None for a user's module.
     """
 
     def __init__(
@@ -90,15 +90,15 @@ class Network(nn.Module):
         self.normalize, self.augment, self.body, self.head = normalize, augment, body, head
         self.takes_maps, self.frozen_norms, self.image_size = takes_maps, frozen_norms, image_size
         self.architecture = architecture
-        #: Of a fitted network: the head, and what it was built for.
+        #: For a fitted network: the head, and the context that it was built from.
         self.built: tuple[Head, HeadContext] | None = None
-        #: Type that autocast computes in, or None.
+        #: Type for autocast, or None.
         self.autocast: torch.dtype | None = None
-        #: Whether maps lie with their channels last, which tensor cores prefer.
+        #: Whether maps are stored channels last, which is faster on tensor cores.
         self.channels_last = False
 
     def use_channels_last(self) -> None:
-        """Let maps lie with their channels last from here on, as long as the device can do with that."""
+        """Store maps channels last from here on, as long as the device supports it."""
         self.to(memory_format=torch.channels_last)
         self.channels_last = True
 
@@ -113,11 +113,11 @@ class Network(nn.Module):
             self.to(memory_format=torch.contiguous_format)
             self.channels_last = False
             found = self.body(images.contiguous())
-            warn_slower("The layout of maps with their channels last", error)
+            warn_slower("The channels-last layout of maps", error)
         return found
 
     def train(self, mode: bool = True) -> Network:
-        """Training mode, in which batch norms stay as they are if they are frozen."""
+        """Training mode; frozen batch norms stay in evaluation mode."""
         super().train(mode)
         if self.frozen_norms:
             for module in self.body.modules():
@@ -127,11 +127,11 @@ class Network(nn.Module):
 
     @property
     def channels(self) -> int:
-        """How many channels of images it takes."""
+        """Number of channels of the images."""
         return self.normalize.channels
 
     def features(self, images: Tensor) -> Tensor:
-        """Features (b, d) of images, or maps where the head pools them."""
+        """Features (b, d) of images, or maps if the head pools them."""
         if self.training and self.augment is not None:
             images = self.augment(unit_range(images, torch.float32))
         prepared = self.normalize(images)
@@ -151,7 +151,7 @@ class Network(nn.Module):
         return logits
 
     def member_logits(self, images: Tensor) -> Tensor:
-        """Logits (M, b, L) of the members of an ensemble; of another head M is 1."""
+        """Logits (M, b, L) of the members of an ensemble; M is 1 for any other head."""
         assert self.head is not None
         logits: Tensor = self.head.member_logits(self.features(images))  # type: ignore[operator]
         return logits

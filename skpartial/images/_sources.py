@@ -1,4 +1,4 @@
-"""Where images come from: arrays, tensors, memory maps, paths, or whatever can be indexed by row."""
+"""Sources of images: arrays, tensors, memory maps, paths, or anything that can be indexed by row."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ __all__ = ["ImageSource", "as_source", "holds_images"]
 
 
 class ImageSource(ABC):
-    """Images by row, each brought to one size; an index of rows gives some of them, none of which is copied.
+    """Images by row, resized to one size; indexing by rows gives a subset without copying.
 
     Parameters
     ----------
     n_rows : int
-        How many there are.
+        Number of images.
     size : (height, width)
-        What they are resized to, without regard to their aspect ratio.
+        Size to which they are resized, ignoring their aspect ratio.
     channels : int, default=3
-        How many the network takes.
+        Number of channels of the network.
     """
 
     def __init__(self, n_rows: int, size: tuple[int, int], channels: int = 3) -> None:
@@ -48,7 +48,7 @@ class ImageSource(ABC):
     def __getitem__(self, rows: NDArray[np.int64]) -> ImageSource:
         return _Rows(self, rows)
 
-    #: Whether reading is a slice of memory and no more.
+    #: Whether reading is only a slice of memory.
     is_cheap: bool = False
 
     @abstractmethod
@@ -57,7 +57,7 @@ class ImageSource(ABC):
 
     @abstractmethod
     def identity(self, rows: NDArray[np.int64] | None = None) -> str:
-        """A key of what some rows hold, or all: of files by their paths, sizes and times."""
+        """A key of the contents of some rows, or of all; files are identified by path, size and time."""
 
     def read_rows(self, rows: NDArray[np.int64]) -> Tensor:
         """Several images, shape (b, channels, height, width)."""
@@ -111,7 +111,7 @@ class ArraySource(ImageSource):
             return super().read_rows(rows)
         if not isinstance(self.X, Tensor):
             return self._prepare(self.X[rows], "X")
-        # The oldest PyTorch cannot choose among uint16.
+        # The oldest supported PyTorch cannot index uint16.
         plain = self.X.view(torch.int16) if self.X.dtype == torch.uint16 else self.X
         return self._prepare(plain[torch.from_numpy(rows)].view(self.X.dtype), "X")
 
@@ -147,8 +147,8 @@ class ItemSource(ImageSource):
             raise ImageReadError(f"{what} is a bytes object: pass the path of a file, or an array.")
         if isinstance(item, Mapping) or _is_record(item):
             raise ImageReadError(
-                f"{what} is a {type(item).__name__} of an image and something else, as torch data sets return them: "
-                "X takes images alone, such as [item[0] for item in X], and the labels are y."
+                f"{what} is a {type(item).__name__} of an image and other data, as returned by torch data sets: X "
+                "takes only images, such as [item[0] for item in X], and y takes the labels."
             )
         image = _tensor(item, what)
         if image.ndim == 2:
@@ -165,7 +165,7 @@ class ItemSource(ImageSource):
 
 
 def _is_record(item: Any) -> bool:
-    """Whether an item is an image or its path with something else, and not the numbers of an image, row by row."""
+    """Whether an item is an image or path together with other data, and not nested pixel values of an image."""
     if not isinstance(item, list | tuple) or not len(item):
         return False
     if isinstance(item[0], str | os.PathLike | Image.Image):
@@ -178,7 +178,7 @@ def _tensor(numbers: Any, what: str) -> Tensor:
     if isinstance(numbers, Tensor):
         return check_tensor(numbers, what)
     try:
-        array = np.array(numbers)  # a copy of a few images: memory maps may be read-only
+        array = np.array(numbers)  # copies only a few images: memory maps may be read-only
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
     except (TypeError, ValueError) as error:
         raise ImageReadError(f"{what} is neither an image nor the path of one: {error}") from None
@@ -189,10 +189,10 @@ def _elongation(height: int, width: int) -> float:
 
 
 def _channels_last(shape: tuple[int, ...], channels: int) -> bool | None:
-    """Whether an image of three axes has its channels last; None if they are neither last nor first."""
+    """Whether an image with three axes has channels last; None if they are neither last nor first."""
     last, first = takes(channels, shape[2]), takes(channels, shape[0])
     if last and first:
-        # Both readings are possible where a side is that short: of the two images the squarer one.
+        # Both are possible if a side is that short: choose the interpretation with the squarer image.
         return 0 in shape or _elongation(shape[0], shape[1]) <= _elongation(shape[1], shape[2])
     return last if last or first else None
 
@@ -202,7 +202,7 @@ def _wanted(channels: int) -> str:
 
 
 def _unframed(X: Any) -> Any:
-    """An array of a Series, or of a DataFrame of one column; anything else as it is."""
+    """The array of a Series or of a DataFrame with one column; anything else unchanged."""
     if not hasattr(X, "iloc"):
         return X
     X = np.asarray(X)
@@ -210,7 +210,7 @@ def _unframed(X: Any) -> Any:
 
 
 def holds_images(X: Any) -> bool:
-    """Whether X looks like images and not like rows of features."""
+    """Whether X looks like images rather than rows of features."""
     X = _unframed(X)
     shape = getattr(X, "shape", None)
     if shape is not None and len(shape) != 1:
@@ -225,28 +225,28 @@ def holds_images(X: Any) -> bool:
 
 
 def as_source(X: Any, size: tuple[int, int], channels: int = 3) -> ImageSource:
-    """Take images as a user passes them.
+    """Make a source from images as users pass them.
 
     Parameters
     ----------
     X : array, memory map, tensor, or sequence of paths, arrays or Pillow images
-        Numbers of shape (n, H, W, C), (n, C, H, W) or (n, H, W): uint8 in [0, 255], uint16 in [0, 65535], or floating
-        in [0, 1]. A lazy array needs `shape` and `__getitem__` only.
+        Pixels of shape (n, H, W, C), (n, C, H, W) or (n, H, W): uint8 in [0, 255], uint16 in [0, 65535], or floating
+        point in [0, 1]. A lazy array only needs `shape` and `__getitem__`.
     size : (height, width)
-        What they are resized to.
+        Size to which they are resized.
     channels : int, default=3
-        How many the network takes. Images of one channel are repeated for three; others have as many. Files and
-        Pillow images are converted to 3, RGB, or to 1, grey.
+        Number of channels of the network. One channel is repeated for three; otherwise images must have this number.
+        Files and Pillow images are converted to RGB for 3, or to grey for 1.
 
     Returns
     -------
     ImageSource
-        Which copies no pixels.
+        The source; no pixels are copied.
 
     Raises
     ------
     ValueError
-        If X is none of these.
+        If X is of another type or shape.
     """
     check_unmasked("X", X)
     X = check_tensor(X, "X") if isinstance(X, Tensor) else _unframed(X)
@@ -255,28 +255,28 @@ def as_source(X: Any, size: tuple[int, int], channels: int = 3) -> ImageSource:
     shape = tuple(getattr(X, "shape", ()))
     if len(shape) in (3, 4) and getattr(X, "dtype", None) != np.dtype(object):
         if 0 in shape:
-            raise ValueError(f"X has shape {shape}: at least one image of at least one pixel is needed.")
+            raise ValueError(f"X has shape {shape}, but must have at least one image with at least one pixel.")
         if len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) > 4:
             raise ValueError(
-                f"X has shape {shape}, as a single photograph (H, W, C) has: pass X[None] for one image, or "
-                "(n, H, W) of grey ones that are wider."
+                f"X has shape {shape}, which looks like a single image (H, W, C): pass X[None] for one image, or "
+                "wider grey images as (n, H, W)."
             )
         grey = False if takes(channels, 1) else None
         last = _channels_last(shape[1:], channels) if len(shape) == 4 else grey
         if last is None:
             given = 1 if len(shape) == 3 else min(shape[1], shape[3])
             raise ValueError(
-                f"X has shape {shape}: images are (n, H, W, C) or (n, C, H, W) with {_wanted(channels)}"
+                f"X has shape {shape}: images must be (n, H, W, C) or (n, C, H, W) with {_wanted(channels)}"
                 f"{if_transparent(channels, given)}."
             )
         return ArraySource(X, size, channels, channels_last=last)
     if len(shape) > 1:
         raise ValueError(
             f"X has shape {shape}, but a backbone takes images: an array of shape (n, H, W, C) or (n, C, H, W), or a "
-            "list of paths. For rows of features leave backbone=None."
+            "list of paths. For rows of features use backbone=None."
         )
     if not hasattr(X, "__len__") or not hasattr(X, "__getitem__") or isinstance(X, Mapping):
         raise ValueError(f"X is a {type(X).__name__}: pass an array of images, or a list of paths.")
     if not len(X):
-        raise ValueError("X holds no image.")
+        raise ValueError("X holds no images.")
     return ItemSource(X, size, channels)

@@ -1,4 +1,4 @@
-"""Features of images, kept on disk image by image: plain numbers in .npy files, of which nothing is executed."""
+"""Features of images, cached on disk per image as plain numbers in .npy files; nothing in them is executed."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ from skpartial._warnings import warn
 
 __all__ = ["FeatureStore", "Shelf", "as_store", "image_keys"]
 
-# Seconds after which a file without an index has no process that would still write one.
+# Seconds after which a file without an index counts as abandoned by its process.
 _ABANDONED = 3600
-# Bytes of features that are written to one file.
+# Bytes of features per file.
 _FILE_BYTES = 64 << 20
-# By what an image is known, and what tells whether its features are as they were written.
+# The key of an image, and a checksum of its features.
 _INDEX = np.dtype([("image", "S32"), ("checksum", "<u4")])
 _FOLDER, _VALUES, _KEYS = "features-", ".features.npy", ".index.npy"
 
 
 class FeatureStore(Documented, BaseEstimator):
-    """A folder in which features of images are kept, up to a number of bytes.
+    """A folder for cached features of images, limited in size.
 
-    Each image is known by its file's path, size and time of change, or by its pixels; features are found again under
-    the network's weights, the image size, the normalisation and the precision. So every subset of images, such as the
-    folds of a search, uses what another has computed. Files hold plain numbers and checksums: what is damaged is
-    computed anew, with a warning, and nothing in them is executed. Several processes may use a folder at once.
+    An image is identified by the path, size and modification time of its file, or by its pixels. Features are
+    identified by the image, the weights of the network, the image size, the normalisation and the precision, so any
+    subset of images, such as the folds of a search, can use features that were computed for another. Files hold plain
+    numbers and checksums, and nothing in them is executed; damaged features are computed again, with a warning. Several
+    processes may use a folder at once.
 
     Parameters
     ----------
     path : str or path-like
-        A folder, which is made where it is not there; "~" is the home directory. It may be deleted at any time.
+        Folder, created if necessary; "~" is the home directory. It may be deleted at any time.
     max_bytes : float, default=20e9
-        Where the folder takes more, the files that were used longest ago are deleted.
+        If the folder takes more, the least recently used files are deleted.
 
     Examples
     --------
@@ -65,24 +66,24 @@ class FeatureStore(Documented, BaseEstimator):
         self.max_bytes = max_bytes
 
     def shelf(self, key: str, n_features: int) -> Shelf:
-        """The part of the folder that holds the features under one network.
+        """The part of the folder for one network.
 
         Parameters
         ----------
         key : str
-            Letters and digits that stand for the network, its weights and the preparation of images.
+            Letters and digits that identify the network, its weights and the preparation of images.
         n_features : int
             Width d of the features.
 
         Returns
         -------
         Shelf
-            Reads features of images, and keeps more.
+            Reads and stores features of images.
 
         Raises
         ------
         ValueError
-            If `path` or `max_bytes` is none.
+            If `path` or `max_bytes` is invalid.
         NotADirectoryError
             If `path` is a file.
         """
@@ -96,7 +97,7 @@ class FeatureStore(Documented, BaseEstimator):
 
 
 def as_store(memory: Any) -> FeatureStore | None:
-    """What a user gives as `memory`: a folder, a store, joblib's Memory, whose folder is taken, or None."""
+    """The store for `memory`: from a folder, a store, a joblib Memory, whose folder is used, or None."""
     if memory is None or isinstance(memory, FeatureStore):
         return memory
     if isinstance(memory, str | os.PathLike):
@@ -111,18 +112,18 @@ def as_store(memory: Any) -> FeatureStore | None:
 
 
 class Shelf:
-    """Features under one network: files of some images each, with an index of which these are.
+    """Features of one network: files with the features of some images each, and their indices.
 
     Parameters
     ----------
     root : Path
         The folder of all networks.
     key : str
-        Names the network.
+        Key of the network.
     n_features : int
         Width d of the features.
     max_bytes : float
-        Of all networks.
+        Limit for all networks together.
     """
 
     def __init__(self, root: Path, key: str, n_features: int, max_bytes: float) -> None:
@@ -131,19 +132,19 @@ class Shelf:
         self._pending: list[tuple[NDArray[np.bytes_], NDArray[np.float32]]] = []
 
     def read(self, images: NDArray[np.bytes_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """What is kept of some images.
+        """Read the cached features of some images.
 
         Parameters
         ----------
         images : ndarray of S32, shape (n,)
-            Their keys, each of which may come several times.
+            Keys of the images; may have duplicates.
 
         Returns
         -------
         features : ndarray of float32, shape (n, d)
-            Undefined where nothing is kept.
+            Features; undefined where `found` is False.
         found : ndarray of bool, shape (n,)
-            Where something is.
+            Whether features were found.
         """
         features = np.empty((len(images), self.n_features), dtype=np.float32)
         found = np.zeros(len(images), dtype=bool)
@@ -158,7 +159,7 @@ class Shelf:
                 continue  # another process deleted it
             except (OSError, ValueError, EOFError) as error:
                 reason = " ".join(str(error).split())
-                warn(f"Features kept in {index} are damaged ({reason}) and are computed anew.")
+                warn(f"The features in {index} are damaged ({reason}) and are computed again.")
                 self._delete(index)
         return features, found
 
@@ -170,12 +171,12 @@ class Shelf:
         features: NDArray[np.float32],
         found: NDArray[np.bool_],
     ) -> None:
-        # Mapped, a file cannot claim to be larger than it is.
+        # A mapped file cannot claim to be larger than it is.
         keys = np.load(index, mmap_mode="r", allow_pickle=False)
         values_file = _values_of(index)
         kept = np.load(values_file, mmap_mode="r", allow_pickle=False)
         if keys.dtype != _INDEX or keys.ndim != 1:
-            raise ValueError("it holds other numbers")
+            raise ValueError("it holds other types of data")
         keys = np.array(keys)
         if kept.dtype != np.dtype("<f4") or kept.shape != (len(keys), self.n_features):
             raise ValueError(f"{values_file.name} has shape {kept.shape} of {kept.dtype}")
@@ -191,19 +192,19 @@ class Shelf:
                 good.append(at)
         if len(wanted):
             with contextlib.suppress(OSError):
-                os.utime(index)  # it was used
+                os.utime(index)  # mark as used
         if len(good) < len(wanted):
             self._pending.append((keys["image"][good], np.array(kept[good])))  # the file will be deleted
             raise ValueError(f"{len(wanted) - len(good)} images differ from their checksums")
 
     def add(self, images: NDArray[np.bytes_], features: NDArray[np.float32]) -> None:
-        """Keep features of images, at the latest when `flush` is called."""
+        """Store features of images, at the latest when `flush` is called."""
         self._pending.append((images, features))
         if sum(part.nbytes for _, part in self._pending) >= _FILE_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was added."""
+        """Write added features."""
         if not self._pending:
             return
         features = np.concatenate([part for _, part in self._pending]).astype("<f4", copy=False)
@@ -214,23 +215,23 @@ class Shelf:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             name = uuid.uuid4().hex
-            # The index comes last: without it, features are not looked at.
+            # The index is written last: without it, features are not read.
             for ending, array in ((_VALUES, features), (_KEYS, keys)):
                 unfinished = self.folder / f"{name}{ending}.part"
                 with open(unfinished, "wb") as file:
                     np.save(file, array, allow_pickle=False)
                 os.replace(unfinished, self.folder / f"{name}{ending}")
         except OSError as error:
-            # A full disk, say. What was computed is not lost for it.
-            warn(f"Features cannot be kept in {self.folder}: {error.strerror or error}.")
+            # For example a full disk. Computed features are not lost.
+            warn(f"Features cannot be stored in {self.folder}: {error.strerror or error}.")
             return
         self._shrink()
 
     def _shrink(self) -> None:
-        """Delete what was used longest ago until the folder is small enough."""
+        """Delete the least recently used files until the folder is small enough."""
         files = []
         for unfinished in (*self.root.glob(f"{_FOLDER}*/*.part"), *self.root.glob(f"{_FOLDER}*/*{_VALUES}")):
-            # What a process left that was killed, and not what another is writing.
+            # Files left by a killed process, not files that another process is writing.
             with contextlib.suppress(OSError):
                 if time.time() - unfinished.stat().st_mtime > _ABANDONED and not _index_of(unfinished).exists():
                     unfinished.unlink()
@@ -261,5 +262,5 @@ def _index_of(file: Path) -> Path:
 
 
 def image_keys(identities: Iterable[str]) -> NDArray[np.bytes_]:
-    """Keys of one length of images, from what tells them apart."""
+    """Keys of equal length for images, from their identities."""
     return np.array([hashlib.sha256(text.encode()).hexdigest()[:32].encode() for text in identities], dtype="S32")

@@ -1,4 +1,4 @@
-"""Fitting and predicting with images: what a backbone adds to an estimator."""
+"""Fitting and predicting with images: the part of an estimator for backbones."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from skpartial.images._sources import ImageSource, as_source
 
 __all__ = ["ImageTask", "load_task", "predict"]
 
-# Images whose features or logits are computed at a time.
+# Number of images whose features or logits are computed at a time.
 _BATCH = 32
 
 
 @dataclass
 class ImageTask:
-    """A loaded backbone with the settings it runs by.
+    """A loaded backbone with its settings.
 
     Parameters
     ----------
     backbone : Backbone
-        Its settings.
+        Settings of the backbone.
     loaded : LoadedBackbone
         The network without its classifier.
     takes_maps : bool
         Whether the head pools maps.
     device : torch.device
-        Where to compute.
+        Device for the computation.
     autocast : torch.dtype or None
-        A narrower type to compute in.
+        Narrower type for the computation.
     n_workers : int
-        Threads that read images.
+        Number of threads that read images.
     """
 
     backbone: Backbone
@@ -61,11 +61,11 @@ class ImageTask:
         self.n_features = self.loaded.n_features(self.takes_maps, self.backbone.name)
 
     def source(self, X: Any) -> ImageSource:
-        """Images as passed by the user."""
+        """Source of the images that the user passed."""
         return as_source(X, self.loaded.image_size, self.loaded.channels)
 
     def readable(self, source: ImageSource) -> tuple[NDArray[np.int64] | None, list[tuple[int, str]]]:
-        """Rows to train on, None for all, and those to skip with what is wrong with them."""
+        """Rows to train on, None for all, and rows to skip with their errors."""
         if self.backbone.on_error == "raise":
             return None, []
         rows, failures = some_readable_rows(source, self.n_workers)
@@ -86,7 +86,7 @@ class ImageTask:
         return network
 
     def network_to_train(self, head: nn.Module) -> Network:
-        """The network with this head, compiled if that was asked for."""
+        """The network with this head, compiled if requested."""
         network = self.network(head)
         how = self.backbone.compile
         if how:
@@ -95,7 +95,7 @@ class ImageTask:
         return network
 
     def batches(self, source: ImageSource, *, keep: bool = False) -> ImageBatches:
-        """Batches of pixels; kept once they are decoded if they are few enough."""
+        """Batches of pixels; decoded images are kept if they are small enough."""
         return ImageBatches(
             source,
             self.n_features,
@@ -110,11 +110,11 @@ class ImageTask:
         return extract(self.network(None).to(self.device), batches, _BATCH, processes=fitting_processes())
 
     def fitted(self, head: Head, context: HeadContext, parameters: dict[str, NDArray[Any]]) -> Network:
-        """A network of its own with the parameters that training found, on the CPU."""
+        """A separate network with the fitted parameters, on the CPU."""
         with seeded(context.seed) if head.draws else nullcontext():
             module = build_head(head, context)
         network = copy.deepcopy(self.network(module)).cpu()
-        network.augment = None  # which predictions have no use for, and which may not pickle
+        network.augment = None  # not needed in predictions, and may not be picklable
         network.built = head, context
         tensors = {name: torch.as_tensor(value) for name, value in parameters.items()}
         network.load_state_dict(tensors, strict=False)
@@ -124,13 +124,13 @@ class ImageTask:
 def load_task(
     backbone: Backbone, head: Head, device: torch.device, precision: str, n_workers: int, seed: int
 ) -> ImageTask:
-    """Load the network, whose random parts are drawn from the seed."""
+    """Load the network, with random parts drawn from the seed."""
     autocast = autocast_dtype(precision, device)
     with seeded(seed):
         loaded = backbone.load()
     if backbone.finetune != "head" and next(loaded.module.parameters(), None) is None:
         raise ValueError(
-            f"Backbone {backbone.name!r} has no parameters to train, as finetune={backbone.finetune!r} would: choose "
+            f"Backbone {backbone.name!r} has no parameters to train with finetune={backbone.finetune!r}: choose "
             "finetune='head', or another model."
         )
     return ImageTask(backbone, loaded, head.takes_maps, device, autocast, n_workers)
@@ -139,7 +139,7 @@ def load_task(
 def predict(
     network: Network, X: Any, device: torch.device, n_workers: int, *, members: bool = False
 ) -> NDArray[np.float32]:
-    """Logits (n, L) of images under a fitted network, which stays on the CPU; or those of its members (M, n, L)."""
+    """Logits (n, L) of images by a fitted network, which stays on the CPU; or of its members (M, n, L)."""
     source = as_source(X, network.image_size, network.channels)
     batches = ImageBatches(source, 0, torch.float32, device, n_workers=n_workers)
     parts = torch.arange(batches.n_rows).split(_BATCH)

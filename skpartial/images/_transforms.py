@@ -1,4 +1,4 @@
-"""What happens to images on the device: numbers that a network expects, and random changes while it trains."""
+"""Transforms of images on the device: normalisation for the network, and augmentation in training."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from torch import Tensor, nn
 __all__ = ["AUGMENTATIONS", "Augment", "Normalize", "unit_range"]
 
 AUGMENTATIONS = ("flip", "crop")
-# The share of an image's area that a random crop keeps at least, and its extreme aspect ratios.
+# Smallest share of the image area in a random crop, and its extreme aspect ratios.
 _LEAST_AREA = 0.5
 _ASPECT = 4 / 3
-# By how much numbers may leave [0, 1].
+# Tolerance for values outside [0, 1].
 _ROUNDING = 1e-3
 
 
 def unit_range(images: Tensor, dtype: torch.dtype) -> Tensor:
-    """Images of a floating type in [0, 1], from those or from uint8 in [0, 255]."""
+    """Images in [0, 1] of a floating-point type, from floating point or from uint8 in [0, 255]."""
     values = images.to(dtype)
     return values / 255 if images.dtype == torch.uint8 else values
 
 
 class Normalize(nn.Module):
-    """From uint8 in [0, 255] or floats in [0, 1] to the mean and standard deviation that a network was trained with.
+    """Normalise uint8 in [0, 255] or floats in [0, 1] by the mean and standard deviation of a network's training.
 
     Parameters
     ----------
     mean, std : sequence of float
-        Of the channels, for values in [0, 1].
+        Values per channel, for pixels in [0, 1].
     """
 
     mean: Tensor
@@ -44,23 +44,23 @@ class Normalize(nn.Module):
 
     @property
     def channels(self) -> int:
-        """How many there are."""
+        """Number of channels."""
         return len(self.mean)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images of the type of the buffers."""
+        """Normalised images, in the type of the buffers."""
         return (unit_range(images, self.mean.dtype) - self.mean) / self.std
 
 
 class Augment(nn.Module):
-    """Random changes of a batch of images, drawn for each image, on the device.
+    """Random augmentation of a batch of images on the device, drawn per image.
 
     Parameters
     ----------
     kind : {"flip", "crop"} or callable
-        Mirror half of the images; besides, keep a random part of at least half of the area, resized to the whole. A
-        callable is applied to one image (channels, height, width) in [0, 1] at a time, such as a transform of
-        torchvision.transforms.v2, and must answer with another: predictions see images without these changes.
+        "flip" mirrors half of the images; "crop" also crops a random part of at least half of the area, resized to the
+        full size. A callable, such as a transform of torchvision.transforms.v2, is applied to one image (channels,
+        height, width) in [0, 1] at a time, and must return an image. Predictions are not augmented.
     """
 
     def __init__(self, kind: str | Callable[[Tensor], Tensor]) -> None:
@@ -68,7 +68,7 @@ class Augment(nn.Module):
         self.kind = kind
 
     def forward(self, images: Tensor) -> Tensor:
-        """The batch, changed; draws from PyTorch's own generator."""
+        """The augmented batch; draws from PyTorch's global generator."""
         if not isinstance(self.kind, str):
             return self._changed(images)
         n, device = len(images), images.device
@@ -88,7 +88,7 @@ class Augment(nn.Module):
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
     def _changed(self, images: Tensor) -> Tensor:
-        """What a callable makes of each image, if those are images like them."""
+        """The results of a callable for each image, checked to be images of the same shape."""
         assert callable(self.kind)
         pixels = "an image in [0, 1] or of uint8"
         changed = []
@@ -98,16 +98,16 @@ class Augment(nn.Module):
                 what = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
                 shape = tuple(image.shape)
                 raise ValueError(
-                    f"Backbone: augment must answer with a tensor of the shape of the image, {shape}, got {what}."
+                    f"Backbone: augment must return a tensor with the shape of the image, {shape}, got {what}."
                 )
             if answer.dtype != torch.uint8 and not answer.is_floating_point():
-                raise ValueError(f"Backbone: augment must answer with {pixels}, got {answer.dtype}.")
+                raise ValueError(f"Backbone: augment must return {pixels}, got {answer.dtype}.")
             changed.append(unit_range(answer, image.dtype))
         together = torch.stack(changed)
         low, high = (float(bound) for bound in together.detach().aminmax())
         if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
             raise ValueError(
-                f"Backbone: augment must answer with {pixels}, got numbers from {low:.4g} to {high:.4g}: leave "
-                "normalising to mean and std, and clamp what interpolates beyond."
+                f"Backbone: augment must return {pixels}, got values from {low:.4g} to {high:.4g}: normalise by mean "
+                "and std of the backbone instead, and clamp values that interpolation moves out of range."
             )
         return together

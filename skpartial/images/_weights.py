@@ -1,4 +1,4 @@
-"""Files of weights, under the names and wrappers that training scripts save; nothing in them is executed."""
+"""Files of weights, with the names and wrappers that training scripts use; nothing in them is executed."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from skpartial._files import what_is_no_file
 
 __all__ = ["load_weights"]
 
-# Names of layers in torchvision's files of densenets, such as "norm.1", which are "norm1" in the network.
+# Layer names in torchvision's files of densenets, such as "norm.1", which are "norm1" in the network.
 _OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
-# Counters of batches are not in every file, and nothing depends on them.
+# Some files lack the counters of batches, but nothing depends on them.
 _COUNTER = "num_batches_tracked"
-# Names that an error lists.
+# Number of names in an error message.
 _LISTED = 3
 
 
 class _Ignored:
-    """Stands for what training scripts save beside tensors, which is not needed: made of anything, and empty."""
+    """Empty placeholder for objects that training scripts save in addition to tensors, and that are not needed."""
 
     def __init__(self, *arguments: Any) -> None:
         pass
@@ -36,7 +36,7 @@ class _Ignored:
         pass
 
 
-# Options of a script, and NumPy's numbers, such as the best score.
+# Options of a script, and NumPy numbers, such as the best score.
 _BESIDE = (
     "argparse.Namespace",
     "numpy.dtype",
@@ -46,24 +46,24 @@ _BESIDE = (
 
 
 def load_weights(module: nn.Module, path: Path, name: str) -> None:
-    """Load a file of weights into a network; those of a classifier, which it lacks, are left out.
+    """Load a file of weights into a network, without the weights of the removed classifier.
 
-    They may stand under keys, such as "state_dict_ema", and have names that begin alike, such as "module.backbone.":
-    the only place whose names and shapes are those of the network is taken.
+    They may be nested under keys, such as "state_dict_ema", and their names may have a common prefix, such as
+    "module.backbone.". The only place with the names and shapes of the network is used.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Written to.
+        Network to load into.
     path : Path
         A state dict saved by PyTorch, of which only numbers are read, or a safetensors file.
     name : str
-        What error messages call the network.
+        Name of the network in error messages.
 
     Raises
     ------
     ValueError
-        If the file cannot be read, no part of it fits, or several do that differ.
+        If the file cannot be read, no part of it fits, or several different parts fit.
     """
     groups = list(_groups(_read(path)))
     if not groups:
@@ -74,15 +74,15 @@ def load_weights(module: nn.Module, path: Path, name: str) -> None:
     fitting = [group for group in candidates if group.fits(needed)]
     if not fitting:
         raise _misfit(path, name, needed, candidates, groups)
-    # What has the names of the network as they are is what the file is of, whatever else it keeps.
+    # A part with exactly the names of the network takes precedence over all others.
     chosen = next((group for group in fitting if not group.place), fitting[0])
     others = [group for group in fitting if chosen.place and not group.equals(chosen, needed)]
     if others:
         raise ValueError(
             f"Backbone: {str(path)!r} holds weights of {name!r} more than once, under {chosen.place!r} and under "
-            f"{others[0].place!r}: save those that are meant to a file of their own."
+            f"{others[0].place!r}: save the ones to use to a separate file."
         )
-    own.update({key: chosen.tensors[key] for key in own if key in chosen.tensors})  # keeps the versions of its layers
+    own.update({key: chosen.tensors[key] for key in own if key in chosen.tensors})  # keeps versions of layers
     module.load_state_dict(own)
 
 
@@ -100,28 +100,28 @@ def _read(path: Path) -> Any:
         with torch.serialization.safe_globals(stand_ins):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # PyTorch says how to execute the file nevertheless, which is no advice to pass on.
+        # PyTorch's message explains how to execute the file anyway: do not pass on that advice.
         objects = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
         found = f"it holds objects of {objects[1]}, which would have to be executed" if objects else "it is damaged"
         raise ValueError(
-            f"Backbone: {str(path)!r} is not a readable file of weights ({found}): save model.state_dict() alone."
+            f"Backbone: {str(path)!r} is not a readable file of weights ({found}): save only model.state_dict()."
         ) from error
     except Exception as error:
-        # A damaged file fails in many ways.
+        # A damaged file may raise anything.
         raise ValueError(f"Backbone: {str(path)!r} is not a readable file of weights ({error}).") from error
 
 
 @dataclass
 class _Group:
-    """Tensors by name, and where in the file they are: keys of dictionaries and the beginning of names."""
+    """Tensors by name, and their place in the file: keys of dictionaries and the prefix of names."""
 
     place: str
     tensors: dict[str, Tensor]
 
     def by_prefix(self, needed: dict[str, Any]) -> Iterator[_Group]:
-        """The tensors whose names begin alike, without that beginning, wherever every needed name follows it.
+        """Groups of tensors with a common prefix, which is removed, for prefixes with every needed name.
 
-        If that is nowhere, it is where the most do.
+        If there is no such prefix, the one with the most needed names.
         """
         by_last: dict[str, list[str]] = {}
         for key in needed:
@@ -138,20 +138,20 @@ class _Group:
             yield _Group(f"{self.place}{prefix}", cut)
 
     def fits(self, needed: dict[str, tuple[int, ...]]) -> bool:
-        """Whether all that is needed is there in its shape."""
+        """Whether all needed tensors are there with the right shapes."""
         return all(key in self.tensors and tuple(self.tensors[key].shape) == shape for key, shape in needed.items())
 
     def equals(self, other: _Group, needed: dict[str, Any]) -> bool:
-        """Whether what is needed is the same in both."""
+        """Whether the needed tensors are equal in both."""
         return all(torch.equal(self.tensors[key], other.tensors[key].to(self.tensors[key].dtype)) for key in needed)
 
 
 def _groups(content: Any) -> Iterator[_Group]:
-    """Dictionaries of tensors, within whatever dictionaries."""
+    """Dictionaries of tensors, at any level of nesting."""
     waiting, seen = [("", content)], set()
     while waiting:
         place, held = waiting.pop(0)
-        if not isinstance(held, dict) or id(held) in seen:  # a dictionary may hold itself
+        if not isinstance(held, dict) or id(held) in seen:  # a dictionary may contain itself
             continue
         seen.add(id(held))
         named = {_OLD_NAME.sub(r"\1\2", k): v for k, v in held.items() if isinstance(k, str) and isinstance(v, Tensor)}
@@ -163,7 +163,7 @@ def _groups(content: Any) -> Iterator[_Group]:
 def _misfit(
     path: Path, name: str, needed: dict[str, tuple[int, ...]], candidates: list[_Group], groups: list[_Group]
 ) -> ValueError:
-    """What is wrong with the part of the file that is most like the network."""
+    """The error about the part of the file that is most similar to the network."""
     if not candidates:
         largest = max(groups, key=lambda group: len(group.tensors))
         return ValueError(
@@ -186,7 +186,7 @@ def _misfit(
 
 
 def _names(tensors: dict[str, Any], place: str = "") -> str:
-    """Some names of tensors, and how many more there are."""
+    """Some names of tensors, and the number of others."""
     listed = ", ".join(repr(place + key) for key in list(tensors)[:_LISTED])
     more = len(tensors) - _LISTED
     return f"{listed} and {more} more" if more > 0 else listed

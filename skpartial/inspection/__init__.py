@@ -1,7 +1,7 @@
-"""What a classifier looks at, and how it does: class activation maps, the pointing game, and displays.
+"""Inspection of classifiers: class activation maps, the pointing game, and displays.
 
-Displays are made by ``from_estimator``, ``from_predictions`` or ``from_labels``, as scikit-learn's are; they need
-matplotlib when they are drawn.
+Displays are made by ``from_estimator``, ``from_predictions`` or ``from_labels``, as in scikit-learn. Drawing them needs
+matplotlib.
 """
 
 from skpartial.inspection._activation_maps import class_activation_maps

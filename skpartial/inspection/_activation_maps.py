@@ -1,4 +1,4 @@
-"""Class activation maps: where in an image a label scores high."""
+"""Class activation maps: the regions of an image in which a label scores high."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from skpartial.inspection._plotting import chosen_labels
 
 __all__ = ["class_activation_maps"]
 
-# Bytes of a batch of maps that is worked on, and of a piece of it that is enlarged at a time.
+# Bytes of a batch of maps, and of a piece that is enlarged at a time.
 _PIECE_BYTES = 64 << 20
 
 
@@ -47,7 +47,7 @@ class _Maps:
             self.array = np.empty((n_rows, len(labels), *size), dtype=np.float32)
         scores = scores.float()
         if not bool(torch.isfinite(scores).all()):
-            raise ValueError("X holds values so large that maps overflow float32: scale them as in training.")
+            raise ValueError("X holds values so large that maps overflow float32: scale X as in training.")
         # Enlarged maps of many labels take far more memory than those of the network.
         step = max(1, _PIECE_BYTES // (4 * len(labels) * size[0] * size[1]))
         for start, piece in zip(range(rows.start, rows.stop, step), scores.split(step)):
@@ -57,7 +57,7 @@ class _Maps:
 
 
 def _visit_rows(estimator: Any, X: Any, maps: _Maps, dtype: torch.dtype) -> None:
-    """Add maps that X holds itself."""
+    """Add the maps in X."""
     X = check_features(estimator, X, reset=False, maps=True)
     device = choose_device(estimator.device, X, predicting=True)
     features = as_features(X, dtype=dtype, device=device, max_resident_bytes=0)
@@ -69,12 +69,12 @@ def _visit_rows(estimator: Any, X: Any, maps: _Maps, dtype: torch.dtype) -> None
 
 
 def _target_size(upsample: Any, image_size: tuple[int, int] | None) -> tuple[int, int] | None:
-    """What maps are enlarged to; None leaves them as they are."""
+    """The size that maps are enlarged to; None leaves them unchanged."""
     if isinstance(upsample, bool):
         if upsample and image_size is None:
             raise ValueError(
-                "upsample=True needs to know how large images are, but estimator was fitted on feature maps: pass "
-                "upsample=(height, width), or upsample=False for maps as they are."
+                "upsample=True needs the size of the images, but estimator was fitted on feature maps: pass "
+                "upsample=(height, width), or upsample=False for maps in their own size."
             )
         return image_size if upsample else None
     sides = upsample if isinstance(upsample, tuple | list) else ()
@@ -86,31 +86,31 @@ def _target_size(upsample: Any, image_size: tuple[int, int] | None) -> tuple[int
 def class_activation_maps(
     estimator: Any, X: Any, *, labels: Any = None, upsample: bool | tuple[int, int] = True
 ) -> NDArray[np.float32]:
-    r"""Class activation maps of a fitted classifier: the score of every label in every region of an image.
+    r"""Class activation maps of a fitted classifier: the score of each label in each region of an image.
 
     .. math:: \mathrm{CAM}_j(r) = w_j \cdot f_r
 
-    with the weights :math:`w_j` of a linear or pooled head and the features :math:`f_r` of the region r in the last
-    maps of a network; intercepts are left out. For ``head="linear"`` and ``AveragePooling(boost=1)`` the mean of a map
-    over its regions, plus the intercept, is the logit.
+    with the weights :math:`w_j` of a linear or pooled head and the features :math:`f_r` of region r in the last feature
+    maps of a network, without intercepts. For ``head="linear"`` and ``AveragePooling(boost=1)``, the mean of a map over
+    its regions plus the intercept is the logit.
 
     Parameters
     ----------
     estimator : PartialLabelClassifier or SinglePositiveClassifier
         Fitted with a backbone that ends in a global average pooling, or on feature maps with a head that pools them.
     X : array of images, sequence of n paths, or maps of shape (n, C, h, w)
-        What `estimator.predict` takes.
+        Images or maps, as for `estimator.predict`.
     labels : sequence of int or str, int, str or None, default=None
-        Which labels, as positions or by the names in `estimator.label_names_`; None for all of them.
+        Which labels, by position or by the names in `estimator.label_names_`; None for all.
     upsample : bool or (height, width), default=True
-        What maps are enlarged to, bilinearly, as images are: True for the size at which the network sees images, False
-        for maps as they are. An estimator fitted on feature maps knows of no image: it takes False or a size.
+        Size to which maps are enlarged, bilinearly: True for the size of the network's input images, False for no
+        change. For an estimator fitted on feature maps, pass False or a size.
 
     Returns
     -------
     ndarray of float32, shape (n, L', h, w) or (n, L', height, width)
-        A map for each image and each of the L' labels asked for, in their order. At image size this is large: 80 labels
-        at 448 pixels take 64 MB for each image, so ask for the labels that are needed.
+        One map per image and per requested label (L' of them), in order. At image size this is large: 80 labels at 448
+        pixels take 64 MB per image, so only request the labels that you need.
 
     Raises
     ------
@@ -119,12 +119,12 @@ def class_activation_maps(
     sklearn.exceptions.NotFittedError
         If it is not fitted.
     ValueError
-        If there are no maps (features of a transformer, or rows of features), the head is no linear function of the
-        regions, X is not what the estimator takes, or `labels` or `upsample` is none of the above.
+        If there are no maps (features of a transformer, or rows of features), the head is not a linear function of the
+        regions, X does not fit the estimator, or `labels` or `upsample` is invalid.
 
     See Also
     --------
-    pointing_game : How often the maximum of a map lies on an object.
+    pointing_game : Proportion of maps whose maximum is on an object.
 
     References
     ----------
@@ -133,7 +133,7 @@ def class_activation_maps(
 
     Examples
     --------
-    A network, here one with random weights, sees digits in images of 32 x 32 pixels:
+    A network with random weights, on images of digits with 32 x 32 pixels:
 
     >>> import numpy as np
     >>> from skpartial import PartialLabelClassifier
@@ -153,16 +153,16 @@ def class_activation_maps(
     """
     if not isinstance(estimator, BasePartialLabelClassifier):
         raise TypeError(
-            f"estimator must be a PartialLabelClassifier or a SinglePositiveClassifier, got {estimator!r}; of a "
-            "pipeline pass the last step, and X as that step sees it."
+            f"estimator must be a PartialLabelClassifier or a SinglePositiveClassifier, got {estimator!r}; for a "
+            "pipeline, pass the last step, and the X that this step gets."
         )
     check_is_fitted(estimator)
     chosen = chosen_labels(estimator.label_names_.tolist(), labels)
     network = getattr(estimator, "network_", None)
     if network is None and not estimator._head.takes_maps:
         raise ValueError(
-            f"estimator was fitted on rows of features with head={estimator._head!r}, and there are no regions to "
-            "map: fit it with a backbone, or on feature maps with a head that pools them."
+            f"estimator was fitted on rows of features with head={estimator._head!r}, which have no regions: fit it "
+            "with a backbone, or on feature maps with a head that pools them."
         )
     if network is None:
         head: nn.Module = rebuild_head(estimator._head, estimator._head_context, estimator._parameters())
@@ -170,8 +170,8 @@ def class_activation_maps(
         head = network.head
     if not isinstance(head, LinearModule):
         raise ValueError(
-            f"estimator has head={estimator._head!r}, which gives no score of a label to a region: class activation "
-            "maps need head='linear' with a backbone, or a pooled head such as skpartial.heads.AveragePooling()."
+            f"estimator has head={estimator._head!r}, which does not score labels per region: class activation maps "
+            "need head='linear' with a backbone, or a pooled head such as skpartial.heads.AveragePooling()."
         )
     size = _target_size(upsample, None if network is None else network.image_size)
     maps = _Maps(head, chosen, size)

@@ -1,4 +1,4 @@
-"""Precision-recall and ROC curves of every label, over its known entries."""
+"""Precision-recall and ROC curves per label, over known entries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_PANELS = 20
 
 
 class _CurveGridDisplay(ABC):
-    """A panel with a curve for each label."""
+    """One panel with a curve per label."""
 
     _axes: ClassVar[tuple[str, str]]
     _score_name: ClassVar[str]
@@ -47,16 +47,16 @@ class _CurveGridDisplay(ABC):
         estimator : estimator
             A fitted multi-label classifier, or a pipeline or search of one.
         X : array-like, shape (n, d)
-            What it predicts.
+            Rows to predict.
         y, labels, unknown, sample_weight, ax
             As in `from_predictions`.
         response_method : {"auto", "decision_function", "predict_proba"}, default="auto"
-            What it is asked for; "auto" takes decisions where there are some.
+            Method for the scores; "auto" takes decisions if available.
 
         Returns
         -------
         display
-            With what was drawn.
+            The display.
         """
         known = KnownScores.of(estimator, X, y, unknown, sample_weight, response_method)
         return cls._from_known(known, labels).plot(ax=ax)
@@ -80,28 +80,28 @@ class _CurveGridDisplay(ABC):
         y : array-like, DataFrame or sparse matrix, shape (n, L)
             Labels: 1 present, -1 absent, 0 unknown.
         scores : array-like, shape (n, L)
-            Probabilities or decisions, the higher the more present.
+            Probabilities or decisions, higher for positives.
         labels : sequence of int or str, int, str or None, default=None
-            Which labels, by position or name. None takes those that can be scored; of more than 20, the 20 with the
-            most presences.
+            Which labels, by position or name. None takes all labels that can be scored, but of more than 20 only the 20
+            with the most positives.
         unknown : {"ignore", "absent"}, default="ignore"
-            "ignore" draws over the known entries, "absent" counts unknown entries as absent.
+            "ignore" uses the known entries, "absent" counts unknown entries as negative.
         sample_weight : array-like, shape (n,) or (n, L), or None, default=None
-            Weights of rows or of entries.
+            Weights of rows or entries.
         label_names : sequence of str or None, default=None
             Names of the labels; None takes those of `y`, else positions.
         ax : array of matplotlib Axes or None, default=None
-            As many as labels are drawn; None makes a new figure.
+            One per label; None makes a new figure.
 
         Returns
         -------
         display
-            With what was drawn.
+            The display.
 
         Raises
         ------
         ValueError
-            If shapes or names differ, a label that is asked for cannot be scored, or none can be.
+            If shapes or names differ, a requested label cannot be scored, or no label can be.
         """
         return cls._from_known(KnownScores(y, scores, unknown, sample_weight, label_names), labels).plot(ax=ax)
 
@@ -113,13 +113,13 @@ class _CurveGridDisplay(ABC):
         if labels is None:
             chosen = np.flatnonzero(scored)
             if len(chosen) == 0:
-                raise ValueError("No label can be drawn: a label needs presences and absences that count.")
+                raise ValueError("No label can be drawn: a label needs positives and negatives that count.")
             chosen = np.sort(chosen[np.argsort(-n_present[chosen], kind="stable")[:_MAX_PANELS]])
         else:
             chosen = chosen_labels(known.names, labels)
             if not scored[chosen].all():
                 name = known.names[int(chosen[~scored[chosen]][0])]
-                raise ValueError(f"Label {name!r} cannot be drawn: it needs presences and absences that count.")
+                raise ValueError(f"Label {name!r} cannot be drawn: it needs positives and negatives that count.")
         return cls._of_labels(
             [known.names[j] for j in chosen], values[chosen], [known.of_label(int(j)) for j in chosen]
         )
@@ -127,20 +127,20 @@ class _CurveGridDisplay(ABC):
     @classmethod
     @abstractmethod
     def _values(cls, known: KnownScores) -> NDArray[np.float64]:
-        """What stands in the title of each label, NaN where it cannot be scored."""
+        """The value in the title of each label, NaN if it cannot be scored."""
 
     @classmethod
     @abstractmethod
     def _of_labels(cls, names: list[str], values: NDArray[np.float64], entries: list[tuple[Any, Any, Any]]) -> Self:
-        """The display of the entries of labels."""
+        """The display for the entries of labels."""
 
     @abstractmethod
     def _curve(self, i: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What is drawn of a label, across and up."""
+        """The x and y values of a label's curve."""
 
     @abstractmethod
     def _chance(self, i: int) -> tuple[list[float], list[float]]:
-        """What a classifier that knows nothing would reach."""
+        """The curve of a random classifier."""
 
     def plot(self, ax: Any = None, *, n_columns: int = 4, **line_kw: Any) -> Self:
         """Draw.
@@ -148,11 +148,11 @@ class _CurveGridDisplay(ABC):
         Parameters
         ----------
         ax : array of matplotlib Axes or None, default=None
-            As many as labels, such as `ax_` of another display, to compare; None makes a new figure.
+            One per label, such as `ax_` of another display to compare with; None makes a new figure.
         n_columns : int, default=4
-            Panels side by side in a new figure.
+            Number of panels side by side in a new figure.
         **line_kw : dict
-            For matplotlib's `plot` of the curves, such as ``label`` or ``color``.
+            Passed to matplotlib's `plot` for the curves, such as ``label`` or ``color``.
 
         Returns
         -------
@@ -179,18 +179,18 @@ class _CurveGridDisplay(ABC):
 
 
 class PrecisionRecallGridDisplay(_CurveGridDisplay):
-    """Precision-recall curves, a panel for each label, over its known entries.
+    """Precision-recall curves over known entries, one panel per label.
 
     Make one with :meth:`from_estimator` or :meth:`from_predictions`.
 
     Parameters
     ----------
     precision, recall : list of ndarray
-        The curve of each label, as :func:`sklearn.metrics.precision_recall_curve` has it.
+        The curve of each label, as from :func:`sklearn.metrics.precision_recall_curve`.
     average_precision : ndarray of float64, shape (m,)
-        What stands in the titles.
+        Values in the titles.
     prevalence : ndarray of float64, shape (m,)
-        Proportion of presences among the entries that count: the precision of scores that know nothing, dotted.
+        Proportion of positives among the entries that count: the precision of random scores, drawn dotted.
     label_names : list of str
         Names of the m labels.
 
@@ -201,12 +201,12 @@ class PrecisionRecallGridDisplay(_CurveGridDisplay):
     ax_ : ndarray of matplotlib Axes, shape (m,)
         The panels.
     figure_ : matplotlib Figure
-        Where they are.
+        The figure.
 
     See Also
     --------
     ROCGridDisplay : ROC curves.
-    skpartial.metrics.label_report : The same in numbers.
+    skpartial.metrics.label_report : The same as numbers.
 
     Examples
     --------
@@ -257,16 +257,16 @@ class PrecisionRecallGridDisplay(_CurveGridDisplay):
 
 
 class ROCGridDisplay(_CurveGridDisplay):
-    """ROC curves, a panel for each label, over its known entries.
+    """ROC curves over known entries, one panel per label.
 
     Make one with :meth:`from_estimator` or :meth:`from_predictions`.
 
     Parameters
     ----------
     fpr, tpr : list of ndarray
-        False and true positive rates of each label, as :func:`sklearn.metrics.roc_curve` has them.
+        False and true positive rates of each label, as from :func:`sklearn.metrics.roc_curve`.
     roc_auc : ndarray of float64, shape (m,)
-        What stands in the titles.
+        Values in the titles.
     label_names : list of str
         Names of the m labels.
 
@@ -277,11 +277,11 @@ class ROCGridDisplay(_CurveGridDisplay):
     ax_ : ndarray of matplotlib Axes, shape (m,)
         The panels.
     figure_ : matplotlib Figure
-        Where they are.
+        The figure.
 
     See Also
     --------
-    PrecisionRecallGridDisplay : Precision-recall curves, which tell more of rare labels.
+    PrecisionRecallGridDisplay : Precision-recall curves, which are more informative about rare labels.
 
     Examples
     --------

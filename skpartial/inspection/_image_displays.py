@@ -1,4 +1,4 @@
-"""Photographs with what a classifier sees in them: activation maps, and labels that were recovered or corrected."""
+"""Photographs with activation maps, or with labels that training recovered or corrected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RIGHT, _WRONG = "tab:green", "tab:red"
 
 
 def _photographs(X: Any, rows: NDArray[np.int64], size: tuple[int, int], channels: int = 3) -> list[NDArray[Any]]:
-    """Some images as matplotlib draws them, (height, width, 3) or, of other numbers of channels, (height, width)."""
+    """Some images for matplotlib, (height, width, 3), or (height, width) for other numbers of channels."""
     source = as_source(X, size, channels)
     found = []
     for row in rows:
@@ -30,7 +30,7 @@ def _photographs(X: Any, rows: NDArray[np.int64], size: tuple[int, int], channel
 
 
 def _size_of(estimator: Any, X: Any) -> tuple[int, int]:
-    """What images are drawn at: as the network sees them, or as they are where they are an array."""
+    """The size of drawn images: that of the network's input, or their own if X is an array."""
     network = getattr(estimator, "network_", None)
     if network is not None:
         return int(network.image_size[0]), int(network.image_size[1])
@@ -43,7 +43,7 @@ def _size_of(estimator: Any, X: Any) -> tuple[int, int]:
 
 
 class ActivationMapDisplay:
-    """Class activation maps over the photographs: where the classifier sees a label.
+    """Class activation maps over photographs: the regions in which a label scores high.
 
     Make one with :meth:`from_estimator`.
 
@@ -52,22 +52,22 @@ class ActivationMapDisplay:
     images : list of ndarray, shape (height, width, 3) or (height, width)
         The photographs.
     maps : ndarray of float32, shape (n, m, height, width)
-        Of each photograph m maps.
+        The m maps of each photograph.
     labels : ndarray of int64, shape (n, m)
-        Of which labels they are.
+        Labels of the maps.
     logits : ndarray, shape (n, m)
-        What the classifier says of these.
+        Logits of these labels.
     label_names : list of str
         Names of all labels.
 
     Attributes
     ----------
     photograph_images_, map_images_ : ndarray of matplotlib AxesImage, shape (n, m)
-        What was drawn in each panel.
+        The images drawn in each panel.
     ax_ : ndarray of matplotlib Axes, shape (n * m,)
-        The panels, a photograph a row.
+        The panels, one row per photograph.
     figure_ : matplotlib Figure
-        Where they are.
+        The figure.
 
     See Also
     --------
@@ -107,18 +107,18 @@ class ActivationMapDisplay:
         estimator : PartialLabelClassifier or SinglePositiveClassifier
             Fitted with a backbone that ends in a global average pooling.
         X : array of images or sequence of n paths
-            The photographs, as `estimator.predict` takes them; each becomes a row of panels.
+            The photographs, as for `estimator.predict`; each becomes a row of panels.
         labels : sequence of int or str, int, str or None, default=None
-            Whose maps, by position or name; None takes those that score highest in each photograph.
+            Which labels, by position or name; None takes the highest-scored labels of each photograph.
         n_labels : int, default=3
-            How many these are.
+            Number of highest-scored labels.
         ax : array of matplotlib Axes or None, default=None
-            As many as there are maps; None makes a new figure.
+            One per map; None makes a new figure.
 
         Returns
         -------
         ActivationMapDisplay
-            With what was drawn.
+            The display.
 
         Raises
         ------
@@ -127,7 +127,7 @@ class ActivationMapDisplay:
         """
         check_is_fitted(estimator)
         if not hasattr(estimator, "network_"):
-            raise ValueError("estimator was fitted without a backbone, on features: there is no photograph to draw on.")
+            raise ValueError("estimator was fitted on features, without a backbone: there are no photographs to draw.")
         names = [str(name) for name in estimator.label_names_]
         scores = estimator.decision_function(X)
         if labels is None:
@@ -149,11 +149,11 @@ class ActivationMapDisplay:
         Parameters
         ----------
         ax : array of matplotlib Axes or None, default=None
-            As many as there are maps; None makes a new figure.
+            One per map; None makes a new figure.
         cmap : str, default="inferno"
-            Colours of the maps. Those of one photograph share a scale.
+            Colours of the maps. Maps of one photograph share a scale.
         alpha : float, default=0.5
-            How far maps cover photographs, in [0, 1].
+            Opacity of the maps, in [0, 1].
 
         Returns
         -------
@@ -176,11 +176,11 @@ class ActivationMapDisplay:
 
 
 class RecoveredLabelsDisplay:
-    """Images with labels that training recovered or corrected, those first of which it is surest.
+    """Images with labels that training recovered or corrected, the most certain first.
 
-    What training decided about unknown entries is, in this order, the weak labels of a curriculum (`relabeled_`), the
-    labels that a large loss corrected (`corrected_labels_`), or the estimates of ROLE (`label_estimates_`) of at least
-    one half.
+    The recovered labels of unknown entries are, in this order of preference, the weak labels of a curriculum
+    (`relabeled_`), the labels corrected by a large loss (`corrected_labels_`), or the estimates of ROLE
+    (`label_estimates_`) of at least one half.
 
     Make one with :meth:`from_estimator`.
 
@@ -189,24 +189,24 @@ class RecoveredLabelsDisplay:
     images : list of ndarray
         The photographs.
     rows : ndarray of int64, shape (m,)
-        Which rows of X they are.
+        Indices of their rows in X.
     labels : list of ndarray of int64
-        Of each, the labels that were recovered.
+        The recovered labels of each image.
     is_right : list of ndarray of bool, or None
-        Whether they are truly there, where that is known.
+        Whether the labels are truly present, if known.
     n_recovered : int
-        How many entries were recovered in all images.
+        Number of recovered entries in all images.
     label_names : list of str
         Names of all labels.
 
     Attributes
     ----------
     images_ : list of matplotlib AxesImage
-        What was drawn.
+        The images drawn.
     ax_ : ndarray of matplotlib Axes, shape (m,)
         The panels; their titles name the labels.
     figure_ : matplotlib Figure
-        Where they are.
+        The figure.
 
     Examples
     --------
@@ -240,33 +240,33 @@ class RecoveredLabelsDisplay:
     def from_estimator(
         cls, estimator: Any, images: Any, y: Any, *, y_true: Any = None, n_images: int = 12, ax: Any = None
     ) -> Self:
-        """Draw what a fitted classifier recovered in its training images.
+        """Draw the labels that a fitted classifier recovered in its training images.
 
         Parameters
         ----------
         estimator : PartialLabelClassifier or SinglePositiveClassifier
             Fitted with a curriculum, a large loss that corrects for good, or ROLE.
         images : array of images or sequence of n paths
-            Those of the rows that it was fitted on, whether it saw these or features of them.
+            The images of the training rows, whether it was fitted on the images or on their features.
         y : array-like, DataFrame or sparse matrix, shape (n, L)
-            The labels that it was fitted on.
+            The training labels.
         y_true : array-like, DataFrame or sparse matrix, shape (n, L), or None, default=None
-            What is known better, 1 present, -1 absent: titles are then green where all that was recovered is present,
-            and red where not.
+            True labels, 1 present, -1 absent: the title of an image is then green if all its recovered labels are
+            present, else red.
         n_images : int, default=12
-            How many images are drawn at most.
+            Largest number of images to draw.
         ax : array of matplotlib Axes or None, default=None
-            As many as images are drawn; None makes a new figure.
+            One per image; None makes a new figure.
 
         Returns
         -------
         RecoveredLabelsDisplay
-            With what was drawn.
+            The display.
 
         Raises
         ------
         ValueError
-            If it recovered nothing, or shapes differ.
+            If nothing was recovered, or shapes differ.
         """
         check_is_fitted(estimator)
         check_whole(None, "n_images", n_images, 1)
@@ -276,7 +276,7 @@ class RecoveredLabelsDisplay:
         if n_given != labels.n_rows:
             raise ValueError(f"There are {n_given} images, but y has {labels.n_rows} rows.")
         if len(rows) == 0:
-            raise ValueError("Training recovered no presence: there is nothing to draw.")
+            raise ValueError("Training recovered no positive label, so there is nothing to draw.")
         order = np.argsort(-scores, kind="stable")
         chosen = rows[order][np.sort(np.unique(rows[order], return_index=True)[1])[:n_images]]
         of_images = [columns[order][rows[order] == row] for row in chosen]
@@ -304,9 +304,9 @@ class RecoveredLabelsDisplay:
         Parameters
         ----------
         ax : array of matplotlib Axes or None, default=None
-            As many as images; None makes a new figure.
+            One per image; None makes a new figure.
         n_columns : int, default=4
-            Images side by side in a new figure.
+            Number of images side by side in a new figure.
 
         Returns
         -------
@@ -328,12 +328,12 @@ class RecoveredLabelsDisplay:
 def _other_labels(labels: LabelMatrix, seen: tuple[int, ...]) -> ValueError:
     return ValueError(
         f"y has shape {labels.shape}, but estimator was fitted on {seen[0]} rows and {seen[1]} labels: "
-        "pass the labels of these."
+        "pass the training labels."
     )
 
 
 def _recovered(estimator: Any, labels: LabelMatrix) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Unknown entries that training took for present: rows of `labels`, columns, and how sure it was."""
+    """Unknown entries that training labelled positive: rows and columns of `labels`, and certainties."""
     train_rows = getattr(estimator, "train_rows_", np.arange(labels.n_rows))
     if hasattr(estimator, "relabeled_"):
         record = estimator.relabeled_
@@ -342,7 +342,7 @@ def _recovered(estimator: Any, labels: LabelMatrix) -> tuple[NDArray[np.int64], 
         if seen != (len(train_rows), labels.n_labels) or train_rows.max() >= labels.n_rows:
             raise _other_labels(labels, seen)
         record = record[record["value"] == 1]
-        # The score of "uncertainty" is a variance: the lower, the surer.
+        # The score of "uncertainty" is a variance: lower is more certain.
         sign = -1 if getattr(estimator.relabeling, "strategy", None) == "uncertainty" else 1
         return train_rows[record["row"]], record["label"], sign * record["score"]
     corrected = getattr(estimator, "corrected_labels_", None)

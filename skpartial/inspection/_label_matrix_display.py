@@ -1,4 +1,4 @@
-"""What is known in a label matrix, as a picture."""
+"""A label matrix as a picture."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from skpartial.labels._forms import names_or_positions
 
 __all__ = ["LabelMatrixDisplay"]
 
-# More names than this cannot be read along an axis.
+# More names than this are not readable along an axis.
 _MAX_NAMES = 60
 
 
 class LabelMatrixDisplay:
-    """What is known in a label matrix: rows down, labels across, present, absent or unknown.
+    """Picture of a label matrix: rows down, labels across; present, absent or unknown.
 
     Make one with :meth:`from_labels`.
 
     Parameters
     ----------
     values : ndarray of int8, shape (m, L)
-        The rows that are drawn: 1 present, -1 absent, 0 unknown.
+        The rows drawn: 1 present, -1 absent, 0 unknown.
     rows : ndarray of int64, shape (m,)
-        Which rows of the whole these are.
+        Indices of these rows in the whole matrix.
     proportion_known : ndarray of float64, shape (L,)
         Proportion of all rows in which each label is known.
     label_names : list of str
@@ -39,11 +39,11 @@ class LabelMatrixDisplay:
     image_ : matplotlib AxesImage
         The matrix.
     ax_, figure_ : matplotlib Axes and Figure
-        Where it was drawn.
+        The axes and the figure.
 
     See Also
     --------
-    skpartial.labels.describe : The same in numbers and sentences.
+    skpartial.labels.describe : The same as numbers and sentences.
 
     Examples
     --------
@@ -75,19 +75,19 @@ class LabelMatrixDisplay:
         label_names : sequence of str or None, default=None
             Names of the labels; None takes the columns of a DataFrame, else positions.
         max_rows : int, default=500
-            Of more rows than this, so many are drawn, evenly spaced from the first to the last.
+            Largest number of rows to draw; of more rows, evenly spaced ones from the first to the last.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a new figure.
 
         Returns
         -------
         LabelMatrixDisplay
-            With what was drawn.
+            The display.
 
         Raises
         ------
         ValueError
-            If `y` is not a label matrix, or there are not as many names as labels.
+            If `y` is not a label matrix, or the number of names is wrong.
         """
         labels = LabelMatrix.encode(y)
         names = names_or_positions(labels.names if label_names is None else label_names, labels.n_labels, "y")
@@ -103,7 +103,7 @@ class LabelMatrixDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            Where; None makes a new figure.
+            Where to draw; None makes a new figure.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""What the displays share: matplotlib on first use, axes, and what is drawn of an estimator."""
+"""Shared parts of the displays: matplotlib on first use, axes, and scores of an estimator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRESENT, ABSENT, UNKNOWN = "tab:blue", "tab:red", "0.9"
 
 
 def pyplot(display: object) -> Any:
-    """matplotlib.pyplot, or one sentence about how to get it."""
+    """matplotlib.pyplot, or an error that says how to install it."""
     try:
         import matplotlib.pyplot as plt
     except ImportError:
@@ -29,7 +29,7 @@ def pyplot(display: object) -> Any:
 
 
 def single_axes(display: object, ax: Any) -> tuple[Any, Any]:
-    """The figure and the axes to draw on: those passed, or new ones."""
+    """The figure and the axes to draw on: the given ones, or new ones."""
     plt = pyplot(display)
     if ax is None:
         _, ax = plt.subplots(layout="constrained")
@@ -37,12 +37,12 @@ def single_axes(display: object, ax: Any) -> tuple[Any, Any]:
 
 
 def axes_grid(display: object, ax: Any, n_panels: int, n_columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
-    """The figure and as many axes, row by row: those passed, or new ones of this size each."""
+    """The figure and the axes of the panels, row by row: the given ones, or new ones of this size each."""
     plt = pyplot(display)
     if ax is not None:
         axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
         if len(axes) != n_panels:
-            raise ValueError(f"ax must be an array of {n_panels} axes, one for each panel, got {len(axes)}.")
+            raise ValueError(f"ax must be an array of {n_panels} axes, one per panel, got {len(axes)}.")
         return axes[0].figure, axes
     n_columns = min(check_whole(None, "n_columns", n_columns, 1), n_panels)
     n_rows = -(-n_panels // n_columns)
@@ -55,21 +55,21 @@ def axes_grid(display: object, ax: Any, n_panels: int, n_columns: int, size: tup
 
 
 def response(estimator: Any, X: Any, method: str = "auto") -> NDArray[Any]:
-    """Scores of a fitted classifier, (n, L): decisions, else probabilities, or what is asked for."""
+    """Scores of a fitted classifier, (n, L): by the given method, or decisions, else probabilities."""
     check_choice(None, "response_method", method, ("auto", "decision_function", "predict_proba"))
     if method == "auto":
         method = "decision_function" if hasattr(estimator, "decision_function") else "predict_proba"
     scores = getattr(estimator, method)(X)
     if isinstance(scores, list) or np.ndim(scores) != 2:
         raise ValueError(
-            f"{method} of {type(estimator).__name__} answers no array of shape (n, L): this display is for multi-label "
-            "classifiers; of two classes scikit-learn has displays, such as RocCurveDisplay."
+            f"{method} of {type(estimator).__name__} must return an array of shape (n, L): this display is for "
+            "multi-label classifiers; for two classes use a display of scikit-learn, such as RocCurveDisplay."
         )
     return np.asarray(scores)
 
 
 def chosen_labels(names: list[str], labels: Any) -> NDArray[np.int64]:
-    """Positions of labels that are named or counted; None for all of them."""
+    """Positions of labels given by name or position; None for all."""
     if labels is None:
         return np.arange(len(names))
     single = isinstance(labels, str) or np.ndim(labels) == 0
@@ -90,12 +90,12 @@ def chosen_labels(names: list[str], labels: Any) -> NDArray[np.int64]:
 
 
 class KnownScores:
-    """Labels and scores of them, of which a display draws the entries that count.
+    """Labels and their scores, for a display of the entries that count.
 
     Parameters
     ----------
     y, scores, unknown, sample_weight
-        As metrics take them.
+        As for the metrics.
     names : array-like of str or None, default=None
         Names of the labels; None takes those of `y`, else positions.
     """
@@ -108,17 +108,17 @@ class KnownScores:
 
     @classmethod
     def of(cls, estimator: Any, X: Any, y: Any, unknown: Unknown, sample_weight: Any, method: str) -> KnownScores:
-        """Those of a fitted estimator."""
+        """Labels with the scores of a fitted estimator."""
         names = fitted_label_names(estimator)
         check_label_names(names, column_names(y), "y")
         return cls(y, response(estimator, X, method), unknown, sample_weight, names)
 
     def of_label(self, label: int) -> tuple[NDArray[np.bool_], NDArray[Any], NDArray[np.float64] | None]:
-        """Which entries of a label that count are present, their scores and their weights."""
+        """For the entries of a label that count: mask of the positives, scores, and weights."""
         one = slice(label, label + 1)
         present, known = self.truth.of_labels(one)
         weights = self.truth.weights_of_labels(one)
         counted = np.ones(len(self.scores), dtype=bool) if known is None else known[0]
-        if weights is not None:  # what weighs nothing may have any score
+        if weights is not None:  # entries of weight 0 may have any score
             counted = counted & (weights[0] > 0)
         return present[0, counted], self.scores[counted, label], None if weights is None else weights[0, counted]

@@ -1,4 +1,4 @@
-"""The pointing game: how often the maximum of a map lies on an object."""
+"""The pointing game: the proportion of maps whose maximum is on an object."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["PointingGame", "pointing_game"]
 
 
 class PointingGame(NamedTuple):
-    """What :func:`pointing_game` finds.
+    """Result of :func:`pointing_game`.
 
     Parameters
     ----------
     mean : float
         Mean of `per_label`, in [0, 1].
     per_label : ndarray of float64, shape (L,)
-        Hits over hits and misses of each label; NaN for a label without either.
+        Proportion of hits among hits and misses of each label; NaN for a label without either.
     hits, misses : ndarray of int64, shape (L,)
-        Images with the label whose maximum lies in one of its boxes, and the others.
+        Numbers of images with the label whose maximum is in one of its boxes (hits), or outside (misses).
 
     Examples
     --------
@@ -51,11 +51,11 @@ def _check_boxes(boxes: Any, where: str, height: int, width: int) -> NDArray[np.
         return np.empty((0, 4))
     if found.ndim != 2 or found.shape[1] != 4:
         raise ValueError(
-            f"{where} must be an array of shape (m, 4), a row (x_min, y_min, x_max, y_max) for each box, got {boxes!r}."
+            f"{where} must be an array of shape (m, 4), one row (x_min, y_min, x_max, y_max) per box, got {boxes!r}."
         )
     if not np.isfinite(found).all() or not (found[:, :2] < found[:, 2:]).all():
         raise ValueError(f"{where} holds a box that is empty or not finite: x_min < x_max and y_min < y_max must hold.")
-    # Rounding may take a box over the edge; a box further out belongs to an image of another size.
+    # Rounding may move a box over the edge; a box further out belongs to an image of a different size.
     if found.min() < -1 or (found[:, 2] > width + 1).any() or (found[:, 3] > height + 1).any():
         raise ValueError(
             f"{where} holds a box outside the {width} x {height} pixels (width x height) of the maps: scale boxes to "
@@ -65,10 +65,10 @@ def _check_boxes(boxes: Any, where: str, height: int, width: int) -> NDArray[np.
 
 
 def pointing_game(maps: Any, boxes: Any, y: Any = None, *, empty: Empty = "skip") -> PointingGame:
-    r"""How often the highest pixel of a label's map lies on an object of that label.
+    r"""Proportion of maps whose highest pixel is on an object of the label.
 
-    For every image i and every label j that is present in it, a hit if the highest pixel of the map lies in any of the
-    label's boxes, else a miss:
+    For every image i and every label j that is present in it, the map is a hit if its highest pixel is in any box of
+    the label, else a miss:
 
     .. math::
 
@@ -78,28 +78,27 @@ def pointing_game(maps: Any, boxes: Any, y: Any = None, *, empty: Empty = "skip"
     Parameters
     ----------
     maps : array-like, shape (n, L, h, w)
-        A map for each image and label, such as :func:`class_activation_maps` gives. Of equally high pixels the first
+        One map per image and label, as from :func:`class_activation_maps`. Among equally high pixels the first one
         counts, row by row.
     boxes : sequence of n dicts of int to array-like of shape (m, 4)
-        For each image, by position of the label in `maps`, the boxes (x_min, y_min, x_max, y_max) of its objects, in
-        pixels of the maps: they begin at the left of pixel x_min and end at the left of pixel x_max, so that
-        (0, 0, w, h) is the whole map. A pixel lies in a box if its centre does. A label that is left out, or has no
-        box, is not present.
+        For each image, the boxes (x_min, y_min, x_max, y_max) of its objects by position of the label in `maps`. Boxes
+        are in pixels of the maps: they extend from the left edge of pixel x_min to the left edge of pixel x_max, so
+        (0, 0, w, h) is the whole map. A pixel is in a box if its centre is. A label that is left out, or has no box, is
+        not present.
     y : array-like, DataFrame or sparse matrix, shape (n, L), or None, default=None
-        Labels: 1 present, -1 absent, 0 unknown. Only boxes of labels that are 1 count; the others are ignored. None
-        counts all boxes.
+        Labels: 1 present, -1 absent, 0 unknown. Only boxes of labels with 1 count. None counts all boxes.
     empty : {"skip", "zero", "nan"}, default="skip"
-        What a label without any box contributes to the mean: nothing, 0, or NaN.
+        How a label without boxes counts in the mean: not at all, as 0, or as NaN.
 
     Returns
     -------
     PointingGame
-        The mean over labels, and each label's proportion, hits and misses.
+        The mean over labels, and the proportion, hits and misses of each label.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit, a box is empty or lies outside the maps, a map that counts is not finite, or `empty`
+        If the shapes do not match, a box is empty or outside the maps, a map that counts is not finite, or `empty`
         is "skip" and no label has a box.
 
     See Also
@@ -108,8 +107,8 @@ def pointing_game(maps: Any, boxes: Any, y: Any = None, *, empty: Empty = "skip"
 
     Notes
     -----
-    The boxes of Pascal VOC count pixels from 1 and include the last one: (x_min - 1, y_min - 1, x_max, y_max) are the
-    same boxes here. Boxes in an image of another size than the maps are to be scaled.
+    Boxes of Pascal VOC count pixels from 1 and include the last pixel: here they are (x_min - 1, y_min - 1, x_max,
+    y_max). If the image and the maps differ in size, scale the boxes to the maps.
 
     References
     ----------
@@ -135,14 +134,14 @@ def pointing_game(maps: Any, boxes: Any, y: Any = None, *, empty: Empty = "skip"
     maps = plain(maps, "maps")
     if maps.ndim != 4 or maps.dtype.kind not in "biuf" or 0 in maps.shape:
         raise ValueError(
-            f"maps must be numbers of shape (n, L, h, w), got an array of {maps.dtype} of shape {maps.shape}."
+            f"maps must be numbers of shape (n, L, h, w), got an array of {maps.dtype} with shape {maps.shape}."
         )
     n_rows, n_labels, height, width = maps.shape
     if isinstance(boxes, Mapping) or not hasattr(boxes, "__len__") or len(boxes) != n_rows:
-        raise ValueError(f"boxes must hold a dict for each of the {n_rows} images of maps, in their order.")
+        raise ValueError(f"boxes must hold one dict per image of maps, {n_rows} in total, in the same order.")
     labels = None if y is None else LabelMatrix.encode(y)
     if labels is not None and labels.shape != (n_rows, n_labels):
-        raise ValueError(f"y has shape {labels.shape}, but maps are of {n_rows} images and {n_labels} labels.")
+        raise ValueError(f"y has shape {labels.shape}, but maps has {n_rows} images and {n_labels} labels.")
     hits, misses = np.zeros(n_labels, dtype=np.int64), np.zeros(n_labels, dtype=np.int64)
     for i, of_image in enumerate(boxes):
         if not isinstance(of_image, Mapping):

@@ -1,4 +1,4 @@
-"""Average precision against how much is known of a label, and how reliable probabilities are."""
+"""Average precision against the number of known entries, and the reliability of probabilities."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ _MAX_NAMES = 30
 
 
 class AveragePrecisionDisplay:
-    """Average precision of each label against how much is known of it: which labels more annotations would help.
+    """Average precision per label against its number of known entries: shows which labels need more annotations.
 
     Make one with :meth:`from_estimator` or :meth:`from_predictions`.
 
     Parameters
     ----------
     average_precision : ndarray of float64, shape (L,)
-        NaN for a label that cannot be scored, which is not drawn.
+        Average precision; NaN for labels that cannot be scored, which are not drawn.
     low, high : ndarray of float64, shape (L,)
-        Its interval, as :func:`skpartial.metrics.label_report` has it.
+        Interval of average precision, as in :func:`skpartial.metrics.label_report`.
     n_known : ndarray of int64, shape (L,)
-        What is drawn across.
+        Number of entries of each label, on the x axis.
     count : {"known", "present"}
-        What that counts.
+        Which entries `n_known` counts.
     label_names : list of str
         Names of the labels.
 
     Attributes
     ----------
     points_ : matplotlib Line2D
-        A point for each label.
+        One point per label.
     intervals_ : matplotlib LineCollection
-        Its interval.
+        The intervals.
     ax_, figure_ : matplotlib Axes and Figure
-        Where they were drawn.
+        The axes and the figure.
 
     Examples
     --------
@@ -82,21 +82,21 @@ class AveragePrecisionDisplay:
         sample_weight: Any = None,
         ax: Any = None,
     ) -> Self:
-        """Draw what a fitted classifier reaches.
+        """Draw the average precision of a fitted classifier.
 
         Parameters
         ----------
         estimator : estimator
             A fitted multi-label classifier, or a pipeline or search of one.
         X : array-like, shape (n, d)
-            What it predicts.
+            Rows to predict.
         y, y_train, count, unknown, sample_weight, ax
             As in `from_predictions`.
 
         Returns
         -------
         AveragePrecisionDisplay
-            With what was drawn.
+            The display.
         """
         known = KnownScores.of(estimator, X, y, unknown, sample_weight, "auto")
         return cls._from_known(known, y_train, count).plot(ax=ax)
@@ -114,22 +114,22 @@ class AveragePrecisionDisplay:
         label_names: Any = None,
         ax: Any = None,
     ) -> Self:
-        """Draw what scores reach.
+        """Draw the average precision of scores.
 
         Parameters
         ----------
         y : array-like, DataFrame or sparse matrix, shape (n, L)
-            Labels to score by: 1 present, -1 absent, 0 unknown.
+            Labels for scoring: 1 present, -1 absent, 0 unknown.
         scores : array-like, shape (n, L)
-            Probabilities or decisions, the higher the more present.
+            Probabilities or decisions, higher for positives.
         y_train : array-like, DataFrame or sparse matrix, shape (m, L), or None, default=None
-            Labels of the training, which are counted; None counts those of `y`.
+            Training labels, whose known entries are counted; None counts those of `y`.
         count : {"known", "present"}, default="known"
-            What is drawn across: entries that are known, or that are known to be present.
+            What to count on the x axis: known entries, or known positives.
         unknown : {"ignore", "absent"}, default="ignore"
-            "ignore" scores over the known entries, "absent" counts unknown entries as absent.
+            "ignore" scores the known entries, "absent" counts unknown entries as negative.
         sample_weight : array-like, shape (n,) or (n, L), or None, default=None
-            Weights of rows or of entries of `y`.
+            Weights of rows or entries of `y`.
         label_names : sequence of str or None, default=None
             Names of the labels; None takes those of `y`, else positions.
         ax : matplotlib Axes or None, default=None
@@ -138,7 +138,7 @@ class AveragePrecisionDisplay:
         Returns
         -------
         AveragePrecisionDisplay
-            With what was drawn.
+            The display.
 
         Raises
         ------
@@ -164,9 +164,9 @@ class AveragePrecisionDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            Where; None makes a new figure.
+            Where to draw; None makes a new figure.
         **errorbar_kw : dict
-            For matplotlib's `errorbar`.
+            Passed to matplotlib's `errorbar`.
 
         Returns
         -------
@@ -176,7 +176,7 @@ class AveragePrecisionDisplay:
         self.figure_, self.ax_ = single_axes(self, ax)
         drawn = ~np.isnan(self.average_precision) & (self.n_known > 0)
         across, value = self.n_known[drawn], self.average_precision[drawn]
-        # Rounding may take an end of an interval past its middle.
+        # Rounding may move an end of an interval past its middle.
         ends = np.maximum(0, [value - self.low[drawn], self.high[drawn] - value])
         style: dict[str, Any] = {"fmt": "o", "elinewidth": 1, "alpha": 0.8, **errorbar_kw}
         self.points_, _, (self.intervals_,) = self.ax_.errorbar(across, value, yerr=ends, **style)
@@ -192,10 +192,10 @@ class AveragePrecisionDisplay:
 
 
 class ReliabilityDisplay:
-    r"""Whether probabilities are reliable: how often a label is present where its probability was so high.
+    r"""Reliability of probabilities: the proportion of positives against the predicted probability.
 
-    Known entries go into bins by their probability. The expected calibration error is the mean over the entries of how
-    far their bin's proportion present is from its mean probability,
+    Known entries are binned by their probability. The expected calibration error is the absolute difference between
+    proportion of positives and mean probability of a bin, averaged over entries:
 
     .. math:: \mathrm{ECE} = \sum_b \frac{n_b}{n} \left| \bar y_b - \bar p_b \right|
 
@@ -204,29 +204,29 @@ class ReliabilityDisplay:
     Parameters
     ----------
     prob_true, prob_pred : ndarray of float64, shape (b,)
-        Proportion present and mean probability of each bin with an entry.
+        Proportion of positives and mean probability of each non-empty bin.
     counts : ndarray of float64, shape (b,)
-        Entries of each bin, or their weight.
+        Number of entries of each bin, or their total weight.
     ece : float
         Expected calibration error, in [0, 1].
     name : str or None, default=None
-        What to call it in the legend.
+        Name in the legend.
 
     Attributes
     ----------
     line_ : matplotlib Line2D
-        Proportion present against mean probability.
+        Proportion of positives against mean probability.
     ax_, figure_ : matplotlib Axes and Figure
-        Where it was drawn.
+        The axes and the figure.
 
     See Also
     --------
-    sklearn.calibration.CalibrationDisplay : The same of one label that is all known.
+    sklearn.calibration.CalibrationDisplay : The same for one completely known label.
 
     Notes
     -----
-    Where what is known depends on what is there, as of positive-only labels, known entries are no fair sample, and
-    these proportions are not those of all entries.
+    If the chance of an entry being known depends on its label, as in positive-only labels, known entries are not a
+    representative sample, and the proportions do not hold for all entries.
 
     References
     ----------
@@ -268,21 +268,21 @@ class ReliabilityDisplay:
         name: str | None = None,
         ax: Any = None,
     ) -> Self:
-        """Draw how reliable the probabilities of a fitted classifier are.
+        """Draw the reliability of the probabilities of a fitted classifier.
 
         Parameters
         ----------
         estimator : estimator
             A fitted multi-label classifier with `predict_proba`, or a pipeline or search of one.
         X : array-like, shape (n, d)
-            What it predicts.
+            Rows to predict.
         y, labels, n_bins, strategy, unknown, sample_weight, name, ax
-            As in `from_predictions`; the name is by default that of the class.
+            As in `from_predictions`; by default the name is the class name.
 
         Returns
         -------
         ReliabilityDisplay
-            With what was drawn.
+            The display.
         """
         known = KnownScores.of(estimator, X, y, unknown, sample_weight, "predict_proba")
         return cls._from_known(known, labels, n_bins, strategy, type(estimator).__name__ if name is None else name, ax)
@@ -302,35 +302,35 @@ class ReliabilityDisplay:
         name: str | None = None,
         ax: Any = None,
     ) -> Self:
-        """Draw how reliable probabilities are.
+        """Draw the reliability of probabilities.
 
         Parameters
         ----------
         y : array-like, DataFrame or sparse matrix, shape (n, L)
             Labels: 1 present, -1 absent, 0 unknown.
         probabilities : array-like, shape (n, L)
-            In [0, 1].
+            Probabilities in [0, 1].
         labels : sequence of int or str, int, str or None, default=None
-            Whose entries are taken together, by position or name; None for all labels.
+            Labels whose entries are pooled, by position or name; None for all labels.
         n_bins : int, default=10
-            How many bins.
+            Number of bins.
         strategy : {"uniform", "quantile"}, default="uniform"
-            Whether bins are equally wide, or hold equally many entries.
+            Whether bins have equal widths, or equal numbers of entries.
         unknown : {"ignore", "absent"}, default="ignore"
-            "ignore" takes known entries, "absent" counts unknown entries as absent.
+            "ignore" uses known entries, "absent" counts unknown entries as negative.
         sample_weight : array-like, shape (n,) or (n, L), or None, default=None
-            Weights of rows or of entries.
+            Weights of rows or entries.
         label_names : sequence of str or None, default=None
             Names of the labels; None takes those of `y`, else positions.
         name : str or None, default=None
-            What to call it in the legend.
+            Name in the legend.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a new figure.
 
         Returns
         -------
         ReliabilityDisplay
-            With what was drawn.
+            The display.
 
         Raises
         ------
@@ -344,7 +344,7 @@ class ReliabilityDisplay:
     def _from_known(
         cls, known: KnownScores, labels: Any, n_bins: int, strategy: str, name: str | None, ax: Any
     ) -> Self:
-        """Put entries into bins, and draw."""
+        """Bin the entries, and draw."""
         check_whole(None, "n_bins", n_bins, 1)
         check_choice(None, "strategy", strategy, ("uniform", "quantile"))
         entries = [known.of_label(int(j)) for j in chosen_labels(known.names, labels)]
@@ -352,9 +352,9 @@ class ReliabilityDisplay:
         p = np.concatenate([scores for _, scores, _ in entries]).astype(np.float64)
         weights = np.concatenate([np.ones(len(s)) if w is None else w for _, s, w in entries])
         if not ((p >= 0) & (p <= 1)).all():
-            raise ValueError("probabilities must be in [0, 1]: pass what predict_proba answers, not decisions.")
+            raise ValueError("probabilities must be in [0, 1]: pass the result of predict_proba, not decisions.")
         if not weights.any():
-            raise ValueError("Nothing is known of these labels.")
+            raise ValueError("These labels have no known entries.")
         inner = np.arange(1, n_bins) / n_bins
         edges = inner if strategy == "uniform" else np.quantile(p, inner)
         bins = np.searchsorted(edges, p, side="right")
@@ -373,9 +373,9 @@ class ReliabilityDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            Where, such as `ax_` of another display; None makes a new figure.
+            Where to draw, such as `ax_` of another display; None makes a new figure.
         **line_kw : dict
-            For matplotlib's `plot`.
+            Passed to matplotlib's `plot`.
 
         Returns
         -------

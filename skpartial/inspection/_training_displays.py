@@ -1,4 +1,4 @@
-"""How training went: its history, and the losses of assumed absences that are true and that are false."""
+"""Displays of training: its history, and the losses of true and false assumed negatives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOT_DRAWN = ("epoch", "iteration", "seconds")
 
 
 class HistoryDisplay:
-    """What `history_` recorded, a panel for each quantity, epoch by epoch (or step by step).
+    """The records in `history_`, one panel per quantity, by epoch (or step).
 
     Make one with :meth:`from_estimator`.
 
@@ -27,9 +27,9 @@ class HistoryDisplay:
     history : list of dict
         Records, one per epoch or step.
     quantities : list of str
-        Which of their keys are drawn.
+        Keys of the records to draw.
     best_epoch : int or None, default=None
-        The epoch chosen by validation, dashed.
+        The epoch chosen by validation, drawn as a dashed line.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class HistoryDisplay:
     ax_ : ndarray of matplotlib Axes, shape (m,)
         The panels.
     figure_ : matplotlib Figure
-        Where they are.
+        The figure.
 
     Examples
     --------
@@ -63,21 +63,21 @@ class HistoryDisplay:
         estimator : estimator
             A fitted classifier of this package, or a pipeline or search of one.
         quantities : sequence of str, str or None, default=None
-            Keys of its records, such as "loss" or "validation_score"; None for all numbers but epochs and seconds.
+            Keys of the records, such as "loss" or "validation_score"; None for all numbers except epochs and seconds.
         ax : array of matplotlib Axes or None, default=None
-            As many as quantities; None makes a new figure.
+            One per quantity; None makes a new figure.
 
         Returns
         -------
         HistoryDisplay
-            With what was drawn.
+            The display.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
             If the classifier is not fitted.
         ValueError
-            If it has no history, or no such quantity in it.
+            If it has no history, or the history lacks a quantity.
         """
         check_is_fitted(estimator)
         fitted = _with_history(estimator)
@@ -99,17 +99,17 @@ class HistoryDisplay:
         return cls(history, quantities=chosen, best_epoch=getattr(fitted, "best_epoch_", None)).plot(ax=ax)
 
     def values(self, quantity: str) -> NDArray[np.float64]:
-        """A quantity by record, NaN where it was not recorded.
+        """The values of a quantity by record, NaN where it was not recorded.
 
         Parameters
         ----------
         quantity : str
-            Its key.
+            Key of the quantity.
 
         Returns
         -------
         ndarray of float64, shape (n_records,)
-            Its values.
+            The values.
         """
         return np.array([record.get(quantity, np.nan) for record in self.history], dtype=np.float64)
 
@@ -119,11 +119,11 @@ class HistoryDisplay:
         Parameters
         ----------
         ax : array of matplotlib Axes or None, default=None
-            As many as quantities; None makes a new figure.
+            One per quantity; None makes a new figure.
         n_columns : int, default=3
             Panels side by side in a new figure.
         **line_kw : dict
-            For matplotlib's `plot`.
+            Passed to matplotlib's `plot`.
 
         Returns
         -------
@@ -134,7 +134,7 @@ class HistoryDisplay:
         across = np.arange(1, len(self.history) + 1)
         stages = [record.get("stage") for record in self.history]
         changes = [i for i in range(1, len(stages)) if stages[i] != stages[i - 1]]
-        # Of several stages the best epoch is one of the last.
+        # With several stages, the best epoch is in the last one.
         best = None if self.best_epoch is None else self.best_epoch + (changes[-1] if changes else 0)
         self.lines_ = {}
         for axes, quantity in zip(self.ax_, self.quantities):
@@ -149,7 +149,7 @@ class HistoryDisplay:
 
 
 def _with_history(estimator: Any) -> Any:
-    """The classifier with a history in an estimator, a search's best or a pipeline's last step."""
+    """The classifier with a history in an estimator: itself, the best one of a search or a pipeline's last step."""
     if hasattr(estimator, "history_"):
         return estimator
     for name in ("best_estimator_", "estimator_"):
@@ -161,25 +161,25 @@ def _with_history(estimator: Any) -> Any:
 
 
 class LossTrace:
-    r"""A callback that follows the losses of assumed absences that are true, and of those that are false.
+    r"""Callback that records the losses of true and of false assumed negatives.
 
-    It needs labels that training does not see, as only a simulation or a second annotation has them: of the entries
-    that are unknown in `y`, those that `y_true` says are absent are true negatives of the assumption, those that it
-    says are present false ones. Set it with `set_callbacks`, fit, and draw it with :class:`LossTraceDisplay`.
+    It needs labels that training does not see, from a simulation or a second annotation. If unknown entries of `y` are
+    assumed negative, the ones that are -1 in `y_true` are true negatives, and the ones that are 1 are false negatives.
+    Set the callback with `set_callbacks`, fit, and draw it with :class:`LossTraceDisplay`.
 
     Parameters
     ----------
     X : array-like
         The training rows.
     y : array-like, DataFrame or sparse matrix, shape (n, L)
-        Their labels as training sees them.
+        The training labels.
     y_true : array-like, DataFrame or sparse matrix, shape (n, L)
-        What is known better: 1 present, -1 absent; where it is 0, an entry is left out.
+        True labels: 1 present, -1 absent; entries of 0 are left out.
 
     Attributes
     ----------
     true_negative_, false_negative_ : list of float
-        Mean loss of an assumed absence, :math:`\log(1 + e^x)` of the logit x, after every epoch of the last fit.
+        Mean loss of assumed negatives, :math:`\log(1 + e^x)` of the logit x, after every epoch of the last fit.
 
     References
     ----------
@@ -206,7 +206,7 @@ class LossTrace:
         self.X, self.y, self.y_true = X, y, y_true
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """Before a fit: forget the one before, and see which entries are which.
+        """Before a fit: forget the previous fit, and find the true and false negatives.
 
         Parameters
         ----------
@@ -218,7 +218,7 @@ class LossTrace:
         self.false_negative_: list[float] = []
 
     def teardown(self, estimator: Any, context: Any) -> None:
-        """After a fit: nothing.
+        """After a fit: do nothing.
 
         Parameters
         ----------
@@ -227,7 +227,7 @@ class LossTrace:
         """
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        """Before an epoch: nothing.
+        """Before an epoch: do nothing.
 
         Parameters
         ----------
@@ -236,7 +236,7 @@ class LossTrace:
         """
 
     def on_fit_task_end(self, estimator: Any, context: Any, *, fitted_estimator: Any) -> None:
-        """After an epoch: note the losses.
+        """After an epoch: record the losses.
 
         Parameters
         ----------
@@ -250,7 +250,7 @@ class LossTrace:
 
 
 def _negatives(y: Any, y_true: Any) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which unknown entries are truly absent, and which are not."""
+    """Masks of the unknown entries that are truly negative, and truly positive."""
     labels, truth = LabelMatrix.encode(y), LabelMatrix.encode(y_true, name="y_true")
     if labels.shape != truth.shape:
         raise ValueError(f"y_true has shape {truth.shape}, but y has shape {labels.shape}.")
@@ -258,7 +258,7 @@ def _negatives(y: Any, y_true: Any) -> tuple[NDArray[np.bool_], NDArray[np.bool_
     unknown, known_better = labels.rows(whole) == 0, truth.rows(whole)
     true, false = unknown & (known_better == -1), unknown & (known_better == 1)
     if not true.any() or not false.any():
-        raise ValueError("y_true must say of some unknown entries of y that they are absent, and of some present.")
+        raise ValueError("y_true must have both -1 and 1 among the unknown entries of y.")
     return true, false
 
 
@@ -268,9 +268,9 @@ def _mean_losses(logits: NDArray[Any], masks: tuple[NDArray[np.bool_], NDArray[n
 
 
 class LossTraceDisplay:
-    """Losses of assumed absences, epoch by epoch: of those that are true, and of those that are false.
+    """Losses of true and of false assumed negatives, by epoch.
 
-    The losses of false ones rise while the classifier learns, and fall once it memorises them.
+    The losses of false negatives rise while the classifier learns, and fall once it memorises them.
 
     Make one with :meth:`from_estimator` or :meth:`from_predictions`.
 
@@ -279,18 +279,18 @@ class LossTraceDisplay:
     true_negative, false_negative : array-like of shape (n_epochs,)
         Mean losses.
     name : str or None, default=None
-        What to call it in the legend.
+        Name in the legend.
 
     Attributes
     ----------
     true_line_, false_line_ : matplotlib Line2D
         The two curves.
     ax_, figure_ : matplotlib Axes and Figure
-        Where they were drawn.
+        The axes and the figure.
 
     See Also
     --------
-    LossTrace : Records what is drawn.
+    LossTrace : Records the losses.
 
     Examples
     --------
@@ -308,7 +308,7 @@ class LossTraceDisplay:
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, name: str | None = None, ax: Any = None, **line_kw: Any) -> Self:
-        """Draw what a :class:`LossTrace` recorded, which was set as a callback of a fitted classifier.
+        """Draw the record of a :class:`LossTrace` that was set as a callback of a fitted classifier.
 
         Parameters
         ----------
@@ -320,7 +320,7 @@ class LossTraceDisplay:
         Returns
         -------
         LossTraceDisplay
-            With what was drawn.
+            The display.
 
         Raises
         ------
@@ -330,7 +330,7 @@ class LossTraceDisplay:
         traces = [callback for callback in callbacks_of(estimator) if isinstance(callback, LossTrace)]
         if not traces or not getattr(traces[-1], "true_negative_", None):
             raise ValueError(
-                "estimator has no LossTrace among its callbacks that saw an epoch: call "
+                "estimator has no LossTrace callback that recorded an epoch: call "
                 "estimator.set_callbacks(LossTrace(X, y, y_true)) before fit."
             )
         return cls(traces[-1].true_negative_, traces[-1].false_negative_, name=name).plot(ax=ax, **line_kw)
@@ -339,7 +339,7 @@ class LossTraceDisplay:
     def from_predictions(
         cls, logits: Any, y: Any, y_true: Any, *, name: str | None = None, ax: Any = None, **line_kw: Any
     ) -> Self:
-        """Draw the losses of logits that were kept.
+        """Draw the losses from recorded logits.
 
         Parameters
         ----------
@@ -353,18 +353,18 @@ class LossTraceDisplay:
         Returns
         -------
         LossTraceDisplay
-            With what was drawn.
+            The display.
 
         Raises
         ------
         ValueError
-            If shapes differ, or no unknown entry is truly absent, or none present.
+            If shapes differ, or no unknown entry is truly negative, or none is truly positive.
         """
         masks = _negatives(y, y_true)
         logits = np.asarray(logits)
         if logits.ndim != 3 or logits.shape[1:] != masks[0].shape:
             raise ValueError(
-                f"logits must be of shape (n_epochs, {', '.join(map(str, masks[0].shape))}), got {logits.shape}."
+                f"logits must have shape (n_epochs, {', '.join(map(str, masks[0].shape))}), got {logits.shape}."
             )
         true, false = zip(*(_mean_losses(epoch, masks) for epoch in logits))
         return cls(true, false, name=name).plot(ax=ax, **line_kw)
@@ -375,9 +375,9 @@ class LossTraceDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            Where, such as `ax_` of another display, to compare; None makes a new figure.
+            Where to draw, such as `ax_` of another display to compare with; None makes a new figure.
         **line_kw : dict
-            For matplotlib's `plot` of both curves, such as ``linestyle``.
+            Passed to matplotlib's `plot` for both curves, such as ``linestyle``.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""A label matrix from a list of annotations."""
+"""Label matrices from lists of annotations."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def _look_up(values: list[Any], names: Sequence[Any], what: str) -> NDArray[np.i
         first = int(np.argmin(found))
         shown = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
         raise ValueError(
-            f"The {what} {values[first]!r} of annotation {first} is not in {what}_names, which holds {shown}: add it "
-            "there, or leave the annotation out."
+            f"The {what} {values[first]!r} of annotation {first} is not in {what}_names, which holds {shown}: add it, "
+            "or leave the annotation out."
         )
     return found
 
 
 def _positions(values: list[Any], size: int | None, what: str) -> NDArray[np.int64]:
-    """Rows or labels that are given by position."""
+    """Rows or labels given by position."""
     names = f"{what}_names"
     if not set(map(type, values)) <= {int}:
         for i, value in enumerate(values):
@@ -53,19 +53,19 @@ def _positions(values: list[Any], size: int | None, what: str) -> NDArray[np.int
         first = int(np.argmax(wrong))
         limit = "negative" if size is None else f"outside 0 to {size - 1}"
         raise ValueError(
-            f"The {what} {positions[first]} of annotation {first} is {limit}. Without {names} it is read as a "
-            f"position: pass {names} where it is an identifier."
+            f"The {what} {positions[first]} of annotation {first} is {limit}. Without {names} it is taken for a "
+            f"position: pass {names} if it is an identifier."
         )
     return positions
 
 
 def _size(positions: NDArray[np.int64], what: str) -> int:
-    """Number of rows or labels where nothing but the positions tells it."""
+    """Number of rows or labels, if only the positions determine it."""
     size, occurring = int(positions.max(initial=-1)) + 1, len(np.unique(positions))
     if size > 2 * occurring:
         raise ValueError(
-            f"The {what}s of annotations are read as positions and go up to {size - 1}, but only {occurring} of these "
-            f"occur. Where they are identifiers, pass {what}_names; where they are positions, pass n_{what}s."
+            f"The {what}s of annotations are taken for positions up to {size - 1}, but only {occurring} of these "
+            f"occur. If they are identifiers, pass {what}_names; if they are positions, pass n_{what}s."
         )
     return size
 
@@ -73,7 +73,7 @@ def _size(positions: NDArray[np.int64], what: str) -> int:
 def _signs(
     values: NDArray[Any], labels: NDArray[np.int64], codings: Codings, *, false_is_absent: bool
 ) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
-    """1, -1 and 0 for what the values mean, and which of them have a meaning."""
+    """The values as 1, -1 and 0, and a mask of the values that have a meaning."""
     signs, coded = recoded_values(values, codings.common)
     if false_is_absent and values.dtype.kind in "bO":
         false = np.fromiter((isinstance(v, (bool, np.bool_)) and not v for v in values), dtype=bool, count=len(values))
@@ -89,24 +89,24 @@ def _check_coded(values: NDArray[Any], labels: NDArray[np.int64], coded: NDArray
         return
     first = int(np.argmin(coded))
     value = values[first].item() if isinstance(values[first], np.generic) else values[first]
-    cure = "present, absent and unknown: present=1, absent=0 where 0 means absent"
+    cure = "present, absent and unknown, such as present=1, absent=0 if 0 means absent"
     if isinstance(value, float) and 0 < value < 1:
-        cure = "threshold, with present=1 and absent=0, where it is a share of annotators"
+        cure = "threshold, with present=1 and absent=0, if it is a share of annotators"
     raise ValueError(
         f"The value of annotation {first} is {value!r}, which none of {described(codings.of(int(labels[first])))} "
-        f"covers. Say what values mean by the arguments {cure}."
+        f"covers. Define the values by the arguments {cure}."
     )
 
 
 def _mean_shares(key: NDArray[np.int64], shares: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The mean share of what is said about each entry."""
+    """The mean share of each annotated entry."""
     said = ~np.isnan(shares)
     entries, where = np.unique(key[said], return_inverse=True)
     return entries, np.bincount(where, weights=shares[said]) / np.bincount(where)
 
 
 def _contradicted(key: NDArray[np.int64], signs: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int8], int]:
-    """Entries without repetitions, in order, and one about which annotations disagree, or -1."""
+    """Entries without repetitions, in order, and the index of one with contradictory annotations, or -1."""
     order = np.argsort(key, kind="stable")
     key, signs = key[order], signs[order]
     repeated = key[1:] == key[:-1]
@@ -131,44 +131,43 @@ def from_annotations(
     output: str = "dense",
     return_names: bool = False,
 ) -> Any:
-    """Make a label matrix of a list of annotations; what nobody annotated is unknown.
+    """Make a label matrix from a list of annotations; entries without annotations are unknown.
 
-    Rows are looked up by value among `row_names` where these are given, and are positions where not. Identifiers that
-    happen to be numbers need `row_names`, as all others do; they would be taken for positions. The same goes for labels
-    and `label_names`.
+    With `row_names`, rows are looked up in it by value; without it, they are positions. Numeric identifiers therefore
+    need `row_names`, or they are taken for positions. The same holds for labels and `label_names`.
 
     Parameters
     ----------
     annotations : DataFrame, iterable of tuples or of dicts, or ndarray of shape (n_annotations, 2 or 3)
-        ``(row, label, value)`` each, or ``(row, label)`` where all are presences, such as COCO's images and categories.
-        An annotation may be repeated, but not contradicted, unless `aggregate` says how to decide.
+        Annotations ``(row, label, value)``, or ``(row, label)`` if all are positive, such as images and categories in
+        COCO. Annotations may be repeated; contradictions need `aggregate`.
     n_rows : int or None, default=None
-        Number of rows, where rows are positions. None ends after the last annotated row: give it where the last rows
+        Number of rows, if rows are positions. None ends after the last annotated row; pass a number if the last rows
         may have no annotation.
     label_names : sequence or None, default=None
-        The names of all labels, in the order wanted: strings, numbers or anything hashable. None takes the names that
-        occur, sorted, where they are strings; numbers are then positions.
+        Names of all labels, in the desired order: strings, numbers or anything hashable. None takes the strings that
+        occur, sorted; numbers are then positions.
     n_labels : int or None, default=None
-        Number of labels, where labels are positions. None ends after the last annotated one.
+        Number of labels, if labels are positions. None ends after the last annotated label.
     row_names : sequence or None, default=None
         The names of the rows (file names, image ids) in the order of X: strings, numbers or anything hashable, such as
         ``X.index``.
     columns : sequence of three or two, default=("row", "label", "value")
-        Which columns of a DataFrame, or keys of dicts, hold rows, labels and values; two of them for presences only.
-        Several in a list, ``[["patient", "study"], "label", "value"]``, are one composite key, looked up as a tuple.
+        Columns of a DataFrame, or keys of dicts, with rows, labels and values; without values if all annotations are
+        positive. A nested list is a composite key, looked up as a tuple: ``[["patient", "study"], "label", "value"]``.
     present, absent : scalar, list or dict, default=1 and -1
-        The value or values that say present and absent, or a dict of such for single labels, as in :func:`recode`. By
-        default True and False are read so, too.
+        The value or values that mean present and absent, or a dict of values per label, as in :func:`recode`. By
+        default, True and False mean present and absent, too.
     unknown : scalar, list, dict or None, default=()
-        The value or values of annotations that say nothing, such as "?". ``np.nan`` and None stand for missing values.
+        The value or values that mean unknown, such as "?". ``np.nan`` and None stand for missing values.
     aggregate : {"mean"} or None, default=None
-        What to do where annotators disagree. "mean" is the share of those who say present among those who say
-        anything, by which `threshold` decides. None refuses contradictions.
+        How to resolve contradictions between annotators. "mean" takes the share of annotations that say present among
+        those that say present or absent, to which `threshold` applies. None refuses contradictions.
     threshold : float, (float, float) or None, default=None
-        A label is present from this share, in [0.5, 1], and absent where at least as large a share says so; between
-        them it is unknown, and at exactly one half. A pair holds the share up to which it is absent and that from which
-        it is present. None is 0.5, the majority, with `aggregate`. With ``present=1, absent=0`` values between are
-        shares themselves, with or without `aggregate`.
+        A label is present from this share on, in [0.5, 1], and absent if at least the same share says absent;
+        otherwise, and at exactly one half, it is unknown. A pair holds the highest share for absent and the lowest
+        share for present. None means 0.5, the majority, with `aggregate`. With ``present=1, absent=0``, values between
+        0 and 1 are shares themselves, with or without `aggregate`.
     output : {"dense", "sparse", "pandas"}, default="dense"
         An ndarray, a csr_array of the known entries, or a pandas DataFrame with the label names as columns, which an
         estimator keeps as ``label_names_``, and the row names as index.
@@ -180,18 +179,18 @@ def from_annotations(
     Y : ndarray, csr_array or DataFrame of int8, shape (n_rows, n_labels)
         1 present, -1 absent, 0 unknown.
     names : list of str or None
-        Only with ``return_names=True``: the names of the labels, None where they have none.
+        Only with ``return_names=True``: the names of the labels, None if they have none.
 
     Raises
     ------
     ValueError
-        If annotations contradict each other without `aggregate`, name an unknown row or label, or hold a value without
-        a meaning; if more than half of the positions up to the last one do not occur, as with identifiers, and no
-        number is given.
+        If annotations contradict each other without `aggregate`, name an unknown row or label, or hold an undefined
+        value; if more than half of the positions up to the last one do not occur, as with identifiers, and their number
+        is not given.
 
     See Also
     --------
-    from_names : Where only presences are listed.
+    from_names : For lists of the positive labels per row.
 
     Examples
     --------
@@ -238,8 +237,8 @@ def from_annotations(
         ):
             if given is not default:
                 raise ValueError(
-                    f"annotations are pairs (row, label), which have no values, so that {name}={given!r} would have no "
-                    "effect: leave it out, or pass triples."
+                    f"{name}={given!r} has no effect on annotations that are pairs (row, label) without values: leave "
+                    "it out, or pass triples."
                 )
         value = np.ones(len(row), dtype=np.int8)
     if row_names is not None:
@@ -269,10 +268,10 @@ def from_annotations(
     n_rows = _size(rows, "row") if n_rows is None else n_rows
     n_labels = _size(labels, "label") if n_labels is None else n_labels
     if not n_rows or not n_labels:
-        raise ValueError("annotations is empty: give n_rows and label_names for a matrix of unknown labels.")
+        raise ValueError("annotations is empty: pass n_rows and label_names to get a matrix of unknown labels.")
 
     codings = make_codings(present, absent, unknown, range(n_labels) if ids is None else ids, absent_default=-1)
-    # True equals 1 in any case; False equals 0, which by default has no meaning.
+    # True equals 1 in any case; False equals 0, which is undefined by default.
     by_default = isinstance(present, int) and isinstance(absent, int) and (present, absent) == (1, -1)
     signs, coded = _signs(value, labels, codings, false_is_absent=by_default)
     key = rows * n_labels + labels
@@ -294,8 +293,8 @@ def from_annotations(
         row_called = repr(row_names[at_row]) if row_names is not None else str(at_row)
         label_called = repr(names[at_label]) if names is not None else str(at_label)
         raise ValueError(
-            f"annotations say both present and absent for row {row_called}, label {label_called}: settle it, or pass "
-            "aggregate='mean' to decide by the share of those who say present."
+            f"annotations say both present and absent for row {row_called}, label {label_called}: resolve it, or pass "
+            "aggregate='mean' to decide by the share that says present."
         )
     Y = assemble(key // n_labels, key % n_labels, signs, (n_rows, n_labels), output, label_names=names, index=row_names)
     return (Y, names) if return_names else Y

@@ -1,4 +1,4 @@
-"""How often labels are present together."""
+"""Co-occurrence of labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["cooccurrence"]
 
 
 def cooccurrence(Y: Any) -> NDArray[np.int64]:
-    r"""How often two labels are known to be present together.
+    r"""Count the rows in which two labels are both known to be positive.
 
     .. math:: C_{jk} = \sum_i \mathbb{1}[Y_{ij} = 1]\, \mathbb{1}[Y_{ik} = 1]
 
@@ -25,8 +25,8 @@ def cooccurrence(Y: Any) -> NDArray[np.int64]:
     Returns
     -------
     ndarray of int64, shape (L, L)
-        Numbers of rows. Symmetric; the diagonal counts the rows in which a label is present. With one known presence
-        a row there is nothing off the diagonal.
+        Numbers of rows. The matrix is symmetric, and its diagonal counts the rows in which a label is positive. With
+        one known positive per row, all entries off the diagonal are 0.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What is trained on: labels, and optionally soft targets, weights and prior probabilities of their entries."""
+"""Training data: labels, and optionally soft targets, weights and prior probabilities of their entries."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ __all__ = ["TrainingData"]
 
 @dataclass(frozen=True)
 class TrainingData:
-    r"""Labels to train on, and what else is known of their entries: a value, never changed once it is made.
+    r"""Labels to train on, with optional targets, weights and priors of their entries; immutable.
 
-    A soft target :math:`t_{ij}` stands for a label that is present with probability t and absent with probability
-    1 - t: the entry costs :math:`t\,\ell(x, +1) + (1 - t)\,\ell(x, -1)` under a loss that is a mean over entries, and
-    counts as known. A loss of pairs, or with a term of the batch, reads it as the likelier sign with weight
-    :math:`|2t - 1|`.
+    A soft target :math:`t_{ij}` stands for a label that is positive with probability t and negative with probability
+    1 - t, and counts as known. Under a loss that is a mean over entries, the entry costs
+    :math:`t\,\ell(x, +1) + (1 - t)\,\ell(x, -1)`. A loss of pairs, or with a batch term, takes the likelier sign with
+    weight :math:`|2t - 1|`.
 
     Parameters
     ----------
     labels : LabelMatrix
-        Of shape (n, L): 1 present, -1 absent, 0 unknown.
+        Labels, shape (n, L): 1 present, -1 absent, 0 unknown.
     targets : ndarray of shape (n, L), or None, default=None
-        Soft targets in [0, 1]; NaN where the label decides.
+        Soft targets in [0, 1]; NaN where the label is used instead.
     weights : ndarray of shape (n,) or (n, L), or None, default=None
-        Non-negative weights of rows or entries, which multiply those that `fit` was passed.
+        Non-negative weights of rows or entries, which multiply the weights passed to `fit`.
     prior : ndarray of shape (n, L), or None, default=None
-        Probabilities of presence that the user expects, in [0, 1]; NaN where nothing is expected. They train nothing by
-        themselves: they are for losses and relabellings that ask for them.
+        Prior probabilities that labels are positive, in [0, 1]; NaN where there is none. They have no effect by
+        themselves: some losses and relabellings use them.
 
     See Also
     --------
-    skpartial.relabeling.Relabeling : May answer with such a value.
+    skpartial.relabeling.Relabeling : May return such an object.
 
     Examples
     --------
@@ -59,7 +59,7 @@ class TrainingData:
     def encode(
         cls, labels: Any, *, targets: Any = None, weights: Any = None, prior: Any = None, name: str = "labels"
     ) -> TrainingData:
-        """Validate labels and what belongs to them.
+        """Validate labels with their targets, weights and priors.
 
         Parameters
         ----------
@@ -68,17 +68,17 @@ class TrainingData:
         targets, weights, prior : array-like or Tensor, or None, default=None
             As in the class.
         name : str, default="labels"
-            What error messages call the labels.
+            Name of the labels in error messages.
 
         Returns
         -------
         TrainingData
-            With arrays of its own, or the ones that were passed, which are not written to.
+            Holds copies, or the arrays that were passed, which are not written to.
 
         Raises
         ------
         ValueError
-            If shapes do not fit each other, or values are out of range.
+            If shapes do not match, or values are out of range.
         """
         matrix = labels if isinstance(labels, LabelMatrix) else LabelMatrix.encode(labels, name=name)
         for what, part in (("targets", targets), ("weights", weights), ("prior", prior)):
@@ -104,28 +104,28 @@ class TrainingData:
         return self.labels.n_labels
 
     def take(self, rows: NDArray[np.int64]) -> TrainingData:
-        """Some of the rows.
+        """Take some of the rows.
 
         Parameters
         ----------
         rows : ndarray of int64
-            Their indices.
+            Indices of the rows.
 
         Returns
         -------
         TrainingData
-            Of these rows.
+            The data of these rows.
         """
         parts = (None if part is None else part[rows] for part in (self.targets, self.weights, self.prior))
         return TrainingData(self.labels.take(rows), *parts)
 
     def nearest_labels(self) -> LabelMatrix:
-        """Labels with the likelier sign where there is a soft target; unknown at one half.
+        """Labels, with the likelier sign where there is a soft target; unknown at one half.
 
         Returns
         -------
         LabelMatrix
-            Of shape (n, L); the labels themselves where no target is soft.
+            Shape (n, L); the labels themselves if there is no soft target.
         """
         if self.targets is None:
             return self.labels
@@ -137,7 +137,7 @@ class TrainingData:
 def _as_floats(values: Any, name: str) -> NDArray[Any]:
     array = plain(values, name)
     if sp.issparse(array):
-        raise ValueError(f"{name} must be a dense array: what a sparse one leaves out has no meaning here.")
+        raise ValueError(f"{name} must be a dense array, got a sparse one.")
     try:
         return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
     except (TypeError, ValueError) as error:
@@ -145,16 +145,16 @@ def _as_floats(values: Any, name: str) -> NDArray[Any]:
 
 
 def probabilities(values: Any, shape: tuple[int, int], name: str) -> NDArray[Any] | None:
-    """Probabilities of entries, NaN where there is none; refused if they are out of range or of another shape."""
+    """Validate probabilities of entries, with NaN where there is none."""
     if values is None:
         return None
     array = _as_floats(values, name)
     if array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, one probability for each entry of y, got {array.shape}.")
+        raise ValueError(f"{name} must have shape {shape}, one probability per entry of y, got {array.shape}.")
     # NaN compares false with everything.
     if (array < 0).any() or (array > 1).any():
         odd = array[(array < 0) | (array > 1)][0]
-        raise ValueError(f"{name} must hold probabilities in [0, 1], or NaN where nothing is known, got {odd:g}.")
+        raise ValueError(f"{name} must hold probabilities in [0, 1], or NaN for none, got {odd:g}.")
     return array
 
 

@@ -1,4 +1,4 @@
-"""What a label matrix knows, and what that allows."""
+"""Description of a label matrix: what is known, and what can be learned from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skpartial.labels._matrix import LabelMatrix
 
 __all__ = ["LabelDescription", "describe"]
 
-# Labels listed by the repr, and labels named by a sentence.
+# Number of labels listed in the repr, and named in a sentence.
 _MAX_LISTED = 20
 _MAX_NAMED = 5
 _WIDTH = 100
@@ -22,18 +22,18 @@ _WIDTH = 100
 
 @dataclass(frozen=True, repr=False, eq=False)
 class LabelDescription:
-    """What is known in a label matrix. Made by :func:`describe`; its repr is the report.
+    """Counts of known labels in a label matrix. Returned by :func:`describe`; its repr is the report.
 
     Attributes
     ----------
     n_rows, n_labels : int
         Shape of the label matrix.
     label_names : list of str or None
-        The names of the labels, where Y has some.
+        The names of the labels, if Y has any.
     present_per_label, absent_per_label : ndarray of int64, shape (L,)
-        In how many rows each label is known to be present, and to be absent.
+        Number of rows in which each label is known to be positive, and to be negative.
     present_per_row, absent_per_row : ndarray of int64, shape (n,)
-        How many labels are known to be present, and to be absent, in each row.
+        Number of labels known to be positive, and to be negative, in each row.
     """
 
     n_rows: int
@@ -46,12 +46,12 @@ class LabelDescription:
 
     @property
     def n_present(self) -> int:
-        """Number of entries known to be present."""
+        """Number of known positives."""
         return int(self.present_per_label.sum())
 
     @property
     def n_absent(self) -> int:
-        """Number of entries known to be absent."""
+        """Number of known negatives."""
         return int(self.absent_per_label.sum())
 
     @property
@@ -66,17 +66,17 @@ class LabelDescription:
 
     @property
     def known_per_label(self) -> NDArray[np.int64]:
-        """In how many rows each label is known, shape (L,)."""
+        """Number of rows in which each label is known, shape (L,)."""
         return self.present_per_label + self.absent_per_label
 
     @property
     def unknown_per_label(self) -> NDArray[np.int64]:
-        """In how many rows each label is unknown, shape (L,)."""
+        """Number of rows in which each label is unknown, shape (L,)."""
         return self.n_rows - self.known_per_label
 
     @property
     def known_per_row(self) -> NDArray[np.int64]:
-        """How many labels of each row are known, shape (n,)."""
+        """Number of known labels in each row, shape (n,)."""
         return self.present_per_row + self.absent_per_row
 
     @property
@@ -106,12 +106,12 @@ class LabelDescription:
 
     @property
     def labels_only_present(self) -> NDArray[np.intp]:
-        """Positions of the labels that are known to be present in some row, to be absent in none."""
+        """Positions of the labels with known positives and no known negatives."""
         return np.flatnonzero((self.present_per_label > 0) & (self.absent_per_label == 0))
 
     @property
     def labels_only_absent(self) -> NDArray[np.intp]:
-        """Positions of the labels that are known to be absent in some row, to be present in none."""
+        """Positions of the labels with known negatives and no known positives."""
         return np.flatnonzero((self.absent_per_label > 0) & (self.present_per_label == 0))
 
     @property
@@ -121,7 +121,7 @@ class LabelDescription:
 
     @property
     def is_positive_only(self) -> bool:
-        """Whether entries are known to be present, and none to be absent, while some are unknown."""
+        """Whether there are known positives, no known negatives, and some unknown entries."""
         return self.n_present > 0 and self.n_absent == 0 and not self.is_complete
 
     def _named(self, labels: NDArray[np.intp]) -> str:
@@ -131,29 +131,29 @@ class LabelDescription:
 
     @property
     def notes(self) -> list[str]:
-        """What the known labels allow, one or two sentences each."""
+        """Remarks on what the known labels allow, one or two sentences each."""
         notes = []
         if self.n_known == 0:
-            return ["Nothing is known: there is nothing to learn from."]
+            return ["No label is known: there is nothing to learn from."]
         if self.is_complete:
             notes.append(
                 f"Every entry is known ({self.present_per_row.mean():.2f} present per row on average): plain binary "
                 "cross-entropy applies, loss='bce'."
             )
         elif self.is_positive_only:
-            per_row = "One label a row is" if (self.present_per_row == 1).all() else "Some labels are"
+            per_row = "One label per row is" if (self.present_per_row == 1).all() else "Some labels are"
             notes.append(
                 f"{per_row} known to be present, none to be absent (positive-only labels). Use "
                 "SinglePositiveClassifier, or a loss that assumes something about unknown entries ('an_ls', 'wan', "
-                "...): one that ignores them learns that everything is present. Score with "
+                "...): a loss that ignores them learns that everything is present. Score with "
                 "unknown='absent'."
             )
             notes.append(
                 "If 0 means absent in these labels, they are complete: "
-                "skpartial.labels.recode(Y, present=1, absent=0) says so."
+                "convert them with skpartial.labels.recode(Y, present=1, absent=0)."
             )
         elif self.n_present == 0:
-            notes.append("No label is known to be present in any row: nothing tells presence from absence.")
+            notes.append("No label is known to be present in any row: no classifier can be learned.")
         else:
             notes.append(
                 "Presences and absences are known: losses that ignore unknown entries apply ('partial_bce', 'iu'), and "
@@ -177,8 +177,8 @@ class LabelDescription:
         empty = len(self.rows_without_known)
         if empty:
             notes.append(
-                f"{empty:,} {'row has' if empty == 1 else 'rows have'} no known label: of no effect where a loss "
-                "ignores unknown entries, all absent where it assumes absence."
+                f"{empty:,} {'row has' if empty == 1 else 'rows have'} no known label: without effect if the loss "
+                "ignores unknown entries, all negative if it treats them as negative."
             )
             notes.append(
                 "Rows without a known label can take part in training by a relabelling (LabelSpreading, Propagation, "
@@ -220,14 +220,14 @@ class LabelDescription:
 
 
 def describe(Y: Any, label_names: Any = None) -> LabelDescription:
-    """Describe a label matrix: what is known of each label and each row, and what that allows.
+    """Describe a label matrix: the known entries per label and per row, and what can be learned from them.
 
     Parameters
     ----------
     Y : array-like, DataFrame or sparse matrix, shape (n, L)
         Labels: 1 present, -1 absent, 0 unknown.
     label_names : array-like of str, shape (L,), or None, default=None
-        What to call the labels; None takes the columns of a DataFrame, else their positions.
+        Names of the labels; None takes the columns of a DataFrame, else positions.
 
     Returns
     -------
@@ -237,7 +237,7 @@ def describe(Y: Any, label_names: Any = None) -> LabelDescription:
     Raises
     ------
     ValueError
-        If Y is not a label matrix, there are not as many names as labels, or these are its own in another order.
+        If Y is not a label matrix, the number of names is wrong, or the names are those of Y in another order.
 
     Examples
     --------

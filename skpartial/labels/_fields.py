@@ -1,4 +1,4 @@
-"""The fields of a list of annotations: rows, labels and, unless all are presences, values."""
+"""The fields of a list of annotations: rows, labels and, unless all are positive, values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skpartial.labels._frames import as_list
 
 __all__ = ["annotation_fields"]
 
-_CURE = "; say which hold rows, labels and values by columns=(..., ..., ...), or columns=(..., ...) for presences only"
+_CURE = "; name those of rows, labels and values by columns=(..., ..., ...), or columns=(..., ...) for positives only"
 
 
 def _check_columns(columns: Any) -> list[Any]:
@@ -22,14 +22,14 @@ def _check_columns(columns: Any) -> list[Any]:
     names = [tuple(column) if isinstance(column, list) else column for column in listed]
     if len(names) not in (2, 3) or len(set(names)) != len(names):
         raise ValueError(
-            f"columns must name the columns of rows, labels and values, three of them, or two for presences only; got "
+            f"columns must name the columns of rows, labels and values, or of rows and labels for positives only; got "
             f"{columns!r}."
         )
     return names
 
 
 def _field(column: Hashable, given: Sequence[Any], take: Callable[[Any], Any]) -> tuple[Any, Any]:
-    """What a column holds, or several as tuples; and the first column that is absent."""
+    """The contents of a column, or of several as tuples; and the first column that is missing."""
     parts = [column] if column in given or not isinstance(column, tuple) else list(column)
     absent = next((part for part in parts if part not in given), None)
     if absent is not None:
@@ -38,7 +38,7 @@ def _field(column: Hashable, given: Sequence[Any], take: Callable[[Any], Any]) -
 
 
 def annotation_fields(annotations: Any, columns: Any) -> tuple[list[Any], list[Any], NDArray[Any] | None]:
-    """Rows, labels and values of annotations; None where they are pairs of row and label.
+    """Extract rows, labels and values of annotations.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def annotation_fields(annotations: Any, columns: Any) -> tuple[list[Any], list[A
     rows, labels : list
         As given.
     values : ndarray or None
-        As given.
+        As given; None for pairs of row and label.
     """
     names = _check_columns(columns)
     check_unmasked("annotations", annotations)
@@ -72,7 +72,7 @@ def annotation_fields(annotations: Any, columns: Any) -> tuple[list[Any], list[A
         if annotations.ndim != 2 or annotations.shape[1] not in (2, 3):
             raise ValueError(
                 "annotations must be of shape (n_annotations, 3), with row, label and value, or (n_annotations, 2) for "
-                f"presences only; got {annotations.shape}."
+                f"positives only; got {annotations.shape}."
             )
         values = annotations[:, 2] if annotations.shape[1] == 3 else None
         return as_list(annotations[:, 0]), as_list(annotations[:, 1]), values
@@ -81,13 +81,13 @@ def annotation_fields(annotations: Any, columns: Any) -> tuple[list[Any], list[A
     if len(set(sizes)) > 1:
         odd = next(i for i, size in enumerate(sizes) if size != sizes[0])
         raise ValueError(
-            f"annotations must hold triples (row, label, value), or pairs (row, label) of presences, throughout; there "
+            f"annotations must all be triples (row, label, value), or all be pairs (row, label) of positives; there "
             f"are {sizes[0]} fields at position 0 and {sizes[odd]} at position {odd}."
         )
     rows, labels = ([entry[field] for entry in entries] for field in range(2))
     if sizes and sizes[0] == 2:
         return rows, labels, None
-    # Of mixed types NumPy would make strings.
+    # NumPy would convert mixed types to strings.
     return rows, labels, np.fromiter((entry[2] for entry in entries), dtype=object, count=len(entries))
 
 
@@ -103,7 +103,7 @@ def _entry(annotation: Any, i: int, columns: list[Any]) -> Sequence[Any]:
         return fields
     if isinstance(annotation, str) or not hasattr(annotation, "__len__") or len(annotation) not in (2, 3):
         raise ValueError(
-            f"annotations must hold triples (row, label, value), pairs (row, label) of presences, or dicts, got "
+            f"annotations must hold triples (row, label, value), pairs (row, label) of positives, or dicts, got "
             f"{annotation!r} at position {i}."
         )
     fields_of: Sequence[Any] = annotation

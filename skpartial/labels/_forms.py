@@ -1,6 +1,6 @@
-"""The forms in which users pass matrices and vectors, each read in one place.
+"""The forms in which users pass matrices and vectors.
 
-None of the libraries that forms come from is imported, but PyTorch, which is there anyway.
+Of the libraries with such forms, only PyTorch is imported, which is required anyway.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ __all__ = [
 
 
 class RaggedRows(ValueError):
-    """Nested sequences of different lengths, of which NumPy makes no array."""
+    """Nested sequences of different lengths, which NumPy cannot convert to an array."""
 
 
 def is_table(values: Any) -> bool:
     """Whether values have named columns: a data frame (of pandas or polars), or a table of pyarrow."""
-    # The columns last: a LazyFrame warns when asked for them.
+    # The columns last: a LazyFrame warns when they are accessed.
     return (hasattr(values, "to_numpy") or hasattr(values, "column_names")) and hasattr(values, "columns")
 
 
 def has_masked_rows(values: Any) -> bool:
-    """Whether values are a sequence with masked arrays in it, of which NumPy would leave the masks out."""
+    """Whether values are a sequence that contains masked arrays, whose masks NumPy would drop."""
     return isinstance(values, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in values)
 
 
 def is_vector(values: Any) -> bool:
-    """Whether values have the form of a vector: one dimension, or an array of one column, as scikit-learn reads it.
+    """Whether values have the form of a vector: one dimension, or an array of one column, as in scikit-learn.
 
-    What they hold does not matter, so that no part of them is read otherwise than the whole. Tables, sparse matrices,
-    masked matrices and label matrices of one label are matrices.
+    The values do not matter, so that a subset is read like the whole. Tables, sparse matrices, masked matrices and
+    label matrices with one label are matrices.
     """
     if is_table(values) or sp.issparse(values) or has_masked_rows(values) or hasattr(values, "proportion_known"):
         return False
@@ -58,48 +58,48 @@ def is_vector(values: Any) -> bool:
         return False
     try:
         shape = values.shape if hasattr(values, "shape") else np.asarray(values).shape
-    except ValueError:  # rows of different lengths, for which others have a message
+    except ValueError:  # rows of different lengths, which are refused elsewhere
         return False
     return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1 and not isinstance(values, np.ma.MaskedArray))
 
 
 def column_names(values: Any) -> list[str] | None:
-    """The names of the columns of a table; None for what has none."""
+    """The column names of a table; None for anything else."""
     if not is_table(values):
         return None
-    # The columns of a pyarrow table are what it holds, not what they are called.
+    # The attribute `columns` of a pyarrow table holds the data, not the names.
     return [str(name) for name in getattr(values, "column_names", values.columns)]
 
 
 def plain(values: Any, name: str, *, masked: Any = None) -> Any:
-    """Values of any form as an array, or as a SciPy sparse matrix where they are sparse.
+    """Convert values of any form to an array, or to a SciPy sparse matrix if they are sparse.
 
     Parameters
     ----------
     values : array-like, masked array, data frame, pyarrow table, Tensor or sparse matrix
-        Of any shape. What a table lacks (NaN, None, pandas.NA, nulls) becomes NaN.
+        Values of any shape. Missing values of a table (NaN, None, pandas.NA, nulls) become NaN.
     name : str
-        What error messages call it.
+        Name of the values in error messages.
     masked : scalar or None, default=None
-        What stands for masked entries; None refuses them.
+        Value for masked entries; None refuses them.
 
     Returns
     -------
     ndarray or sparse matrix
-        Possibly what was passed, or a view of it: do not write to it.
+        May be the input, or a view of it: do not write to it.
 
     Raises
     ------
     ValueError
-        If there are masked entries where there must not be any, or values have a form that is read nowhere, such as a
-        structured array. RaggedRows, which is one, for rows of different lengths.
+        If there are masked entries and `masked` is None, or the form is not supported, such as a structured array; the
+        subclass RaggedRows for rows of different lengths.
     """
     if sp.issparse(values):
         return values
     if isinstance(values, torch.Tensor):
         return _of_tensor(values, name)
     if hasattr(values, "collect") and hasattr(values, "lazy"):
-        raise ValueError(f"{name} is a {type(values).__name__}, which holds no values yet: pass {name}.collect().")
+        raise ValueError(f"{name} is a {type(values).__name__}, which has no values yet: pass {name}.collect().")
     if has_masked_rows(values):
         values = np.ma.array(values)
     if isinstance(values, np.ma.MaskedArray):
@@ -127,7 +127,7 @@ def _of_tensor(values: torch.Tensor, name: str) -> Any:
     try:
         if values.layout == torch.strided:
             return _on_host(values)
-        # Without coalescing, which would add up what is stored twice.
+        # Without coalescing, which would sum duplicate entries.
         entries = values.to_sparse_coo()
         if entries.dense_dim():
             raise ValueError(f"{name} is a sparse tensor of dense parts: pass {name}.to_dense().")
@@ -141,16 +141,16 @@ def _of_tensor(values: torch.Tensor, name: str) -> Any:
 
 def _on_host(tensor: torch.Tensor) -> NDArray[Any]:
     if tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
-        tensor = tensor.float()  # bfloat16 and its like, which NumPy lacks
+        tensor = tensor.float()  # bfloat16 and other types that NumPy lacks
     array: NDArray[Any] = tensor.numpy(force=True)
     return array
 
 
 def _numbers_if_any(array: NDArray[Any]) -> NDArray[Any]:
-    """Objects of a table as numbers, where all that is there are numbers."""
+    """Objects of a table as numbers, if all of its values are numbers."""
     array = np.where(missing_entries(array), np.nan, array)
     if any(isinstance(value, str | bytes) for value in array.flat):
-        return array  # NumPy would read the string "1" as the number 1
+        return array  # NumPy would convert the string "1" to the number 1
     try:
         return array.astype(np.float64)
     except (TypeError, ValueError):
@@ -161,7 +161,7 @@ def _numbers_if_any(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def fitted_label_names(estimator: Any) -> NDArray[Any] | None:
-    """Names of the labels of a fitted estimator, of a search's best or of a pipeline's last step; None without any."""
+    """Label names of a fitted estimator, of a search's best one or of a pipeline's last step; None without any."""
     names: NDArray[Any] | None = getattr(estimator, "label_names_", None)
     if names is not None:
         return names
@@ -173,21 +173,21 @@ def fitted_label_names(estimator: Any) -> NDArray[Any] | None:
 
 
 def names_or_positions(label_names: Any, n_labels: int, what: str) -> list[str]:
-    """Names of labels as strings, as many as there are labels; None stands for their positions.
+    """Names of labels as strings, checked for their number; None stands for positions.
 
     Parameters
     ----------
     label_names : array-like of str or None
-        What the user passed, or the columns of a table.
+        Names from the user, or columns of a table.
     n_labels : int
-        How many there must be.
+        Number of labels.
     what : str
-        What error messages call that which has the labels.
+        Name of the labelled object in error messages.
 
     Returns
     -------
     list of str
-        Of `n_labels` names.
+        The `n_labels` names.
     """
     names = [str(name) for name in (range(n_labels) if label_names is None else label_names)]
     if len(names) != n_labels:
@@ -196,33 +196,33 @@ def names_or_positions(label_names: Any, n_labels: int, what: str) -> list[str]:
 
 
 def check_label_names(expected: Any, given: Any, name: str) -> None:
-    """Refuse labels whose names are not those of the fit, or in another order.
+    """Refuse labels whose names, or their order, differ from the fit.
 
     Parameters
     ----------
     expected : sequence of str or None
-        Names of the fit, or positions as strings where it had none.
+        Names in the fit, or positions as strings if it had none.
     given : sequence of str or None
-        Names of what was passed now; None is not checked.
+        Names now; None is not checked.
     name : str
-        What error messages call it.
+        Name of the labels in error messages.
     """
-    _check_names(expected, given, name, "fit", f"they were in fit: pass {name}[clf.label_names_]")
+    _check_names(expected, given, name, "fit", f"in fit: pass {name}[clf.label_names_]")
 
 
 def check_same_names(expected: Any, given: Any, name: str, reference: str, cure: str = "") -> None:
-    """Refuse a table whose columns are not those of another one, or in another order.
+    """Refuse a table whose columns, or their order, differ from another table.
 
     Parameters
     ----------
     expected : sequence of str or None
-        Names of the columns of the other one.
+        Column names of the other table.
     given : sequence of str or None
-        Names of what was passed; nothing is compared where one of both has none, or positions for names.
+        Column names of this table; no check if one of the two has no names, or positions as names.
     name, reference : str
-        What error messages call it and the other one.
+        Names of the two tables in error messages.
     cure : str, default=""
-        What to do about another order; by default the columns are to be taken in that of the other one.
+        Advice on a different order; by default, to reorder the columns like the other table.
     """
     if given is not None and not are_positions(given):
         cure = cure or f"pass {name}[{reference}.columns]"
@@ -230,7 +230,7 @@ def check_same_names(expected: Any, given: Any, name: str, reference: str, cure:
 
 
 def are_positions(names: Any) -> bool:
-    """Whether names count from 0, as those of a table without names do."""
+    """Whether names count from 0, as in a table without names."""
     return all(str(value) == str(position) for position, value in enumerate(names))
 
 
@@ -248,5 +248,5 @@ def _check_names(expected: Any, given: Any, name: str, reference: str, order: st
 
 
 def listed_names(names: list[Any]) -> str:
-    """The first names, to show."""
+    """The first few names, for a message."""
     return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")

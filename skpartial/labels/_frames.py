@@ -1,4 +1,4 @@
-"""Data frames in and out, without importing the library that they come from."""
+"""Input and output of data frames, without importing their library."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_missing(value: Any) -> bool:
 
 
 def missing_entries(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which entries of an array are missing."""
+    """Mask of the missing entries of an array."""
     if values.dtype.kind == "f":
         return np.isnan(values)
     if values.dtype.kind in "mM":
@@ -36,7 +36,7 @@ def missing_entries(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def frame_like(frame: Any, values: NDArray[np.int8]) -> Any:
-    """A data frame of other values, with the columns and the index of a given one; a pyarrow table for a table."""
+    """A data frame of new values with the columns and index of a given one; a pyarrow table for a pyarrow table."""
     if hasattr(frame, "iloc"):
         return type(frame)(values, index=frame.index, columns=frame.columns)
     if hasattr(frame, "column_names"):
@@ -45,7 +45,7 @@ def frame_like(frame: Any, values: NDArray[np.int8]) -> Any:
 
 
 def check_output(output: str) -> None:
-    """Refuse an unknown name of an output before any work."""
+    """Refuse an invalid `output` before any work."""
     check_choice(None, "output", output, OUTPUTS)
 
 
@@ -59,7 +59,7 @@ def assemble(
     label_names: Sequence[str] | None = None,
     index: Any = None,
 ) -> Any:
-    """The label matrix with the given known entries, each given once, in one of the three outputs."""
+    """The label matrix with the given known entries, without duplicates, in one of the three output formats."""
     if output == "sparse":
         matrix = sp.csr_array((values, (rows, columns)), shape=shape, dtype=np.int8)
         matrix.sort_indices()
@@ -77,11 +77,11 @@ def assemble(
 
 
 def as_list(values: Any) -> list[Any]:
-    """A vector of any kind as a list of Python objects, where NumPy has such for its type."""
+    """A vector of any kind as a list of Python objects, if its type converts to them."""
     if isinstance(values, np.ndarray) and values.dtype.kind not in "mM":
         listed: list[Any] = values.tolist()
         return listed
-    return list(values.to_pylist() if hasattr(values, "to_pylist") else values)  # of pyarrow
+    return list(values.to_pylist() if hasattr(values, "to_pylist") else values)  # pyarrow
 
 
 def index_of(values: Any) -> Any:
@@ -90,7 +90,7 @@ def index_of(values: Any) -> Any:
 
 
 def check_ids(ids: Any, argument: str) -> list[Any]:
-    """Names given by the user, of any hashable type, as a list: each of them once."""
+    """Names from the user, of any hashable type, as a list without duplicates."""
     if isinstance(ids, str):
         raise ValueError(f"{argument} must be a list of names, got the string {ids!r}.")
     listed = as_list(ids)
@@ -108,7 +108,7 @@ def check_ids(ids: Any, argument: str) -> list[Any]:
 
 
 def check_names(names: Any, argument: str) -> list[str]:
-    """Names given by the user, as a list: strings, each of them once."""
+    """Names from the user, as a list of strings without duplicates."""
     listed = check_ids(names, argument)
     odd = [name for name in listed if not isinstance(name, str)]
     if odd:

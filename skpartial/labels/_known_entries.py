@@ -1,4 +1,4 @@
-"""The known entries of labels, block by block, and labels made of other entries."""
+"""The known entries of labels, block by block, and labels made from modified entries."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Block(NamedTuple):
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
     def only(self, keep: NDArray[np.bool_]) -> Block:
-        """The same with some of the entries."""
+        """The block with a subset of its entries."""
         ends = np.concatenate([[0], np.cumsum(keep)])
         counts = np.diff(ends[np.concatenate([[0], np.cumsum(self.counts)])])
         return Block(self.start, counts, self.columns[keep], self.signs[keep])
 
 
 class KnownEntries:
-    """The known entries of what the user passed, in blocks, and the way back to what was passed.
+    """The known entries of the user's labels, in blocks, and the conversion back to the user's format.
 
     Every simulator sees known entries only, in row-major order, so that dense and sparse labels draw the same
     random numbers and no dense copy of sparse labels is made.
@@ -54,7 +54,7 @@ class KnownEntries:
         if self.zeros_absent and self.matrix.has_absent:
             raise ValueError(
                 "Y holds -1 and 0, so its zeros are unknown entries, but simulators start from complete labels: "
-                "{-1, 1}, or {0, 1} with 0 absent. Pass zero='unknown' to start from the entries that are known."
+                "{-1, 1}, or {0, 1} with 0 absent. Pass zero='unknown' to start from the known entries."
             )
 
     def blocks(self) -> Iterator[Block]:
@@ -76,7 +76,7 @@ class KnownEntries:
             yield Block(start, counts, flat % self.n_labels, block.ravel()[flat])
 
     def result(self, blocks: Iterator[Block]) -> Any:
-        """Blocks of other entries, as what the user passed."""
+        """Blocks of new entries, in the format that the user passed."""
         values = self._values(blocks)
         if isinstance(self.given, LabelMatrix):
             return LabelMatrix(values, self.given.names)
@@ -90,7 +90,7 @@ class KnownEntries:
             return dense
         pieces = list(blocks)
         indptr = np.concatenate([[0], np.cumsum(np.concatenate([piece.counts for piece in pieces]))])
-        # 32-bit indices where they suffice: half the memory, and all that some of scikit-learn takes.
+        # 32-bit indices if they suffice: half the memory, and parts of scikit-learn accept no others.
         dtype = np.int32 if max(int(indptr[-1]), self.n_labels) <= np.iinfo(np.int32).max else np.int64
         columns = np.concatenate([piece.columns.astype(dtype) for piece in pieces])
         signs = np.concatenate([piece.signs for piece in pieces])
@@ -98,12 +98,12 @@ class KnownEntries:
 
 
 def smallest(keys: NDArray[np.float64], counts: NDArray[np.int64], n_kept: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """In each row, which entries have the smallest keys; keys of all rows one after the other."""
+    """Mask of the entries with the smallest keys in each row; `keys` holds all rows one after the other."""
     width = int(counts.max(initial=0))
     there = np.arange(width) < counts[:, None]
     padded = np.full(there.shape, np.inf)
     padded[there] = keys
     keep = np.zeros(there.shape, dtype=bool)
-    # A stable sort puts the padding last also where keys are infinite.
+    # A stable sort puts the padding last even if keys are infinite.
     np.put_along_axis(keep, np.argsort(padded, axis=1, kind="stable"), np.arange(width) < n_kept[:, None], axis=1)
     return keep[there]

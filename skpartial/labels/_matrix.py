@@ -1,4 +1,4 @@
-"""The label matrix: one internal type for every form in which a user may pass labels."""
+"""The label matrix: one internal type for all forms in which users pass labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skpartial.labels._memory import check_fits
 
 __all__ = ["LabelMatrix", "present_share"]
 
-# Rows handled at a time where a dense pass would otherwise make temporaries of the whole matrix.
+# Entries per block in dense passes, so that temporaries do not have the size of the whole matrix.
 _BLOCK_ENTRIES = 1 << 22
 
 
@@ -23,7 +23,7 @@ def _names(Y: Any, name: str) -> NDArray[Any] | None:
         return None
     if len(set(names)) != len(names):
         twice = next(column for i, column in enumerate(names) if column in names[:i])
-        raise ValueError(f"{name} has more than one column named {twice!r}; every label needs a name of its own.")
+        raise ValueError(f"{name} has more than one column named {twice!r}; label names must be unique.")
     return np.asarray(names, dtype=object)
 
 
@@ -35,16 +35,16 @@ def _not_numbers(name: str, what: str) -> ValueError:
 
 
 def _cure_of_nan(name: str, has_minus_one: bool) -> str:
-    """What to do about NaN, which depends on what the other values mean; nothing but their author can tell."""
+    """Advice on NaN, which depends on the meaning of the other values; only their author knows it."""
     if has_minus_one:
         return (
-            "It holds both NaN and -1, and -1 has two meanings. Where -1 is uncertain and 0 absent, as in the "
-            f"tables of CheXpert: skpartial.labels.recode({name}, present=1, absent=0, unknown=[-1, np.nan]). Where -1 "
-            f"is absent and 0 unknown already, fill NaN with 0: {name}.fillna(0) for a DataFrame. "
+            "It holds both NaN and -1, and -1 can have two meanings. If -1 is uncertain and 0 absent, as in the "
+            f"tables of CheXpert: skpartial.labels.recode({name}, present=1, absent=0, unknown=[-1, np.nan]). If -1 "
+            f"is absent and 0 unknown, fill NaN with 0: {name}.fillna(0) for a DataFrame. "
             "skpartial.labels.from_nan is for 1, 0 and NaN only."
         )
     return (
-        "Where 0 means absent in it, convert {0, 1, NaN} with skpartial.labels.from_nan; where 0 means unknown "
+        "If 0 means absent, convert {0, 1, NaN} with skpartial.labels.from_nan; if 0 means unknown "
         f"already, fill NaN with 0: {name}.fillna(0) for a DataFrame."
     )
 
@@ -54,7 +54,7 @@ def _check_values(values: NDArray[Any], name: str) -> None:
         return
     if values.dtype.kind not in "iuf":
         raise _not_numbers(name, f"has dtype {values.dtype}")
-    # Comparisons make temporaries as large as what they compare, hence the blocks.
+    # In blocks, because comparisons make temporaries of the same size.
     step = max(1, _BLOCK_ENTRIES * len(values) // values.size)
     blocks = [slice(start, start + step) for start in range(0, len(values), step)]
     for rows in blocks:
@@ -76,11 +76,11 @@ def _check_values(values: NDArray[Any], name: str) -> None:
 
 
 def _numbers(array: NDArray[Any], name: str) -> NDArray[Any]:
-    """An array of objects as one of numbers; any other one as it is."""
+    """Convert an array of objects to numbers; return any other array unchanged."""
     if array.dtype != object:
         return array
     if any(isinstance(value, (str, bytes)) for value in array.flat):
-        # NumPy would read the string "1" as the number 1.
+        # NumPy would convert the string "1" to the number 1.
         raise _not_numbers(name, "holds values that are not numbers")
     try:
         return array.astype(np.float64)
@@ -89,19 +89,19 @@ def _numbers(array: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def _sparse_values(Y: Any, name: str) -> sp.csr_array:
-    """Y as a CSR array of its own, without duplicates or stored zeros."""
+    """Copy Y to a CSR array, without duplicates or stored zeros."""
     if Y.ndim != 2:
         raise ValueError(f"{name} must be a matrix of shape (n_rows, n_labels), got shape {Y.shape}.")
     if Y.format not in ("csr", "csc", "coo"):
         Y = sp.coo_array(Y)
     _check_values(Y.data, name)
-    # A copy: sorting and adding up must not touch what the user passed.
+    # A copy, because sorting and summing must not change the user's matrix.
     values = sp.csr_array(Y, copy=True)
     values.sum_duplicates()
     if values.nnz != Y.nnz:
-        # Entries stored more than once were added up, possibly with overflow: add up their sizes in wide integers.
+        # Duplicate entries were summed, possibly with overflow: sum their absolute values in wide integers.
         stored = sp.coo_array(Y)
-        # By way of tocsr, which adds up in every version of scipy; csr_array itself does not before 1.14.
+        # By tocsr, which sums duplicates in every version of scipy; csr_array does not before 1.14.
         sizes = sp.coo_array((np.abs(stored.data.astype(np.int64)), (stored.row, stored.col)), shape=Y.shape)
         sizes = sizes.tocsr().tocoo()
         if (sizes.data > 1).any():
@@ -122,25 +122,25 @@ def _dense_copy(values: sp.csr_array) -> NDArray[np.int8]:
 
 
 def present_share(present: Any, known: Any) -> Any:
-    """Share of presences among known entries, after half an entry of each sign is added; of counts of any shape."""
+    """Share of positives among known entries, with half an entry of each sign added; for counts of any shape."""
     return (present + 0.5) / (known + 1)
 
 
 class LabelMatrix:
     """Labels of n rows over L labels: 1 present, -1 absent, 0 unknown.
 
-    The rest of the package sees labels only through this type, whatever the user passed.
+    The rest of the package only handles labels of this type.
 
     Parameters
     ----------
     values : ndarray of int8 or csr_array of int8, shape (n, L)
-        The entries. A sparse matrix stores known entries only: its implicit zeros are unknown.
+        The entries. A sparse matrix stores only known entries: its implicit zeros are unknown.
     names : ndarray of str, shape (L,), or None, default=None
         The names of the labels.
 
     See Also
     --------
-    LabelMatrix.encode : Make a label matrix from anything a user may pass.
+    LabelMatrix.encode : Make a label matrix from any supported form.
 
     Examples
     --------
@@ -159,34 +159,34 @@ class LabelMatrix:
 
     @classmethod
     def encode(cls, Y: Any, *, name: str = "y") -> LabelMatrix:
-        """Make a label matrix from whatever holds one.
+        """Make a label matrix from any supported form.
 
         Parameters
         ----------
         Y : array-like, DataFrame, pyarrow table, sparse matrix or Tensor, shape (n, L)
-            Values in {-1, 0, 1} of any integer, float or bool dtype (True is present, False unknown). Of a sparse
-            matrix or tensor, the stored 1 and -1 are known and everything else is unknown; masked entries of a masked
-            array are unknown. The columns of a DataFrame (pandas, polars) or pyarrow table give the names. A
-            LabelMatrix is returned as it is.
+            Values in {-1, 0, 1} of any integer, float or bool dtype (True is present, False unknown). In a sparse
+            matrix or tensor, the stored 1 and -1 are known and all other entries are unknown. Masked entries of a
+            masked array are unknown. Names are taken from the columns of a DataFrame (pandas, polars) or pyarrow table.
+            A LabelMatrix is returned unchanged.
         name : str, default="y"
-            What error messages call the argument.
+            Name of the argument in error messages.
 
         Returns
         -------
         LabelMatrix
-            Holds a copy or a view of Y that is never written to.
+            Holds a copy or a view of Y, which is never written to.
 
         Raises
         ------
         ValueError
-            If Y is not two-dimensional, is empty, or holds another value than -1, 0 or 1; if a sparse matrix stores
-            an entry more than once; if a DataFrame has two columns of one name.
+            If Y is not two-dimensional, is empty, or holds values other than -1, 0 or 1; if a sparse matrix stores
+            an entry more than once; if a DataFrame has two columns with the same name.
         """
         if isinstance(Y, LabelMatrix):
             return Y
         names = _names(Y, name)
         try:
-            array = plain(Y, name, masked=0)  # what is masked is not known
+            array = plain(Y, name, masked=0)  # masked entries are unknown
         except RaggedRows:
             raise _not_numbers(name, "has rows of different lengths") from None
         if sp.issparse(array):
@@ -203,7 +203,7 @@ class LabelMatrix:
     @staticmethod
     def _check_shape(shape: tuple[int, ...], name: str) -> None:
         if 0 in shape:
-            raise ValueError(f"{name} has shape {shape}: it needs at least one row and one label.")
+            raise ValueError(f"{name} has shape {shape}, but needs at least one row and one label.")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -284,12 +284,12 @@ class LabelMatrix:
         return _dense_copy(self.values) if self.is_sparse else self.values.copy()
 
     def count(self, sign: int | None = None, *, axis: int) -> NDArray[np.int64]:
-        """How many entries are present, absent or known.
+        """Count the positive, negative or known entries.
 
         Parameters
         ----------
         sign : {1, -1} or None, default=None
-            1 counts present entries, -1 absent ones, None known ones.
+            1 counts positive entries, -1 negative ones, None known ones.
         axis : {0, 1}
             0 counts per label, 1 per row.
 
@@ -322,17 +322,17 @@ class LabelMatrix:
 
     @property
     def has_absent(self) -> bool:
-        """Whether any entry is known to be absent."""
+        """Whether there is any known negative."""
         values = self.values.data if sp.issparse(self.values) else self.values
         return values.size > 0 and bool(values.min() < 0)
 
     def proportion_known(self, *, axis: int) -> NDArray[np.float64]:
-        """The proportion of entries that are known.
+        """The proportion of known entries.
 
         Parameters
         ----------
         axis : {0, 1}
-            0 for each label, 1 for each row.
+            0 per label, 1 per row.
 
         Returns
         -------
@@ -342,17 +342,17 @@ class LabelMatrix:
         return self.count(axis=axis) / self.shape[axis]
 
     def cooccurrence(self) -> NDArray[np.int64]:
-        """How often two labels are known to be present together.
+        """Count the rows in which two labels are both known to be positive.
 
         Returns
         -------
         ndarray of int64, shape (L, L)
-            Symmetric; the diagonal counts the rows in which a label is present.
+            Symmetric; the diagonal counts the rows in which a label is positive.
 
         Raises
         ------
         ValueError
-            If there are so many labels that it does not fit into memory.
+            If the result does not fit into memory.
         """
         check_fits((self.n_labels,) * 2, "The co-occurrence of labels", "take fewer labels", itemsize=8)
         if sp.issparse(self.values):
@@ -361,7 +361,7 @@ class LabelMatrix:
             present.eliminate_zeros()
             return np.asarray((present.T @ present).toarray(), dtype=np.int64)
         counts = np.zeros((self.n_labels, self.n_labels), dtype=np.int64)
-        # float32 counts exactly up to 2**24 rows, and its product is far faster than an integer one.
+        # float32 counts exactly up to 2**24 rows, and its matrix product is far faster than that of integers.
         step = max(1, min(1 << 24, _BLOCK_ENTRIES // self.n_labels))
         for start in range(0, self.n_rows, step):
             present = (self.values[start : start + step] == 1).astype(np.float32)

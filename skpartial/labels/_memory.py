@@ -1,4 +1,4 @@
-"""Dense matrices whose size is known before they are made: those that cannot fit are refused in words."""
+"""Refuse dense matrices that cannot fit into memory, before they are allocated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["check_fits"]
 
 
 def _installed() -> int | None:
-    """Bytes of memory of this machine, where it tells."""
+    """Bytes of memory of this machine, if known."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
@@ -22,16 +22,16 @@ def check_fits(shape: tuple[int, ...], what: str, instead: str, *, itemsize: int
     Parameters
     ----------
     shape : tuple of int
-        Of the matrix.
+        Shape of the matrix.
     what, instead : str
-        What the matrix is, and what to do.
+        Description of the matrix, and advice.
     itemsize : int, default=1
-        Bytes of an entry.
+        Bytes per entry.
 
     Raises
     ------
     ValueError
-        If it does not fit.
+        If the matrix does not fit.
     """
     size, installed = prod(map(int, shape)) * itemsize, _installed()
     if installed is not None and size > installed:

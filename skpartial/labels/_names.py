@@ -24,34 +24,34 @@ __all__ = ["from_classes", "from_names"]
 
 
 def _names_of_row(i: int, names: Any) -> list[Any]:
-    """The names in a row of `from_names`."""
+    """Check and return the names in a row of `from_names`."""
     if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
-        raise ValueError(f"Row {i} of present is {names!r}; a row is a list of names, [] for none.")
+        raise ValueError(f"Row {i} of present must be a list of names, [] for none, got {names!r}.")
     row = as_list(names)
     try:
         counts = Counter(row)
     except TypeError:
         raise ValueError(
-            f"Row {i} of present holds a name that is not hashable: take strings, numbers, tuples."
+            f"Row {i} of present holds a name that is not hashable: use strings, numbers or tuples."
         ) from None
     for name, count in counts.items():
         if is_missing(name):
-            raise ValueError(f"Row {i} of present holds {name!r}; leave missing names out, [] for none.")
+            raise ValueError(f"Row {i} of present holds {name!r}: leave missing names out, and use [] for none.")
         if count > 1 and not isinstance(name, str):
             raise ValueError(
-                f"Row {i} of present holds {name!r} {count} times; a row lists what is present, each once. A "
-                "matrix of 0 and 1 is for skpartial.labels.recode."
+                f"Row {i} of present holds {name!r} {count} times, but a row lists each present label once. For a "
+                "matrix of 0 and 1 use skpartial.labels.recode."
             )
     return row
 
 
 def _sorted_names(rows: list[list[Any]]) -> list[Any]:
-    """The names that occur, in order."""
+    """The names that occur, sorted."""
     occurring: set[Any] = set().union(*rows)
     try:
         return sorted(occurring)
     except TypeError:
-        raise ValueError("present holds names of different types, which have no order; give label_names.") from None
+        raise ValueError("present holds names of different types, which cannot be sorted: pass label_names.") from None
 
 
 def from_names(
@@ -61,17 +61,17 @@ def from_names(
     output: str = "dense",
     return_names: bool = False,
 ) -> Any:
-    """Make a label matrix of the names of the labels that are present in each row; the others are unknown.
+    """Make a label matrix from lists of the labels that are present in each row; all others are unknown.
 
     Parameters
     ----------
     present : iterable of n lists, tuples or sets of names, or Series of such
-        The names of the labels known to be present in each row, in the order of X; an empty list for a row without any.
-        Names are strings, numbers, such as scikit-learn's `load_svmlight_file` has with ``multilabel=True``, or
-        anything hashable.
+        Names of the labels known to be present in each row, in the order of X; an empty list for none. Names are
+        strings, numbers (as returned by scikit-learn's `load_svmlight_file` with ``multilabel=True``), or anything
+        hashable.
     label_names : sequence or None, default=None
-        The names of all labels, in the order wanted. None takes the names that occur, sorted; give it where a label
-        may be present in no row.
+        Names of all labels, in the desired order. None takes the names that occur, sorted; pass the names if some label
+        may not occur.
     output : {"dense", "sparse", "pandas"}, default="dense"
         An ndarray, a csr_array of the known entries, or a pandas DataFrame with the label names as columns, which an
         estimator keeps as ``label_names_``, and the index of a Series.
@@ -88,12 +88,12 @@ def from_names(
     Raises
     ------
     ValueError
-        If `present` is a dict or a DataFrame, a row is no list of names, holds a number more than once, as rows of a
-        matrix of 0 and 1 would, or a name that is not in `label_names`.
+        If `present` is a dict or a DataFrame, or if a row is not a list of names, repeats a number (as rows of a matrix
+        of 0 and 1 do), or holds a name that is not in `label_names`.
 
     See Also
     --------
-    from_annotations : Where absent labels are known, too.
+    from_annotations : If negatives are known, too.
     recode : If a name left out means that the label is absent: ``recode(Y, present=1, absent=0)``.
 
     Examples
@@ -113,8 +113,8 @@ def from_names(
     check_output(output)
     if is_table(present):
         raise ValueError(
-            "present is a DataFrame: pass the column that holds the lists of names; columns of values are for "
-            "skpartial.labels.recode, one line for each pair of row and label for from_annotations."
+            "present is a DataFrame: pass the column with the lists of names. For columns of values use "
+            "skpartial.labels.recode; for one line per pair of row and label use from_annotations."
         )
     if isinstance(present, Mapping):
         raise ValueError(
@@ -124,7 +124,7 @@ def from_names(
     rows = [_names_of_row(i, names_of_row) for i, names_of_row in enumerate(present)]
     ids = _sorted_names(rows) if label_names is None else check_ids(label_names, "label_names")
     if not rows or not ids:
-        raise ValueError("present names no label in any row: give at least one row, and label_names.")
+        raise ValueError("present names no label in any row: pass at least one row, and label_names.")
     names = check_names(map(str, ids), "label_names")
     position = {name: j for j, name in enumerate(ids)}
     for i, row in enumerate(rows):
@@ -149,22 +149,22 @@ def from_names(
 def from_classes(
     y: Any, classes: Sequence[Any] | None = None, *, output: str = "dense", return_names: bool = False
 ) -> Any:
-    """Make a label matrix of one class a row: the class is present, everything else unknown.
+    """Make a label matrix from one class per row: that class is present, all others are unknown.
 
-    An image of a multi-class data set may show more than the one thing that it was filed under: this is the single
-    positive setting. Where the other classes are known to be absent, ``recode(Y, present=1, absent=0)`` says so.
+    An image of a multi-class data set may show more than the one class that it is labelled with: this is the single
+    positive setting. If the other classes are known to be absent, use ``recode(Y, present=1, absent=0)``.
 
     Parameters
     ----------
     y : array-like or Series, shape (n,)
         The class of each row: numbers or strings.
     classes : sequence or None, default=None
-        All classes, in the order wanted. None takes the classes that occur, sorted.
+        All classes, in the desired order. None takes the classes that occur, sorted.
     output : {"dense", "sparse", "pandas"}, default="dense"
         An ndarray, a csr_array of the known entries, or a pandas DataFrame with the classes as columns and the
         index of a Series.
     return_names : bool, default=False
-        Whether to return the classes' names, too.
+        Whether to return the names of the classes, too.
 
     Returns
     -------
@@ -193,12 +193,12 @@ def from_classes(
         raise ValueError(f"y must be of shape (n_rows,), one class per row; got shape {labels.shape}.")
     missing = missing_entries(labels)
     if missing.any():
-        raise ValueError(f"y has no class at row {int(np.argmax(missing))}; every row needs one.")
+        raise ValueError(f"y has no class at row {int(np.argmax(missing))}, but every row needs one.")
     if classes is None:
         try:
             listed = sorted(set(labels.tolist()))
         except TypeError:
-            raise ValueError("y holds values of different types that have no order; give classes.") from None
+            raise ValueError("y holds values of different types, which cannot be sorted: pass classes.") from None
     else:
         listed = list(np.asarray(classes).tolist())
     if len(set(listed)) != len(listed):

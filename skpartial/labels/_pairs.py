@@ -1,4 +1,4 @@
-"""Matrices of pairs of labels, as users pass them: graphs, for one."""
+"""Matrices over pairs of labels, such as graphs, as users pass them."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ __all__ = ["label_pairs"]
 
 
 def label_pairs(matrix: Any, label_names: Sequence[str] | NDArray[Any] | None, n_labels: int, name: str) -> Any:
-    """A user's number for every pair of labels, in the order of the labels.
+    """Validate a matrix with a number per pair of labels, and put it in the order of the labels.
 
     Parameters
     ----------
     matrix : array-like, DataFrame or sparse matrix, shape (L, L)
-        A row and a column for each label. Names of rows or columns, where these are not positions, put them in order.
+        One row and one column per label. Names of rows or columns, unless they are positions, determine the order.
     label_names : sequence of str, or None
-        Names of the labels; without names, or with positions for names, other ones are not looked at.
+        Names of the labels. If they are None or positions, names in the matrix are ignored.
     n_labels : int
         Number of labels L.
     name : str
-        What error messages call the matrix.
+        Name of the matrix in error messages.
 
     Returns
     -------
     ndarray or sparse matrix of float64, shape (L, L)
-        Possibly what was passed: do not write to it.
+        May be the input: do not write to it.
 
     Raises
     ------
     ValueError
-        If it holds anything but numbers, or has another shape, other names, or names in another order on one side and
-        none on the other.
+        If it does not hold numbers, its shape or names are wrong, or its names are in a different order on one side and
+        missing on the other.
     """
     rows = [str(label) for label in matrix.index] if hasattr(matrix, "iloc") else None
     order = _order(rows, column_names(matrix), label_names, name)
@@ -47,7 +47,7 @@ def label_pairs(matrix: Any, label_names: Sequence[str] | NDArray[Any] | None, n
         raise ValueError(f"{name} must be a matrix of numbers.") from None
     if values.shape != (n_labels, n_labels):
         raise ValueError(
-            f"{name} must have shape {(n_labels, n_labels)}, a row and a column for each label, got {values.shape}."
+            f"{name} must have shape {(n_labels, n_labels)}, a row and a column per label, got {values.shape}."
         )
     return values if order is None else values[np.ix_(*order)]
 
@@ -55,7 +55,7 @@ def label_pairs(matrix: Any, label_names: Sequence[str] | NDArray[Any] | None, n
 def _order(
     rows: list[str] | None, columns: list[str] | None, label_names: Sequence[str] | NDArray[Any] | None, name: str
 ) -> tuple[list[int], list[int]] | None:
-    """Where the labels' rows and columns are; None where names do not say so."""
+    """Positions of the labels' rows and columns; None if names do not determine them."""
     expected = [] if label_names is None else [str(label) for label in label_names]
     places = {}
     for axis, names in (("index", rows), ("columns", columns)):
@@ -73,7 +73,7 @@ def _order(
     in_place = list(range(len(expected)))
     if len(places) == 1 and in_place not in places.values():
         raise ValueError(
-            f"{name} has the labels in another order than y in its {next(iter(places))} alone: name them in its index "
-            "and in its columns."
+            f"{name} has the labels in a different order from y in its {next(iter(places))} only: name them in both "
+            "its index and its columns."
         )
     return places.get("index", in_place), places.get("columns", in_place)

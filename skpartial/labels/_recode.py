@@ -1,4 +1,4 @@
-"""Other encodings, converted to present 1, absent -1 and unknown 0 by explicit arguments."""
+"""Conversion of other encodings to 1 (present), -1 (absent) and 0 (unknown), by explicit arguments."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from skpartial.labels._shares import check_threshold, decided, shares_of
 
 __all__ = ["from_nan", "recode"]
 
-_HINT = "say what it means by the arguments of skpartial.labels.recode."
+_HINT = "define it by the arguments of skpartial.labels.recode."
 _HINT_NAN = (
-    "where -1 is absent and 0 unknown already, fill NaN with 0 instead, Y.fillna(0) for a DataFrame; where -1 is "
+    "if -1 is absent and 0 unknown already, fill NaN with 0 instead, Y.fillna(0) for a DataFrame; if -1 is "
     "uncertain and 0 absent, as in the tables of CheXpert, call skpartial.labels.recode(Y, present=1, absent=0, "
-    "unknown=[-1, np.nan]). Other codes are for recode as well."
+    "unknown=[-1, np.nan]). Use recode for other codes, too."
 )
 _MEANING = {"present": 1, "absent": -1, "unknown": 0}
 
@@ -37,20 +37,20 @@ def _same(code: Any, other: Any) -> bool:
 
 
 def make_coding(present: Any, absent: Any, unknown: Any) -> dict[str, list[Any]]:
-    """Which codes mean what, as lists; each code has one meaning. None is no code, but of `unknown`: missing values."""
+    """Lists of codes by meaning; each code has one meaning. None is no code, except in `unknown`: missing values."""
     coding = {
         "present": [] if present is None else _listed(present),
         "absent": [] if absent is None else _listed(absent),
         "unknown": _listed(unknown),
     }
     if not coding["present"]:
-        raise ValueError("present must be the code of a present label, or a list of codes; got none.")
+        raise ValueError("present must be the code of a present label, or a list of codes, got none.")
     seen: list[tuple[Any, str]] = []
     for meaning, codes in coding.items():
         for code in codes:
             for other, earlier in seen:
                 if earlier != meaning and _same(code, other):
-                    raise ValueError(f"{code!r} is given as {earlier} and as {meaning}; a code has one meaning.")
+                    raise ValueError(f"{code!r} is given as {earlier} and as {meaning}, but a code has one meaning.")
             seen.append((code, meaning))
     return coding
 
@@ -63,7 +63,7 @@ def described(coding: dict[str, list[Any]]) -> str:
 
 
 class Codings(NamedTuple):
-    """Which codes mean what: of most labels, and of those that have codes of their own, by position."""
+    """Meanings of codes: common ones, and those of labels with their own codes, by position."""
 
     common: dict[str, list[Any]]
     own: dict[int, dict[str, list[Any]]]
@@ -76,24 +76,24 @@ class Codings(NamedTuple):
 def make_codings(
     present: Any, absent: Any, unknown: Any, labels: Sequence[Hashable] | range, *, absent_default: Any = ()
 ) -> Codings:
-    """Codes that are the same for all labels, or by label in a dict.
+    """Collect codes that are the same for all labels, or given per label in a dict.
 
-    What a dict says of a label goes before what an argument says of all labels. Labels that it leaves out have the
-    codes that the argument has by default.
+    Codes of a label in a dict take precedence over codes for all labels. Labels that a dict leaves out have the default
+    codes of the argument.
 
     Parameters
     ----------
     present, absent, unknown : scalar, list or dict
-        Codes, or a dict of such by label.
+        Codes, or a dict of codes by label.
     labels : sequence
-        What the labels are called.
+        Names of the labels.
     absent_default : scalar or list, default=()
-        The codes of an absent label that `absent` leaves out.
+        Codes for absent of labels that `absent` leaves out.
 
     Returns
     -------
     Codings
-        By position of the label.
+        Codes by position of the label.
     """
     given = {"present": present, "absent": absent, "unknown": unknown}
     default = {"present": 1, "absent": absent_default, "unknown": ()}
@@ -104,7 +104,7 @@ def make_codings(
         if label not in labels:
             meaning = next(meaning for meaning, codes in by_label.items() if label in codes)
             shown = ", ".join(map(repr, labels[:3])) + (", ..." if len(labels) > 3 else "")
-            raise ValueError(f"{meaning} has codes for the label {label!r}, which is none of {shown}.")
+            raise ValueError(f"{meaning} has codes for the label {label!r}, which is not one of {shown}.")
         specific = {meaning: _listed(codes[label]) for meaning, codes in by_label.items() if label in codes}
         claimed = [code for codes in specific.values() for code in codes]
         rest = {
@@ -113,16 +113,16 @@ def make_codings(
             if meaning not in specific
         }
         if "present" in rest and not rest["present"]:
-            rest["present"] = common["present"]  # which is the contradiction that is told
+            rest["present"] = common["present"]  # the contradiction to report
         own[labels.index(label)] = make_coding(**{meaning: (specific | rest)[meaning] for meaning in given})
     return Codings(common, own)
 
 
 def recoded_values(values: NDArray[Any], coding: dict[str, list[Any]]) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
-    """The values in the package's encoding, and which of them have a code."""
+    """The values in the package's encoding, and a mask of the values that have a code."""
     missing = missing_entries(values)
     if values.dtype == object and missing.any():
-        # Comparing pandas.NA to anything gives pandas.NA, which has no truth value.
+        # Comparisons with pandas.NA give pandas.NA, which has no truth value.
         values = values.copy()
         values[missing] = None
     result = np.zeros(values.shape, dtype=np.int8)
@@ -139,8 +139,8 @@ def recoded_values(values: NDArray[Any], coding: dict[str, list[Any]]) -> tuple[
 def recode(Y: Any, *, present: Any, absent: Any = None, unknown: Any = (), threshold: Any = None) -> Any:
     """Convert labels of another encoding to 1 (present), -1 (absent) and 0 (unknown).
 
-    Which code means what is said, never guessed: the same numbers mean different things in different data sets, and
-    0 in particular is absent in some and unknown in others.
+    The meaning of codes is never guessed: the same numbers have different meanings in different data sets. In
+    particular, 0 means absent in some and unknown in others.
 
     Parameters
     ----------
@@ -148,23 +148,23 @@ def recode(Y: Any, *, present: Any, absent: Any = None, unknown: Any = (), thres
         Labels in any encoding: numbers, strings, booleans, with or without missing values. Masked entries of a
         masked array are unknown.
     present : scalar, list or dict
-        The code or codes of a present label. ``np.nan`` stands for every missing value (NaN, None, pandas.NA). A dict
-        holds the codes of single labels, by column of a DataFrame or else by position, which go before what the other
-        arguments say of all labels; the code of labels that it leaves out is 1.
+        The code or codes of a present label. ``np.nan`` stands for all missing values (NaN, None, pandas.NA). A dict
+        holds codes per label, by column of a DataFrame or else by position. They take precedence over codes that other
+        arguments give for all labels. Labels that the dict leaves out have the code 1.
     absent : scalar, list, dict or None, default=None
         The code or codes of an absent label; None if there is none, as for labels that a dict leaves out.
     unknown : scalar, list, dict or None, default=()
-        The code or codes of an unknown label; none by default, nor for labels that a dict leaves out. None are missing
-        values, which is what polars calls them.
+        The code or codes of an unknown label; no code by default, nor for labels that a dict leaves out. None means
+        missing values, as in polars.
     threshold : float, (float, float) or None, default=None
-        For shares of annotators, with ``present=1, absent=0``: a label is present from this share, in [0.5, 1], and
-        absent where at least as large a share says so, at most ``1 - threshold``; between them it is unknown, and at
-        exactly one half. A pair holds the share up to which it is absent and that from which it is present.
+        For shares of annotators, with ``present=1, absent=0``: a label is present from this share on, in [0.5, 1], and
+        absent up to ``1 - threshold``; otherwise, and at exactly one half, it is unknown. A pair holds the highest
+        share for absent and the lowest share for present.
 
     Returns
     -------
     ndarray of int8, DataFrame or csr_array of int8, shape (n, L)
-        A DataFrame for a DataFrame, with its columns and index; a csr_array for a sparse matrix, of which 0 must be
+        A DataFrame for a DataFrame, with its columns and index; a csr_array for a sparse matrix, for which 0 must be
         an `unknown` code.
 
     Raises
@@ -187,7 +187,7 @@ def recode(Y: Any, *, present: Any, absent: Any = None, unknown: Any = (), thres
     array([[ 1,  0],
            [-1,  0]], dtype=int8)
 
-    What is not certain (-1) counts as present for one of two findings:
+    An uncertain finding (-1) counts as present for one of two labels:
 
     >>> import pandas as pd
     >>> findings = pd.DataFrame({"Edema": [1, -1, 0], "Fracture": [-1, 0, 1]})
@@ -207,7 +207,7 @@ def recode(Y: Any, *, present: Any, absent: Any = None, unknown: Any = (), thres
 
 
 def check_shares(coding: dict[str, list[Any]], threshold: Any) -> tuple[float, float]:
-    """Thresholds, if the codes are those of shares."""
+    """Check the threshold, which requires the codes of shares."""
     if coding["present"] != [1] or coding["absent"] != [0]:
         raise ValueError(
             f"threshold is for shares between absent=0 and present=1, but the codes are {described(coding)}."
@@ -218,18 +218,18 @@ def check_shares(coding: dict[str, list[Any]], threshold: Any) -> tuple[float, f
 def _thresholded(
     values: NDArray[Any], codings: Codings, threshold: Any, signs: NDArray[np.int8], coded: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
-    """Signs of shares, where there is a threshold."""
+    """Signs of shares, if there is a threshold."""
     if threshold is None:
         return signs, coded
     if codings.own:
-        raise ValueError("threshold is for shares, which mean the same for all labels: give no codes by label with it.")
+        raise ValueError("threshold cannot be combined with codes per label: shares mean the same for all labels.")
     limits = check_shares(codings.common, threshold)
     shares, coded = shares_of(values, signs, coded, between=True)
     return decided(shares, limits), coded
 
 
 def _recode(Y: Any, codes: tuple[Any, Any, Any], hint: str, threshold: Any = None) -> Any:
-    """Recode; errors about values without a code end with the hint."""
+    """Recode; errors about undefined values end with the hint."""
     if has_masked_rows(Y):
         Y = np.ma.array(Y)
     hidden = np.ma.getmaskarray(Y) if isinstance(Y, np.ma.MaskedArray) else None
@@ -244,7 +244,7 @@ def _recode(Y: Any, codes: tuple[Any, Any, Any], hint: str, threshold: Any = Non
     for label, coding in codings.own.items():
         result[:, label], coded[:, label] = recoded_values(values[:, label], coding)
     result, coded = _thresholded(values, codings, threshold, result, coded)
-    if hidden is not None:  # what is masked is not known, whatever lies behind
+    if hidden is not None:  # masked entries are unknown, whatever their values
         result[hidden], coded[hidden] = 0, True
     if not coded.all():
         row, label = (int(index[0]) for index in np.nonzero(~coded))
@@ -254,7 +254,7 @@ def _recode(Y: Any, codes: tuple[Any, Any, Any], hint: str, threshold: Any = Non
 
 def _without_code(value: Any, row: int, label: int, codings: Codings, hint: str) -> ValueError:
     if isinstance(value, float | np.floating) and 0 < value < 1:
-        hint = "where it is a share of annotators, pass threshold=, with present=1 and absent=0."
+        hint = "if it is a share of annotators, pass threshold=, with present=1 and absent=0."
     return ValueError(
         f"Y holds {value!s} at row {row}, label {label}, which none of {described(codings.of(label))} covers; {hint}"
     )
@@ -272,7 +272,7 @@ def _recode_sparse(Y: Any, codes: tuple[Any, Any, Any], hint: str, threshold: An
             meaning = {1: "present", -1: "absent", 0: "without a code"}[int(zero[0])]
             raise ValueError(
                 f"The implicit zeros of a sparse Y are {meaning} in {described(coding)}, but only unknown entries can "
-                "be left out of a sparse label matrix; convert a dense one, Y.toarray(), or make 0 the code of unknown."
+                "be left out of a sparse label matrix: convert Y.toarray(), or make 0 the code of unknown."
             )
     result, coded = recoded_values(matrix.data, codings.common)
     for label, coding in codings.own.items():
@@ -291,8 +291,8 @@ def _recode_sparse(Y: Any, codes: tuple[Any, Any, Any], hint: str, threshold: An
 def from_nan(Y: Any) -> Any:
     """Convert labels of 1 (present), 0 (absent) and NaN (unknown).
 
-    Not for tables in which 0 is unknown already, such as presence-only records put together by ``pandas.concat``, which
-    leaves NaN where a part lacks a label: there fill NaN with 0, ``Y.fillna(0)``.
+    Do not use it if 0 already means unknown, as in presence-only records combined by ``pandas.concat``, which leaves
+    NaN where a part lacks a label: fill NaN with 0 instead, ``Y.fillna(0)``.
 
     Parameters
     ----------

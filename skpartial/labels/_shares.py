@@ -1,4 +1,4 @@
-"""Values between absent and present: shares of annotators, and thresholds that decide by them."""
+"""Values between absent and present: shares of annotators, and their thresholds."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from skpartial._checks import check_number
 
 __all__ = ["check_threshold", "decided", "shares_of"]
 
-# What rounding may take from a share: 1 - 0.67 is less than 0.33.
+# Tolerance for rounding errors of shares: 1 - 0.67 is less than 0.33.
 _ROUNDING = 1e-9
 
 
 def check_threshold(threshold: Any) -> tuple[float, float]:
-    """Up to which share a label is absent, and from which it is present."""
+    """The highest share at which a label is absent, and the lowest at which it is present."""
     if isinstance(threshold, Sequence) and not isinstance(threshold, str) and len(threshold) == 2:
-        what = "a number in [0.5, 1], or a pair (absent up to, present from) of such in [0, 1]"
+        what = "a number in [0.5, 1], or a pair (absent up to, present from) of numbers in [0, 1]"
         low, high = (check_number(None, "threshold", share, "[0, 1]", what) for share in threshold)
         if low > high:
             raise ValueError(
@@ -35,14 +35,14 @@ def check_threshold(threshold: Any) -> tuple[float, float]:
 def shares_of(
     values: NDArray[Any], signs: NDArray[np.int8], coded: NDArray[np.bool_], *, between: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Shares in [0, 1], NaN where nothing is said, and which of the values have one.
+    """Shares in [0, 1], NaN for unknown, and a mask of the values with a meaning.
 
     Parameters
     ----------
     values : ndarray
-        As they came.
+        The original values.
     signs, coded : ndarray of the same shape
-        What their codes mean, and which of them have a code.
+        The meanings of their codes, and a mask of the values that have a code.
     between : bool
         Whether numbers between 0 and 1 are shares themselves.
 
@@ -51,7 +51,7 @@ def shares_of(
     shares : ndarray of float64
         1 for present, 0 for absent, NaN for unknown.
     coded : ndarray of bool
-        Which values have a meaning.
+        Mask of the values with a meaning.
     """
     shares = np.where(signs == 0, np.nan, (signs + 1) / 2)
     if not between or values.dtype.kind not in ("f", "O"):
@@ -66,7 +66,7 @@ def shares_of(
 
 
 def decided(shares: NDArray[np.float64], threshold: tuple[float, float]) -> NDArray[np.int8]:
-    """1, -1 or 0 for shares; one that is at both thresholds decides nothing."""
+    """1, -1 or 0 for shares; 0 if a share meets both thresholds."""
     low, high = threshold
     # NaN compares false with everything.
     present, absent = shares >= high - _ROUNDING, shares <= low + _ROUNDING

@@ -1,4 +1,4 @@
-"""Simulated incompleteness: complete labels in, incomplete or wrong ones out."""
+"""Simulation of incomplete or wrong labels from complete ones."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["drop_labels", "flip_labels", "keep_dense_rows", "keep_single_positiv
 
 
 def _check_count(value: Any, name: str) -> int | None:
-    """A number of labels a row, None for all of them."""
+    """A number of labels per row, None for all."""
     if isinstance(value, str) and value == "all":
         return None
-    return check_whole(None, name, value, 0, "a number of labels, 0 or more, or 'all'")
+    return check_whole(None, name, value, 0, "a whole number of at least 0, or 'all'")
 
 
 def _known_shares(known: Any, by: str, n_labels: int) -> NDArray[np.float64]:
-    """The share of each label that stays known, (L, 2): where it is absent, and where it is present."""
+    """The shares of each label's negatives and positives that stay known, shape (L, 2)."""
     if np.ndim(known) == 0:
         return np.full((n_labels, 2), check_number(None, "known", known, "[0, 1]"))
     if by == "row":
         raise ValueError(
-            f"known must be a number in [0, 1], got {known!r}, with by='row': take by='entry' or 'label' for several."
+            f"known must be a number in [0, 1], got {known!r}, with by='row': use by='entry' or 'label' for several."
         )
     try:
         shares = np.asarray(known, dtype=np.float64)
@@ -56,19 +56,19 @@ def drop_labels(
     Y : array-like, DataFrame or sparse matrix, shape (n, L)
         Complete labels in {-1, 1} or {0, 1}; `zero` says what a 0 is.
     known : float, or array-like of shape (L,), (L, 2) or (1, 2), default=0.1
-        The proportion of labels that stay known, from 0 to 1. With "entry" and "label" also one a label, (L,), or for
-        each label those of where it is absent and where it is present, (L, 2); (1, 2) is the same for all labels. So
-        labels are missing not at random: ``[[0.01, 0.3]]`` is a data set in which people mostly note what they see.
+        The proportion of labels that stay known, in [0, 1]. With "entry" and "label", also one proportion per label,
+        (L,), or one for its negatives and one for its positives, (L, 2); (1, 2) applies to all labels. Then labels are
+        not missing at random: ``[[0.01, 0.3]]`` is a data set in which people mostly note what they see.
     random_state : int, RandomState or None, default=0
         The same int gives the same labels, whether Y is dense or sparse.
     by : {"row", "entry", "label"}, default="row"
-        How the proportion is kept:
+        How the known labels are drawn:
 
-        - "row": of each row, exactly ``round(known * L)`` labels, drawn uniformly without replacement (Durand et
-          al.); of the known ones where Y is incomplete.
+        - "row": exactly ``round(known * L)`` labels in each row, drawn uniformly without replacement (Durand et al.);
+          from the known labels if Y is incomplete.
         - "entry": each entry with probability `known`, independently of all others.
-        - "label": of each label, ``round(known * m)`` of the m rows in which it is present, and likewise of those in
-          which it is absent, at least one each unless `known` is 0 (the released code of Huynh and Elhamifar).
+        - "label": for each label, ``round(known * m)`` of its m positives, and likewise of its negatives, at least one
+          each unless `known` is 0 (the released code of Huynh and Elhamifar).
     zero : {"absent", "unknown"}, default="absent"
         What a 0 in Y is. With "absent" Y is complete: {0, 1} labels of which 0 is absent, or {-1, 1}; 0 and -1
         together are refused. With "unknown" labels are dropped from those that are known. The implicit zeros of a
@@ -87,8 +87,7 @@ def drop_labels(
 
     Notes
     -----
-    ``round`` is Python's: a half goes to the even neighbour. Where ``known * L`` rounds to 0, no label of the row is
-    kept.
+    ``round`` is Python's, which rounds halves to even. If ``known * L`` rounds to 0, no label of the row is kept.
 
     References
     ----------
@@ -103,7 +102,7 @@ def drop_labels(
     array([[ 1,  0,  0,  1],
            [-1,  0,  1,  0]], dtype=int8)
 
-    All presences of the first label, half of those of the others, no absence:
+    All positives of the first label, half of the other positives, no negatives:
 
     >>> drop_labels([[1, 0, 1], [1, 1, 1], [0, 1, 1]], known=[[0, 1], [0, 0.5], [0, 0.5]], by="label")
     array([[1, 0, 1],
@@ -165,11 +164,11 @@ def keep_single_positive(
     others: str = "unknown",
     zero: str = "absent",
 ) -> Any:
-    """Keep one present label of each row, drawn at random; everything else becomes unknown, or absent.
+    """Keep one positive label per row, drawn at random; all others become unknown, or negative.
 
-    Without `weights` the labels are those of the published protocol (Cole et al.), bit for bit: the same seed and the
-    same order of rows and labels give the labels that published experiments trained on. Their default seed is 1200,
-    used anew for each file of labels, on the whole official training set before any split.
+    Without `weights` the labels are exactly those of the published protocol (Cole et al.): the same seed and the same
+    order of rows and labels give the labels of the published experiments. Their default seed is 1200, used anew for
+    each file of labels, on the whole official training set before any split.
 
     Parameters
     ----------
@@ -178,20 +177,19 @@ def keep_single_positive(
     random_state : int, RandomState or None, default=1200
         The same int gives the same labels, whether Y is dense or sparse.
     n_present : int or "all", default=1
-        Number of present labels to keep in each row; all of them where a row has fewer. A row without any stays
-        unknown.
+        Number of positives to keep per row; all if a row has fewer, none if it has none.
     n_absent : int or "all", default=0
-        Number of absent labels to keep in each row. 1 gives the labels that the published ignore-unknown (IU)
-        baseline trains on. It changes no present label.
+        Number of negatives to keep per row. 1 gives the labels of the published ignore-unknown (IU) baseline. It does
+        not change which positives are kept.
     weights : "frequency", array-like of shape (L,) or (n, L), or None, default=None
-        How likely each label is to be the one annotated, of the same scale within a row (the size of the object, say,
-        or how often people name it): present labels are drawn one after the other with probabilities proportional to
-        the weights, uniformly in a row whose present labels all have weight 0. Absent labels are drawn uniformly.
-        "frequency" weighs each label by the number of rows in which it is present. This is a stream of random numbers
-        of its own, unlike the published one.
+        How likely each label is to be annotated, relative to the others in its row (for example the size of the object,
+        or how often people name it). Positives are drawn one after the other with probabilities proportional to the
+        weights, or uniformly in a row whose positives all have weight 0. Negatives are drawn uniformly. "frequency"
+        weighs each label by its number of positives. The random numbers differ from those of the published protocol.
     others : {"unknown", "absent"}, default="unknown"
-        What the labels that are not kept become. "absent" makes the presences among them wrong, as where annotators
-        name one thing and the rest is read as absent (noisy+ of Durand et al.); all known entries stay known.
+        What the labels that are not kept become. "absent" turns the other positives into false negatives, as if
+        annotators named one thing and the rest were taken to be absent (noisy+ of Durand et al.); all known entries
+        stay known.
     zero : {"absent", "unknown"}, default="absent"
         What a 0 in Y is. With "absent" Y is complete: {0, 1} labels of which 0 is absent, or {-1, 1}; 0 and -1
         together are refused. With "unknown" labels are drawn from those that are known.
@@ -228,9 +226,7 @@ def keep_single_positive(
     number = {1: _check_count(n_present, "n_present"), -1: _check_count(n_absent, "n_absent")}
     check_choice(None, "others", others, ("unknown", "absent"))
     if others == "absent" and number[-1] != 0:
-        raise ValueError(
-            "n_absent has no meaning with others='absent', where all absent labels are kept: leave it out."
-        )
+        raise ValueError("n_absent has no effect with others='absent', which keeps all negatives: leave it out.")
     entries = KnownEntries(Y, zero)
     rng = check_random_state(random_state)
     if weights is None:
@@ -242,22 +238,22 @@ def keep_single_positive(
     return entries.result(block.only(keep) for block, keep in kept)
 
 
-#: Known entries, and which of them are kept.
+#: Known entries, and a mask of the entries to keep.
 _Draw = Iterator[tuple[Block, NDArray[np.bool_]]]
 
 
 def _published_draw(entries: KnownEntries, number: dict[int, int | None], rng: RandomState) -> _Draw:
     for block in entries.blocks():
         keep = np.zeros(len(block.columns), dtype=bool)
-        # Positions of the present entries, and of the absent ones, with where each row's begin.
+        # Positions of the positive and of the negative entries, and where those of each row begin.
         signed = {sign: np.flatnonzero(block.signs == sign) for sign in (1, -1)}
         ends = np.cumsum(block.counts)
         bounds = {sign: [0, *np.searchsorted(positions, ends).tolist()] for sign, positions in signed.items()}
         for i in range(len(block.counts)):
             for sign in (1, -1):
                 candidates = signed[sign][bounds[sign][i] : bounds[sign][i + 1]]
-                # In place, in a copy that nobody needs again. The absent ones are shuffled even if none is kept,
-                # because that advances the generator: without it all later rows would differ from the published.
+                # In place, in a copy that is not needed again. Negatives are shuffled even if none is kept, because
+                # that advances the generator: otherwise all later rows would differ from the published ones.
                 rng.shuffle(candidates)
                 keep[candidates[: number[sign]]] = True
         yield block, keep
@@ -272,7 +268,7 @@ def _weighted_draw(
         weight = np.where(block.signs == 1, weight, 1.0)
         present_weight = np.bincount(rows, weight * (block.signs == 1), minlength=len(block.counts))
         weight[(block.signs == 1) & (present_weight[rows] == 0)] = 1.0
-        # The smallest of exponential numbers divided by weights are a weighted draw without replacement.
+        # The smallest of exponential variates divided by weights are a weighted draw without replacement.
         keys = -np.log1p(-rng.random_sample(len(rows)))
         with np.errstate(divide="ignore", over="ignore"):
             keys = keys / weight
@@ -304,7 +300,7 @@ def _check_weights(weights: ArrayLike | str, entries: KnownEntries) -> NDArray[n
 
 
 def keep_dense_rows(Y: Any, known: float = 0.1, random_state: Any = 0, *, zero: str = "absent") -> Any:
-    """Keep all labels of some rows, drawn at random, and none of the others.
+    """Keep all labels of some rows, drawn at random, and no labels of the other rows.
 
     The alternative to :func:`drop_labels` for the same annotation effort (Durand et al. call it dense labels).
 
@@ -318,7 +314,7 @@ def keep_dense_rows(Y: Any, known: float = 0.1, random_state: Any = 0, *, zero: 
         The same int gives the same labels, whether Y is dense or sparse.
     zero : {"absent", "unknown"}, default="absent"
         What a 0 in Y is. With "absent" Y is complete: {0, 1} labels of which 0 is absent, or {-1, 1}; 0 and -1
-        together are refused. With "unknown" the rows keep what is known of them.
+        together are refused. With "unknown" the rows keep their known labels.
 
     Returns
     -------
@@ -361,24 +357,24 @@ def keep_dense_rows(Y: Any, known: float = 0.1, random_state: Any = 0, *, zero: 
 def flip_labels(
     Y: Any, flipped: float = 0.1, random_state: Any = 0, *, which: str = "known", zero: str = "absent"
 ) -> Any:
-    """Make known labels wrong at random: present ones absent, absent ones present.
+    """Flip known labels at random: positives become negative, negatives become positive.
 
     Parameters
     ----------
     Y : array-like, DataFrame or sparse matrix, shape (n, L)
         Complete labels in {-1, 1} or {0, 1}; `zero` says what a 0 is.
     flipped : float, default=0.1
-        The proportion of labels to flip: exactly ``round(flipped * m)`` of the m labels concerned, drawn uniformly
-        without replacement from the whole matrix.
+        The proportion of labels to flip: exactly ``round(flipped * m)`` of the m candidates, drawn uniformly without
+        replacement from the whole matrix.
     random_state : int, RandomState or None, default=0
-        The same int flips the same entries, whether Y is dense or sparse; with ``which="known"``, flipping twice with
-        one seed restores the labels.
+        The same int flips the same entries, whether Y is dense or sparse. With ``which="known"``, flipping twice with
+        the same seed restores the labels.
     which : {"known", "present", "absent"}, default="known"
-        Which labels are concerned. "present" makes false absences only, the kind of mistake that annotators of many
-        labels make.
+        Which labels may be flipped. "present" makes false negatives only, the typical mistake of annotators of many
+        labels.
     zero : {"absent", "unknown"}, default="absent"
         What a 0 in Y is. With "absent" Y is complete: {0, 1} labels of which 0 is absent, or {-1, 1}; 0 and -1
-        together are refused. With "unknown" zeros stay as they are.
+        together are refused. With "unknown" zeros do not change.
 
     Returns
     -------

@@ -1,13 +1,13 @@
-"""Metrics over labels that are partly unknown, and scorers made of them.
+"""Metrics for partly unknown labels, and scorers for them.
 
 Each metric takes labels in {-1, 0, 1} (absent, unknown, present), dense or sparse, and has an argument ``unknown``:
-"ignore" scores over the known entries, "absent" counts unknown entries as absent. Labels of which only presences are
-known are scored with "absent", because over their known entries alone every prediction of them is perfect; with
-"ignore" they raise. On labels that are all known, each metric equals scikit-learn's metric of the same kind.
+"ignore" scores the known entries, "absent" counts unknown entries as negative. Use "absent" for positive-only labels:
+over known entries alone every prediction would be perfect, so "ignore" raises an error. On complete labels, each metric
+equals scikit-learn's metric of the same kind.
 
 The scorers (``mean_average_precision_scorer``, ``f1_micro_scorer`` and so on) go into the ``scoring`` argument of
-``GridSearchCV`` and ``cross_val_score``; those of losses have their sign turned, so that higher is better. Each has a
-twin that reads unknown as absent (``f1_micro_unknown_absent_scorer``). Others are made with scikit-learn's
+``GridSearchCV`` and ``cross_val_score``. Scorers of losses are negated, so that higher is better. Each has a twin that
+counts unknown entries as negative (``f1_micro_unknown_absent_scorer``). Make others with scikit-learn's
 ``make_scorer``:
 
 >>> from sklearn.metrics import make_scorer

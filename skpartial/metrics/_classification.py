@@ -22,8 +22,7 @@ def precision_recall_f1(
 ) -> tuple[Any, Any, Any]:
     r"""Precision, recall and F1 of predicted labels.
 
-    With the counts of entries rightly predicted present (TP), wrongly predicted present (FP) and wrongly predicted
-    absent (FN):
+    With the numbers of true positives (TP), false positives (FP) and false negatives (FN):
 
     .. math::
         P = \frac{TP}{TP + FP} \qquad R = \frac{TP}{TP + FN} \qquad F_1 = \frac{2 TP}{2 TP + FP + FN}
@@ -35,16 +34,16 @@ def precision_recall_f1(
     y_pred : array-like, DataFrame or sparse matrix, shape (n, L)
         Predicted labels: 1 present, 0 (or -1) absent.
     average : {"macro", "micro", "samples"} or None, default="macro"
-        "macro" is the mean over labels, "micro" counts over all entries together, "samples" is the mean over rows,
-        and None gives the values of each label.
+        "macro" is the mean over labels, "micro" counts all entries together, "samples" is the mean over rows,
+        and None returns one value per label.
     unknown : {"ignore", "absent"}, default="ignore"
-        "ignore" counts known entries only, "absent" counts unknown entries as absent.
+        "ignore" counts known entries only, "absent" counts unknown entries as negative.
     zero_division : {0.0, 1.0, numpy.nan}, default=0.0
-        The value of 0 / 0, such as the recall of a label of which no presence is known. NaN leaves such labels (or
-        rows) out of the mean, each of the three of its own. A label or row without any known entry is left out always.
+        The value of 0 / 0, such as the recall of a label without known positives. NaN leaves such labels (or rows) out
+        of the mean, separately for each of the three metrics. Labels and rows without known entries are always left
+        out.
     sample_weight : array-like, shape (n,) or (n, L), or None, default=None
-        Weights of rows or of entries, by which the counts are sums; for "samples" of rows, by which the mean over rows
-        is taken.
+        Weights of rows or entries, for weighted counts; with "samples" weights of rows, for a weighted mean over rows.
 
     Returns
     -------
@@ -54,12 +53,12 @@ def precision_recall_f1(
     Raises
     ------
     ValueError
-        If shapes or names differ, `y_pred` holds something else than labels, or `unknown` is "ignore" and nothing in
-        `y_true` is known to be absent.
+        If shapes or names differ, `y_pred` does not hold labels, or `unknown` is "ignore" and `y_true`
+        has no known negative.
 
     See Also
     --------
-    sklearn.metrics.precision_recall_fscore_support : The same over labels that are all known, as {0, 1}.
+    sklearn.metrics.precision_recall_fscore_support : The same for complete labels in {0, 1}.
 
     Examples
     --------
@@ -90,7 +89,7 @@ def precision(
     zero_division: float = 0.0,
     sample_weight: Any = None,
 ) -> Any:
-    """Proportion of the entries predicted present that are present.
+    """Proportion of predicted positives that are true positives.
 
     Parameters
     ----------
@@ -127,7 +126,7 @@ def recall(
     zero_division: float = 0.0,
     sample_weight: Any = None,
 ) -> Any:
-    """Proportion of the present entries that are predicted present.
+    """Proportion of positives that are predicted.
 
     Parameters
     ----------
@@ -166,8 +165,8 @@ def f1(
 ) -> Any:
     """Harmonic mean of precision and recall.
 
-    The mean over labels ("macro") is that of the labels' F1, not the F1 of mean precision and mean recall, which
-    :func:`top_k_scores` gives.
+    The "macro" average is the mean of the F1 of each label, not the F1 of mean precision and mean recall, which
+    :func:`top_k_scores` returns.
 
     Parameters
     ----------
@@ -201,13 +200,13 @@ def _count(truth: Truth, y_pred: Any, axis: int) -> Counts:
 
 
 def _nothing_weighs() -> ValueError:
-    return ValueError("sample_weight is zero wherever a label is known: nothing is left to score.")
+    return ValueError("sample_weight is zero for all known labels, so there is nothing to score.")
 
 
 def exact_match(y_true: Any, y_pred: Any, unknown: Unknown = "ignore", *, sample_weight: Any = None) -> float:
-    """Proportion of rows of which every known label is predicted right.
+    """Proportion of rows with all known labels predicted correctly.
 
-    Rows without a known label are left out. Over labels that are all known it is scikit-learn's subset accuracy.
+    Rows without a known label are left out. For complete labels it is scikit-learn's subset accuracy.
 
     Parameters
     ----------
@@ -216,20 +215,20 @@ def exact_match(y_true: Any, y_pred: Any, unknown: Unknown = "ignore", *, sample
     y_pred : array-like, DataFrame or sparse matrix, shape (n, L)
         Predicted labels: 1 present, 0 (or -1) absent.
     unknown : {"ignore", "absent"}, default="ignore"
-        "ignore" compares known entries only, "absent" counts unknown entries as absent.
+        "ignore" compares known entries only, "absent" counts unknown entries as negative.
     sample_weight : array-like, shape (n,), or None, default=None
         Weights of rows.
 
     Returns
     -------
     float
-        In [0, 1].
+        Value in [0, 1].
 
     Raises
     ------
     ValueError
-        If shapes or names differ, `y_pred` holds something else than labels, or `unknown` is "ignore" and nothing in
-        `y_true` is known to be absent.
+        If shapes or names differ, `y_pred` does not hold labels, or `unknown` is "ignore" and `y_true`
+        has no known negative.
 
     Examples
     --------
@@ -248,7 +247,7 @@ def exact_match(y_true: Any, y_pred: Any, unknown: Unknown = "ignore", *, sample
 
 
 def hamming_loss(y_true: Any, y_pred: Any, unknown: Unknown = "ignore", *, sample_weight: Any = None) -> float:
-    """Proportion of the known entries that are predicted wrong.
+    """Proportion of known entries that are predicted incorrectly.
 
     Parameters
     ----------
@@ -257,20 +256,20 @@ def hamming_loss(y_true: Any, y_pred: Any, unknown: Unknown = "ignore", *, sampl
     y_pred : array-like, DataFrame or sparse matrix, shape (n, L)
         Predicted labels: 1 present, 0 (or -1) absent.
     unknown : {"ignore", "absent"}, default="ignore"
-        "ignore" compares known entries only, "absent" counts unknown entries as absent.
+        "ignore" compares known entries only, "absent" counts unknown entries as negative.
     sample_weight : array-like, shape (n,) or (n, L), or None, default=None
-        Weights of rows or of entries.
+        Weights of rows or entries.
 
     Returns
     -------
     float
-        In [0, 1], 0 being best.
+        Value in [0, 1]; 0 is best.
 
     Raises
     ------
     ValueError
-        If shapes or names differ, `y_pred` holds something else than labels, or `unknown` is "ignore" and nothing in
-        `y_true` is known to be absent.
+        If shapes or names differ, `y_pred` does not hold labels, or `unknown` is "ignore" and `y_true`
+        has no known negative.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Counts of right and wrong predictions per label or per row, and the rates made of them."""
+"""Counts of correct and incorrect predictions per label or per row, and rates computed from them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Average = Literal["macro", "micro", "samples"] | None
 
 
 class Counts(NamedTuple):
-    """Entries that count, per label or per row: rightly and wrongly predicted present, missed, and all of them.
+    """Counts per label or per row: true positives, false positives, false negatives, and all entries that count.
 
-    Whole numbers, or sums of weights where there are any.
+    Whole numbers, or sums of weights if there are weights.
     """
 
     right: NDArray[Any]
@@ -35,16 +35,16 @@ def count(truth: Truth, predict: Callable[[slice], NDArray[np.bool_]], axis: int
     Parameters
     ----------
     truth : Truth
-        The true labels. Their weights count per label; a row's own counts are not weighed.
+        The true labels. Counts per label are weighted by their weights; counts per row are unweighted.
     predict : callable
-        From a slice of rows to which of their entries are predicted present, shape (b, L).
+        Maps a slice of rows to a mask of the entries that are predicted positive, shape (b, L).
     axis : {0, 1}
         0 counts per label, 1 per row.
 
     Returns
     -------
     Counts
-        Of shape (L,) or (n,).
+        Counts of shape (L,) or (n,).
     """
 
     def count_block(rows: slice) -> NDArray[Any]:
@@ -54,7 +54,7 @@ def count(truth: Truth, predict: Callable[[slice], NDArray[np.bool_]], axis: int
             predicted = predicted & known
         weights = truth.weights_of_rows(rows) if axis == 0 else None
         if weights is not None:
-            # Sums of what is right and what is wrong, not differences: they are 0 where nothing is.
+            # Sums of correct and incorrect entries, not differences, so that they are exactly 0 if there are none.
             counts = known if known is not None else np.ones_like(present)
             parts = (present & predicted, predicted & ~present, present & ~predicted, counts)
             return np.stack([(part * weights).sum(axis=0) for part in parts])
@@ -77,7 +77,7 @@ def check_zero_division(zero_division: Any) -> None:
 
 
 def rates(counts: Counts, zero_division: float) -> NDArray[np.float64]:
-    """Precision, recall and F1 of each label or row, shape (3, m); NaN where nothing is known."""
+    """Precision, recall and F1 of each label or row, shape (3, m); NaN without known entries."""
     right, wrong, missed, known = counts
 
     def ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
@@ -91,7 +91,7 @@ def rates(counts: Counts, zero_division: float) -> NDArray[np.float64]:
 
 
 def mean_known(values: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-    """Mean over the last axis of what is not NaN, weighed by `weights`; NaN where everything is."""
+    """Mean over the last axis without NaN, weighted by `weights`; NaN if all values are NaN."""
     counted = ~np.isnan(values)
     number = (counted if weights is None else counted * weights).sum(axis=-1)
     values = np.where(counted, values, 0.0)
@@ -102,7 +102,7 @@ def mean_known(values: NDArray[np.float64], weights: NDArray[np.float64] | None 
 def averaged_rates(
     truth: Truth, predict: Callable[[slice], NDArray[np.bool_]], average: Average, zero_division: float
 ) -> NDArray[np.float64]:
-    """Precision, recall and F1 as `average` has them, shape (3,), or (3, L) for None."""
+    """Precision, recall and F1 averaged by `average`, shape (3,), or (3, L) for None."""
     counts = count(truth, predict, axis=1 if average == "samples" else 0)
     if average == "micro":
         return rates(counts.overall(), zero_division)[:, 0]

@@ -1,4 +1,4 @@
-"""What every metric starts from: the true labels with one rule for unknown entries, predictions and scores."""
+"""Input of all metrics: true labels with one rule for unknown entries, predictions and scores."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from skpartial.labels._forms import check_same_names, column_names, plain
 Unknown = Literal["ignore", "absent"]
 T = TypeVar("T")
 
-# Entries handled at a time: small enough for a block's temporaries to stay in the processor's cache (anything from
-# 2**16 to 2**18 measured the same), and what bounds the memory that a metric takes.
+# Entries per block: small enough to keep a block's temporaries in the processor's cache (2**16 to 2**18 measured the
+# same). It also bounds the memory of a metric.
 _BLOCK_ENTRIES = 1 << 17
-# A block of labels is never narrower: scores lie row by row, so that less would fetch each cache line several times.
+# Smallest block of labels: scores are stored by rows, so narrower blocks would fetch each cache line several times.
 _BLOCK_LABELS = 8
 _TRANSPOSED_ROWS = 2000
-# More threads than this wait for the interpreter lock, which they take between any two array operations.
+# More threads than this only wait for the interpreter lock, which is taken between array operations.
 _MAX_THREADS = 8
 
 
 def row_blocks(shape: tuple[int, int]) -> list[slice]:
-    """Cut the rows of a matrix of that shape into blocks of bounded size."""
+    """Split the rows of a matrix of this shape into blocks of bounded size."""
     n_rows, n_labels = shape
     step = max(1, _BLOCK_ENTRIES // n_labels)
     return [slice(start, min(n_rows, start + step)) for start in range(0, n_rows, step)]
 
 
 def label_blocks(shape: tuple[int, int]) -> list[slice]:
-    """Cut the labels of a matrix of that shape into blocks of bounded size."""
+    """Split the labels of a matrix of this shape into blocks of bounded size."""
     n_rows, n_labels = shape
     step = max(_BLOCK_LABELS, _BLOCK_ENTRIES // n_rows)
     return [slice(start, min(n_labels, start + step)) for start in range(0, n_labels, step)]
 
 
 def for_each(function: Callable[[slice], T], blocks: list[slice]) -> list[T]:
-    """Call a function for each block, in as many threads as torch would take (OMP_NUM_THREADS, the cores).
+    """Call a function for each block, in as many threads as PyTorch uses (OMP_NUM_THREADS, the cores).
 
-    NumPy lets go of the interpreter lock while it sorts and computes, so that threads do run side by side.
+    NumPy releases the interpreter lock while it sorts and computes, so the threads run in parallel.
     """
     n_threads = min(len(blocks), torch.get_num_threads(), _MAX_THREADS)
     if n_threads < 2:
@@ -57,7 +57,7 @@ def for_each(function: Callable[[slice], T], blocks: list[slice]) -> list[T]:
 def transposed(matrix: NDArray[Any], columns: slice) -> NDArray[Any]:
     """Copy some columns of a matrix into contiguous rows.
 
-    In pieces that stay in the processor's nearest cache, which for narrow dtypes takes half as long as at once.
+    It copies pieces that fit in the processor's first cache, which takes half the time for narrow dtypes.
     """
     part = matrix[:, columns]
     rows = np.empty(part.shape[::-1], dtype=matrix.dtype)
@@ -74,11 +74,11 @@ class Truth:
     y_true : array-like, DataFrame or sparse matrix, shape (n, L)
         Values in {-1, 0, 1}.
     unknown : {"ignore", "absent"}
-        Whether unknown entries are left out or count as absent.
+        Whether unknown entries are left out or count as negative.
     sample_weight : array-like, shape (n,) or (n, L), or None, default=None
-        Weights of rows or of entries.
+        Weights of rows or entries.
     rows_only : bool, default=False
-        Whether what is made of it is a mean over rows, for which weights of entries have no meaning.
+        Whether the metric is a mean over rows, for which weights of entries are meaningless.
 
     Attributes
     ----------
@@ -88,8 +88,7 @@ class Truth:
     Raises
     ------
     ValueError
-        If `unknown` is another value, if it is "ignore" and nothing in `y_true` is known to be absent, or if the
-        weights are none.
+        If `unknown` is invalid, if it is "ignore" and `y_true` has no known negative, or if the weights are invalid.
     """
 
     def __init__(self, y_true: Any, unknown: Unknown, sample_weight: Any = None, *, rows_only: bool = False) -> None:
@@ -99,8 +98,8 @@ class Truth:
         self.shape = self.labels.shape
         if unknown == "ignore" and not self.labels.has_absent:
             raise ValueError(
-                "y_true holds no known absence (-1), and over known entries alone every prediction of present labels "
-                'is perfect. Pass unknown="absent" to count the entries that are 0 as absent.'
+                "y_true holds no known negative (-1), and over known entries alone every prediction of positive labels "
+                'is perfect. Pass unknown="absent" to count entries of 0 as negative.'
             )
         self.complete = unknown == "absent" or self.labels.n_known == self.shape[0] * self.shape[1]
         self._by_label = sp.csc_array(self.labels.values) if self.labels.is_sparse else None
@@ -110,23 +109,23 @@ class Truth:
         return values == 1, None if self.complete else values != 0
 
     def of_rows(self, rows: slice) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
-        """Which entries of some rows are present and which count, shape (b, L); None: all of them count."""
+        """Masks of the positives of some rows and of the entries that count, shape (b, L); None if all count."""
         return self._masks(self.labels.rows(rows))
 
     def of_labels(self, labels: slice) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
-        """Which entries of some labels are present and which count, shape (b, n); None: all of them count."""
+        """Masks of the positives of some labels and of the entries that count, shape (b, n); None if all count."""
         if self._by_label is None:
             return self._masks(transposed(self.labels.values, labels))
         return self._masks(np.ascontiguousarray(self._by_label[:, labels].toarray().T))
 
     def weights_of_rows(self, rows: slice) -> NDArray[np.float64] | None:
-        """Weights of the entries of some rows, shape (b, 1) or (b, L); None: all weigh the same."""
+        """Weights of the entries of some rows, shape (b, 1) or (b, L); None if all weigh the same."""
         if self.weights is None:
             return None
         return self.weights[rows, None] if self.weights.ndim == 1 else self.weights[rows]
 
     def weights_of_labels(self, labels: slice) -> NDArray[np.float64] | None:
-        """Weights of the entries of some labels, shape (1, n) or (b, n); None: all weigh the same."""
+        """Weights of the entries of some labels, shape (1, n) or (b, n); None if all weigh the same."""
         if self.weights is None:
             return None
         return self.weights[None] if self.weights.ndim == 1 else transposed(self.weights, labels)
@@ -144,23 +143,23 @@ def _check_weights(
         raise ValueError("sample_weight must be a dense array of real numbers.")
     if array.shape == shape and rows_only:
         raise ValueError(
-            f"sample_weight must be of shape ({shape[0]},), a weight for each row, where the score is a mean over rows."
+            f"sample_weight must have shape ({shape[0]},), one weight per row, for a score that is a mean over rows."
         )
     if array.shape not in (shape, shape[:1]):
         raise ValueError(
-            f"sample_weight must be of shape ({shape[0]},) or {shape}, a weight for each row or each entry, got "
+            f"sample_weight must have shape ({shape[0]},) or {shape}, one weight per row or per entry, got "
             f"{array.shape}."
         )
     weights: NDArray[np.float64] = array.astype(np.float64, copy=False)
     if not np.isfinite(weights).all() or (weights < 0).any():
         raise ValueError("sample_weight must hold finite numbers of at least 0.")
     if not weights.any():
-        raise ValueError("sample_weight is zero everywhere: nothing is left to score.")
+        raise ValueError("sample_weight is zero everywhere, so there is nothing to score.")
     return weights
 
 
 def as_predictions(y_pred: Any, shape: tuple[int, int], *, names: Any = None) -> LabelMatrix:
-    """Check predicted labels; whatever is not 1 in the answer is predicted absent. `names` are those of the truth."""
+    """Check predicted labels; every value but 1 means predicted negative. `names` are those of the true labels."""
     check_unmasked("y_pred", y_pred)
     try:
         predicted = LabelMatrix.encode(y_pred, name="y_pred")
@@ -173,13 +172,13 @@ def as_predictions(y_pred: Any, shape: tuple[int, int], *, names: Any = None) ->
 
 
 def as_scores(scores: Any, shape: tuple[int, int], *, stacked: bool = False, names: Any = None) -> NDArray[Any]:
-    """Check scores: an array of real numbers with the shape of the labels, or K such arrays where `stacked`.
+    """Check scores: an array of real numbers with the shape of the labels, or K such arrays if `stacked`.
 
-    `names` are those of the true labels, which columns with other names must not be compared with.
+    `names` are those of the true labels; columns with other names are refused.
     """
     given, scores = column_names(scores), plain(scores, "scores")
     if sp.issparse(scores):
-        raise TypeError("scores is a sparse matrix; every entry needs a score, pass scores.toarray().")
+        raise TypeError("scores is a sparse matrix, but every entry needs a score: pass scores.toarray().")
     if scores.dtype.kind not in "biuf":
         raise ValueError(f"scores must hold real numbers, got an array of dtype {scores.dtype}.")
     if scores.shape != shape and not (stacked and scores.ndim == 3 and scores.shape[1:] == shape):

@@ -1,4 +1,4 @@
-"""The report of a classifier, label by label: the thing to print after training."""
+"""The report of a classifier per label, to print after training."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ _SUMMARIES = ("macro", "weighted", "micro")
 
 
 class LabelReport:
-    """A table of a row for each label, where pandas is not installed. Made by :func:`label_report`.
+    """Table with one row per label. :func:`label_report` returns it if pandas is not installed.
 
     Its repr is the table as text; ``report[column]`` is a column as an array.
 
     Attributes
     ----------
     index : list of str
-        What the rows are about: the labels, then the summaries.
+        Names of the rows: the labels, then the summaries.
     columns : list of str, or of (str, str)
-        Names of the columns; of several classifiers, pairs of a column and a classifier.
+        Names of the columns; for several classifiers, pairs of a column and a classifier.
 
     Examples
     --------
@@ -64,7 +64,7 @@ class LabelReport:
 
     def __getitem__(self, column: Any) -> NDArray[Any]:
         if column not in self._data:
-            raise KeyError(f"{column!r} is none of the columns {self.columns}.")
+            raise KeyError(f"{column!r} is not one of the columns {self.columns}.")
         return self._data[column]
 
     def __repr__(self) -> str:
@@ -96,7 +96,7 @@ def label_report(
     sample_weight: Any = None,
     confidence_level: float = 0.95,
 ) -> Any:
-    r"""How good a classifier is, label by label and over all: a row for each label, then the summaries.
+    r"""Report the metrics of a classifier: one row per label, then summaries over all labels.
 
     The interval of average precision is the logit interval of Boyd, Eng and Page,
 
@@ -104,55 +104,54 @@ def label_report(
         \mathrm{logit}^{-1}\!\left(\mathrm{logit}(\mathrm{AP}) \pm
         \frac{z_{1 - a/2}}{\sqrt{n^+ \, \mathrm{AP} (1 - \mathrm{AP})}}\right)
 
-    with the number :math:`n^+` of presences that count (with weights, :math:`(\sum w)^2 / \sum w^2` of them). It says
-    how far average precision is known from so many presences, and is wide where they are few. Where AP is 0 or 1, of
-    which there is no logit, half a presence is taken off for the other end.
+    with the number :math:`n^+` of positives that count (with weights, :math:`(\sum w)^2 / \sum w^2`). It is wide if
+    there are few positives. An AP of 0 or 1 has no logit: for the other end of the interval, half a positive is
+    subtracted.
 
     Parameters
     ----------
     y : array-like, DataFrame or sparse matrix, shape (n, L)
         Labels: 1 present, -1 absent, 0 unknown.
     scores : array-like of shape (n, L), or dict of str to array-like
-        What `predict_proba` or `decision_function` answers. They are taken for probabilities if all of them are in
-        [0, 1], for decisions if not. A dict of several classifiers' puts these side by side.
+        Results of `predict_proba` or `decision_function`. They are taken for probabilities if all are in [0, 1], else
+        for decisions. A dict holds the scores of several classifiers, which are shown side by side.
     y_pred : array-like of shape (n, L), dict of str to array-like, or None, default=None
-        Predicted labels, 1 present, 0 (or -1) absent; a dict if `scores` is one. None predicts presence where a
-        probability is above 0.5, or a decision above 0, as the classifiers do.
+        Predicted labels, 1 present, 0 (or -1) absent; a dict if `scores` is one. None predicts a label where its
+        probability is above 0.5, or its decision above 0, as the classifiers do.
     unknown : {"ignore", "absent"}, default="ignore"
-        "ignore" scores over the known entries, "absent" counts unknown entries as absent, as positive-only labels are
-        scored.
+        "ignore" scores the known entries, "absent" counts unknown entries as negative, for positive-only labels.
     sample_weight : array-like, shape (n,) or (n, L), or None, default=None
-        Weights of rows or of entries.
+        Weights of rows or entries.
     confidence_level : float in (0, 1), default=0.95
-        How often an interval should hold the average precision of a large sample.
+        Probability with which an interval should contain the average precision of a large sample.
 
     Returns
     -------
-    DataFrame, or LabelReport where pandas is not installed
+    DataFrame, or LabelReport if pandas is not installed
         The index holds the names of the labels, then "macro" (mean over labels), "weighted" (mean over labels,
-        weighed by their presences) and "micro" (over all entries together). The columns:
+        weighted by their number of positives) and "micro" (over all entries together). The columns:
 
-        - ``known``, ``positive``, ``negative``: entries of `y` that are known, and of these present and absent;
-        - ``average_precision``, ``average_precision_low``, ``average_precision_high``: with its interval, which
-          summaries have none of, because labels of the same rows depend on each other;
+        - ``known``, ``positive``, ``negative``: numbers of known entries of `y`, and of known positives and negatives;
+        - ``average_precision``, ``average_precision_low``, ``average_precision_high``: with its interval. Summaries
+          have no interval, because labels of the same rows depend on each other;
         - ``roc_auc``, ``precision``, ``recall``, ``f1``;
-        - ``threshold``: the score above which presence is predicted; with `y_pred` the lowest score that is predicted
-          present, or NaN where no threshold would predict so;
-        - ``brier``: mean squared difference of probability and label, NaN where scores are decisions.
+        - ``threshold``: the score above which a label is predicted; with `y_pred` the lowest score of a predicted
+          label, or NaN if no threshold gives these predictions;
+        - ``brier``: mean squared difference of probability and label, NaN if scores are decisions.
 
-        What cannot be scored is NaN, and left out of means. Of several classifiers, columns are pairs
+        Values that cannot be computed are NaN, and left out of means. For several classifiers, columns are pairs
         ``(column, classifier)``, so that ``report["f1"]`` compares them.
 
     Raises
     ------
     ValueError
-        If shapes or names differ, a score that counts is not finite, or `unknown` is "ignore" and nothing in `y` is
-        known to be absent.
+        If shapes or names differ, a score that counts is not finite, or `unknown` is "ignore" and `y` has no known
+        negative.
 
     See Also
     --------
-    skpartial.labels.describe : What is known, before any classifier is trained.
-    sklearn.metrics.classification_report : Of labels that are all known.
+    skpartial.labels.describe : Counts of known labels, before any classifier is trained.
+    sklearn.metrics.classification_report : For complete labels.
 
     References
     ----------
@@ -190,11 +189,11 @@ def label_report(
     found = {name: np.concatenate([values, np.full(len(_SUMMARIES), values.sum())]) for name, values in counts.items()}
     if not isinstance(scores, Mapping):
         if isinstance(y_pred, Mapping):
-            raise ValueError("y_pred is a dict, but scores is none: pass scores as a dict with the same names.")
+            raise ValueError("y_pred is a dict, but scores is not: pass scores as a dict with the same names.")
         return _as_table([*names, *_SUMMARIES], found | _columns(truth, scores, y_pred, confidence_level))
     if not scores or (y_pred is not None and not (isinstance(y_pred, Mapping) and set(y_pred) == set(scores))):
         raise ValueError(
-            "scores must be a dict of at least one classifier's, and y_pred None or a dict with the same names."
+            "scores must be a dict with at least one classifier, and y_pred None or a dict with the same names."
         )
     each = {
         str(name): _columns(truth, of_one, None if y_pred is None else y_pred[name], confidence_level)
@@ -215,7 +214,7 @@ def _as_table(index: list[str], data: dict[Any, NDArray[Any]]) -> Any:
 
 
 def _columns(truth: Truth, scores: Any, y_pred: Any, confidence_level: float) -> dict[str, NDArray[np.float64]]:
-    """The columns of one classifier, of all labels and then of the summaries."""
+    """The columns of one classifier: all labels, then the summaries."""
     scores = as_scores(scores, truth.shape, names=truth.labels.names)
     probabilities = bool(np.nanmin(scores) >= 0 and np.nanmax(scores) <= 1)
     if y_pred is None:
@@ -248,7 +247,7 @@ def _columns(truth: Truth, scores: Any, y_pred: Any, confidence_level: float) ->
 def _scored(
     labels: LabelMatrix, scores: NDArray[Any], predicted: LabelMatrix, unknown: Unknown, weights: Any
 ) -> dict[str, NDArray[np.float64]]:
-    """The metrics of each label that the package has."""
+    """The package's metrics of each label."""
     rates = precision_recall_f1(labels, predicted, average=None, unknown=unknown, sample_weight=weights)
     return {
         "average_precision": average_precision_per_label(labels, scores, unknown, sample_weight=weights),
@@ -260,7 +259,7 @@ def _scored(
 def _micro(
     truth: Truth, scores: NDArray[Any], predicted: LabelMatrix, probabilities: bool
 ) -> dict[str, NDArray[np.float64]]:
-    """The metrics of the entries that count, as if they were of one label."""
+    """The metrics of all entries that count, as if they belonged to one label."""
     unknown = truth.unknown
     weights = None if truth.weights is None else truth.weights if truth.weights.ndim == 2 else truth.weights[:, None]
     if truth.labels.is_sparse and unknown == "ignore":
@@ -283,7 +282,7 @@ def _micro(
 
 
 def _presences(truth: Truth) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each label, the weight of its presences, and how many equally weighted ones would say as much, shape (L,)."""
+    """Per label, the total weight of its positives and their effective number, shape (L,) each."""
 
     def of_block(labels: slice) -> NDArray[np.float64]:
         present, _ = truth.of_labels(labels)
@@ -313,7 +312,7 @@ def _brier(truth: Truth, scores: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _thresholds(scores: NDArray[Any], predicted: LabelMatrix) -> NDArray[np.float64]:
-    """Of each label the lowest score that is predicted present; NaN if one as high is predicted absent, shape (L,)."""
+    """Lowest score of a predicted positive per label, shape (L,); NaN if a predicted negative scores as high."""
     lowest, highest = np.full(predicted.n_labels, np.inf), np.full(predicted.n_labels, -np.inf)
     for start in range(0, predicted.n_rows, 1 << 14):
         rows = slice(start, start + (1 << 14))
@@ -334,7 +333,7 @@ def average_precision_interval(
 def _logit_interval(
     values: NDArray[np.float64], n_presences: NDArray[np.float64], level: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Interval of average precisions known from so many presences; 0 and 1 are ends of their own intervals."""
+    """Interval of average precisions from these numbers of positives; 0 and 1 are ends of their own intervals."""
     some = ~np.isnan(values) & (n_presences > 0)
     half = np.divide(0.5, n_presences, out=np.full(len(values), np.nan), where=some)
     inner = np.clip(values, np.minimum(half, 0.5), np.maximum(1 - half, 0.5))

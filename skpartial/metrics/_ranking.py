@@ -52,13 +52,13 @@ def _per_label(
 
 
 def _mean(values: NDArray[np.float64], empty: Empty, needs: str) -> Any:
-    """Mean over labels, the last axis, of values that are NaN where a label cannot be scored."""
+    """Mean over labels, the last axis; values are NaN for labels that cannot be scored."""
     unscored = np.isnan(values)
     if empty == "skip":
         if unscored.all(axis=-1).any():
             raise ValueError(
-                f'No label can be scored: a label needs {needs}. Pass empty="zero" or empty="nan" to get a number all '
-                "the same."
+                f'No label can be scored: a label needs {needs}. Pass empty="zero" or empty="nan" to get a number '
+                "anyway."
             )
         mean = np.where(unscored, 0.0, values).sum(axis=-1) / (~unscored).sum(axis=-1)
     elif empty == "zero":
@@ -81,24 +81,23 @@ def average_precision_per_label(
     .. math:: \mathrm{AP} = \sum_n (R_n - R_{n-1}) P_n
 
     where :math:`P_n` and :math:`R_n` are precision and recall at the n-th highest distinct score. This is
-    scikit-learn's :func:`~sklearn.metrics.average_precision_score`: no interpolation, and equal scores fall together.
+    scikit-learn's :func:`~sklearn.metrics.average_precision_score`, without interpolation and with ties grouped.
 
     Parameters
     ----------
     y_true : array-like, DataFrame or sparse matrix, shape (n, L)
         Labels: 1 present, -1 absent, 0 unknown.
     scores : array-like, shape (n, L) or (K, n, L)
-        Probabilities or logits, the higher the more present. NumPy array, torch tensor or anything that NumPy reads;
-        K matrices of scores are K candidates on the same labels. They need not be finite where an entry does not
-        count.
+        Probabilities or logits, higher for positives, as a NumPy array, PyTorch tensor or other array-like. K matrices
+        are the scores of K candidates on the same labels. Scores of entries that do not count may be NaN or infinite.
     unknown : {"ignore", "absent"}, default="ignore"
-        "ignore" scores over the known entries, and needs a known presence and a known absence of a label; "absent"
-        counts unknown entries as absent, and needs a known presence.
+        "ignore" scores the known entries; a label then needs a known positive and a known negative. "absent" counts
+        unknown entries as negative; a label then needs a known positive.
     interpolation : {"voc"} or None, default=None
-        "voc" replaces :math:`P_n` by the highest precision at recall :math:`R_n` or above, the rule of the Pascal VOC
+        "voc" replaces :math:`P_n` by the highest precision at a recall of at least :math:`R_n`, as in the Pascal VOC
         challenges since 2010.
     sample_weight : array-like, shape (n,) or (n, L), or None, default=None
-        Weights of rows or of entries. Precision and recall are then of weights; what weighs 0 is as if left out.
+        Weights of rows or entries, for weighted precision and recall; entries of weight 0 are left out.
 
     Returns
     -------
@@ -108,8 +107,8 @@ def average_precision_per_label(
     Raises
     ------
     ValueError
-        If shapes or names differ, a score that counts is not finite, or `unknown` is "ignore" and nothing in `y_true`
-        is known to be absent: over its known entries alone, every ranking of positive-only labels is perfect.
+        If shapes or names differ, a score that counts is not finite, or `unknown` is "ignore" and `y_true` has no known
+        negative: over known entries alone, every ranking of positive-only labels is perfect.
 
     References
     ----------
@@ -149,40 +148,40 @@ def mean_average_precision(
     interpolation: Interpolation = None,
     sample_weight: Any = None,
 ) -> Any:
-    """Mean over the labels of their average precision.
+    """Average precision, averaged over labels.
 
     Parameters
     ----------
     y_true : array-like, DataFrame or sparse matrix, shape (n, L)
         Labels: 1 present, -1 absent, 0 unknown.
     scores : array-like, shape (n, L) or (K, n, L)
-        Probabilities or logits, the higher the more present; K matrices are K candidates on the same labels.
+        Probabilities or logits, higher for positives; K matrices are the scores of K candidates on the same labels.
     unknown : {"ignore", "absent"}, default="ignore"
-        "ignore" scores over the known entries, "absent" counts unknown entries as absent. Labels of which only
-        presences are known are scored with "absent".
+        "ignore" scores the known entries, "absent" counts unknown entries as negative. Use "absent" for positive-only
+        labels.
     empty : {"skip", "zero", "nan"}, default="skip"
-        What a label contributes that cannot be scored, having no known presence (or, with ``unknown="ignore"``, no
-        known absence): nothing, so that the mean is over the other labels; 0, as published results on single
-        positive labels have it; or NaN, which makes the mean NaN.
+        Treatment of labels that cannot be scored, because they have no known positive (or, with ``unknown="ignore"``,
+        no known negative): "skip" leaves them out of the mean; "zero" counts them as 0, as in published results on
+        single positive labels; "nan" makes the mean NaN.
     interpolation : {"voc"} or None, default=None
         See :func:`average_precision_per_label`.
     sample_weight : array-like, shape (n,) or (n, L), or None, default=None
-        Weights of rows or of entries, within a label; the mean over labels is not weighed.
+        Weights of rows or entries within each label; the mean over labels is unweighted.
 
     Returns
     -------
     float, or ndarray of float64, shape (K,)
-        In [0, 1]. For K matrices of scores, one mean each.
+        Value in [0, 1]; one mean per matrix of scores.
 
     Raises
     ------
     ValueError
-        As :func:`average_precision_per_label` does, and if `empty` is "skip" and no label can be scored.
+        As in :func:`average_precision_per_label`, and if `empty` is "skip" and no label can be scored.
 
     References
     ----------
     E. Cole, O. Mac Aodha, T. Lorieul, P. Perona, D. Morris, N. Jojic. Multi-Label Learning from Single Positive
-    Labels. CVPR 2021 (absence assumed, a label without a positive counting 0 in the released code).
+    Labels. CVPR 2021 (unknown entries count as negative; in the released code a label without positives counts as 0).
 
     Examples
     --------
@@ -199,7 +198,7 @@ def mean_average_precision(
     check_choice(None, "empty", empty, ("skip", "zero", "nan"))
     options: dict[str, Any] = {"interpolation": interpolation, "sample_weight": sample_weight}
     values = average_precision_per_label(y_true, scores, unknown, **options)
-    return _mean(values, empty, "a known presence" + (" and a known absence" if unknown == "ignore" else ""))
+    return _mean(values, empty, "a known positive" + (" and a known negative" if unknown == "ignore" else ""))
 
 
 def roc_auc_per_label(
@@ -207,8 +206,8 @@ def roc_auc_per_label(
 ) -> NDArray[np.float64]:
     r"""Area under the ROC curve of each label.
 
-    It is the proportion of pairs of a present and an absent entry of the label that the scores order rightly, an equal
-    pair counting one half:
+    It is the proportion of pairs of a positive and a negative entry of the label that the scores order correctly; ties
+    count one half:
 
     .. math:: \mathrm{AUC} = \frac{1}{|P||N|} \sum_{i \in P} \sum_{j \in N} [s_i > s_j] + \tfrac12 [s_i = s_j]
 
@@ -217,22 +216,22 @@ def roc_auc_per_label(
     y_true : array-like, DataFrame or sparse matrix, shape (n, L)
         Labels: 1 present, -1 absent, 0 unknown.
     scores : array-like, shape (n, L) or (K, n, L)
-        Probabilities or logits, the higher the more present; K matrices are K candidates on the same labels.
+        Probabilities or logits, higher for positives; K matrices are the scores of K candidates on the same labels.
     unknown : {"ignore", "absent"}, default="ignore"
-        "ignore" scores over the known entries, "absent" counts unknown entries as absent.
+        "ignore" scores the known entries, "absent" counts unknown entries as negative.
     sample_weight : array-like, shape (n,) or (n, L), or None, default=None
-        Weights of rows or of entries: a pair weighs the product of its two.
+        Weights of rows or entries; the weight of a pair is the product of its weights.
 
     Returns
     -------
     ndarray of float64, shape (L,) or (K, L)
-        Values in [0, 1]; NaN for a label without a present or without an absent entry.
+        Values in [0, 1]; NaN for a label without positives or without negatives.
 
     Raises
     ------
     ValueError
-        If shapes or names differ, a score that counts is not finite, or `unknown` is "ignore" and nothing in `y_true`
-        is known to be absent.
+        If shapes or names differ, a score that counts is not finite, or `unknown` is "ignore" and `y_true` has no known
+        negative.
 
     Examples
     --------
@@ -243,7 +242,7 @@ def roc_auc_per_label(
     """
 
     def measure(ranking: Ranking | WeightedRanking) -> NDArray[np.float64]:
-        # Twice the number of wrongly ordered pairs: those that score at least as high, and those that score higher.
+        # Twice the number of wrongly ordered pairs: pairs that score at least as high, plus pairs that score higher.
         at_least = ranking.entries_at_least - ranking.present_at_least
         wrong = ranking.sum(2 * at_least - ranking.tied_absent())
         pairs = ranking.n_present * ranking.n_absent
@@ -255,30 +254,30 @@ def roc_auc_per_label(
 def mean_roc_auc(
     y_true: Any, scores: Any, unknown: Unknown = "ignore", empty: Empty = "skip", *, sample_weight: Any = None
 ) -> Any:
-    """Mean over the labels of their area under the ROC curve.
+    """Area under the ROC curve, averaged over labels.
 
     Parameters
     ----------
     y_true : array-like, DataFrame or sparse matrix, shape (n, L)
         Labels: 1 present, -1 absent, 0 unknown.
     scores : array-like, shape (n, L) or (K, n, L)
-        Probabilities or logits, the higher the more present; K matrices are K candidates on the same labels.
+        Probabilities or logits, higher for positives; K matrices are the scores of K candidates on the same labels.
     unknown : {"ignore", "absent"}, default="ignore"
-        "ignore" scores over the known entries, "absent" counts unknown entries as absent.
+        "ignore" scores the known entries, "absent" counts unknown entries as negative.
     empty : {"skip", "zero", "nan"}, default="skip"
-        What a label contributes that has no present or no absent entry: nothing, 0 or NaN.
+        How a label without positives or without negatives counts: not at all, as 0 or as NaN.
     sample_weight : array-like, shape (n,) or (n, L), or None, default=None
-        Weights of rows or of entries, within a label; the mean over labels is not weighed.
+        Weights of rows or entries within each label; the mean over labels is unweighted.
 
     Returns
     -------
     float, or ndarray of float64, shape (K,)
-        In [0, 1]. For K matrices of scores, one mean each.
+        Value in [0, 1]; one mean per matrix of scores.
 
     Raises
     ------
     ValueError
-        As :func:`roc_auc_per_label` does, and if `empty` is "skip" and no label can be scored.
+        As in :func:`roc_auc_per_label`, and if `empty` is "skip" and no label can be scored.
 
     Examples
     --------
@@ -290,7 +289,7 @@ def mean_roc_auc(
     check_choice(None, "empty", empty, ("skip", "zero", "nan"))
     kind = "a known" if unknown == "ignore" else "an assumed"
     values = roc_auc_per_label(y_true, scores, unknown, sample_weight=sample_weight)
-    return _mean(values, empty, f"a known presence and {kind} absence")
+    return _mean(values, empty, f"a known positive and {kind} negative")
 
 
 def label_ranking_loss(
@@ -301,9 +300,9 @@ def label_ranking_loss(
     *,
     sample_weight: Any = None,
 ) -> float:
-    r"""Mean over the rows of the proportion of their pairs of labels that the scores order wrongly.
+    r"""Proportion of wrongly ordered pairs of labels, averaged over rows.
 
-    A pair is a present and an absent label of one row; it is wrong where the absent one scores at least as high:
+    A pair is a positive and a negative label of one row; it is wrong if the negative one scores at least as high:
 
     .. math:: \frac{1}{n} \sum_i \frac{1}{|P_i||N_i|} \sum_{j \in P_i} \sum_{k \in N_i} [s_{ij} \le s_{ik}]
 
@@ -312,25 +311,25 @@ def label_ranking_loss(
     y_true : array-like, DataFrame or sparse matrix, shape (n, L)
         Labels: 1 present, -1 absent, 0 unknown.
     scores : array-like, shape (n, L)
-        Probabilities or logits, the higher the more present.
+        Probabilities or logits, higher for positives.
     unknown : {"ignore", "absent"}, default="ignore"
-        "ignore" takes pairs of known labels, "absent" counts unknown entries as absent.
+        "ignore" takes pairs of known labels, "absent" counts unknown entries as negative.
     empty : {"zero", "skip"}, default="zero"
-        What a row with labels of one sign only contributes, having no pair: 0, as in scikit-learn, or nothing. A row
-        without a known label contributes nothing in either case.
+        Whether a row whose labels are all positive or all negative, and that has no pair, counts as 0, as in
+        scikit-learn, or is left out. A row without known labels is always left out.
     sample_weight : array-like, shape (n,), or None, default=None
         Weights of rows.
 
     Returns
     -------
     float
-        In [0, 1], 0 being best.
+        Value in [0, 1]; 0 is best.
 
     Raises
     ------
     ValueError
-        If shapes or names differ, a score that counts is not finite, `unknown` is "ignore" and nothing in `y_true` is
-        known to be absent, or `empty` is "skip" and no row has a pair.
+        If shapes or names differ, a score that counts is not finite, `unknown` is "ignore" and `y_true` has no known
+        negative, or `empty` is "skip" and no row has a pair.
 
     Examples
     --------
@@ -353,7 +352,7 @@ def label_ranking_loss(
 
     totals, counts = zip(*for_each(score, row_blocks(truth.shape)))
     if sum(counts) == 0 and truth.weights is not None:
-        raise ValueError("sample_weight is zero in every row that counts: nothing is left to score.")
+        raise ValueError("sample_weight is zero in every row that counts, so there is nothing to score.")
     if sum(counts) == 0:
-        raise ValueError('No row has both a present and an absent label to compare; pass empty="zero" to count 0.')
+        raise ValueError('No row has both a positive and a negative label to compare: pass empty="zero" to count 0.')
     return sum(totals) / sum(counts)

@@ -1,8 +1,8 @@
 """The metrics as scorers, for the `scoring` argument of scikit-learn's model selection.
 
-Each is there twice: over known entries, and with unknown entries read as absent, for labels of which only presences are
-known. They refuse labels that are named in another order than those that the estimator was fitted with, as `score` of
-the classifiers does: a metric by itself sees predictions without names.
+There are two of each: over known entries, and with unknown entries counted as negative, for positive-only labels. Like
+`score` of the classifiers, they refuse labels whose order differs from the fit of the estimator. A metric alone cannot
+check this, because predictions have no names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from skpartial.metrics._top_k import precision_at_k, recall_at_k
 
 
 class LabelScorer(Scorer):
-    """A scorer that compares the names of labels, where both y and the fitted estimator have some."""
+    """A scorer that compares the names of labels, if both y and the fitted estimator have names."""
 
     @override
     def _score(self, method_caller: Callable[..., Any], estimator: Any, X: Any, y_true: Any, **kwargs: Any) -> Any:
@@ -35,7 +35,7 @@ def make_scorer(
     greater_is_better: bool = True,
     **options: Any,
 ) -> LabelScorer:
-    """As scikit-learn's function of that name."""
+    """Like scikit-learn's function of this name."""
     return LabelScorer(metric, 1 if greater_is_better else -1, options, response_method)
 
 

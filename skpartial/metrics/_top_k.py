@@ -1,4 +1,4 @@
-"""Metrics of the k labels of each row that score highest."""
+"""Metrics of the k highest-scored labels per row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skpartial.metrics._encode import Truth, Unknown, as_scores
 
 
 class TopKScores(NamedTuple):
-    """What :func:`top_k_scores` returns; all in [0, 1]."""
+    """Result of :func:`top_k_scores`; all values are in [0, 1]."""
 
     precision: float
     recall: float
@@ -31,7 +31,7 @@ def _check_k(k: Any, n_labels: int) -> None:
 
 
 def _top_k(scores: Any, truth: Truth, k: int) -> Callable[[slice], NDArray[np.bool_]]:
-    """Return a function from a slice of rows to which of their entries are among the k highest of their row."""
+    """Return a function from a slice of rows to a mask of the k highest scores in each row."""
     scores = as_scores(scores, truth.shape, names=truth.labels.names)
     n_labels = truth.shape[1]
     _check_k(k, n_labels)
@@ -39,10 +39,10 @@ def _top_k(scores: Any, truth: Truth, k: int) -> Callable[[slice], NDArray[np.bo
     def predict(rows: slice) -> NDArray[np.bool_]:
         block = scores[rows]
         if not np.isfinite(block).all():
-            raise ValueError("scores hold NaN or infinity; every entry needs a finite score.")
+            raise ValueError("scores holds NaN or infinity, but every entry needs a finite score.")
         threshold = np.partition(block, n_labels - k, axis=1)[:, n_labels - k, None]
         chosen = block > threshold
-        # Of the labels that score as high as the k-th, the first ones fill up: exactly k a row, in a fixed order.
+        # Among labels tied with the k-th, the first ones are taken: exactly k per row, in a fixed order.
         tied = block == threshold
         room = k - np.count_nonzero(chosen, axis=1)[:, None]
         chosen |= tied & (np.cumsum(tied, axis=1) <= room)
@@ -61,39 +61,39 @@ def top_k_scores(
     zero_division: float = 0.0,
     sample_weight: Any = None,
 ) -> TopKScores:
-    r"""Precision, recall and F1 where the k highest scores of each row are taken as its present labels.
+    r"""Precision, recall and F1 if the k highest-scored labels of each row are predicted.
 
-    By default the six numbers that the literature calls P-C, R-C, F1-C (per class) and P-O, R-O, F1-O (overall). Of
-    label c, with :math:`tp_c` right among the :math:`pred_c` rows that have it in their top k, and :math:`pos_c` rows
-    that it is present in:
+    By default these are the six numbers that the literature calls P-C, R-C, F1-C (per class) and P-O, R-O, F1-O
+    (overall). For label c, let :math:`pred_c` be the number of rows with c in their top k, :math:`tp_c` the number of
+    true positives among them, and :math:`pos_c` the number of positives:
 
     .. math::
         P_C = \frac1L \sum_c \frac{tp_c}{pred_c} \qquad R_C = \frac1L \sum_c \frac{tp_c}{pos_c} \qquad
         F1_C = \frac{2 P_C R_C}{P_C + R_C}
 
-    and the overall ones are :math:`\sum_c tp_c / \sum_c pred_c`, :math:`\sum_c tp_c / \sum_c pos_c` and their
-    harmonic mean.
+    and the overall ones are :math:`\sum_c tp_c / \sum_c pred_c`, :math:`\sum_c tp_c / \sum_c pos_c` and their harmonic
+    mean.
 
     Parameters
     ----------
     y_true : array-like, DataFrame or sparse matrix, shape (n, L)
         Labels: 1 present, -1 absent, 0 unknown.
     scores : array-like, shape (n, L)
-        Probabilities or logits, the higher the more present. Every entry takes part in the choice of the k highest,
-        known or not; of equal scores, the labels that come first are chosen.
+        Probabilities or logits, higher for positives. The k highest are chosen among all entries, known or not; among
+        equal scores, the first labels are chosen.
     k : int, default=3
-        How many labels of each row.
+        Number of labels per row.
     average : {"macro", "samples"}, default="macro"
-        "macro" as above. "samples" gives, as the first three numbers, means over the rows of the precision, recall
-        and F1 of each row; published top-3 tables hold both kinds, under the same names.
+        "macro" is as above. With "samples", the first three numbers are means over rows of the precision, recall and F1
+        of each row. Published top-3 tables use both, under the same names.
     unknown : {"ignore", "absent"}, default="ignore"
-        "ignore" counts known entries only, so that a label chosen but unknown is neither right nor wrong; "absent"
-        counts unknown entries as absent.
+        "ignore" counts known entries only: a chosen label that is unknown is neither correct nor incorrect. "absent"
+        counts unknown entries as negative.
     zero_division : {0.0, 1.0, numpy.nan}, default=0.0
-        The value of 0 / 0, such as the precision of a label that is in no row's top k; NaN leaves it out of the mean.
+        The value of 0 / 0, such as the precision of a label in no row's top k; NaN leaves it out of the mean.
     sample_weight : array-like, shape (n,) or (n, L), or None, default=None
-        Weights of rows or of entries, by which the counts are sums; for "samples" of rows. They play no part in the
-        choice of the k highest.
+        Weights of rows or entries, for weighted counts; with "samples" weights of rows. They do not affect the choice
+        of the k highest.
 
     Returns
     -------
@@ -104,15 +104,15 @@ def top_k_scores(
     Raises
     ------
     ValueError
-        If shapes or names differ, a score is not finite, `k` is not from 1 to L, or `unknown` is "ignore" and nothing
-        in `y_true` is known to be absent.
+        If shapes or names differ, a score is not finite, `k` is not from 1 to L, or `unknown` is "ignore" and `y_true`
+        has no known negative.
 
     References
     ----------
     Y. Gong, Y. Jia, T. Leung, A. Toshev, S. Ioffe. Deep Convolutional Ranking for Multilabel Image Annotation. ICLR
     2014 (per class and overall). H. Cevikalp, B. Benligiray, O. N. Gerek. Semi-Supervised Robust Deep
     Neural Networks for Multi-Label Image Classification. Pattern Recognition 2020 (its released code averages over
-    rows, the recall of a row without a present label being 1).
+    rows, and the recall of a row without positives is 1).
 
     Examples
     --------
@@ -150,28 +150,28 @@ def precision_at_k(
     zero_division: float = 0.0,
     sample_weight: Any = None,
 ) -> float:
-    """Mean over the rows of the proportion of present labels among the k that score highest.
+    """Proportion of positives among the k highest-scored labels, averaged over rows.
 
     Parameters
     ----------
     y_true : array-like, DataFrame or sparse matrix, shape (n, L)
         Labels: 1 present, -1 absent, 0 unknown.
     scores : array-like, shape (n, L)
-        Probabilities or logits, the higher the more present; of equal scores, the labels that come first are chosen.
+        Probabilities or logits, higher for positives; among equal scores, the first labels are chosen.
     k : int, default=1
-        How many labels of each row.
+        Number of labels per row.
     unknown : {"ignore", "absent"}, default="ignore"
-        "ignore" divides by how many of the k are known, "absent" by k.
+        "ignore" divides by the number of known labels among the k, "absent" by k.
     zero_division : {0.0, 1.0, numpy.nan}, default=0.0
-        The precision of a row of whose k labels none is known; NaN leaves it out of the mean. A row without any known
-        label is left out always.
+        The precision of a row with no known label among the k; NaN leaves it out of the mean. A row without any known
+        label is always left out.
     sample_weight : array-like, shape (n,), or None, default=None
         Weights of rows.
 
     Returns
     -------
     float
-        In [0, 1].
+        Value in [0, 1].
 
     Raises
     ------
@@ -198,27 +198,27 @@ def recall_at_k(
     zero_division: float = 0.0,
     sample_weight: Any = None,
 ) -> float:
-    """Mean over the rows of the proportion of their present labels that are among the k that score highest.
+    """Proportion of positives that are among the k highest-scored labels, averaged over rows.
 
     Parameters
     ----------
     y_true : array-like, DataFrame or sparse matrix, shape (n, L)
         Labels: 1 present, -1 absent, 0 unknown.
     scores : array-like, shape (n, L)
-        Probabilities or logits, the higher the more present; of equal scores, the labels that come first are chosen.
+        Probabilities or logits, higher for positives; among equal scores, the first labels are chosen.
     k : int, default=1
-        How many labels of each row.
+        Number of labels per row.
     unknown : {"ignore", "absent"}, default="ignore"
-        Makes no difference but to which rows are left out: those without a known label, or none.
+        Only affects which rows are left out: rows without a known label ("ignore"), or none ("absent").
     zero_division : {0.0, 1.0, numpy.nan}, default=0.0
-        The recall of a row without a present label; NaN leaves it out of the mean.
+        The recall of a row without positives; NaN leaves it out of the mean.
     sample_weight : array-like, shape (n,), or None, default=None
         Weights of rows.
 
     Returns
     -------
     float
-        In [0, 1].
+        Value in [0, 1].
 
     Raises
     ------

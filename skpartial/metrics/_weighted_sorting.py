@@ -1,6 +1,6 @@
-"""Rankings whose entries weigh differently: what :class:`~skpartial.metrics._sorting.Ranking` says, in weights.
+"""Rankings of weighted entries: :class:`~skpartial.metrics._sorting.Ranking` with sums of weights for counts.
 
-Weights do not fit into the keys by which unweighted rankings are sorted in place: each takes an argsort of its own.
+Weights do not fit into the keys by which unweighted rankings are sorted in place, so each ranking takes an argsort.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from numpy.typing import NDArray
 
 
 class WeightedRanking:
-    """Where the present entries of b rankings stand, counted in weights from the highest score.
+    """Positions of the positives in b rankings, in total weight counted from the highest score.
 
-    It answers to what `Ranking` does, so that a metric is written once: with weights that are whole numbers it is the
-    ranking in which each entry is repeated as often.
+    It has the interface of `Ranking`, so that each metric is written once. Whole-number weights are equivalent to
+    repeating each entry that often.
 
     Parameters
     ----------
     scores : ndarray, shape (b, w)
         Finite where an entry counts.
     present : ndarray of bool, shape (b, w)
-        Which entries are present; the others are absent.
+        Mask of the positives; all others are negative.
     known : ndarray of bool, shape (b, w), or None
-        Which entries count; None: all of them.
+        Mask of the entries that count; None if all count.
     weights : ndarray of float64, shape (b, w) or (1, w)
-        At least 0; an entry of weight 0 does not count.
+        Weights of at least 0; entries of weight 0 do not count.
 
     Attributes
     ----------
     n_present, n_absent : ndarray of float64, shape (b,)
-        Weight of the entries of each ranking that count.
+        Total weight of the positives and negatives of each ranking that count.
     entries_at_least, present_at_least : ndarray of float64, shape (P,)
-        For each present entry that counts, ranking after ranking and from the highest score down: the weight of all
-        entries, and of the present ones, that score at least as high as it.
+        For each positive that counts, ranking after ranking and from the highest score down: the total weight of all
+        entries, and of the positives, with at least its score.
     """
 
     def __init__(
@@ -57,16 +57,16 @@ class WeightedRanking:
         self.n_absent = np.where(counted & ~present, weights, 0.0).sum(axis=1)
 
     def tied_absent(self) -> NDArray[np.float64]:
-        """For each present entry, the weight of the absent ones of its ranking with the same score, shape (P,)."""
+        """For each positive, the total weight of the negatives of its ranking with the same score, shape (P,)."""
         return self._tied_absent
 
     def sum(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Sum values of the present entries, times their weights, over each ranking, shape (P,) to (b,)."""
+        """Sum the values of the positives, times their weights, over each ranking, shape (P,) to (b,)."""
         total: Any = np.bincount(self._row, weights=values * self._weights, minlength=len(self.n_present))
         return np.asarray(total, dtype=np.float64)
 
     def highest_from_here(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The highest value at each present entry or at one that scores lower in its ranking, shape (P,)."""
+        """The highest value at each positive or at a lower-scored one of its ranking, shape (P,)."""
         highest = values.copy()
         for row in np.split(highest, np.flatnonzero(np.diff(self._row)) + 1):
             row[:] = np.maximum.accumulate(row[::-1])[::-1]
@@ -76,13 +76,13 @@ class WeightedRanking:
 def _closing_weights(
     scores: NDArray[Any], present: NDArray[np.bool_], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Of the present entries of a ranking, from the highest score down, four rows.
+    """Four rows of values at the positives of a ranking, from the highest score down.
 
-    Their weight; the weights of present and of absent entries that score at least as high; the weight of the absent
-    ones that score the same. Present and absent are added up apart, so that neither has the other's rounding.
+    Their weights; the total weights of positives and of negatives with at least that score; the total weight of
+    negatives with the same score. Positives and negatives are summed separately, to keep their rounding errors apart.
     """
     if not np.isfinite(scores).all():
-        raise ValueError("scores hold NaN or infinity; every entry that counts needs a finite score.")
+        raise ValueError("scores holds NaN or infinity, but every entry that counts needs a finite score.")
     order = np.argsort(scores, kind="stable")[::-1]
     scores, present, weights = scores[order], present[order], weights[order]
     opens = np.ones(len(scores), dtype=bool)

@@ -1,7 +1,7 @@
-"""Model selection for label matrices: stratified splitters, out-of-fold predictions, thresholds, quicker searches.
+"""Model selection for label matrices: stratified splitters, out-of-fold predictions, thresholds, faster searches.
 
 The rest of scikit-learn's model selection (`GridSearchCV`, `cross_val_score`, `learning_curve`) works on label matrices
-as it is, with the scorers of :mod:`skpartial.metrics`.
+unchanged, with the scorers of :mod:`skpartial.metrics`.
 """
 
 from skpartial.model_selection._batched_search import BatchedGridSearchCV

@@ -40,87 +40,89 @@ __all__ = ["BatchedGridSearchCV"]
 class BatchedGridSearchCV(VersionedPickles, Documented, GridSearchCV):
     """Grid search that fits all candidates of a fold together.
 
-    scikit-learn's `GridSearchCV` with the same parameters, attributes and results, for `PartialLabelClassifier` and
-    `SinglePositiveClassifier` on features, alone or as the last step of a `Pipeline`. X is validated once a fold
-    instead of once a fit; candidates share their products with it, and are scored by one product where the score is
-    the classifiers' own, or mean average precision or ROC-AUC of :mod:`skpartial.metrics`. Earlier steps of a pipeline
-    are fitted once a fold for each setting of their own parameters.
+    It has the parameters, attributes and results of scikit-learn's `GridSearchCV`, for `PartialLabelClassifier` and
+    `SinglePositiveClassifier` on features, alone or as the last step of a `Pipeline`. X is validated once per fold
+    instead of once per fit, and candidates share matrix products with X. They are also scored by one product, if the
+    score is the classifiers' own, or the mean average precision or ROC-AUC of :mod:`skpartial.metrics`. Earlier steps
+    of a pipeline are fitted once per fold for each setting of their own parameters.
 
     Parameters
     ----------
     estimator : estimator
-        A classifier of this package, or a pipeline that ends in one. Anything else is fitted as by `GridSearchCV`.
+        A classifier of this package, or a pipeline that ends in one. Others are fitted as in `GridSearchCV`.
     param_grid : dict or list of dict
-        Values to try, by the names of parameters, such as ``alpha`` or ``loss__gamma``.
+        Values to try, by parameter name, such as ``alpha`` or ``loss__gamma``.
     scoring : str, callable, list, tuple, dict or None, default=None
-        Scorers, as in `GridSearchCV`. None is the classifiers' own: mean average precision over known entries, or for
-        1-D y accuracy.
+        Scorers, as in `GridSearchCV`. None is the classifiers' own: mean average precision over known entries, or
+        accuracy for 1-D y.
     n_jobs : int or None, default=None
-        Folds that are run at a time; -1 uses all processors.
+        Number of folds to run in parallel; -1 uses all processors.
     refit : bool, str or callable, default=True
-        Whether the best candidate is fitted on all rows; with several scorers by which one; or a function of
-        `cv_results_` that answers the index of the best.
+        Whether to fit the best candidate on all rows; with several scorers, the name of the one that chooses it; or a
+        function of `cv_results_` that returns the index of the best.
     cv : int, splitter, iterable of (train, test), or None, default=None
-        How to split; :class:`PartialLabelKFold` spreads rare labels evenly. An int or None is `KFold`, or for 1-D y
-        `StratifiedKFold`.
+        Cross-validation splits; :class:`PartialLabelKFold` spreads rare labels evenly. An int or None is `KFold`, or
+        `StratifiedKFold` for 1-D y.
     verbose : int, default=0
-        Above 0 the number of fits is printed, above 1 a line for each fold.
+        Above 0, print the number of fits; above 1, also a line per fold.
     pre_dispatch : int or str, default="2*n_jobs"
         Number of jobs dispatched ahead, as in `joblib.Parallel`.
     error_score : "raise" or number, default=nan
-        Score of a candidate that cannot be fitted, with a warning; "raise" raises.
+        Score of a candidate that cannot be fitted, with a warning; "raise" raises the error.
     return_train_score : bool, default=False
-        Whether training rows are scored, too.
+        Whether to score the training rows, too.
 
     Attributes
     ----------
     cv_results_ : dict of ndarray
-        As in `GridSearchCV`. The fit time of a candidate is its share of what was done for all: the time divided by
-        their number. So is its score time.
+        As in `GridSearchCV`. Fit and score times of a candidate are the time for its group divided by the number of
+        candidates.
     best_estimator_ : estimator
         The best candidate, fitted on all rows by its own `fit`, if `refit` is not False.
     best_score_ : float
-        Its mean score.
+        Mean score of the best candidate.
     best_params_ : dict
-        Its parameters.
+        Parameters of the best candidate.
     best_index_ : int
-        Where it stands in `cv_results_`.
+        Index of the best candidate in `cv_results_`.
     scorer_ : callable or dict
-        What scored.
+        The scorers.
     n_splits_ : int
         Number of folds.
     refit_time_ : float
-        Seconds that fitting the best candidate on all rows took.
+        Seconds for fitting the best candidate on all rows.
     multimetric_ : bool
-        Whether there are several scores.
+        Whether there are several scorers.
     classes_ : ndarray
         Classes of the best candidate.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of str
-        Names of the features, where X has them.
+        Names of the features, if X has names.
 
     Warns
     -----
     UserWarning
-        If some candidates are fitted one by one, with the reason: a backbone, another head than a linear one, a
-        relabelling, a `validation_fraction`, `checkpoint_dir`, `warm_start`, `verbose` or callbacks of its own, another
-        estimator, or arguments of `fit` other than `sample_weight` and `label_prior`. With metadata routing all are.
+        If some candidates are fitted one by one, with the reason: a backbone, a nonlinear head, a relabelling, a
+        `validation_fraction`, `checkpoint_dir`, `warm_start`, `verbose` or callbacks of the candidate, another kind of
+        estimator, or arguments of `fit` other than `sample_weight` and `label_prior`. With metadata routing, all
+        candidates are fitted one by one.
 
     See Also
     --------
-    sklearn.model_selection.GridSearchCV : For any estimator, one fit after the other.
+    sklearn.model_selection.GridSearchCV : For any estimator, with separate fits.
 
     Notes
     -----
-    Scores equal those of `GridSearchCV` up to rounding, and up to what the tolerance of the solver leaves open. Earlier
-    steps that draw random numbers with ``random_state=None`` draw them once for all candidates that share them.
+    Scores equal those of `GridSearchCV` up to rounding and the tolerance of the solver. Earlier steps with
+    ``random_state=None`` draw random numbers once for all candidates that share them.
 
-    Callbacks of the search, such as a `ProgressBar`, are told of each candidate on each fold, but not of the epochs
-    within, which candidates go through together; of the final fit they are told all.
+    Callbacks of the search, such as a `ProgressBar`, are called for each candidate on each fold, but not for its
+    epochs, because candidates run through them together. For the final fit, all callbacks are called.
 
-    Candidates are trained as many at a time as have 512 MiB of logits on the training rows. Those share products that
-    their solver can solve together; others are solved one after the other, on features that are validated once.
+    Candidates are trained in groups with at most 512 MiB of logits on the training rows. Within a group, products are
+    shared by candidates that their solver can solve together. Others are solved one after the other, on features that
+    are validated once.
 
     Examples
     --------
@@ -149,8 +151,8 @@ class BatchedGridSearchCV(VersionedPickles, Documented, GridSearchCV):
         y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
             Labels: 1 present, -1 absent, 0 unknown. 1-D y with two classes is plain binary classification.
         **params : dict
-            Further arguments of the estimator's `fit`, such as `sample_weight`; those of length n are split as X is.
-            `groups` goes to the splitter, which must keep them whole, as :class:`PartialLabelGroupKFold` does.
+            Further arguments of the estimator's `fit`, such as `sample_weight`; arguments of length n are split like X.
+            `groups` goes to the splitter, which must keep groups whole, like :class:`PartialLabelGroupKFold`.
 
         Returns
         -------
@@ -219,7 +221,7 @@ class BatchedGridSearchCV(VersionedPickles, Documented, GridSearchCV):
         return self
 
     def _groups(self, candidates: list[dict[str, Any]], fit_params: dict[str, Any]) -> list[list[int]]:
-        """Candidates that can be fitted together: those with the same earlier steps. Says which cannot be, and why."""
+        """Groups of candidates with the same earlier steps, to fit together; warns of the others with the reason."""
         groups: dict[Hashable, list[int]] = {}
         reasons: dict[int, str] = {}
         everywhere = "metadata routing is enabled" if get_config()["enable_metadata_routing"] else None
@@ -230,7 +232,7 @@ class BatchedGridSearchCV(VersionedPickles, Documented, GridSearchCV):
                 if reason is None:
                     check_random_state(last_step(candidate).random_state)
             except Exception:
-                continue  # What is wrong with it is told when it is fitted.
+                continue  # Its error is reported when it is fitted.
             if reason is None:
                 groups.setdefault(_earlier_setting(candidate, parameters), []).append(i)
             else:
@@ -238,7 +240,7 @@ class BatchedGridSearchCV(VersionedPickles, Documented, GridSearchCV):
         if reasons:
             which = "all" if len(reasons) == len(candidates) else f"{len(reasons)} of {len(candidates)}"
             warn(
-                f"BatchedGridSearchCV fits {which} candidates one by one, as GridSearchCV does, because "
+                f"BatchedGridSearchCV fits {which} candidates one by one, like GridSearchCV, because "
                 f"{', or '.join(dict.fromkeys(reasons.values()))}.",
             )
         return list(groups.values())
@@ -251,12 +253,12 @@ class BatchedGridSearchCV(VersionedPickles, Documented, GridSearchCV):
         splits: list[Any],
         context: Any,
     ) -> list[dict[str, Any]]:
-        """Results of all candidates, of each on all splits; callbacks are told of each in this process."""
+        """Results of all candidates on all splits; callbacks are called for each candidate in this process."""
         together = sorted(i for group in groups for i in group)
         if self.verbose > 0:
             n, k = len(splits), len(candidates)
             print(f"Fitting {n} folds for each of {k} candidates, totalling {n * k} fits, {n * len(together)} together")
-        # In the order in which GridSearchCV's fits would draw them.
+        # In the order in which the fits of GridSearchCV would draw them.
         lasts = {i: last_step(configured(evaluation.base, candidates[i])) for i in together}
         seeds = {(i, split): clone(lasts[i])._draw_seed() for i in together for split in range(len(splits))}
         jobs = [(split, group) for split in range(len(splits)) for group in groups]
@@ -275,12 +277,12 @@ class BatchedGridSearchCV(VersionedPickles, Documented, GridSearchCV):
 
     @contextmanager
     def _told(self, context: Any, task_ids: list[int], evaluation: Evaluation, train: Any) -> Iterator[None]:
-        """Tell callbacks of candidates on a fold before and after; nothing is made where there are none."""
+        """Call the callbacks before and after fitting candidates on a fold; does nothing without callbacks."""
         if not has_callbacks(self):
             yield
             return
         tasks = [context.subcontext("candidate-split-evaluation", task_id) for task_id in task_ids]
-        # Made where a callback asks for them only.
+        # Only created if a callback needs them.
         told = {
             "estimator": self,
             "X": lambda: safe_split(evaluation.base, evaluation.X, evaluation.y, train)[0],
@@ -295,7 +297,7 @@ class BatchedGridSearchCV(VersionedPickles, Documented, GridSearchCV):
                 task.call_on_fit_task_end(**told)
 
     def _choose(self, results: dict[str, Any], refit_metric: Any) -> None:
-        """Set what is known of the best candidate."""
+        """Set the attributes of the best candidate."""
         if self.refit or not self.multimetric_:
             self.best_index_ = self._select_best_index(self.refit, refit_metric, results)
             if not callable(self.refit):
@@ -303,7 +305,7 @@ class BatchedGridSearchCV(VersionedPickles, Documented, GridSearchCV):
             self.best_params_ = results["params"][self.best_index_]
 
     def _refit(self, context: Any, told: dict[str, Any], fit_params: dict[str, Any]) -> None:
-        """Fit the best candidate on all rows, with the callbacks that it inherits."""
+        """Fit the best candidate on all rows, with the callbacks of the search."""
         self.best_estimator_ = configured(self.estimator, self.best_params_)
         X, y = told["X"], told["y"]
         with context.propagate_callback_context(self.best_estimator_):
@@ -317,7 +319,7 @@ class BatchedGridSearchCV(VersionedPickles, Documented, GridSearchCV):
 
 
 def _earlier_setting(candidate: Any, parameters: dict[str, Any]) -> Hashable:
-    """What candidates with the same earlier steps have in common: the values of all parameters but the last step's."""
+    """A key of a candidate's earlier steps: the values of all parameters except those of the last step."""
     if not isinstance(candidate, Pipeline):
         return None
     last = candidate.steps[-1][0]

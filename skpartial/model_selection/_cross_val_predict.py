@@ -1,4 +1,4 @@
-"""Out-of-fold predictions that leave label matrices as they are."""
+"""Out-of-fold predictions that do not re-encode label matrices."""
 
 from __future__ import annotations
 
@@ -35,35 +35,33 @@ def cross_val_predict(
     verbose: int = 0,
     pre_dispatch: int | str | None = "2*n_jobs",
 ) -> Any:
-    """Predict every row with an estimator that was fitted without it.
+    """Predict each row with an estimator that was fitted without it.
 
     Use this instead of :func:`sklearn.model_selection.cross_val_predict`, which gives silently wrong results for label
-    matrices: for scores and probabilities it numbers the values of every column of y anew, so that in a column of
-    absent (-1) and unknown (0) entries the unknown ones become present ones. Here every fold's `fit` gets rows of y as
-    they are.
+    matrices: for scores and probabilities it re-encodes the values of every column of y, so that in a column of
+    negative (-1) and unknown (0) entries the unknown ones become positive. Here `fit` gets the rows of y unchanged.
 
     Parameters
     ----------
     estimator : estimator
-        An estimator, pipeline or search. It is cloned, not fitted.
+        An estimator, pipeline or search. It is cloned, not fitted itself.
     X : array-like, DataFrame, sparse matrix or other indexable of length n
         Features.
     y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
-        Labels: 1 present, -1 absent, 0 unknown. 1-D y is left to scikit-learn's function, which is right there.
+        Labels: 1 present, -1 absent, 0 unknown. 1-D y is passed on to scikit-learn's function.
     groups : array-like of shape (n,), default=None
-        Groups for splitters that keep them whole, such as :class:`PartialLabelGroupKFold`. With metadata routing pass
-        them in `params`.
+        Groups for splitters that keep groups whole, such as :class:`PartialLabelGroupKFold`. With metadata routing,
+        pass them in `params`.
     cv : int, splitter, iterable of (train, test), or None, default=None
-        How to split; every row must be in one test part. None is `KFold(5)` and an int `KFold` with as many folds (for
-        1-D y of a classifier `StratifiedKFold`), as in scikit-learn; :class:`PartialLabelKFold` spreads rare labels
-        evenly.
+        Cross-validation splits; every row must be in one test part. As in scikit-learn, None is `KFold(5)` and an int
+        the number of folds of `KFold` (`StratifiedKFold` for a classifier with 1-D y). :class:`PartialLabelKFold`
+        spreads rare labels evenly.
     method : str, default="predict"
-        Which method of the fitted estimators answers: "predict", "predict_proba", "predict_log_proba" or
-        "decision_function".
+        Method of the fitted estimators to call: "predict", "predict_proba", "predict_log_proba" or "decision_function".
     n_jobs : int or None, default=None
-        Folds that are run at a time; -1 uses all processors.
+        Number of folds to run in parallel; -1 uses all processors.
     params : dict or None, default=None
-        Further arguments of `fit`; those of length n are split as X is. With metadata routing also of the splitter.
+        Further arguments of `fit`; arguments of length n are split like X. With metadata routing, also of the splitter.
     verbose : int, default=0
         Verbosity of joblib.
     pre_dispatch : int, str or None, default="2*n_jobs"
@@ -71,14 +69,14 @@ def cross_val_predict(
 
     Returns
     -------
-    ndarray of shape (n, L), or csr_array or list of ndarray where the estimator answers so
-        Answers in the order of the rows of X; of shape (n,) or (n, 2) for 1-D y.
+    ndarray of shape (n, L), or csr_array or list of ndarray if the estimator returns these
+        Predictions in the order of the rows of X; shape (n,) or (n, 2) for 1-D y.
 
     Raises
     ------
     ValueError
-        If y is masked where a class is needed, the test parts do not hold every row once, groups are passed and divided
-        by a split, or the answers of the folds do not fit together.
+        If y is masked where a class is needed, the test parts do not hold every row once, a split divides a group, or
+        the predictions of the folds have different shapes.
 
     Examples
     --------
@@ -112,15 +110,15 @@ def cross_val_predict(
         )
     X, y, groups = indexable(X, y, groups)
     fit_params, split_params = _route(estimator, cv, groups, dict(params or {}))
-    # Without y, because there is no class to stratify by, and what check_cv makes of y it cannot make of a sparse one.
+    # Without y, because there is no class to stratify by, and check_cv cannot handle a sparse y.
     splits = list(check_cv(cv).split(X, y, **split_params))
     check_apart(splits, split_params.get("groups"), cv)
     n_rows = y.shape[0] if hasattr(y, "shape") else len(y)
     rows = np.concatenate([test for _, test in splits])
     if len(rows) != n_rows or (np.bincount(rows, minlength=n_rows) != 1).any():
         raise ValueError(
-            f"The test parts of cv={cv!r} must hold every row exactly once: cross_val_predict gives one prediction for "
-            "each row."
+            f"The test parts of cv={cv!r} must hold every row exactly once: cross_val_predict returns one prediction "
+            "per row."
         )
     answers = over_folds(
         functools.partial(_call, method),
@@ -160,13 +158,13 @@ def _call(method: str, estimator: Any, X: Any) -> Any:
 
 
 def _stack(answers: list[Any], method: str) -> NDArray[Any] | sp.csr_array:
-    """The folds' answers below one another."""
+    """Concatenate the predictions of the folds."""
     shapes = {np.shape(answer)[1:] for answer in answers}
     if len(shapes) > 1:
         raise ValueError(
-            f"{method} of different folds answered rows of different shapes, {sorted(shapes)}: in some training parts "
-            "values of y are missing that others hold. Use a PartialLabelKFold, or, for a single label with unknown "
-            "entries, pass y as a DataFrame, which is a label matrix whatever values a fold holds."
+            f"{method} returned rows of different shapes in different folds, {sorted(shapes)}: some training parts "
+            "lack values of y that others hold. Use a PartialLabelKFold, or, for a single label with unknown entries, "
+            "pass y as a DataFrame, which is a label matrix whatever values a fold holds."
         )
     if sp.issparse(answers[0]):
         return sp.csr_array(sp.vstack(answers, format="csr"))

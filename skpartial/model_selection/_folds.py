@@ -1,4 +1,4 @@
-"""Fitting on the training part of every split and asking on its test part: the loop that the tools here share."""
+"""The shared loop over splits: fit on the training part, predict on the test part."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Split = tuple[NDArray[Any], NDArray[Any]]
 
 
 def is_vector(y: Any) -> bool:
-    """Whether y is 1-D, and so no label matrix."""
+    """Whether y is 1-D, and so not a label matrix."""
     if hasattr(y, "ndim"):
         return bool(y.ndim == 1)
     try:
         return np.asarray(y).ndim == 1
-    except ValueError:  # rows of different lengths, which the label matrix has a message for
+    except ValueError:  # rows of different lengths, which the label matrix refuses
         return False
 
 
@@ -39,27 +39,27 @@ def over_folds(
     verbose: int = 0,
     pre_dispatch: int | str | None = "2*n_jobs",
 ) -> list[Any]:
-    """Fit a clone for every split and ask it about the test rows.
+    """Fit a clone on every split and call a function of it on the test rows.
 
     Parameters
     ----------
     ask : callable
-        From a fitted estimator and test features to an answer; must pickle where `n_jobs` is above 1.
+        Maps a fitted estimator and test features to a result; must be picklable if `n_jobs` is above 1.
     estimator : estimator
-        Is not fitted itself.
+        Estimator to clone; not fitted itself.
     X, y : indexable of the same length
-        Slices of y reach `fit` as they are: label matrices, unlike classes, must not be encoded column by column.
+        Slices of y are passed to `fit` unchanged: label matrices, unlike classes, must not be encoded by column.
     splits : iterable of (train, test)
         Row indices.
     params : dict
-        What `fit` takes besides; values as long as X are sliced along.
+        Further arguments of `fit`; values of the same length as X are sliced like X.
     n_jobs, verbose, pre_dispatch
         As for `joblib.Parallel`.
 
     Returns
     -------
     list
-        The answers, in the order of the splits.
+        The results, in the order of the splits.
     """
     parallel = Parallel(n_jobs=n_jobs, verbose=verbose, pre_dispatch=pre_dispatch)
     answers: list[Any] = parallel(

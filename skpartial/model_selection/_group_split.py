@@ -1,4 +1,4 @@
-"""Splitters that keep groups of rows whole and spread what is known of every label evenly."""
+"""Splitters that keep groups of rows whole and spread the known positives and negatives of every label evenly."""
 
 from __future__ import annotations
 
@@ -24,46 +24,47 @@ def _check(splitter: Any, y: Any, groups: Any) -> None:
     if y is None:
         raise ValueError(f"{name} splits by the labels: pass y.")
     if groups is None:
-        raise ValueError(f"{name} keeps the rows of a group together: pass groups, the group of each row.")
+        raise ValueError(f"{name} keeps groups of rows together: pass groups, the group of each row.")
 
 
 def _grouped(y: Any, groups: Any) -> tuple[NDArray[np.intp], sp.csr_array]:
-    """The number of each row's group, and what every group holds."""
+    """The group number of each row, and the counts of every group."""
     codes = group_codes(groups)
     belongs = sp.csr_array((np.ones(len(codes), np.int32), (codes, np.arange(len(codes)))))
     return codes, sp.csr_array(belongs @ indicators(y))
 
 
 class PartialLabelGroupKFold(BaseCrossValidator):
-    r"""K folds of whole groups with about equally many known presences and known absences of every label in each.
+    r"""K folds of whole groups, each with about equally many known positives and known negatives of every label.
 
-    Rows of one patient, one place or one film resemble each other: a score on rows whose neighbours were trained on is
-    too good. Here all rows of a group are in one fold. Groups are dealt out one after the other, those with the rarest
-    label first and the larger ones earlier, each to the fold where it adds least to
+    Rows of one patient, one place or one film resemble each other, so scores are too high if some of them are in the
+    training part. Here all rows of a group are in one fold. Groups are assigned one after the other, starting with the
+    rarest label and with large groups, each to the fold where it adds least to
 
     .. math:: \sum_{c} \sum_{f} \Bigl(\frac{n_{cf}}{T_c} - \frac{1}{K}\Bigr)^2
 
-    over the K folds f and over the known presences c of each label, its known absences, and the rows, of which
-    :math:`n_{cf}` of :math:`T_c` are in the fold; in the end groups move for as long as that helps.
+    where f runs over the K folds and c over the known positives of each label, the known negatives of each label, and
+    the rows; :math:`n_{cf}` of :math:`T_c` are in fold f. Finally, groups are moved between folds while this improves
+    the sum.
 
     Parameters
     ----------
     n_splits : int, default=5
         Number of folds, at least 2.
     shuffle : bool, default=True
-        Whether groups are dealt out in a partly random order. Without, every call gives the same folds.
+        Whether to assign groups in a partly random order. If False, every call gives the same folds.
     random_state : int, RandomState instance or None, default=None
-        Seed of the order and of ties, for `shuffle`; an int gives the same folds in every call.
+        Seed for the order and for ties, with `shuffle`; an int gives the same folds in every call.
 
     See Also
     --------
-    PartialLabelKFold : Where every row is for itself.
+    PartialLabelKFold : For independent rows.
     PartialLabelGroupShuffleSplit : One or several random splits of groups.
     sklearn.model_selection.StratifiedGroupKFold : For classes.
 
     Notes
     -----
-    With metadata routing it asks for `groups`, as scikit-learn's `GroupKFold` does. 10,000 groups of 80 labels take
+    With metadata routing it requests `groups`, like scikit-learn's `GroupKFold`. 10,000 groups of 80 labels take
     about two seconds.
 
     Examples
@@ -80,7 +81,7 @@ class PartialLabelGroupKFold(BaseCrossValidator):
     2 5 set()
     """
 
-    # Asked for without being told to, as by scikit-learn's own splitters of groups.
+    # Requested by default, as in scikit-learn's own splitters of groups.
     __metadata_request__split: ClassVar[dict[str, bool]] = {"groups": True}
 
     n_splits: int
@@ -130,7 +131,7 @@ class PartialLabelGroupKFold(BaseCrossValidator):
         Raises
         ------
         ValueError
-            If y is missing or no label matrix, groups are missing, for a row or at all, or there are fewer groups than
+            If y is missing or not a label matrix, groups are missing or incomplete, or there are fewer groups than
             folds.
         """
         _check(self, y, groups)
@@ -150,10 +151,10 @@ class PartialLabelGroupKFold(BaseCrossValidator):
 
 
 class PartialLabelGroupShuffleSplit(BaseShuffleSplit):
-    """Random splits of whole groups that divide the known presences and absences of every label in proportion.
+    """Random splits of whole groups that divide the known positives and negatives of every label proportionally.
 
-    The splits are drawn independently, each by the rule of :class:`PartialLabelGroupKFold`. A split into a training and
-    a test part is the first one:
+    The splits are drawn independently, each by the rule of :class:`PartialLabelGroupKFold`. For a single split into a
+    training and a test part, take the first one:
     ``train, test = next(PartialLabelGroupShuffleSplit(test_size=0.2, random_state=0).split(X, Y, groups))``.
 
     Parameters
@@ -161,23 +162,23 @@ class PartialLabelGroupShuffleSplit(BaseShuffleSplit):
     n_splits : int, default=5
         Number of splits.
     test_size : float, int or None, default=None
-        Proportion of groups, in (0, 1), or number of groups in the test part, as in scikit-learn's `GroupShuffleSplit`;
-        what is known of every label, and the rows, are divided in this proportion, and so the number of groups may
-        differ. None is what `train_size` leaves, or 0.2.
+        Proportion of groups, in (0, 1), or number of groups in the test part, as in scikit-learn's `GroupShuffleSplit`.
+        The known labels and the rows are divided in this proportion, so the number of groups may differ. None is the
+        rest of `train_size`, or 0.2.
     train_size : float, int or None, default=None
-        The same of the training part. None is what the test part leaves; groups that neither takes are left out.
+        The same for the training part. None is the rest; groups in neither part are left out.
     random_state : int, RandomState instance or None, default=None
         Seed; an int gives the same splits in every call.
 
     See Also
     --------
-    PartialLabelShuffleSplit : Where every row is for itself.
+    PartialLabelShuffleSplit : For independent rows.
     PartialLabelGroupKFold : Folds that hold every group once.
     sklearn.model_selection.GroupShuffleSplit : Without regard to labels.
 
     Notes
     -----
-    With metadata routing it asks for `groups`, as scikit-learn's `GroupShuffleSplit` does.
+    With metadata routing it requests `groups`, like scikit-learn's `GroupShuffleSplit`.
 
     Examples
     --------
@@ -230,8 +231,8 @@ class PartialLabelGroupShuffleSplit(BaseShuffleSplit):
         Raises
         ------
         ValueError
-            If y is missing or no label matrix, groups are missing, for a row or at all, or the sizes do not fit the
-            number of groups.
+            If y is missing or not a label matrix, groups are missing or incomplete, or the sizes do not fit the number
+            of groups.
         """
         _check(self, y, groups)
         splits: Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]] = super().split(X, y, groups)

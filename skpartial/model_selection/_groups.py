@@ -1,4 +1,4 @@
-"""Groups of rows that belong together, and checks that splits keep them so."""
+"""Groups of rows, and checks that splits keep them whole."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["check_apart", "check_groups_used", "check_splitter", "group_codes"]
 
 
 def group_codes(groups: Any) -> NDArray[np.intp]:
-    """Groups of any hashable type, numbered in the order in which they occur.
+    """Number groups of any hashable type in order of occurrence.
 
     Parameters
     ----------
@@ -26,22 +26,22 @@ def group_codes(groups: Any) -> NDArray[np.intp]:
     Returns
     -------
     ndarray of int, shape (n,)
-        Their numbers.
+        Number of each row's group.
 
     Raises
     ------
     ValueError
-        If groups is no vector, or a row has none.
+        If groups is not a vector, or a row has no group.
     """
-    if hasattr(groups, "detach"):  # a torch tensor
+    if hasattr(groups, "detach"):  # a PyTorch tensor
         groups = groups.detach().cpu().numpy()
     if isinstance(groups, str) or len(getattr(groups, "shape", (0,))) != 1:
         what = repr(groups) if isinstance(groups, str) else f"shape {groups.shape}"
-        raise ValueError(f"groups must be of shape (n_rows,), the group of each row; got {what}.")
+        raise ValueError(f"groups must have shape (n_rows,), one group per row, got {what}.")
     listed = as_list(groups)
     missing = next((row for row, group in enumerate(listed) if is_missing(group)), None)
     if missing is not None:
-        raise ValueError(f"groups has no group at row {missing}; give a row that belongs to no other one of its own.")
+        raise ValueError(f"groups has no group at row {missing}: give a single row a group of its own.")
     numbers: dict[Any, int] = {}
     try:
         codes = [numbers.setdefault(group, len(numbers)) for group in listed]
@@ -51,16 +51,16 @@ def group_codes(groups: Any) -> NDArray[np.intp]:
 
 
 def check_groups_used(cv: Any, groups: Any) -> None:
-    """Refuse groups where `cv` only says how many folds: scikit-learn makes those without regard to groups."""
+    """Refuse groups if `cv` is a number of folds, because scikit-learn's default folds ignore groups."""
     if groups is not None and (cv is None or isinstance(cv, Real)):
         raise ValueError(
-            f"groups are passed, but cv={cv!r} makes folds without regard to them: pass a splitter that keeps groups "
-            f"whole, cv=PartialLabelGroupKFold({5 if cv is None else cv})."
+            f"groups are passed, but the folds of cv={cv!r} ignore them: pass a splitter that keeps groups whole, "
+            f"cv=PartialLabelGroupKFold({5 if cv is None else cv})."
         )
 
 
 def check_apart(splits: Iterable[Sequence[Any]], groups: Any, cv: Any) -> None:
-    """Refuse splits with rows of a group on both sides: groups are passed to keep that from happening."""
+    """Refuse splits that have rows of one group on both sides."""
     if groups is None:
         return
     codes = group_codes(groups)
@@ -69,17 +69,17 @@ def check_apart(splits: Iterable[Sequence[Any]], groups: Any, cv: Any) -> None:
         if len(both):
             group = as_list(groups)[int(np.argmax(codes == both[0]))]
             raise ValueError(
-                f"cv={cv!r} puts rows of the group {group!r} into the training and into the test part of a split: pass "
-                "a splitter that keeps groups whole, such as PartialLabelGroupKFold, or, where groups may be divided, "
+                f"cv={cv!r} puts rows of the group {group!r} into both the training and the test part of a split: pass "
+                "a splitter that keeps groups whole, such as PartialLabelGroupKFold, or, if groups may be divided, "
                 "the splits themselves as cv, without groups."
             )
 
 
 def check_splitter(cv: Any, X: Any, y: Any, groups: Any) -> None:
-    """Refuse groups that `cv`, which something else will ask for its splits, does not keep whole."""
+    """Refuse groups that `cv` does not keep whole, if other code will draw the splits."""
     check_groups_used(cv, groups)
     if groups is not None and hasattr(cv, "split"):
-        # A copy, because a RandomState in it would go on.
+        # A copy, because drawing splits would advance a RandomState.
         check_apart(copy.deepcopy(cv).split(X, y, groups), groups, cv)
     elif isinstance(cv, list | tuple):
         check_apart(cv, groups, "[...]")

@@ -1,4 +1,4 @@
-"""Splitters that spread the known presences and absences of every label evenly."""
+"""Splitters that spread the known positives and negatives of every label evenly."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _check(splitter: Any, y: Any, groups: Any) -> None:
         raise ValueError(f"{name} splits by the labels: pass y.")
     if groups is not None:
         raise ValueError(
-            f"{name} does not use groups and would put rows of one group on both sides of a split: take "
+            f"{name} does not use groups and would put rows of one group on both sides of a split: use "
             f"{name.replace('PartialLabel', 'PartialLabelGroup')}, or leave groups out."
         )
 
@@ -37,49 +37,50 @@ def _check_unlabelled(splitter: Any, value: Any) -> Any:
 
 
 def _labelled_rows(y: Any, n_rows: int, unlabelled: str) -> NDArray[np.intp]:
-    """Rows to be dealt out: all of them, or those with a known label."""
+    """Rows to assign: all rows, or those with a known label."""
     if unlabelled == "split" or is_vector(y):
         return np.arange(n_rows)
     rows = np.flatnonzero(LabelMatrix.encode(y, name="y").count(axis=1) > 0)
     if not len(rows):
-        raise ValueError("y has no known label in any row: there is nothing to split by.")
+        raise ValueError("y has no known label in any row, so there is nothing to split by.")
     return rows
 
 
 class PartialLabelKFold(BaseCrossValidator):
-    r"""K folds with about equally many known presences and known absences of every label in each.
+    r"""K folds, each with about equally many known positives and known negatives of every label.
 
-    What a fold can teach or test of a label is what is known of it there. With few labels known, folds drawn without
-    regard to them often leave a label without any known presence. Here rows are dealt out one after the other, those
-    with the rarest label first as in iterative stratification [1]_, each to the fold where it adds least to
+    A fold can only train or test a label by its known entries. If few labels are known, purely random folds often
+    leave a label without any known positive. Here rows are assigned one after the other, starting with the rarest label
+    as in iterative stratification [1]_, each to the fold where it adds least to
 
     .. math:: \sum_{c} \sum_{f} \Bigl(\frac{n_{cf}}{T_c} - \frac{1}{K}\Bigr)^2
 
-    over the K folds f and over the known presences c of each label, its known absences, and the rows, of which
-    :math:`n_{cf}` of :math:`T_c` are in the fold; in the end rows move for as long as that helps. Labels with fewer
-    known entries than folds are spread as far as they go.
+    where f runs over the K folds and c over the known positives of each label, the known negatives of each label, and
+    the rows; :math:`n_{cf}` of :math:`T_c` are in fold f. Finally, rows are moved between folds while this improves the
+    sum. Labels with fewer known entries than folds are spread as widely as possible.
 
     Parameters
     ----------
     n_splits : int, default=5
         Number of folds, at least 2.
     shuffle : bool, default=True
-        Whether rows are dealt out in random order. Without, every call gives the same folds.
+        Whether to assign rows in random order. If False, every call gives the same folds.
     random_state : int, RandomState instance or None, default=None
-        Seed of the order and of ties, for `shuffle`; an int gives the same folds in every call.
+        Seed for the order and for ties, with `shuffle`; an int gives the same folds in every call.
     unlabelled : {"split", "train"}, default="split"
-        Where rows without any known label go: dealt out like all others, or into the training part of every fold,
-        where a relabelling learns from them; in a test part they can only be scored where unknown is read as absent.
+        Treatment of rows without any known label: "split" assigns them like all others; "train" puts them into every
+        training part, for relabellings that learn from them. In a test part they can only be scored if unknown counts
+        as negative.
 
     See Also
     --------
-    PartialLabelGroupKFold : Where rows belong to groups that must stay whole.
+    PartialLabelGroupKFold : For rows in groups that must stay whole.
     PartialLabelShuffleSplit : One or several random splits.
-    sklearn.model_selection.StratifiedKFold : For classes, which is what 1-D y gets here.
+    sklearn.model_selection.StratifiedKFold : For classes; used here for 1-D y.
 
     Notes
     -----
-    Sizes of folds differ slightly. Time and memory grow with the number of known entries; a sparse y stays sparse.
+    Fold sizes differ slightly. Time and memory grow with the number of known entries; a sparse y stays sparse.
 
     References
     ----------
@@ -155,7 +156,7 @@ class PartialLabelKFold(BaseCrossValidator):
         Raises
         ------
         ValueError
-            If y is missing or no label matrix, groups are passed, or there are fewer rows than folds.
+            If y is missing or not a label matrix, groups are passed, or there are fewer rows than folds.
         """
         _check(self, y, groups)
         splits: Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]] = super().split(X, y)
@@ -175,7 +176,7 @@ class PartialLabelKFold(BaseCrossValidator):
             raise ValueError(
                 f"Cannot split {len(rows)} rows into n_splits={self.n_splits} folds: every fold needs a row."
             )
-        # Ties are broken at random in any case; without shuffle always in the same way.
+        # Ties are always broken at random; without shuffle, with a fixed seed.
         rng = check_random_state(self.random_state if self.shuffle else 0)
         folds = np.full(n_rows, -1)
         shares = np.full(self.n_splits, 1 / self.n_splits)
@@ -185,10 +186,10 @@ class PartialLabelKFold(BaseCrossValidator):
 
 
 class PartialLabelShuffleSplit(BaseShuffleSplit):
-    """Random splits that divide the known presences and absences of every label in proportion.
+    """Random splits that divide the known positives and negatives of every label proportionally.
 
-    The splits are drawn independently, each by the rule of :class:`PartialLabelKFold`. A split into a training and a
-    test part is the first one:
+    The splits are drawn independently, each by the rule of :class:`PartialLabelKFold`. For a single split into a
+    training and a test part, take the first one:
     ``train, test = next(PartialLabelShuffleSplit(test_size=0.2, random_state=0).split(X, Y))``.
 
     Parameters
@@ -196,25 +197,25 @@ class PartialLabelShuffleSplit(BaseShuffleSplit):
     n_splits : int, default=10
         Number of splits.
     test_size : float, int or None, default=None
-        Proportion of rows, in (0, 1), or number of rows in the test part. None is what `train_size` leaves, or 0.1.
+        Proportion of rows, in (0, 1), or number of rows in the test part. None is the rest of `train_size`, or 0.1.
     train_size : float, int or None, default=None
-        The same of the training part. None is what the test part leaves; rows that neither takes are left out.
+        The same for the training part. None is the rest; rows in neither part are left out.
     random_state : int, RandomState instance or None, default=None
         Seed; an int gives the same splits in every call.
     unlabelled : {"split", "train"}, default="split"
-        Where rows without any known label go: dealt out like all others, or into the training part, where a
-        relabelling learns from them; in a test part they can only be scored where unknown is read as absent.
-        Sizes then count the others only.
+        Treatment of rows without any known label: "split" assigns them like all others; "train" puts them into the
+        training part, for relabellings that learn from them, and sizes then count only the other rows. In a test part
+        they can only be scored if unknown counts as negative.
 
     See Also
     --------
-    PartialLabelGroupShuffleSplit : Where rows belong to groups that must stay whole.
+    PartialLabelGroupShuffleSplit : For rows in groups that must stay whole.
     PartialLabelKFold : Folds that hold every row once.
-    sklearn.model_selection.StratifiedShuffleSplit : For classes, which is what 1-D y gets here.
+    sklearn.model_selection.StratifiedShuffleSplit : For classes; used here for 1-D y.
 
     Notes
     -----
-    The parts are as large as asked for only up to a few rows: dividing the labels in proportion goes first.
+    Part sizes may differ from the requested ones by a few rows: a proportional division of the labels takes precedence.
 
     Examples
     --------
@@ -266,7 +267,7 @@ class PartialLabelShuffleSplit(BaseShuffleSplit):
         Raises
         ------
         ValueError
-            If y is missing or no label matrix, groups are passed, or the sizes do not fit the number of rows.
+            If y is missing or not a label matrix, groups are passed, or the sizes do not fit the number of rows.
         """
         _check(self, y, groups)
         splits: Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]] = super().split(X, y)

@@ -1,4 +1,4 @@
-"""Rows, or whole groups of them, dealt out to parts: each part gets its share of what is known of every label."""
+"""Stratified assignment of rows, or of groups of rows, to parts, by the known entries of every label."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from skpartial.model_selection._folds import is_vector
 
 __all__ = ["deal_out", "indicators"]
 
-# How far from "the largest first" groups may be taken: without some chance all random splits would be the same one.
+# How far the order may deviate from "largest group first": without randomness all splits would be the same.
 _JITTER = 0.3
 
-# Rounds in which groups move to where they fit better, and the share of them that must have moved for another round.
+# Most rounds of moving groups to better parts, and the share of groups that must move to start another round.
 _MAX_ROUNDS = 10
 _WORTH_IT = 0.02
 
 
 def indicators(y: Any) -> sp.csr_array:
-    """What is to be divided of each row, as columns of 0 and 1, of which no dense copy is made.
+    """Indicators to stratify by, as sparse columns of 0 and 1.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def indicators(y: Any) -> sp.csr_array:
     Returns
     -------
     csr_array of shape (n, n_columns)
-        The present entries of every label and its absent ones, or the classes; then the row itself.
+        The positives and the negatives of every label, or the classes; then a column of ones for the row itself.
     """
     if is_vector(y):
         check_classification_targets(y)
@@ -52,11 +52,11 @@ def indicators(y: Any) -> sp.csr_array:
 
 
 class _Parts:
-    """What the parts hold so far, and where a group fits best.
+    """Contents of the parts so far, and the cost of adding a group.
 
-    The parts are to minimise the sum over columns c and parts p of (n_cp - s_p T_c)^2 / (s_p T_c^2): n of the T entries
-    of a column are in a part that is to have the share s. That is what a group adds to it, up to a constant, which
-    for the next group of a sequence is Webster's rule of apportionment.
+    The objective is the sum over columns c and parts p of (n_cp - s_p T_c)^2 / (s_p T_c^2), where n_cp of the T_c
+    entries of the column are in the part with the share s_p. The cost of a group is its increase of the objective, up
+    to a constant. For the next group of a sequence this is Webster's rule of apportionment.
     """
 
     def __init__(self, counts: sp.csr_array, shares: NDArray[np.float64]) -> None:
@@ -72,7 +72,7 @@ class _Parts:
         return self.columns[entries], self.proportions[entries]
 
     def costs(self, group: int, now: int | None = None) -> NDArray[np.float64]:
-        """What a group would add to each part; `now` is the part that it is in."""
+        """Cost of a group in each part; `now` is its current part."""
         columns, proportions = self._group(group)
         own = proportions @ proportions
         costs: NDArray[np.float64] = proportions @ self.held[columns] + own / 2
@@ -81,14 +81,14 @@ class _Parts:
         return costs * self.weights
 
     def move(self, group: int, part: int, sign: int = 1) -> None:
-        """Put a group into a part, or take it out (-1)."""
+        """Add a group to a part, or remove it (-1)."""
         columns, proportions = self._group(group)
         self.held[columns, part] += sign * proportions
         self.n_groups[part] += sign
 
 
 def _in_order(counts: sp.csr_array, rng: RandomState) -> NDArray[np.intp]:
-    """The groups, those of the rarest column first and among them about the largest first."""
+    """The groups, rarest column first, and within a column roughly the largest first."""
     totals = np.asarray(counts.sum(axis=0))[counts.indices]
     starts = counts.indptr[:-1]
     rarest = np.minimum.reduceat(totals, starts)
@@ -98,22 +98,21 @@ def _in_order(counts: sp.csr_array, rng: RandomState) -> NDArray[np.intp]:
 
 
 def deal_out(counts: Any, shares: NDArray[np.float64], rng: RandomState, *, n_required: int) -> NDArray[np.intp]:
-    """Deal out whole groups to parts, so that each gets about its share of every column.
+    """Assign groups to parts, so that each part gets about its share of every column.
 
-    The groups are taken in turn, those with the rarest column first, and each goes where it fits best; afterwards
-    they move, one at a time, for as long as that helps.
+    Groups are assigned in turn, rarest column first, each to the part where it fits best. Then they are moved, one at a
+    time, while that improves the objective.
 
     Parameters
     ----------
     counts : sparse matrix of shape (n_groups, n_columns)
-        How much each group holds of what is to be divided: known presences and absences of every label, rows. Every
-        group holds something.
+        Counts to divide: known positives and negatives of every label, and rows, per group. No group is empty.
     shares : ndarray of float64, shape (n_parts,)
         Proportions of the parts, above 0.
     rng : RandomState
-        Decides about what is equally good, and within limits about the order.
+        Breaks ties, and partly determines the order.
     n_required : int
-        The first so many parts get a group in any case; there must be as many groups.
+        Number of leading parts that must get at least one group; there must be as many groups.
 
     Returns
     -------
@@ -123,7 +122,7 @@ def deal_out(counts: Any, shares: NDArray[np.float64], rng: RandomState, *, n_re
     counts = sp.csr_array(counts)
     parts = _Parts(counts, shares)
     found = np.empty(counts.shape[0], dtype=np.intp)
-    # Parts that differ by rounding only are equally good.
+    # Costs that differ only by rounding are ties.
     chance = 1 + 1e-9 * rng.uniform(size=(counts.shape[0], len(shares)))
     for group in _in_order(counts, rng).tolist():
         part = int((parts.costs(group) * chance[group]).argmin())
@@ -137,7 +136,7 @@ def deal_out(counts: Any, shares: NDArray[np.float64], rng: RandomState, *, n_re
 
 
 def _fill(parts: _Parts, found: NDArray[np.intp], n_required: int, rng: RandomState) -> None:
-    """Give a group to each of the first parts that has none, of the part with the most."""
+    """Move a group from the largest part to each required part that is empty."""
     for part in np.flatnonzero(parts.n_groups[:n_required] == 0):
         group = int(rng.choice(np.flatnonzero(found == parts.n_groups.argmax())))
         _move(parts, found, group, int(part))
@@ -150,7 +149,7 @@ def _move(parts: _Parts, found: NDArray[np.intp], group: int, part: int) -> None
 
 
 def _improve(parts: _Parts, found: NDArray[np.intp], n_required: int, rng: RandomState) -> int:
-    """Move each group to where it fits best; how many moved."""
+    """Move each group to its best part, and return the number of groups moved."""
     n_moved = 0
     for group in rng.permutation(len(found)).tolist():
         now = int(found[group])

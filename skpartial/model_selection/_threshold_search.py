@@ -1,4 +1,4 @@
-"""The best threshold of one label: every cut between two of its scores is tried, or some of them."""
+"""The best threshold of one label, among all cuts between two of its scores, or some of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 
 __all__ = ["OBJECTIVES", "Threshold", "best_threshold", "between_thresholds", "value_at"]
 
-# Probabilities nearer than this to 0 or 1 are as good as certain.
+# Probabilities are clipped to this distance from 0 and 1.
 _CERTAIN = 1e-6
 
 Counts = NDArray[np.int64]
@@ -29,7 +29,7 @@ def _accuracy(right: Counts, wrong: Counts, n_present: int, n_absent: int) -> ND
     return (right + n_absent - wrong) / (n_present + n_absent)
 
 
-#: From entries rightly and wrongly predicted present at every cut, and the numbers of present and absent ones.
+#: Functions of the true and false positives at every cut, and of the numbers of positives and negatives.
 OBJECTIVES: dict[str, Callable[[Counts, Counts, int, int], NDArray[np.float64]]] = {
     "f1": _f1,
     "balanced_accuracy": _balanced_accuracy,
@@ -40,7 +40,7 @@ Objective = str | Callable[[NDArray[np.int64], NDArray[np.int64]], Any]
 
 
 class Threshold(NamedTuple):
-    """A threshold, present being what scores above it, and the value of the objective there."""
+    """A threshold, above which scores predict positive, and the value of the objective there."""
 
     threshold: float
     value: float
@@ -59,22 +59,22 @@ def best_threshold(
     Parameters
     ----------
     scores : ndarray of float64, shape (m,)
-        Finite.
+        Finite scores.
     present : ndarray of bool, shape (m,)
-        The others are absent.
+        Mask of the positives; all others are negative.
     objective : str or callable
-        A name in `OBJECTIVES`, or from true and predicted labels in {0, 1} to a number.
+        A name in `OBJECTIVES`, or a function from true and predicted labels in {0, 1} to a number.
     default : float
-        Of equally good thresholds the one nearest to it is taken.
+        Ties go to the threshold nearest to this one.
     n_candidates : int or None, default=None
-        How many cuts a function is asked about at most, at least 2; None is all. Names in `OBJECTIVES` take one pass
-        over all cuts.
+        Largest number of cuts at which a function is called, at least 2; None is all. Names in `OBJECTIVES` take one
+        pass over all cuts.
 
     Returns
     -------
     Threshold or None
-        Midway between two scores, or half the nearest gap beyond the highest or lowest one; None where there is nothing
-        to choose: no present entry, no absent one, or all scores equal.
+        Midway between two scores, or half the nearest gap beyond the highest or lowest score. None if there is no
+        choice: no positive, no negative, or all scores equal.
     """
     n_present = int(np.count_nonzero(present))
     n_absent = len(present) - n_present
@@ -86,7 +86,7 @@ def best_threshold(
     levels = scores[starts]
     if len(levels) < 2:
         return None
-    # Cut c: what stands at places[c] and behind it in ascending order is predicted present.
+    # Cut c: scores at places[c] and beyond in ascending order are predicted positive.
     places, thresholds = np.append(starts, len(scores)), _between(levels)
     if not isinstance(objective, str) and n_candidates is not None and n_candidates < len(places):
         chosen_cuts = _spaced(levels, n_candidates)
@@ -98,26 +98,26 @@ def best_threshold(
         truth, ranks = present.astype(np.int64), np.arange(len(scores))
         values = np.array([objective(truth, (ranks >= place).astype(np.int64)) for place in places], dtype=np.float64)
         if np.isnan(values).any():
-            raise ValueError(f"scoring={objective!r} gave NaN for some threshold: give such predictions a number.")
+            raise ValueError(f"scoring={objective!r} returned NaN for some threshold: it must return a number.")
     best = np.flatnonzero(values == values.max())
     chosen = best[np.argmin(np.abs(thresholds[best] - default))]
     return Threshold(float(thresholds[chosen]), float(values[chosen]))
 
 
 def value_at(threshold: float, scores: NDArray[np.float64], present: NDArray[np.bool_], objective: Objective) -> float:
-    """The objective at a threshold, where there are a present and an absent entry.
+    """The objective at a threshold, for at least one positive and one negative.
 
     Parameters
     ----------
     threshold : float
-        Present is predicted above it.
+        Scores above it predict positive.
     scores, present, objective
         As for `best_threshold`.
 
     Returns
     -------
     float
-        What is maximised.
+        Value of the objective.
     """
     predicted = scores > threshold
     if callable(objective):
@@ -128,16 +128,16 @@ def value_at(threshold: float, scores: NDArray[np.float64], present: NDArray[np.
 
 
 def between_thresholds(own: float, common: float, share: float, *, probabilities: bool) -> float:
-    """Between two thresholds, by the share of the first: of probabilities in log odds, of decision values as they are.
+    """Weighted mean of two thresholds: in log odds for probabilities, directly for decision values.
 
     Parameters
     ----------
     own, common : float
-        Thresholds; of probabilities possibly outside [0, 1], which is as good as at its end.
+        Thresholds; thresholds of probabilities outside [0, 1] are clipped.
     share : float
-        In [0, 1]; 1 is `own` itself.
+        Weight of `own`, in [0, 1].
     probabilities : bool
-        What is compared with the thresholds.
+        Whether the thresholds are for probabilities.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def between_thresholds(own: float, common: float, share: float, *, probabilities
 
 
 def _spaced(levels: NDArray[np.float64], n_cuts: int) -> NDArray[np.intp]:
-    """Cuts evenly spaced from below the lowest score to above the highest, up to so many."""
+    """Up to `n_cuts` cuts, evenly spaced from below the lowest score to above the highest."""
     # Halves, because the difference of two scores might overflow.
     low, high = levels[0] / 2, levels[-1] / 2
     spaced = 2 * np.linspace(low, high, n_cuts - 1) if n_cuts > 2 else levels[:1]
@@ -161,10 +161,10 @@ def _spaced(levels: NDArray[np.float64], n_cuts: int) -> NDArray[np.intp]:
 
 
 def _between(levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Thresholds below, between and above ascending scores, of which a score counts as present only if above it."""
+    """Thresholds below, between and above ascending scores; a score must be above a threshold to count as positive."""
     half = levels / 2  # halves, because the difference of two scores might overflow
     below = min(levels[0] - (half[1] - half[0]), np.nextafter(levels[0], -np.inf))
-    # Between neighbouring floats there is none, and the lower one itself divides them.
+    # There is nothing between neighbouring floats: the lower one itself separates them.
     middle = np.clip(half[:-1] + half[1:], levels[:-1], np.nextafter(levels[1:], -np.inf))
     above = levels[-1] + (half[-1] - half[-2])
     return np.concatenate([[below], middle, [above]])

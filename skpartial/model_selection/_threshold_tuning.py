@@ -1,4 +1,4 @@
-"""Thresholds of all labels: from scores of an estimator, each drawn to the one that is best for all together."""
+"""Thresholds of all labels from scores of an estimator, shrunk towards a common threshold."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from skpartial.model_selection._threshold_search import (
 
 __all__ = ["DEFAULT_THRESHOLD", "AskForScores", "Tuning", "scores_of"]
 
-# Entries that tell the threshold common to all labels; of more every second, third and so on is looked at.
+# Most entries used for the common threshold; of more, only every second, third and so on is used.
 _COMMON_ENTRIES = 1 << 20
 
-#: Of methods whose answers are compared with thresholds, those that are not tuned.
+#: Untuned thresholds by method.
 DEFAULT_THRESHOLD = {"predict_proba": 0.5, "decision_function": 0.0}
 
 
 class AskForScores:
-    """What a fold answers: how the test rows score, and by which method; with the estimator itself if it is kept."""
+    """Result of a fold: the method used, the scores of the test rows, and the estimator if it is kept."""
 
     def __init__(self, response_method: str, *, binary: bool, keep: bool) -> None:
         self.response_method = response_method
@@ -41,25 +41,25 @@ class AskForScores:
 
 
 def scores_of(estimator: Any, X: Any, response_method: str, *, binary: bool) -> tuple[str, NDArray[np.float64]]:
-    """The method that was used and its scores, (n, L), or (n, 1) after a fit on 1-D y."""
+    """The method used and its scores, (n, L), or (n, 1) after a fit on 1-D y."""
     if response_method == "auto":
         response_method = "predict_proba" if hasattr(estimator, "predict_proba") else "decision_function"
     answer = getattr(estimator, response_method)(X)
     scores = None if isinstance(answer, list) else np.asarray(answer, dtype=np.float64)
     if scores is None or scores.ndim > 2:
         raise ValueError(
-            f"{response_method} of {type(estimator).__name__} answers a {type(answer).__name__}: TunedThresholdsCV "
-            "needs one score for every row and label, in an array of shape (n, L)."
+            f"{response_method} of {type(estimator).__name__} returns a {type(answer).__name__}: TunedThresholdsCV "
+            "needs one score per row and label, in an array of shape (n, L)."
         )
     if binary and response_method == "predict_proba":
         scores = scores[:, 1]
     if not np.isfinite(scores).all():
-        raise ValueError(f"{response_method} of {type(estimator).__name__} holds NaN or infinity.")
+        raise ValueError(f"{response_method} of {type(estimator).__name__} returns NaN or infinity.")
     return response_method, scores[:, None] if scores.ndim == 1 else scores
 
 
 class Tuning(NamedTuple):
-    """How thresholds are chosen, as :class:`TunedThresholdsCV` documents it."""
+    """The choice of thresholds, as documented in :class:`TunedThresholdsCV`."""
 
     scoring: Objective
     unknown: Literal["ignore", "absent"]
@@ -74,16 +74,16 @@ class Tuning(NamedTuple):
         Parameters
         ----------
         labels : LabelMatrix
-            Of shape (n, L).
+            Labels, shape (n, L).
         scores : ndarray of float64, shape (n, L)
-            Finite.
+            Finite scores.
         method : str
-            Whose answers they are, in `DEFAULT_THRESHOLD`.
+            The method that returned them, a key of `DEFAULT_THRESHOLD`.
 
         Returns
         -------
         thresholds, values : ndarray of float64, shape (L,)
-            And the objective there, NaN for labels without a threshold of their own.
+            Thresholds, and the objective there; NaN for labels without their own threshold.
         """
         default = DEFAULT_THRESHOLD[method]
         common = self._common(labels, scores, default)
@@ -109,7 +109,7 @@ class Tuning(NamedTuple):
         return best_threshold(scores, present, self.scoring, default=default, n_candidates=self.n_candidates)
 
     def _common(self, labels: LabelMatrix, scores: NDArray[np.float64], default: float) -> float | None:
-        """The threshold that is best over the entries of all labels together, where labels are drawn to it."""
+        """The best threshold over the entries of all labels together, if labels are shrunk towards it."""
         if self.shrinkage == 0 or labels.n_labels == 1:
             return None
         present, of_label = [], []

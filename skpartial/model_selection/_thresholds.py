@@ -1,4 +1,4 @@
-"""A classifier with a decision threshold of its own for every label."""
+"""A classifier with its own decision threshold for every label."""
 
 from __future__ import annotations
 
@@ -36,89 +36,90 @@ __all__ = ["TunedThresholdsCV"]
 
 
 def _estimator_has(method: str) -> Callable[[Any], Any]:
-    """Whether the estimator, fitted where there is one, has a method; an AttributeError of its own says that not."""
+    """Whether the fitted estimator, or else the parameter, has a method; raises its AttributeError if not."""
     return lambda self: getattr(getattr(self, "estimator_", self.estimator), method)
 
 
 class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
-    r"""Classifier that predicts by a threshold of its own for every label, tuned on known entries.
+    r"""Classifier with its own decision threshold for every label, tuned on known entries.
 
-    A label is predicted to be present where its score is above its threshold. Training on few known labels, on positive
-    ones only or on rare ones leaves probabilities that are far from one half where the prediction should change, and
-    differently so for each label. For every label the threshold is chosen that maximises a metric over the known
-    entries of out-of-fold scores, all folds' together, for instance
+    A label is predicted where its score is above its threshold. After training on few known labels, on positives only
+    or on rare labels, the best threshold may be far from a probability of one half, and differs between labels. For
+    every label, this class chooses the threshold that maximises a metric over the known entries of the out-of-fold
+    scores of all folds together, for instance
 
     .. math::
         F_1(t) = \frac{2 \, TP(t)}{2 \, TP(t) + FP(t) + FN(t)}
 
-    For metrics by name the search is exact: every cut between two neighbouring scores is tried, and the threshold lies
-    midway between them; functions are asked about some of the cuts. Scikit-learn's `TunedThresholdClassifierCV` is the
+    For metrics by name the search is exact: every cut between two neighbouring scores is tried, and the threshold is
+    midway between them. Functions are called at some of the cuts. Scikit-learn's `TunedThresholdClassifierCV` does the
     same for two classes, on a grid; it refuses label matrices.
 
-    A threshold that is chosen by a few entries follows their accidents, and calls rare labels present too often. So it
-    is drawn to the one threshold :math:`t` that maximises the metric over the entries of all labels together:
+    A threshold chosen from few entries overfits them, and predicts rare labels too often. It is therefore shrunk
+    towards the common threshold :math:`t` that maximises the metric over the entries of all labels together:
 
     .. math::
         \lambda_j t_j + (1 - \lambda_j) t, \qquad \lambda_j = \frac{m_j}{m_j + \kappa}
 
-    where of label j :math:`m_j` is the number of its known presences or absences, whichever are fewer, and
-    :math:`\kappa` is `shrinkage`; thresholds of probabilities are averaged in log odds.
+    where :math:`m_j` is the number of known positives or known negatives of label j, whichever is smaller, and
+    :math:`\kappa` is `shrinkage`. Thresholds of probabilities are averaged in log odds.
 
     Parameters
     ----------
     estimator : estimator
         Classifier with `predict_proba` or `decision_function`, of shape (n, L).
     scoring : {"f1", "balanced_accuracy", "accuracy"} or callable, default="f1"
-        What is maximised, label by label. A callable takes true and predicted labels of the entries that count, vectors
-        in {0, 1}, and returns a number, as `sklearn.metrics.f1_score` does; `thresholds` says how often it is called.
-        Scorers, which take an estimator, and their names serve for whole searches, not here.
+        Metric to maximise for each label. A callable takes vectors in {0, 1} of the true and predicted labels of the
+        entries that count, and returns a number, like `sklearn.metrics.f1_score`; `thresholds` limits the number of
+        calls. Scorers, which take an estimator, and their names are not accepted.
     unknown : {"ignore", "absent"}, default="ignore"
-        Whether unknown entries are left out, or count as absent in the metric, which is how labels of which only
-        presences are known are tuned; "ignore" needs a known absence. What `estimator` makes of them is its own affair.
+        Whether the metric leaves unknown entries out, or counts them as negative, for positive-only labels. "ignore"
+        needs a known negative. This does not affect how `estimator` treats unknown entries.
     response_method : {"auto", "predict_proba", "decision_function"}, default="auto"
-        What is compared with the thresholds; "auto" takes probabilities where there are any.
+        Method whose results are compared with the thresholds; "auto" uses probabilities if available.
     cv : int, float, splitter, iterable of (train, test), "prefit" or None, default=None
-        How out-of-fold scores are made. None is 5 folds; an int is a :class:`PartialLabelKFold`; a float in (0, 1) is
-        the size of the test part of a single :class:`PartialLabelShuffleSplit`; both keep groups whole where `fit` is
-        passed some. "prefit" takes the estimator as fitted
-        already, and needs ``refit=False``, as in scikit-learn; tune on rows that it was not fitted on.
+        Splits for out-of-fold scores. None means 5 folds; an int is the number of folds of a
+        :class:`PartialLabelKFold`; a float in (0, 1) is the size of the test part of a single
+        :class:`PartialLabelShuffleSplit`. If groups are passed to `fit`, they are kept whole. "prefit" uses an
+        estimator that is already fitted, and needs ``refit=False``, as in scikit-learn; tune on rows that it was not
+        fitted on.
     thresholds : int or None, default=100
-        How many cuts a callable `scoring` is called for, for each label, at least 2: as in scikit-learn they are evenly
-        spaced between the lowest and the highest score. All cuts are tried where these are no more, or for None, which
-        takes hours for many scores. Metrics by name try all cuts in any case.
+        Largest number of cuts per label at which a callable `scoring` is called, at least 2. As in scikit-learn, they
+        are evenly spaced between the lowest and the highest score. None tries all cuts, which takes hours for many
+        scores. Metrics by name always try all cuts.
     shrinkage : float, default=100.0
-        How many known presences of a label, or absences where these are fewer, its own threshold needs to count as much
-        as that common to all labels; 0 leaves each label to itself, as with many known entries, or where the mean of
-        the labels' scores is all that matters.
+        Number of known positives (or negatives, if there are fewer) at which a label's own threshold has the same
+        weight as the common threshold. With 0 every label only uses its own threshold, which suits many known entries,
+        or a metric that is averaged over labels.
     refit : bool, default=True
-        Whether the final estimator is fitted on all rows. False needs a single split, or "prefit".
+        Whether to fit the final estimator on all rows. False needs a single split, or "prefit".
     n_jobs : int or None, default=None
-        Folds that are run at a time; -1 uses all processors.
+        Number of folds to run in parallel; -1 uses all processors.
     random_state : int, RandomState instance or None, default=None
-        Seed of the splits where `cv` is None, an int or a float.
+        Seed for the splits if `cv` is None, an int or a float.
 
     Attributes
     ----------
     estimator_ : estimator
         The fitted estimator.
     thresholds_ : ndarray of float64, shape (L,)
-        Present is what scores above them. Without shrinkage half the nearest gap beyond the lowest (highest) score, and
-        so possibly outside [0, 1], where it is best to predict every row present (absent).
+        A label is predicted where its score is above its threshold. Without shrinkage, if it is best to predict all
+        rows positive (negative), the threshold is half the nearest gap beyond the lowest (highest) score, and may be
+        outside [0, 1].
     best_scores_ : ndarray of float64, shape (L,)
-        The metric at the thresholds over the out-of-fold scores; NaN for labels that were not tuned. As a maximum over
-        thresholds it is an optimistic estimate.
+        The metric at the thresholds over the out-of-fold scores; NaN for labels that were not tuned. It is an
+        optimistic estimate, because the thresholds maximise it.
     tuned_ : ndarray of bool, shape (L,)
-        False for labels without a threshold of their own: without a known presence, without a known absence, or with
-        equal scores everywhere. They take the common threshold; without shrinkage, or where there is none, 0.5, or 0
-        for decision values.
+        False for labels without their own threshold: no known positive, no known negative, or all scores equal. They
+        use the common threshold; without shrinkage, or if there is no common one, 0.5, or 0 for decision values.
     classes_ : ndarray of shape (L, 2), or (2,) after 1-D y
         Classes of the fitted estimator.
     label_names_ : ndarray of str, shape (L,)
-        Names of the labels: those of the fitted estimator, of a pipeline's last step, or else of the columns of y.
+        Names of the labels: from the fitted estimator, from a pipeline's last step, or else the columns of y.
     n_features_in_ : int
-        Number of features, where the estimator tells.
+        Number of features, if the estimator has the attribute.
     feature_names_in_ : ndarray of str
-        Names of the features, where the estimator tells.
+        Names of the features, if the estimator has the attribute.
 
     See Also
     --------
@@ -126,7 +127,7 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
 
     Notes
     -----
-    The thresholds suit the out-of-fold estimators; they are used for one that is fitted on more rows.
+    The thresholds are tuned for the out-of-fold estimators, but used for an estimator that is fitted on more rows.
 
     Examples
     --------
@@ -146,7 +147,7 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
     True
     """
 
-    # What a number of folds stands for.
+    # A number of folds means stratified folds.
     _stratifies = True
 
     def __init__(
@@ -184,11 +185,11 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
         y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
             Labels: 1 present, -1 absent, 0 unknown. 1-D y with two classes is plain binary classification.
         groups : array-like of shape (n,), default=None
-            Groups for the splitter, none of which may be on both sides of a split. Where `cv` is None, an int or a
-            float, they make it a :class:`PartialLabelGroupKFold` or a :class:`PartialLabelGroupShuffleSplit`.
+            Groups for the splitter; no group may be on both sides of a split. If `cv` is None, an int or a float, the
+            splitter is then a :class:`PartialLabelGroupKFold` or a :class:`PartialLabelGroupShuffleSplit`.
         **params : dict
-            Further arguments of the estimator's `fit`; those of length n are split as X is. With metadata routing also
-            of the splitter. A `sample_weight` weighs the training, not the metric that is maximised.
+            Further arguments of the estimator's `fit`; arguments of length n are split like X. With metadata routing,
+            also of the splitter. A `sample_weight` is used in training, not in the metric.
 
         Returns
         -------
@@ -198,9 +199,8 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
         Raises
         ------
         ValueError
-            If an argument has another form than those above, the scores do not have the shape of y, y holds no known
-            absence where unknown entries are left out, a split divides a group, or labels of y are not those of a
-            prefitted estimator.
+            If an argument is invalid, the scores do not have the shape of y, y has no known negative while unknown
+            entries are left out, a split divides a group, or the labels of y are not those of a prefitted estimator.
         NotFittedError
             If cv is "prefit" and the estimator is not fitted.
         """
@@ -210,13 +210,12 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
     def _fit(self, X: Any, y: Any, groups: Any, params: dict[str, Any]) -> Self:
         self._check_parameters()
         if groups is not None and isinstance(self.cv, str):
-            raise ValueError("groups are passed, but cv='prefit' splits nothing: leave them out.")
+            raise ValueError("groups are passed, but cv='prefit' makes no splits: leave groups out.")
         target = encode_target(self, y)
         if self.unknown == "ignore" and not target.labels.has_absent:
             raise ValueError(
-                "y holds no known absence (-1), so that unknown='ignore' leaves no threshold to tune: over known "
-                "entries alone it is best to predict everything present. Pass unknown='absent' to count the entries "
-                "that are 0 as absent."
+                "y holds no known negative (-1), so unknown='ignore' leaves no threshold to tune: over known entries "
+                "alone it is best to predict all labels. Pass unknown='absent' to count entries of 0 as negative."
             )
         y = np.ravel(plain(y, "y")) if target.binary else rows_of_labels(y)
         X, y, groups = indexable(X, y, groups)
@@ -249,7 +248,7 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
         scorer = isinstance(self.scoring, BaseScorer)
         if scorer or not (callable(self.scoring) or (isinstance(self.scoring, str) and self.scoring in OBJECTIVES)):
             names = ", ".join(repr(name) for name in OBJECTIVES)
-            instead = " A scorer is called with an estimator: pass the function that it is made of." if scorer else ""
+            instead = " A scorer takes an estimator: pass its metric function instead." if scorer else ""
             raise ValueError(
                 f"scoring must be one of {names}, or a function of the true and predicted labels of one label, such as "
                 f"sklearn.metrics.f1_score; got {self.scoring!r}.{instead}"
@@ -263,7 +262,7 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
             if self.cv != "prefit":
                 raise ValueError(f"cv must be 'prefit' if it is a string, got {self.cv!r}.")
             if self.refit:
-                raise ValueError("cv='prefit' takes the estimator as it is, as in scikit-learn: set refit=False, too.")
+                raise ValueError("cv='prefit' does not refit the estimator, as in scikit-learn: set refit=False, too.")
 
     def _route(self, params: dict[str, Any], groups: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         if not get_config()["enable_metadata_routing"]:
@@ -272,7 +271,7 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
         return routed.estimator.fit, routed.splitter.split
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Which arguments of `fit` go to the estimator and which to the splitter.
+        """Routing of the arguments of `fit` to the estimator and the splitter.
 
         Returns
         -------
@@ -281,7 +280,7 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
         """
         router = MetadataRouter(owner=self)
         router.add(estimator=self.estimator, method_mapping=MethodMapping().add(caller="fit", callee="fit"))
-        # A number of folds stands for a splitter that takes groups where there are some.
+        # A number of folds means a splitter that takes groups if there are any.
         splitter = PartialLabelGroupKFold() if self.cv is None or isinstance(self.cv, Real) else self.cv
         router.add(splitter=splitter, method_mapping=MethodMapping().add(caller="fit", callee="split"))
         return router
@@ -303,7 +302,7 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
         check_apart(splits, params.get("groups"), cv)
         if not self.refit and len(splits) != 1:
             raise ValueError(
-                f"refit=False keeps the estimator of a single split, but cv makes {len(splits)}: pass cv as the "
+                f"refit=False keeps the estimator of a single split, but cv makes {len(splits)} splits: pass cv as the "
                 "proportion of a test part, or set refit=True."
             )
         return splits
@@ -312,8 +311,8 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
         labels = target.labels.take(rows)
         if scores.shape != labels.shape:
             raise ValueError(
-                f"{method} answers {scores.shape[1]} columns, but y has {labels.n_labels} labels: TunedThresholdsCV "
-                "needs one score for every row and label."
+                f"{method} returns {scores.shape[1]} columns, but y has {labels.n_labels} labels: TunedThresholdsCV "
+                "needs one score per row and label."
             )
         tuning = Tuning(self.scoring, self.unknown, self.thresholds, self.shrinkage)
         self.thresholds_, self.best_scores_ = tuning.thresholds(labels, scores, method)
@@ -337,7 +336,7 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
         Returns
         -------
         ndarray of int64, shape (n, L), or of classes, shape (n,), after a fit on 1-D y
-            1 where the score is above the label's threshold, else 0.
+            1 where the score is above the threshold of the label, else 0.
         """
         check_is_fitted(self)
         present = scores_of(self.estimator_, X, self._method, binary=self._binary)[1] > self.thresholds_
@@ -347,7 +346,7 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
 
     @available_if(_estimator_has("predict_proba"))
     def predict_proba(self, X: Any) -> NDArray[Any]:
-        """Probabilities of the fitted estimator, which tuning leaves as they are.
+        """Probabilities of the fitted estimator, which tuning does not change.
 
         Parameters
         ----------
@@ -357,7 +356,7 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
         Returns
         -------
         ndarray of shape (n, L), or (n, 2) after a fit on 1-D y
-            What the estimator answers.
+            The result of the estimator.
         """
         check_is_fitted(self)
         return np.asarray(self.estimator_.predict_proba(X))
@@ -374,14 +373,14 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
         Returns
         -------
         ndarray of shape (n, L), or (n, 2) after a fit on 1-D y
-            What the estimator answers.
+            The result of the estimator.
         """
         check_is_fitted(self)
         return np.asarray(self.estimator_.predict_log_proba(X))
 
     @available_if(_estimator_has("decision_function"))
     def decision_function(self, X: Any) -> NDArray[Any]:
-        """Decision values of the fitted estimator, which tuning leaves as they are.
+        """Decision values of the fitted estimator, which tuning does not change.
 
         Parameters
         ----------
@@ -391,7 +390,7 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
         Returns
         -------
         ndarray of shape (n, L), or (n,) after a fit on 1-D y
-            What the estimator answers.
+            The result of the estimator.
         """
         check_is_fitted(self)
         return np.asarray(self.estimator_.decision_function(X))
@@ -406,13 +405,13 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
         y : array-like, DataFrame or sparse matrix, shape (n, L) or (n,)
             Labels.
         sample_weight : array-like of shape (n,) or (n, L), or None, default=None
-            Weights of rows or of entries, as the fitted estimator's score takes them.
+            Weights of rows or entries, as accepted by the fitted estimator's `score`.
 
         Returns
         -------
         float
-            A score of ranking, as mean average precision is, does not depend on thresholds: to see what tuning does,
-            take a metric of predicted labels, such as :func:`skpartial.metrics.f1`.
+            The score. Ranking scores, such as mean average precision, do not depend on thresholds: to see the effect of
+            tuning, use a metric of predicted labels, such as :func:`skpartial.metrics.f1`.
         """
         check_is_fitted(self)
         if self._binary:
@@ -422,7 +421,7 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
         return float(self.estimator_.score(X, y, **weights))
 
     def __sklearn_tags__(self) -> Tags:
-        """Tags: those of the estimator."""
+        """Tags of the estimator."""
         tags: Tags = super().__sklearn_tags__()
         inner = get_tags(self.estimator)
         tags.input_tags = inner.input_tags
@@ -434,7 +433,7 @@ class TunedThresholdsCV(VersionedPickles, Documented, ClassifierMixin, MetaEstim
 
 
 def _label_names(estimator: Any, labels: LabelMatrix) -> NDArray[Any]:
-    """Names of the labels: those of the fitted estimator, else those of y."""
+    """Names of the labels, from the fitted estimator or else from y."""
     names = fitted_label_names(estimator)
     if names is None:
         return np.arange(labels.n_labels).astype(str).astype(object) if labels.names is None else labels.names

@@ -1,4 +1,4 @@
-"""Candidates of a search that are fitted together on one fold, and scored together."""
+"""Joint fitting and scoring of the candidates of a search on one fold."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ from skpartial.training._problem import Problem, Solution
 
 __all__ = ["Evaluation", "configured", "last_step", "reason_against"]
 
-# Candidates are trained and scored as many at a time as have logits of at most this many bytes.
+# Candidates are trained and scored in groups whose logits take at most this many bytes.
 _LOGITS_BYTES = 512 << 20
 
 _STACKED_METRICS = (mean_average_precision, mean_roc_auc)
 
 
 def configured(base: Any, parameters: dict[str, Any]) -> Any:
-    """A clone with these parameters, which are cloned as well, as scikit-learn's searches do."""
+    """A clone with these parameters, which are cloned, too, as in scikit-learn's searches."""
     return clone(base).set_params(**clone(parameters, safe=False))
 
 
 def last_step(estimator: Any) -> Any:
-    """The last step of a pipeline; anything else is its own."""
+    """The last step of a pipeline; any other estimator itself."""
     return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
 
 
 def reason_against(estimator: Any, fit_params: dict[str, Any]) -> str | None:
-    """Why a candidate cannot be fitted together with others; None if it can be."""
+    """The reason why a candidate cannot be fitted together with others; None if it can."""
     last = last_step(estimator)
     own, rest = _of_last_step(estimator, fit_params)
     if type(estimator) is not Pipeline and last is not estimator:
@@ -72,7 +72,7 @@ def reason_against(estimator: Any, fit_params: dict[str, Any]) -> str | None:
         if getattr(last, name) not in (None, False, 0):
             return f"{name} is set"
     if last.regularizer is not None and getattr(last.regularizer, "refines", False):
-        return "the regularizer refines a head that is trained without it first"
+        return "the regularizer refines a head that is first trained without it"
     if not isinstance(heads.get(last.head), heads.Linear):
         return "the head is not linear"
     steps = [step for _, step in estimator.steps] if last is not estimator else [estimator]
@@ -84,7 +84,7 @@ def reason_against(estimator: Any, fit_params: dict[str, Any]) -> str | None:
 
 
 def _of_last_step(estimator: Any, fit_params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Arguments of the last step's `fit`, and of the other steps'."""
+    """Arguments of `fit` for the last step, and for the other steps."""
     if not isinstance(estimator, Pipeline):
         return fit_params, {}
     prefix = f"{estimator.steps[-1][0]}__"
@@ -94,14 +94,14 @@ def _of_last_step(estimator: Any, fit_params: dict[str, Any]) -> tuple[dict[str,
 
 @dataclass
 class _Fit:
-    """A candidate that is being fitted.
+    """A candidate while it is fitted.
 
     Parameters
     ----------
     index : int
-        Which of the candidates it is.
+        Index of the candidate.
     whole : estimator
-        It, with its earlier steps.
+        The candidate with its earlier steps.
     """
 
     index: int
@@ -109,13 +109,13 @@ class _Fit:
 
     @property
     def last(self) -> BasePartialLabelClassifier:
-        """Its last step, which is what is fitted together with others'."""
+        """The last step, which is fitted together with those of other candidates."""
         classifier: BasePartialLabelClassifier = last_step(self.whole)
         return classifier
 
 
 class _Fold:
-    """The rows of a fold as candidates with the same earlier steps see them."""
+    """The rows of a fold after the earlier steps, for candidates that share these steps."""
 
     def __init__(
         self, whole: Any, X: Any, y: Any, train: NDArray[Any], test: NDArray[Any], fit_params: dict[str, Any]
@@ -138,7 +138,7 @@ class _Fold:
         return X if self.earlier is None else self.earlier.transform(X)
 
     def adopt(self, fit: _Fit) -> None:
-        """Give a candidate what was fitted and validated for all."""
+        """Pass the shared fitted steps and validated data to a candidate."""
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self.first, name):
                 setattr(fit.last, name, getattr(self.first, name))
@@ -148,24 +148,24 @@ class _Fold:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How the candidates of a search are fitted and scored on a fold.
+    """Fits and scores the candidates of a search on a fold.
 
     Parameters
     ----------
     base : estimator
-        What they are clones of.
+        Estimator that is cloned for the candidates.
     X, y : indexable of the same length
         All rows.
     scorer : callable
-        As scikit-learn's searches have it: one scorer, several in one, or a function.
+        As in scikit-learn's searches: one scorer, several combined, or a function.
     fit_params, score_params : dict
         Further arguments.
     return_train_score : bool
-        Whether the training rows are scored, too.
+        Whether to score the training rows, too.
     error_score : float or "raise"
         Score of a candidate that cannot be fitted or scored.
     verbose : int
-        Above 1, what is fitted is printed.
+        Above 1, print the fits.
     """
 
     base: Any
@@ -185,14 +185,14 @@ class Evaluation:
         candidates: Sequence[dict[str, Any]],
         seeds: Sequence[int | None],
     ) -> list[dict[str, Any]]:
-        """Fit and score candidates on a fold: together, or alone where they have no seed."""
+        """Fit and score candidates on a fold: together, or alone if they have no seed."""
         known = [seed for seed in seeds if seed is not None]
         if len(known) < len(candidates):
             return [self.alone(train, test, parameters) for parameters in candidates]
         return self.together(train, test, candidates, known)
 
     def alone(self, train: NDArray[Any], test: NDArray[Any], parameters: dict[str, Any]) -> dict[str, Any]:
-        """Fit and score one candidate as GridSearchCV does."""
+        """Fit and score one candidate like GridSearchCV."""
         found: dict[str, Any] = fit_and_score(
             clone(self.base),
             self.X,
@@ -214,23 +214,23 @@ class Evaluation:
     def together(
         self, train: NDArray[Any], test: NDArray[Any], candidates: Sequence[dict[str, Any]], seeds: Sequence[int]
     ) -> list[dict[str, Any]]:
-        """Fit and score candidates that differ in their last steps only.
+        """Fit and score candidates that only differ in their last steps.
 
-        A candidate with which anything goes wrong is fitted alone, so that its error is told as GridSearchCV tells it.
+        A candidate that fails is fitted again alone, so that its error is reported as in GridSearchCV.
 
         Parameters
         ----------
         train, test : ndarray of int
             The rows of the fold.
         candidates : sequence of dict
-            Their parameters.
+            Parameters of the candidates.
         seeds : sequence of int
-            Of their random numbers.
+            Seeds of the candidates.
 
         Returns
         -------
         list of dict
-            What `alone` would find.
+            The results that `alone` would return.
         """
         start = time.perf_counter()
         found: dict[int, dict[str, Any]] = {}
@@ -246,7 +246,7 @@ class Evaluation:
                 fit_time = shared + (time.perf_counter() - start) / max(1, len(fitted))
                 found.update(self._scored(fold, fitted, fit_time, train, test))
                 for fit in block:
-                    fit.whole = None  # It may hold something for every row.
+                    fit.whole = None  # It may hold data for every row.
         except Exception as error:
             errors |= {i: error for i in range(len(candidates)) if i not in errors}
         left = [i for i in range(len(candidates)) if i not in found]
@@ -264,7 +264,7 @@ class Evaluation:
     def _scored(
         self, fold: _Fold, fits: list[_Fit], fit_time: float, train: NDArray[Any], test: NDArray[Any]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Results of fitted candidates, by their index."""
+        """Results of fitted candidates, by index."""
         if not fits:
             return
         start = time.perf_counter()
@@ -283,13 +283,13 @@ class Evaluation:
             yield fit.index, found | {name: values[i] for name, values in scores.items()}
 
     def _scores(self, fold: _Fold, fits: list[_Fit], X: Any, y: Any, rows: NDArray[Any]) -> list[Any]:
-        """Scores of fitted candidates on some rows, stacked where the scorers allow it."""
+        """Scores of fitted candidates on some rows, stacked if the scorers allow it."""
         params = check_method_params(self.X, params=self.score_params, indices=rows)
         scorers = list(_scorers(self.scorer).values())
         models: list[Any] = [fit.whole for fit in fits]
-        # Scorers ask for nothing but predictions, so that the earlier steps need not be gone through for each of them.
+        # Scorers only need predictions, so the earlier steps are not repeated for each scorer.
         if all(isinstance(scorer, BaseScorer | PassthroughScorer) for scorer in scorers):
-            with suppress(Exception):  # which is told below, for each candidate
+            with suppress(Exception):  # reported below, for each candidate
                 X = fold.transformed(X)
                 models = [fit.last for fit in fits]
                 if not params and all(_is_stackable(scorer, models[0]) for scorer in scorers):
@@ -298,7 +298,7 @@ class Evaluation:
 
 
 def _blocks(fold: _Fold, fits: list[_Fit], errors: dict[int, Exception]) -> Iterator[tuple[Rows, list[_Fit]]]:
-    """Candidates that may share features and be scored at once, with their training rows."""
+    """Groups of candidates that share features and are scored at once, with their training rows."""
     groups: dict[Any, list[_Fit]] = {}
     for fit in fits:
         try:
@@ -318,9 +318,9 @@ def _blocks(fold: _Fold, fits: list[_Fit], errors: dict[int, Exception]) -> Iter
 def _fit_block(
     fold: _Fold, rows: Rows, fits: list[_Fit], seeds: Sequence[int], errors: dict[int, Exception], *, decides: bool
 ) -> list[_Fit]:
-    """Fit candidates together; those that cannot be fitted are left out.
+    """Fit candidates together; candidates that fail are left out.
 
-    Where only rankings within a label are looked at, it is not decided from which score on it is present.
+    If only rankings within labels are scored, decision thresholds are not estimated.
     """
     prepared = []
     for fit in fits:
@@ -331,7 +331,7 @@ def _fit_block(
         else:
             prepared.append((fit, plan))
     fitted = []
-    # One each: there is no network, and no head that is trained twice.
+    # One stage each: there is no network, and no head that is trained twice.
     stages = [stage for _, plan in prepared for stage in plan.stages]
     for (fit, plan), solution in zip(prepared, _solve([(stage.solver, stage.problem) for stage in stages])):
         if isinstance(solution, Exception):
@@ -345,7 +345,7 @@ def _fit_block(
 
 
 def _solve(tasks: list[tuple[Solver, Problem]]) -> list[Solution | Exception]:
-    """Solve together; where that fails in smaller groups, until it is found which tasks it is that fail."""
+    """Solve together; after a failure in smaller groups, until the failing tasks are found."""
     try:
         return list(solve_tasks(tasks))
     except Exception as error:
@@ -361,7 +361,7 @@ def _solve(tasks: list[tuple[Solver, Problem]]) -> list[Solution | Exception]:
 
 
 def _scorers(scorer: Any) -> dict[str, Any]:
-    """The scorers in a scorer."""
+    """The scorers in a scorer, by name."""
     return scorers_of(scorer) if isinstance(scorer, MultimetricScorer) else {"score": scorer}
 
 
@@ -373,7 +373,7 @@ def _is_stackable(scorer: Any, fitted: BasePartialLabelClassifier) -> bool:
 
 
 def _ranks(scorer: Any) -> bool:
-    """Whether a scorer looks at rankings within a label only."""
+    """Whether a scorer only depends on rankings within labels."""
     if isinstance(scorer, PassthroughScorer):
         return True
     return (
@@ -384,7 +384,7 @@ def _ranks(scorer: Any) -> bool:
 
 
 def _stacked_scores(scorer: Any, fitted: list[BasePartialLabelClassifier], X: Any, y: Any) -> list[Any]:
-    """What a stackable scorer says of every candidate, by one product with X."""
+    """Scores of every candidate by a stackable scorer, with one product with X."""
     stack = copy.copy(fitted[0])
     stack.coef_ = np.concatenate([model.coef_ for model in fitted])
     stack.intercept_ = np.concatenate([model.intercept_ for model in fitted])

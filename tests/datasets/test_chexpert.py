@@ -94,7 +94,7 @@ def test_a_table_of_another_name_and_without_a_view(tmp_path):
     assert bunch.paths.tolist() == [str(tmp_path / "data" / "patient7" / "1.png")]
     assert "split" not in bunch
     assert "views" not in bunch
-    with pytest.raises(ValueError, match="is one table: take subset='all'"):
+    with pytest.raises(ValueError, match="is a single table: use subset='all'"):
         load_chexpert(path, subset="train")
 
 
@@ -124,11 +124,11 @@ def line(values, path="CheXpert-v1.0-small/train/patient00001/study1/view1_front
     [
         (line("1.0,,-1.0"), "line 2, has 8 fields, but the header names 9 columns"),
         (line("1.0,,-1.0,2.0"), "line 2, holds 2 for 'Support Devices', which should be 1, 0, -1 or blank"),
-        (line("yes,,-1.0,1.0"), "line 2, holds 'yes' in column 'No Finding', where a number should be"),
+        (line("yes,,-1.0,1.0"), "line 2, holds 'yes' in column 'No Finding', which should be a number"),
         (line("1,1,1,1") + line("1,1,1,1").split("\n")[1], "lists the image '.*' more than once"),
         (
             line("1,1,1,1", "study1/1.jpg"),
-            "line 2, has the path 'study1/1.jpg', in which there is no folder of a patient",
+            "line 2, has the path 'study1/1.jpg', which has no folder of a patient",
         ),
         (line("1,1,1,1").replace("Path", "File"), "has no column 'Path'"),
         (line("1,1,1,1").replace("Edema", "No Finding"), "has the column 'No Finding' more than once"),
@@ -147,7 +147,7 @@ def test_what_is_malformed_is_named(folder, refuses, contents, said):
 def test_tables_must_fit_together(folder, refuses):
     path = folder / "valid.csv"
     path.write_text(path.read_text().replace("Edema", "Mass"))
-    refuses(lambda: load_chexpert(folder), path, "has other findings than train.csv")
+    refuses(lambda: load_chexpert(folder), path, "has different findings from train.csv")
 
 
 def test_what_is_not_there(folder, refuses):
@@ -160,7 +160,7 @@ def test_what_is_not_there(folder, refuses):
     [
         ({"subset": "valid"}, "subset must be"),
         ({"blank": "zero"}, "blank must be 'unknown', 'present' or 'absent', got 'zero'"),
-        ({"uncertain": {"Mass": "present"}}, "uncertain names 'Mass', which is no finding of the table"),
+        ({"uncertain": {"Mass": "present"}}, "uncertain names 'Mass', which is not a finding of the table"),
         ({"uncertain": {"Edema": 1}}, r"uncertain\['Edema'\] must be"),
         ({"sparse": "csr"}, "sparse must be"),
     ],

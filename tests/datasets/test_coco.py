@@ -96,7 +96,7 @@ def test_subsets_are_rows_of_all_and_sparse_is_the_same(coco, labels, drop_empty
 def test_the_year_is_the_one_that_is_there(tmp_path):
     assert load_coco(make_coco(tmp_path, 2017)).paths[0] == str(tmp_path / "train2017" / file_name("train", 2017, 100))
     make_coco(tmp_path, 2014)
-    with pytest.raises(ValueError, match=r"holds the data of 2014 and 2017: say which by year\.$"):
+    with pytest.raises(ValueError, match=r"holds the data of 2014 and 2017: choose one by year\.$"):
         load_coco(tmp_path)
     assert load_coco(tmp_path, year="2014").DESCR.startswith("MS-COCO 2014\n")
 
@@ -171,7 +171,7 @@ DAMAGE = [
     (("annotations", 0, "category_id"), [5], r"has category_id=\[5\], which"),
     (("annotations", 0, "category_id"), None, "has no 'category_id' in item 0 of 'annotations'"),
     (("annotations", 0, "image_id"), 10, "has an annotation with image_id=10, which is not the id of an image"),
-    (("images", 0, "neg_category_ids"), [1], "says that 'person' is present and absent in the image"),
+    (("images", 0, "neg_category_ids"), [1], "says that 'person' is both present and absent in the image"),
     (("images", 0, "neg_category_ids"), [3], "has category_id=3"),
     (("images", 0, "neg_category_ids"), 3, "has neg_category_ids=3 for the image with id 9, which should be a list"),
 ]
@@ -208,7 +208,7 @@ def test_files_of_train_and_val_must_fit_together(coco):
     path = coco / "annotations" / "instances_val2014.json"
     content = instances("val", 2014)
     path.write_text(json.dumps(change(content, ("categories", 0, "name"), "people")))
-    with pytest.raises(ValueError, match=r"val2014\.json has other categories than instances_train2014\.json\.$"):
+    with pytest.raises(ValueError, match=r"val2014\.json has different categories from instances_train2014\.json\.$"):
         load_coco(coco)
     path.write_text(json.dumps(change(content, ("images", 2), {"id": 9, "file_name": "9.jpg"})))
     with pytest.raises(ValueError, match="list the same image"):

@@ -110,8 +110,8 @@ LABELS = "attributes/image_attribute_labels.txt"
 @pytest.mark.parametrize(
     ("name", "contents", "said"),
     [
-        (LABELS, b"1 1 0\n", "is not lines of image, attribute, presence, certainty and time"),
-        (LABELS, b"1 1 0 4 9.5\n1 2 x 4 9.5\n", "is not lines of image, attribute"),
+        (LABELS, b"1 1 0\n", "must have lines of image, attribute, presence, certainty and time"),
+        (LABELS, b"1 1 0 4 9.5\n1 2 x 4 9.5\n", "must have lines of image, attribute"),
         (LABELS, b"1 1 0 4 1\n1 2 2 4 1\n", "line 2, has the presence 2, which should be 0 to 1"),
         (LABELS, b"1 1 0 5 1\n", "line 1, has the certainty 5, which should be 1 to 4"),
         (LABELS, b"1 1 0 4 1\n4 1 0 4 1\n", "line 2, names the image 4, which is not listed"),

@@ -97,7 +97,7 @@ def test_photographs_may_be_in_images_and_concepts_beside_the_folders(nus):
 @pytest.mark.filterwarnings("ignore:5 of 5 images")
 def test_no_photographs_at_all_are_refused_where_rows_are_dropped(nus, refuses):
     (nus / "Flickr").rename(nus / "elsewhere")
-    refuses(lambda: load_nuswide(nus, missing="drop"), nus / "Flickr", "holds none of the 5 images")
+    refuses(lambda: load_nuswide(nus, missing="drop"), nus / "Flickr", "holds none of the 5 listed images")
 
 
 def test_without_a_list_of_concepts_they_are_those_of_the_files(nus, refuses):
@@ -119,7 +119,7 @@ LABELS_FILE = "Groundtruth/TrainTestLabels/Labels_water_Train.txt"
     ("name", "contents", "said"),
     [
         (LABELS_FILE, b"0\n0\n", "holds 2 labels, but the list of images 3 images"),
-        (LABELS_FILE, b"0\n0\n2\n", "holds '2', where every line should be 0 or 1"),
+        (LABELS_FILE, b"0\n0\n2\n", "holds '2', but every line should be 0 or 1"),
         (LABELS_FILE, b"", "is empty"),
         (LABELS_FILE, None, "does not exist; extract"),
         ("ImageList/TrainImagelist.txt", b"a.jpg\nb.jpg\na.jpg\n", "lists the image 'a.jpg' more than once"),

@@ -150,7 +150,7 @@ def test_classes(tree):
     chosen = load_openimages(tree, classes=["Tortoise", "/m/01yrx"])
     assert chosen.label_ids == ["/m/011k07", "/m/01yrx"]
     np.testing.assert_array_equal(chosen.target.toarray(), [[1, 1], [1, 0], [0, 1]])
-    with pytest.raises(ValueError, match="classes holds 'Unicorn', which is no label"):
+    with pytest.raises(ValueError, match="classes holds 'Unicorn', which is neither an id nor a name"):
         load_openimages(tree, classes=["Cat", "Unicorn"])
 
 
@@ -282,11 +282,17 @@ HUMAN_FILE = "train-annotations-human-imagelabels.csv"
         (lines(HUMAN) + "a,b,c\n", "line 6, has 3 fields, but the header names 4 columns"),
         (lines(HUMAN) + "\n" + "a,b,c,1,2\n", "line 7, has 5 fields, but the header names 4 columns"),
         (lines(HUMAN)[:-12], "line 5, has 2 fields"),
-        (lines([*HUMAN, (A, CLASSES[0], "yes")]), "line 6, holds 'yes' in column 'Confidence', where a number from 0"),
+        (
+            lines([*HUMAN, (A, CLASSES[0], "yes")]),
+            "line 6, holds 'yes' in column 'Confidence', which should be a number from 0",
+        ),
         (lines([(A, CLASSES[0], "7"), *HUMAN]), "line 2, holds '7' in column 'Confidence'"),
         (lines([(A, CLASSES[0], "nan"), *HUMAN]), "line 2, holds 'nan'"),
         (lines([(A, CLASSES[0], ""), *HUMAN]), "line 2, holds '' in column 'Confidence'"),
-        (lines([*HUMAN, (A, CLASSES[0], "0.5")]), "line 6, has the confidence 0.5, but people's labels are 1 or 0"),
+        (
+            lines([*HUMAN, (A, CLASSES[0], "0.5")]),
+            "line 6, has the confidence 0.5, but labels by people must be 1 or 0",
+        ),
         (lines([("", CLASSES[0], "1"), *HUMAN]), "line 2, has no image id"),
         (lines([("x" * 65, CLASSES[0], "1"), *HUMAN]), "line 2, has 65 bytes in column 'ImageID'"),
         (lines(HUMAN) + 'a,"b,c,1\n', "is not well-formed"),
@@ -309,7 +315,7 @@ def test_tables_that_are_wrong(tree, text, message):
     [
         ({"classes-trainable.txt": ""}, r"classes-trainable\.txt is empty"),
         ({"classes-trainable.txt": "/m/1\n/m/1\n"}, r"classes-trainable\.txt lists the class '/m/1' more than once"),
-        ({"class-descriptions.csv": "/m/1\n"}, r"class-descriptions\.csv has no name of the label '/m/1'"),
+        ({"class-descriptions.csv": "/m/1\n"}, r"class-descriptions\.csv has no name for the label '/m/1'"),
         ({"class-descriptions.csv": b"/m/1,\xff\n"}, r"class-descriptions\.csv is not UTF-8 text"),
         ({"class-descriptions.csv": '/m/1,"a\n'}, r"class-descriptions\.csv, line 1, is not well-formed"),
         ({"class-descriptions.csv": "/m/1,a\n,b\n"}, r"class-descriptions\.csv, line 2, has no label id"),

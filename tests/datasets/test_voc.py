@@ -155,7 +155,7 @@ def test_the_year_is_the_one_that_is_there(tmp_path):
     for folder in (tmp_path, later):
         assert load_voc(folder).DESCR.startswith("PASCAL VOC 2012\n")
     make_voc(tmp_path / "VOCdevkit" / "VOC2007", 2007)
-    with pytest.raises(ValueError, match=r"holds the data of 2007 and 2012: say which by year\.$"):
+    with pytest.raises(ValueError, match=r"holds the data of 2007 and 2012: choose one by year\.$"):
         load_voc(tmp_path)
     assert [len(load_voc(tmp_path, year=year).paths) for year in (2007, 2012)] == [4, 3]
 
@@ -177,7 +177,10 @@ def rewrite(name, old, new):
         (lambda f: (f / "Annotations/000005.xml").write_bytes(b""), r"000005\.xml is empty"),
         (lambda f: (f / "Annotations/000005.xml").unlink(), r"000005\.xml does not exist; extract"),
         (rewrite("Annotations/000005.xml", b">dog<", b">kite<"), r"000005\.xml names an object 'kite'"),
-        (rewrite("Annotations/000005.xml", b"<difficult>1<", b"<difficult>x<"), r"000005\.xml says difficult='x'"),
+        (
+            rewrite("Annotations/000005.xml", b"<difficult>1<", b"<difficult>x<"),
+            r"000005\.xml has an object with difficult='x'",
+        ),
         (rewrite("Annotations/000005.xml", b"<annotation>", b"<!DOCTYPE a><annotation>"), "declares a document type"),
         (rewrite("Annotations/000005.xml", b"dog", b"d\xffg"), r"000005\.xml is not well-formed XML"),
         (rewrite("ImageSets/Main/train.txt", b"000005", b"000012"), r"train\.txt lists the image '000012' more than"),

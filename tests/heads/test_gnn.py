@@ -173,7 +173,7 @@ def test_a_graph_with_names_is_put_in_order():
         ({"base": "gnn"}, "base must be 'linear' or a skpartial.heads.Head, got 'gnn'"),
         ({"graph": "sparse"}, "graph must be 'full' or 'cooccurrence', got 'sparse'"),
         ({"graph": None}, "graph must be 'full', 'cooccurrence' or a matrix"),
-        ({"graph": np.ones((4, 5))}, r"graph must have shape \(5, 5\), a row and a column for each label"),
+        ({"graph": np.ones((4, 5))}, r"graph must have shape \(5, 5\), a row and a column per label"),
         ({"graph": np.full((5, 5), np.nan)}, "graph must hold finite numbers"),
         ({"graph": [["a"]]}, "graph must be a matrix of numbers"),
     ],

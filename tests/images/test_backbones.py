@@ -180,12 +180,12 @@ def test_downloads_that_fail(monkeypatch, weights, error):
 def test_models_that_do_not_classify_images(monkeypatch, name):
     """Among them those of torchvision's that would start by downloading a part of themselves."""
     monkeypatch.setattr(torchvision.models, "get_model", None)
-    with pytest.raises(ValueError, match=rf"torchvision has no model '{name}' that classifies .*'timm/NAME'"):
+    with pytest.raises(ValueError, match=rf"torchvision has no image classification model '{name}'.*'timm/NAME'"):
         Backbone(name, weights=None).load()
 
 
 def test_unknown_weights():
-    with pytest.raises(ValueError, match=r"weights='IMAGENET1K_V9' is neither .* resnet50's weights: DEFAULT, .*_V2"):
+    with pytest.raises(ValueError, match=r"weights='IMAGENET1K_V9' is neither .* weights of resnet50: DEFAULT, .*_V2"):
         Backbone("resnet50", "IMAGENET1K_V9").load()
 
 
@@ -402,9 +402,9 @@ def test_modules_that_answer_with_something_else():
         def forward(self, images):
             return images, images
 
-    with pytest.raises(ValueError, match="'Pair' answers with a tuple, not with a tensor of features"):
+    with pytest.raises(ValueError, match="'Pair' returns a tuple, not a tensor of features"):
         Backbone(Pair(), image_size=8).load().n_features(False, "Pair")
-    with pytest.raises(ValueError, match=r"'Flat' answers with shape \(192,\) for one image: features are \(b, d\)"):
+    with pytest.raises(ValueError, match=r"'Flat' returns shape \(192,\) for one image: it must be \(b, d\)"):
         Backbone(nn.Flatten(0), image_size=8).load().n_features(False, "Flat")
     with pytest.raises(ValueError, match=r"'Linear' cannot take images of 8 x 8 pixels \(.*\): choose image_size"):
         Backbone(nn.Linear(5, 2), image_size=8).load().n_features(False, "Linear")

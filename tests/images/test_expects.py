@@ -135,12 +135,12 @@ def test_channels_of_the_first_layer(module, channels):
 def test_mean_says_how_many_channels_where_no_layer_does():
     for settings in ({"mean": [0.5] * 7}, {"std": (0.5,) * 7}, {"mean": np.full(7, 0.5), "std": 0.5}):
         assert Backbone(nn.Flatten(), image_size=4, **settings).load().n_features(False, "it") == 7 * 16
-    message = r"mean must be a number, or one for each of the 4 channels that the network takes, got \(0.5, 0.5, 0.5\)"
+    message = r"mean must be a number, or one per channel of the network, which takes 4, got \(0.5, 0.5, 0.5\)"
     with pytest.raises(ValueError, match=message):
         Backbone(convolution(4), mean=(0.5, 0.5, 0.5)).load()
-    with pytest.raises(ValueError, match="std must be a number, or one for each of the 3 channels"):
+    with pytest.raises(ValueError, match="std must be a number, or one per channel of the network, which takes 3"):
         Backbone("squeezenet1_1", weights=None, std=[0.5] * 4).load()
-    with pytest.raises(ValueError, match="std must be a number, or one for each of the 5 channels"):
+    with pytest.raises(ValueError, match="std must be a number, or one per channel of the network, which takes 5"):
         Backbone(nn.Flatten(), mean=[0.5] * 5, std=[0.5] * 4).load()
 
 
@@ -193,7 +193,7 @@ def test_files_for_a_network_of_one_channel(tmp_path):
 
 
 def test_the_advice_about_channels():
-    message = r"cannot take images of 8 x 8 pixels \(.*\): choose image_size, or, if it takes other than 3"
+    message = r"cannot take images of 8 x 8 pixels \(.*\): choose image_size, or, if it does not take 3"
     with pytest.raises(ValueError, match=message):
         Backbone(nn.Linear(5, 2), image_size=8).load().n_features(False, "Linear")
 
@@ -292,7 +292,7 @@ def test_features_of_another_mean_are_not_taken_from_memory(tmp_path):
 )
 @pytest.mark.parametrize("name", ["mean", "std"])
 def test_values_out_of_range(name, value):
-    message = rf"Backbone: {name} must be a number in .0, 1\], or one for each channel \(.*divide those of bytes by 255"
+    message = rf"Backbone: {name} must be a number in .0, 1\], or one per channel \(.*divide values for bytes by 255"
     with pytest.raises(ValueError, match=message):
         Backbone(convolution(3), **{name: value}).load()
 
@@ -317,7 +317,7 @@ def test_augmentations_that_normalise_stop_a_fit(patches):
     images, Y, _ = patches
     for finetune in ("all", "linear_init"):
         backbone = Backbone(convolution(3), finetune=finetune, image_size=16, augment=v2.Normalize(*IMAGENET))
-        with pytest.raises(ValueError, match="leave normalising to mean and std"):
+        with pytest.raises(ValueError, match="normalise by mean and std"):
             PartialLabelClassifier(backbone=backbone, solver=Minibatch(max_epochs=1)).fit(images[:20], Y[:20])
 
 
@@ -327,7 +327,7 @@ def test_networks_without_parameters_are_not_trained(patches, module, finetune):
     images, Y, _ = patches
     clf = PartialLabelClassifier(backbone=Backbone(module, finetune=finetune, image_size=16), solver=Minibatch())
     message = (
-        rf"'{type(module).__name__}' has no parameters to train, as finetune='{finetune}' would: choose finetune='head'"
+        rf"'{type(module).__name__}' has no parameters to train with finetune='{finetune}': choose finetune='head'"
     )
     with pytest.raises(ValueError, match=message):
         clf.fit(images[:20], Y[:20])

@@ -483,7 +483,7 @@ def test_binary_y(network, scenes):
         ({"backbone": 3}, "backbone must be a name, a torch.nn.Module or a skpartial.images.Backbone, got 3"),
         ({"backbone__finetune": "some"}, "Backbone: finetune must be 'all', 'head' or 'linear_init', got 'some'"),
         ({"backbone__compile": "tpu"}, "Backbone: compile must be a bool or one of .*'inductor'.*, got 'tpu'"),
-        ({"backbone__model": "resnet19"}, "torchvision has no model 'resnet19'"),
+        ({"backbone__model": "resnet19"}, "torchvision has no image classification model 'resnet19'"),
     ],
 )
 def test_refusals(network, scenes, change, message):

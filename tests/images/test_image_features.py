@@ -241,7 +241,7 @@ def test_progress_bars(pixels, capsys):
         ({"batch_size": None}, "batch_size must be a whole number of at least 1, got None"),
         ({"precision": "float64"}, "precision must be 'auto', 'float32' or 'bfloat16', got 'float64'"),
         ({"backbone": 3}, "backbone must be a name"),
-        ({"backbone": "resnet19"}, "torchvision has no model 'resnet19'"),
+        ({"backbone": "resnet19"}, "torchvision has no image classification model 'resnet19'"),
         ({"backbone": Backbone("resnet18", on_error="pass")}, "Backbone: on_error must be"),
     ],
     ids=str,
@@ -260,9 +260,9 @@ def test_where_and_how_is_asked_when_computing(pixels, settings, message):
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        (np.zeros((5, 7)), "a backbone takes images: .* For rows of features leave backbone=None"),
+        (np.zeros((5, 7)), "a backbone takes images: .* For rows of features use backbone=None"),
         ("image.jpg", "X is a single path"),
-        ([], "X holds no image"),
+        ([], "X holds no images"),
         (np.zeros((5, 8, 8, 2)), "with 3 channels, as the network takes, or 1"),
     ],
     ids=["features", "path", "nothing", "channels"],
@@ -283,7 +283,7 @@ def test_the_first_bad_file_in_order_is_named(paths, n_jobs):
     paths[13].unlink()
     paths[6].write_bytes(b"")
     transformer = ImageFeatures(small(), batch_size=4, n_jobs=n_jobs).fit(paths)
-    with pytest.raises(ImageReadError, match=r"6\.png' is in no format that Pillow can read"):
+    with pytest.raises(ImageReadError, match=r"6\.png' is not in a format that Pillow can read"):
         transformer.transform(paths)
     with pytest.raises(ImageReadError, match=r"13\.png' does not exist"):
         transformer.transform(paths[::-1])
@@ -294,9 +294,7 @@ def test_bad_files_may_be_skipped(pixels, paths, n_jobs):
     paths[13].unlink()
     paths[6].write_bytes(paths[6].read_bytes()[:60])
     transformer = ImageFeatures(small(on_error="skip"), batch_size=4, n_jobs=n_jobs).fit(paths)
-    with pytest.warns(
-        UserWarning, match=r"^2 images could not be read, and their features are NaN: .*6\.png.*skipped_"
-    ):
+    with pytest.warns(UserWarning, match=r"^2 images could not be read, so their features are NaN: .*6\.png.*skipped_"):
         found = transformer.transform(paths)
     assert [row for row, _ in transformer.skipped_] == [6, 13]
     assert "13.png' does not exist" in transformer.skipped_[1][1]
@@ -418,7 +416,7 @@ def test_damaged_files_are_computed_anew(pixels, seen, kept, damage, ending):
     expected = by_hand(pixels)
     damage(sorted(folder.glob(f"*.{ending}.npy"))[0])
     seen.clear()
-    with pytest.warns(UserWarning, match=r"^Features kept in .*index\.npy are damaged \(.*\) and are computed anew\.$"):
+    with pytest.warns(UserWarning, match=r"^The features in .*index\.npy are damaged \(.*\) and are computed again\.$"):
         np.testing.assert_allclose(transformer.transform(pixels), expected, atol=1e-5)
     assert sum(seen) == (1 if damage is flipped else 10)
     # And kept again.
@@ -472,7 +470,7 @@ def test_a_folder_that_cannot_be_written_costs_nothing_else(pixels, tmp_path, mo
 
     transformer = ImageFeatures(small(), memory=tmp_path).fit(pixels)
     monkeypatch.setattr(np, "save", full)
-    with pytest.warns(UserWarning, match="cannot be kept in .*: No space left on device"):
+    with pytest.warns(UserWarning, match="cannot be stored in .*: No space left on device"):
         np.testing.assert_allclose(transformer.transform(pixels), by_hand(pixels), atol=1e-5)
 
 
@@ -528,10 +526,10 @@ def test_what_verbose_can_be(pixels):
     [
         (
             torchvision.models.resnet18,
-            "ResNet still has its classifier, .* its 1000 outputs .* the 512 .* of 'fc'",
+            "ResNet still has its classifier, .* its 1000 outputs .* the 512 .* replace 'fc'",
         ),
-        (torchvision.models.mobilenet_v3_small, "MobileNetV3 still .* the 1024 .* of 'classifier.3'"),
-        (torchvision.models.squeezenet1_1, "SqueezeNet still .* the 512 .* of 'classifier.1'"),
+        (torchvision.models.mobilenet_v3_small, "MobileNetV3 still .* the 1024 .* replace 'classifier.3'"),
+        (torchvision.models.squeezenet1_1, "SqueezeNet still .* the 512 .* replace 'classifier.1'"),
     ],
 )
 def test_a_classifier_is_noticed(pixels, make, sentence):
@@ -550,7 +548,9 @@ def test_nothing_is_said_without_a_classifier(pixels):
 @pytest.mark.parametrize("shape", [(32, 48, 3), (32, 48, 4)])
 def test_a_lone_photograph_is_noticed(pixels, shape):
     transformer = ImageFeatures(small()).fit(pixels)
-    with pytest.raises(ValueError, match=r"X has shape \(32, 48, .\), as a single photograph .* pass X\[None\]"):
+    with pytest.raises(
+        ValueError, match=r"X has shape \(32, 48, .\), which looks like a single image .* pass X\[None\]"
+    ):
         transformer.transform(np.zeros(shape, dtype=np.uint8))
     assert transformer.transform(np.zeros((1, 32, 48, 3), dtype=np.uint8)).shape == (1, 6)
     assert transformer.transform(np.zeros((3, 32, 48), dtype=np.uint8)).shape == (3, 6)  # grey ones

@@ -206,13 +206,13 @@ def test_data_sets_of_torch():
         torch.utils.data.TensorDataset(torch.zeros(3, 3, 8, 8), torch.ones(3)),
     ):
         assert holds_images(pairs)
-        with pytest.raises(ImageReadError, match=r"X\[0\] is a tuple of an image and something else, as"):
+        with pytest.raises(ImageReadError, match=r"X\[0\] is a tuple of an image and other data, as"):
             as_source(pairs, SIZE).read(0)
     Y = np.array([[1, -1], [-1, 1], [1, 1]])
     with pytest.raises(ValueError, match="X looks like images or their paths, but backbone=None takes features"):
         PartialLabelClassifier().fit(X, Y)
     clf = PartialLabelClassifier(backbone=Backbone(torch.nn.Flatten(), finetune="head", image_size=8))
-    with pytest.raises(ImageReadError, match=r"X takes images alone, such as .*, and the labels are y"):
+    with pytest.raises(ImageReadError, match=r"X takes only images, such as .*, and y takes the labels"):
         clf.fit(X, Y)
     images = [image for image, _ in X]
     assert as_source(images, (8, 8)).read(2).shape == (3, 8, 8)
@@ -345,16 +345,16 @@ def test_a_single_path_is_no_list(path):
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        ([], "X holds no image"),
-        (np.array([]), "X holds no image"),
-        (pd.Series([], dtype=object), "X holds no image"),
-        (np.zeros((0, 8, 8, 3)), r"shape \(0, 8, 8, 3\): at least one image of at least one pixel"),
-        (np.zeros((2, 8, 0, 3)), "at least one image of at least one pixel"),
-        (np.zeros((2, 8, 8, 2)), r"shape \(2, 8, 8, 2\): images are .* with 3 channels, as the network takes, or 1"),
+        ([], "X holds no images"),
+        (np.array([]), "X holds no images"),
+        (pd.Series([], dtype=object), "X holds no images"),
+        (np.zeros((0, 8, 8, 3)), r"shape \(0, 8, 8, 3\), but must have at least one image with at least one pixel"),
+        (np.zeros((2, 8, 0, 3)), "at least one image with at least one pixel"),
+        (np.zeros((2, 8, 8, 2)), r"shape \(2, 8, 8, 2\): images must be .* 3 channels, as the network takes, or 1"),
         (np.zeros((2, 5, 8, 8)), "with 3 channels, as the network takes, or 1"),
-        (np.zeros((2, 4, 8, 8)), r"or 1: if the fourth is transparency, leave it out, X\[:, :3\] or X\[\.\.\., :3\]"),
+        (np.zeros((2, 4, 8, 8)), r"or 1: if the fourth is transparency, drop it by X\[:, :3\] or X\[\.\.\., :3\]"),
         (np.zeros((2, 8, 8, 4), dtype=np.uint8), "or 1: if the fourth is transparency"),
-        (np.zeros((5, 7)), r"shape \(5, 7\), but a backbone takes images: .* For rows of features leave backbone=None"),
+        (np.zeros((5, 7)), r"shape \(5, 7\), but a backbone takes images: .* For rows of features use backbone=None"),
         (torch.zeros(5, 7), "a backbone takes images"),
         (pd.DataFrame(np.zeros((5, 7))), "a backbone takes images"),
         (pd.DataFrame(np.zeros((5, 1))), "a backbone takes images"),
@@ -385,18 +385,18 @@ def test_what_is_refused_at_once(X, message):
         (np.zeros((8, 8, 4)), r"X\[1\] is not an image: it has shape \(8, 8, 4\), .* if the fourth is transparency"),
         (
             (torch.zeros(3, 8, 8), 1),
-            r"X\[1\] is a tuple of an image and something else, as torch data sets .*: X takes images alone",
+            r"X\[1\] is a tuple of an image and other data, as returned by torch data sets: X takes only images",
         ),
-        ([np.zeros((8, 8)), np.zeros(4)], r"X\[1\] is a list of an image and something else"),
-        (("a.jpg", 1), r"X\[1\] is a tuple of an image and something else"),
-        ((Image.new("L", (8, 8)), "cat"), r"X\[1\] is a tuple of an image and something else"),
-        ({"image": np.zeros((8, 8)), "label": 1}, r"X\[1\] is a dict of an image and something else"),
+        ([np.zeros((8, 8)), np.zeros(4)], r"X\[1\] is a list of an image and other data"),
+        (("a.jpg", 1), r"X\[1\] is a tuple of an image and other data"),
+        ((Image.new("L", (8, 8)), "cat"), r"X\[1\] is a tuple of an image and other data"),
+        ({"image": np.zeros((8, 8)), "label": 1}, r"X\[1\] is a dict of an image and other data"),
         (np.zeros((0, 8, 3), dtype=np.uint8), r"X\[1\] is not an image"),
         (np.zeros((8, 8), dtype=np.int64), r"X\[1\] holds torch\.int64: pass uint8"),
-        (np.full((8, 8), 255.0), r"X\[1\] holds numbers from 255 to 255"),
+        (np.full((8, 8), 255.0), r"X\[1\] holds values from 255 to 255"),
         (b"\xff\xd8\xff", r"X\[1\] is a bytes object: pass the path of a file"),
-        (Image.new("I", (8, 8)), r"X\[1\] has mode 'I', whose range is not known: pass an array of its numbers"),
-        (Image.new("F", (8, 8), 7.0), r"X\[1\] holds numbers from 7 to 7"),
+        (Image.new("I", (8, 8)), r"X\[1\] has mode 'I', whose range is unknown: pass an array of its values"),
+        (Image.new("F", (8, 8), 7.0), r"X\[1\] holds values from 7 to 7"),
         ("nowhere.jpg", r"'nowhere\.jpg' does not exist"),
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else type(value).__name__,

@@ -162,7 +162,7 @@ class TestAnswersOfCallables:
     )
     def test_numbers_that_are_no_pixels(self, images, kind):
         with pytest.raises(
-            ValueError, match=r"augment must answer .* in \[0, 1\] or of uint8, got (numbers from .*: leave|torch)"
+            ValueError, match=r"augment must return .* in \[0, 1\] or of uint8, got (values from .*: normalise|torch)"
         ):
             Augment(kind)(images)
 
@@ -179,7 +179,7 @@ class TestAnswersOfCallables:
         ids=["smaller", "grey", "batch", "array", "pair", "nothing"],
     )
     def test_what_is_no_image_like_the_one_given(self, images, kind, what):
-        with pytest.raises(ValueError, match=rf"augment must answer with .* of the image, \(3, 10, 12\), got {what}"):
+        with pytest.raises(ValueError, match=rf"augment must return .* of the image, \(3, 10, 12\), got {what}"):
             Augment(kind)(images)
 
     def test_bytes_are_scaled(self, images):

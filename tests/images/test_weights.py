@@ -110,7 +110,7 @@ def test_weights_that_are_there_twice(tmp_path, content, places):
     """Which are meant, only the user knows; the network stays as it was."""
     torch.save(content, tmp_path / "weights.pth")
     target, before = network(), network().state_dict()
-    message = rf"holds weights of 'it' more than once, under '{places[0]}' and under '{places[1]}': save those that"
+    message = rf"holds weights of 'it' more than once, under '{places[0]}' and under '{places[1]}': save the ones"
     with pytest.raises(ValueError, match=message):
         load_weights(target, tmp_path / "weights.pth", "it")
     assert all(torch.equal(value, before[key]) for key, value in target.state_dict().items())
@@ -140,7 +140,7 @@ def test_whole_models_are_not_executed(tmp_path):
     """Nor is the advice passed on that PyTorch gives: to execute them."""
     torch.save(network(), tmp_path / "model.pth")
     with pytest.raises(
-        ValueError, match=r"it holds objects of torch\.nn\..*executed\): save model\.state_dict\(\)"
+        ValueError, match=r"it holds objects of torch\.nn\..*executed\): save only model\.state_dict\(\)"
     ) as caught:
         load_weights(network(), tmp_path / "model.pth", "it")
     assert "weights_only" not in str(caught.value)

@@ -265,10 +265,10 @@ def test_refusals(planted, colours, scenes):
         class_activation_maps(PartialLabelClassifier().fit(X.mean((2, 3)), Y), X)
     solver = Minibatch(max_epochs=1)
     perceptron = PartialLabelClassifier(head=Perceptron(), solver=solver).fit(X, Y)
-    with pytest.raises(ValueError, match=r"head=Perceptron\(\), which gives no score of a label to a region"):
+    with pytest.raises(ValueError, match=r"head=Perceptron\(\), which does not score labels per region"):
         class_activation_maps(perceptron, X, upsample=False)
     clf = PartialLabelClassifier(head=AveragePooling(), solver=solver).fit(X, Y)
-    with pytest.raises(ValueError, match=r"upsample=True needs to know .* pass upsample=\(height, width\)"):
+    with pytest.raises(ValueError, match=r"upsample=True needs the size .* pass upsample=\(height, width\)"):
         class_activation_maps(clf, X)
     for upsample in ((0, 4), (4,), 4, "auto", (4.0, 4.0), None):
         with pytest.raises(ValueError, match="upsample must be True, False or a pair"):

@@ -272,11 +272,11 @@ def test_loss_traces(scenes):
     assert len(display.ax_.lines) == 4
     clf.fit(X, Y)  # begins anew
     assert len(LossTraceDisplay.from_estimator(clf).true_negative) == 3
-    with pytest.raises(ValueError, match="no LossTrace among its callbacks"):
+    with pytest.raises(ValueError, match="no LossTrace callback"):
         LossTraceDisplay.from_estimator(PartialLabelClassifier())
-    with pytest.raises(ValueError, match=r"logits must be of shape \(n_epochs, 200, 10\)"):
+    with pytest.raises(ValueError, match=r"logits must have shape \(n_epochs, 200, 10\)"):
         LossTraceDisplay.from_predictions(kept[0], Y, scenes.target)
-    with pytest.raises(ValueError, match="y_true must say"):
+    with pytest.raises(ValueError, match="y_true must have"):
         LossTraceDisplay.from_predictions(kept, Y, Y)
 
 
@@ -364,7 +364,7 @@ def test_nothing_was_recovered(scenes, clf):
     few = SinglePositiveClassifier(LargeLoss("correct_permanently", delta=0.0), solver=Minibatch(max_epochs=1)).fit(
         scenes.data, Y
     )
-    with pytest.raises(ValueError, match="recovered no presence"):
+    with pytest.raises(ValueError, match="recovered no positive label"):
         RecoveredLabelsDisplay.from_estimator(few, scenes.images, Y)
     with pytest.raises(ValueError, match="fitted on 200 rows"):
         RecoveredLabelsDisplay.from_estimator(few, scenes.images, Y[:100])

@@ -91,11 +91,11 @@ def test_numpy_and_pandas_integers_are_the_same_names():
 
 def test_identifiers_are_not_taken_for_positions():
     annotations = [(1000 + i, "cat", 1) for i in range(300)]
-    with pytest.raises(ValueError, match=r"go up to 1299, but only 300 of these occur.*row_names.*n_rows"):
+    with pytest.raises(ValueError, match=r"up to 1299, but only 300 of these occur.*row_names.*n_rows"):
         from_annotations(annotations)
     assert from_annotations(annotations, n_rows=1300).shape == (1300, 1)
     assert from_annotations(annotations, row_names=range(1000, 1300)).sum() == 300
-    with pytest.raises(ValueError, match=r"labels .* go up to 2, but only 1 .*label_names.*n_labels"):
+    with pytest.raises(ValueError, match=r"labels .* up to 2, but only 1 .*label_names.*n_labels"):
         from_annotations([(0, 2, 1)])
     assert from_annotations([(0, 1, 1), (1, 1, 1), (3, 1, 1)]).shape == (4, 2)
 
@@ -203,7 +203,7 @@ def test_pandas_is_optional(make, monkeypatch):
         (
             [(0, "cat", 0)],
             {},
-            "value of annotation 0 is 0, which none of present=1, absent=-1 covers.*absent=0 where 0",
+            "value of annotation 0 is 0, which none of present=1, absent=-1 covers.*absent=0 if 0",
         ),
         ([(0, "cat", 1), (0, "dog", None)], {}, "value of annotation 1 is None"),
         ([(0, "cat", "1")], {}, "value of annotation 0 is '1'"),
@@ -221,7 +221,7 @@ def test_pandas_is_optional(make, monkeypatch):
         ([(0, "cat", 1), (0, 1, 1)], {}, "label of annotation 1 is 1, but others are strings: pass label_names"),
         ([(0, None, 1)], {}, "label of annotation 0 must be a position, or one of label_names; got None"),
         ([(0, "cat", 1)], {"n_labels": 3}, "label 'cat' of annotation 0 is a name, but label_names is None"),
-        ([(4, 0, 1)], {"n_rows": 4}, "row 4 of annotation 0 is outside 0 to 3.*pass row_names where it is an ident"),
+        ([(4, 0, 1)], {"n_rows": 4}, "row 4 of annotation 0 is outside 0 to 3.*pass row_names if it is an ident"),
         ([(-1, 0, 1)], {}, "row -1 of annotation 0 is negative"),
         ([("a.jpg", 0, 1)], {}, "row 'a.jpg' of annotation 0 is a name, but row_names is None"),
         ([("x", 0, 1)], {"row_names": ["a"]}, "row 'x' of annotation 0 is not in row_names"),
@@ -233,18 +233,18 @@ def test_pandas_is_optional(make, monkeypatch):
         (
             [(0,)],
             {},
-            r"triples \(row, label, value\), pairs \(row, label\) of presences, or dicts, got \(0,\) at position 0",
+            r"triples \(row, label, value\), pairs \(row, label\) of positives, or dicts, got \(0,\) at position 0",
         ),
-        ([(0, "cat"), (0, "dog", 1)], {}, "throughout; there are 2 fields at position 0 and 3 at position 1"),
-        ([(0, "cat")], {"absent": 0}, "pairs .* no values, so that absent=0 would have no effect"),
-        ([(0, "cat")], {"unknown": "?"}, "so that unknown='\\?' would have no effect"),
-        ([(0, "cat")], {"aggregate": "mean"}, "so that aggregate='mean' would have no effect"),
+        ([(0, "cat"), (0, "dog", 1)], {}, "of positives; there are 2 fields at position 0 and 3 at position 1"),
+        ([(0, "cat")], {"absent": 0}, "absent=0 has no effect on annotations that are pairs .* without values"),
+        ([(0, "cat")], {"unknown": "?"}, "unknown='\\?' has no effect"),
+        ([(0, "cat")], {"aggregate": "mean"}, "aggregate='mean' has no effect"),
         ([(0, "cat", 0.67)], {"absent": 0}, "value of annotation 0 is 0.67, .*by the arguments threshold"),
         ([(0, "cat", 0.67)], {"threshold": 0.67}, "threshold is for shares between absent=0 and present=1, but"),
         ([(0, "cat", 1)], {"absent": 0, "threshold": 0.3}, r"threshold must be a number in \[0.5, 1\], or a pair"),
         ([(0, "cat", 1)], {"absent": 0, "threshold": (0.6, 0.4)}, "in ascending order, got"),
         ([(0, "cat", 1)], {"aggregate": "median"}, "aggregate must be 'mean', got 'median'"),
-        ([(0, "cat", 1)], {"present": {"cow": 1}}, "present has codes for the label 'cow', which is none of 'cat'"),
+        ([(0, "cat", 1)], {"present": {"cow": 1}}, "present has codes for the label 'cow', which is not one of 'cat'"),
         (["cat"], {}, "got 'cat' at position 0"),
         ([3], {}, "got 3 at position 0"),
         ({"cat": [1, 0]}, {}, "annotations is a dict; pass a list of triples"),
@@ -253,7 +253,7 @@ def test_pandas_is_optional(make, monkeypatch):
             {},
             r"Annotation 0 has no 'value'; its keys are \['row', 'label'\].* by columns=",
         ),
-        ([(0, 0, 1)], {"columns": "photo"}, r"columns must name .*two for presences only; got 'photo'"),
+        ([(0, 0, 1)], {"columns": "photo"}, r"columns must name .*rows and labels for positives only; got 'photo'"),
         ([(0, 0, 1)], {"columns": ("a", "b", "a")}, "columns must name .*got"),
         (np.zeros((3, 4)), {}, r"shape \(n_annotations, 3\), .* or \(n_annotations, 2\)"),
         (
@@ -400,7 +400,7 @@ def test_values_that_are_shares():
     # Shares are averaged before they decide.
     np.testing.assert_array_equal(from_annotations([(0, 0, 0.9), (0, 0, 0.2)], absent=0, aggregate="mean"), [[1]])
     with pytest.raises(
-        ValueError, match="both present and absent for row 0, label 0: settle it, or pass aggregate='mean'"
+        ValueError, match="both present and absent for row 0, label 0: resolve it, or pass aggregate='mean'"
     ):
         from_annotations([(0, 0, 0.9), (0, 0, 0.2)], absent=0, threshold=0.5)
 
@@ -430,15 +430,15 @@ def test_the_index_of_a_series_is_kept():
 @pytest.mark.parametrize(
     "present, names, message",
     [
-        ([["cat"], "dog"], None, r"Row 1 of present is 'dog'; a row is a list of names"),
-        ([["cat"], None], None, "Row 1 of present is None"),
-        ([["cat", 3]], None, "names of different types, which have no order; give label_names"),
+        ([["cat"], "dog"], None, r"Row 1 of present must be a list of names, .* got 'dog'"),
+        ([["cat"], None], None, "Row 1 of present must be a list of names, .* got None"),
+        ([["cat", 3]], None, "names of different types, which cannot be sorted: pass label_names"),
         (
             [[1, 0, 0], [0, 0, 1]],
             None,
-            "Row 0 of present holds 0 2 times; .* matrix of 0 and 1 is for skpartial.labels.rec",
+            "Row 0 of present holds 0 2 times, .* matrix of 0 and 1 use skpartial.labels.rec",
         ),
-        ([[1.0, np.nan]], None, "Row 0 of present holds nan; leave missing names out"),
+        ([[1.0, np.nan]], None, "Row 0 of present holds nan: leave missing names out"),
         ([[["cat"]]], None, "Row 0 of present holds a name that is not hashable"),
         ([[1.0]], [1, "1"], "label_names holds '1' more than once"),
         (pd.DataFrame({"labels": [["cat"]]}), None, "present is a DataFrame: pass the column"),
@@ -480,7 +480,7 @@ def test_from_classes_of_strings():
         (np.array(["a", None], dtype=object), None, "no class at row 1"),
         (["a", "c"], ["a", "b"], "y holds 'c' at row 1, which is not in classes"),
         (["a"], ["a", "a"], "classes holds a class more than once"),
-        (np.array(["a", 1], dtype=object), None, "values of different types that have no order"),
+        (np.array(["a", 1], dtype=object), None, "values of different types, which cannot be sorted"),
         ([], None, "must not be empty"),
     ],
 )

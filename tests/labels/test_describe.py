@@ -55,13 +55,13 @@ def sentence(Y, start, **frame):
 def test_what_is_possible():
     assert "loss='bce'" in sentence([[1, -1], [-1, 1]], "Every entry is known (1.00 present per row")
     assert "unknown='ignore'" in sentence([[1, -1], [0, 1]], "Presences and absences are known")
-    positive_only = sentence([[1, 0], [0, 1]], "One label a row is known to be present, none to be absent")
+    positive_only = sentence([[1, 0], [0, 1]], "One label per row is known to be present, none to be absent")
     assert "SinglePositiveClassifier" in positive_only
     assert "unknown='absent'" in positive_only
     assert "recode(Y, present=1, absent=0)" in sentence([[1, 0], [0, 1]], "If 0 means absent")
     assert sentence([[1, 1], [0, 1]], "Some labels are known to be present, none to be absent")
     assert sentence([[0, -1], [0, -1]], "No label is known to be present in any row")
-    assert describe([[0, 0]]).notes == ["Nothing is known: there is nothing to learn from."]
+    assert describe([[0, 0]]).notes == ["No label is known: there is nothing to learn from."]
 
 
 def test_what_is_not_possible():
@@ -80,7 +80,7 @@ def test_what_is_not_possible():
 
 
 def test_rows_without_labels_and_cooccurrence():
-    assert sentence([[1, -1], [0, 0]], "1 row has no known label").endswith("all absent where it assumes absence.")
+    assert sentence([[1, -1], [0, 0]], "1 row has no known label").endswith("if it treats them as negative.")
     assert sentence([[1, -1], [0, 0], [0, 0]], "2 rows have no known label")
     assert not sentence([[1, -1], [0, 1]], "1 row")
     assert sentence([[1, -1], [0, 1]], "No two labels are known to be present in one row")

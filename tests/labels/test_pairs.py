@@ -40,9 +40,9 @@ def test_each_side_is_put_in_order(rows, columns):
 def test_names_on_one_side():
     np.testing.assert_array_equal(label_pairs(frame(columns=NAMES), NAMES, 3, "graph"), VALUES)
     np.testing.assert_array_equal(label_pairs(frame(index=NAMES), NAMES, 3, "graph"), VALUES)
-    with pytest.raises(ValueError, match="graph has the labels in another order than y in its columns alone"):
+    with pytest.raises(ValueError, match="graph has the labels in a different order from y in its columns only"):
         label_pairs(frame(columns=NAMES[::-1]), NAMES, 3, "graph")
-    with pytest.raises(ValueError, match="graph has the labels in another order than y in its index alone"):
+    with pytest.raises(ValueError, match="graph has the labels in a different order from y in its index only"):
         label_pairs(frame(index=NAMES[::-1]), NAMES, 3, "graph")
 
 
@@ -59,7 +59,7 @@ def test_positions_are_put_in_order_too():
 def test_a_table_of_polars():
     pl = pytest.importorskip("polars")
     np.testing.assert_array_equal(label_pairs(pl.DataFrame(VALUES, schema=NAMES), NAMES, 3, "graph"), VALUES)
-    with pytest.raises(ValueError, match="in its columns alone"):
+    with pytest.raises(ValueError, match="in its columns only"):
         label_pairs(pl.DataFrame(VALUES, schema=NAMES[::-1]), NAMES, 3, "graph")
 
 
@@ -69,7 +69,7 @@ def test_a_table_of_polars():
         (frame(NAMES, ["cat", "dog", "hen"]), "must name each label once, .*: 'cow' missing in its columns"),
         (frame(["cat", "cat", "dog"], NAMES), "must name each label once, .*: 'cow' missing in its index"),
         (pd.DataFrame(np.eye(4), [*NAMES, "cat"], [*NAMES, "cat"]), r"in its columns\."),
-        (np.eye(2), r"graph must have shape \(3, 3\), a row and a column for each label, got \(2, 2\)"),
+        (np.eye(2), r"graph must have shape \(3, 3\), a row and a column per label, got \(2, 2\)"),
         (np.ones(3), r"got \(3,\)"),
         ([["a"] * 3] * 3, "graph must be a matrix of numbers"),
         ([[1, 2, 3], [1]], "graph has rows of different lengths"),

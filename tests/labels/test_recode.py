@@ -179,7 +179,7 @@ def test_sparse_recode(Y):
         ([1, 0], {"present": 1, "absent": 0}, r"got shape \(2,\)"),
         (sp.csr_array([[1, 0]]), {"present": 1, "absent": 0}, "implicit zeros of a sparse Y are absent"),
         (sp.csr_array([[1, 0]]), {"present": 1, "absent": 2}, "implicit zeros of a sparse Y are without a code"),
-        ([[1, 0]], {"present": {2: 1}, "absent": 0}, "present has codes for the label 2, which is none of 0, 1"),
+        ([[1, 0]], {"present": {2: 1}, "absent": 0}, "present has codes for the label 2, which is not one of 0, 1"),
         ([[1, 0]], {"present": {0: 1}, "absent": {0: 1}}, "1 is given as present and as absent"),
         ([[1, 0]], {"present": {0: 2}, "absent": 1}, "1 is given as present and as absent"),
         (
@@ -188,7 +188,7 @@ def test_sparse_recode(Y):
             "Y holds 0.67 at row 0, label 0, .*a share of annotators, pass thresh",
         ),
         ([[0.67]], {"present": 1, "absent": -1, "threshold": 0.5}, "threshold is for shares between absent=0 and "),
-        ([[0.67]], {"present": {0: 1}, "absent": 0, "threshold": 0.5}, "give no codes by label with it"),
+        ([[0.67]], {"present": {0: 1}, "absent": 0, "threshold": 0.5}, "cannot be combined with codes per label"),
         ([[0.67]], {"present": 1, "absent": 0, "threshold": 2}, "threshold must be a number in"),
         ([[1.5]], {"present": 1, "absent": 0, "threshold": 0.5}, "Y holds 1.5 at row 0"),
         (sp.csr_array([[1, 0, 3]]), {"present": 1, "unknown": 0}, "Y holds 3 at row 0, label 2"),
@@ -200,10 +200,10 @@ def test_errors(Y, codes, message):
 
 
 def test_from_nan_does_not_guess():
-    hint = r"where -1 is absent and 0 unknown already, fill NaN with 0 instead, Y.fillna\(0\)"
+    hint = r"if -1 is absent and 0 unknown already, fill NaN with 0 instead, Y.fillna\(0\)"
     with pytest.raises(ValueError, match=f"Y holds -1.0 at row 0, label 1, which none of present=1, absent=0.*{hint}"):
         from_nan([[1, -1, np.nan]])
-    with pytest.raises(ValueError, match="covers; say what it means by the arguments"):
+    with pytest.raises(ValueError, match="covers; define it by the arguments"):
         recode([[1, -1]], present=1)
     with pytest.raises(ValueError, match="Y holds 1 at row"):
         from_nan([["1", "0"]])

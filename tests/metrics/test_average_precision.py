@@ -178,7 +178,7 @@ def test_label_present_everywhere():
 
 
 def test_nothing_to_score():
-    with pytest.raises(ValueError, match=r"No label can be scored.*known presence and a known absence"):
+    with pytest.raises(ValueError, match=r"No label can be scored.*known positive and a known negative"):
         mean_average_precision([[-1, 0], [-1, 0]], np.zeros((2, 2)))
     assert mean_average_precision([[-1, 0], [-1, 0]], np.zeros((2, 2)), empty="zero") == 0.0
 

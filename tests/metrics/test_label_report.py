@@ -203,7 +203,7 @@ def test_without_pandas(monkeypatch, frame):
         f"{expected.iloc[3, 3]:.3f}",
     ]
     assert lines[1].split()[4] == "-"
-    with pytest.raises(KeyError, match="none of the columns"):
+    with pytest.raises(KeyError, match="not one of the columns"):
         report["f2"]
     twice = label_report(y, {"old": scores, "new": scores})
     assert twice.columns == both.columns.tolist()

@@ -116,7 +116,7 @@ def test_errors(partly_known):
     for metric in (roc_auc_per_label, mean_roc_auc, label_ranking_loss):
         with pytest.raises(ValueError, match='unknown="absent"'):
             metric(np.maximum(y, 0), scores)
-    with pytest.raises(ValueError, match=r"No label can be scored.*assumed absence"):
+    with pytest.raises(ValueError, match=r"No label can be scored.*assumed negative"):
         mean_roc_auc([[1, 1]], [[0.1, 0.2]], unknown="absent")
     with pytest.raises(ValueError, match="No row has both"):
         label_ranking_loss([[1, 0], [0, -1]], np.zeros((2, 2)), empty="skip")

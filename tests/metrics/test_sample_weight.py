@@ -142,7 +142,7 @@ def test_what_is_no_weight(partly_known):
     n = len(y)
     for metric in (metrics.mean_average_precision, metrics.hamming_loss, metrics.label_ranking_loss):
         guess = scores > 0.5
-        with pytest.raises(ValueError, match=r"sample_weight must be of shape \(83,\) or \(83, 9\).*got \(82,\)"):
+        with pytest.raises(ValueError, match=r"sample_weight must have shape \(83,\) or \(83, 9\).*got \(82,\)"):
             metric(y, guess, sample_weight=np.ones(n - 1))
         with pytest.raises(ValueError, match="finite numbers of at least 0"):
             metric(y, guess, sample_weight=-np.ones(n))
@@ -155,7 +155,7 @@ def test_what_is_no_weight(partly_known):
         with pytest.raises(ValueError, match="zero"):
             metric(y, guess, sample_weight=np.arange(n) == 0)  # a row without a known label
     for name in OF_ROWS:
-        with pytest.raises(ValueError, match="a weight for each row, where the score is a mean over rows"):
+        with pytest.raises(ValueError, match="one weight per row, for a score that is a mean over rows"):
             ALL[name](y, scores, sample_weight=np.ones(y.shape))
     names = list("abcdefghi")
     frame = pd.DataFrame(np.ones(y.shape), columns=names[::-1])

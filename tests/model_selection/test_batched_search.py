@@ -470,7 +470,7 @@ def test_scoring_that_fails():
             found.append(search(CLASSIFIER, grid, cv=FOLDS).fit(X, positive))
     assert_same(found[1], found[0])
     assert np.isnan(found[1].cv_results_["mean_test_score"]).all()
-    with pytest.raises(ValueError, match="without any known absence"):
+    with pytest.raises(ValueError, match="without any known negative"):
         BatchedGridSearchCV(CLASSIFIER, grid, cv=FOLDS, error_score="raise").fit(X, positive)
 
 

@@ -155,11 +155,11 @@ def test_classes():
 @pytest.mark.parametrize(
     "groups, message",
     [
-        (None, "keeps the rows of a group together: pass groups"),
+        (None, "keeps groups of rows together: pass groups"),
         ([0, 1, 2, None, 4, 5], "groups has no group at row 3"),
         (np.array([0, 1, np.nan, 3, 4, 5]), "groups has no group at row 2"),
         ([[0], [1], [2], [3], [4], [5]], "groups must hold hashable values"),
-        (np.zeros((6, 2)), r"groups must be of shape \(n_rows,\).*got shape \(6, 2\)"),
+        (np.zeros((6, 2)), r"groups must have shape \(n_rows,\).*got shape \(6, 2\)"),
         (np.zeros(5), "inconsistent numbers of samples"),
     ],
 )
@@ -208,7 +208,7 @@ USES = {
 @pytest.mark.parametrize("splitter", [PartialLabelKFold(3), PartialLabelShuffleSplit(1)])
 def test_splitters_of_rows_refuse_groups(splitter):
     name = type(splitter).__name__
-    with pytest.raises(ValueError, match=f"{name} does not use groups .*take {name.replace('Label', 'LabelGroup')}"):
+    with pytest.raises(ValueError, match=f"{name} does not use groups .*use {name.replace('Label', 'LabelGroup')}"):
         splitter.split(FEATURES, LABELS, GROUPS)
     with pytest.raises(ValueError, match="does not use groups"):
         GridSearchCV(plain(), {"alpha": [1.0]}, cv=splitter).fit(FEATURES, LABELS, groups=GROUPS)
@@ -245,7 +245,7 @@ def test_what_divides_groups_is_refused(use, y, cv):
 @pytest.mark.parametrize("y", [LABELS, CLASSES], ids=["matrix", "classes"])
 def test_a_number_of_folds_is_no_splitter_of_groups(name, y):
     for cv, cure in ((None, 5), (3, 3)):
-        with pytest.raises(ValueError, match=rf"cv={cv} makes folds without.*cv=PartialLabelGroupKFold\({cure}\)"):
+        with pytest.raises(ValueError, match=rf"cv={cv} ignore them: .*cv=PartialLabelGroupKFold\({cure}\)"):
             USES[name](cv, y, GROUPS)
 
 
@@ -260,7 +260,7 @@ def test_numbers_of_folds_of_tuned_thresholds_keep_groups_whole():
         assert_array_equal(USES["TunedThresholdsCV"](cv, LABELS, GROUPS), expected)
         with config_context(enable_metadata_routing=True):
             assert_array_equal(USES["TunedThresholdsCV"](cv, LABELS, GROUPS), expected)
-    with pytest.raises(ValueError, match="cv='prefit' splits nothing"):
+    with pytest.raises(ValueError, match="cv='prefit' makes no splits"):
         TunedThresholdsCV(plain(), cv="prefit", refit=False).fit(FEATURES, LABELS, groups=GROUPS)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         TunedThresholdsCV(plain()).fit(FEATURES, LABELS, groups=GROUPS[1:])
@@ -288,7 +288,7 @@ def test_metadata_routing():
         inner = TunedThresholdsCV(plain(), cv=3, random_state=0).fit(FEATURES, LABELS, groups=GROUPS)
         assert_array_equal(nested.best_estimator_.thresholds_, inner.thresholds_)
         for cv in (None, 3):
-            with pytest.raises(ValueError, match="makes folds without regard to them"):
+            with pytest.raises(ValueError, match="ignore them: pass a splitter"):
                 cross_val_predict(plain(), FEATURES, LABELS, cv=cv, params={"groups": GROUPS})
         with pytest.raises(TypeError, match="groups"):
             cross_val_predict(plain(), FEATURES, LABELS, cv=PartialLabelKFold(3), params={"groups": GROUPS})

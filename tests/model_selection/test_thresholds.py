@@ -162,7 +162,7 @@ def test_search_between_neighbouring_floats():
 
 
 def test_search_refuses_nan():
-    with pytest.raises(ValueError, match="gave NaN for some threshold"):
+    with pytest.raises(ValueError, match="returned NaN for some threshold"):
         best_threshold(np.array([0.1, 0.2]), np.array([True, False]), lambda y_true, y_pred: np.nan, default=0.5)
 
 
@@ -272,7 +272,7 @@ def test_positive_only_labels_are_tuned_as_absent():
     best = [brute_force(scores[:, label], y[:, label] == 1, f1_of) for label in range(4)]
     np.testing.assert_allclose(tuned.best_scores_, best, atol=1e-12)
     for convert in (np.asarray, sp.csr_array, pd.DataFrame):
-        with pytest.raises(ValueError, match=r"y holds no known absence .*Pass unknown='absent'"):
+        with pytest.raises(ValueError, match=r"y holds no known negative .*Pass unknown='absent'"):
             TunedThresholdsCV(SinglePositiveClassifier(random_state=0), random_state=0).fit(X, convert(y))
 
 
@@ -479,8 +479,8 @@ def test_contract_of_scikit_learn(estimator, check):
     [
         ({"scoring": "f1_macro"}, "scoring must be one of 'f1', 'balanced_accuracy', 'accuracy', or a function"),
         ({"scoring": ["f1"]}, "scoring must be one of .*got \\['f1'\\]"),
-        ({"scoring": f1_macro_scorer}, "scoring must be .*scorer is called with an estimator: pass the function"),
-        ({"scoring": make_scorer(f1_score)}, "scorer is called with an estimator: pass the function"),
+        ({"scoring": f1_macro_scorer}, "scoring must be .*scorer takes an estimator: pass its metric function"),
+        ({"scoring": make_scorer(f1_score)}, "scorer takes an estimator: pass its metric function"),
         ({"unknown": "present"}, "unknown must be"),
         ({"response_method": "predict"}, "response_method must be"),
         ({"cv": "fitted"}, "cv must be 'prefit' if it is a string"),
@@ -505,11 +505,11 @@ def test_errors_of_estimators():
         TunedThresholdsCV(plain()).predict(X)
     assert not hasattr(TunedThresholdsCV(plain()), "classes_")
     assert not hasattr(TunedThresholdsCV(Given()), "predict_proba")
-    with pytest.raises(ValueError, match="answers a list"):
+    with pytest.raises(ValueError, match="returns a list"):
         TunedThresholdsCV(MultiOutputClassifier(LogisticRegression())).fit(X, FULL)
-    with pytest.raises(ValueError, match="answers 5 columns, but y has 4 labels"):
+    with pytest.raises(ValueError, match="returns 5 columns, but y has 4 labels"):
         TunedThresholdsCV(Given()).fit(X, Y)
-    with pytest.raises(ValueError, match="holds NaN or infinity"):
+    with pytest.raises(ValueError, match="returns NaN or infinity"):
         TunedThresholdsCV(Given()).fit(np.full((300, 4), np.inf), Y)
     with pytest.raises(ValueError, match="y holds 3"):
         TunedThresholdsCV(plain()).fit(X, np.full((300, 2), 3))

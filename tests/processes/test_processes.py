@@ -162,7 +162,7 @@ def test_a_process_that_is_killed(tmp_path):
     assert processes[1 - killed].returncode == 1, said[1 - killed]
     (sentence,) = [line for line in said[1 - killed].splitlines() if "exceptions.ProcessLostError" in line]
     assert "ProcessLostError: Another process of this fit has ended or does not answer (Connection closed" in sentence
-    assert sentence.endswith("goes on from the last epoch that was saved.")
+    assert sentence.endswith("resumes from the last saved epoch.")
     (checkpoint,) = tmp_path.glob("checkpoints/*/*.pt")
     assert b"epoch 0000000002" in checkpoint.read_bytes()[-200:]
 

@@ -409,7 +409,7 @@ def test_presences_alone_are_refused_before_any_training(scenes, monkeypatch, ki
         ({"learn_graph": "yes"}, "learn_graph must be True or False, got 'yes'"),
         ({"mode": "tf"}, "mode must be None, 'paper' or 'code', got 'tf'"),
         ({"label_graph": "wiki"}, "label_graph must be 'cooccurrence' or 'identity', got 'wiki'"),
-        ({"label_graph": np.ones((3, 3))}, r"label_graph must have shape \(5, 5\), a row and a column for each label"),
+        ({"label_graph": np.ones((3, 3))}, r"label_graph must have shape \(5, 5\), a row and a column per label"),
         ({"label_graph": -np.ones((5, 5))}, "label_graph must hold finite weights of at least 0"),
         ({"label_graph": [["a"] * 5] * 5}, "label_graph must be a matrix of numbers"),
     ],

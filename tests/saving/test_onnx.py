@@ -126,13 +126,13 @@ def test_what_cannot_be_written(data, monkeypatch):
         to_onnx(PartialLabelClassifier())
     for wrong, message in (
         (StandardScaler(), "takes a classifier of skpartial, got a StandardScaler"),
-        (fitted(make_pipeline(MinMaxScaler(), PartialLabelClassifier()), X, Y), "no MinMaxScaler"),
+        (fitted(make_pipeline(MinMaxScaler(), PartialLabelClassifier()), X, Y), "got a MinMaxScaler"),
     ):
         with pytest.raises(ValueError, match=message):
             to_onnx(wrong)
     maps = np.random.default_rng(0).normal(size=(80, 3, 2, 2)).astype(np.float32)
     clf = PartialLabelClassifier(head=heads.WildcatPooling(), solver=Minibatch(max_epochs=1))
-    with pytest.raises(ValueError, match="how large the maps are"):
+    with pytest.raises(ValueError, match="the size of the maps"):
         to_onnx(fitted(clf, maps, Y))
     clf = fitted(PartialLabelClassifier(), X, Y)
     monkeypatch.setitem(sys.modules, "onnx", None)

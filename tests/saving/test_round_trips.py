@@ -196,7 +196,7 @@ def test_a_new_class_needs_no_list(data, path, monkeypatch):
         pass
 
     Tomorrow.__module__, Tomorrow.__qualname__ = "skpartial.losses._tomorrow", "Tomorrow"
-    with pytest.raises(ValueError, match=r"cannot be saved to .*: loss: skpartial.losses._tomorrow.Tomorrow is not of"):
+    with pytest.raises(ValueError, match=r"cannot be saved to .*: loss: skpartial.losses._tomorrow.Tomorrow is not a"):
         skpartial.save(PartialLabelClassifier(Tomorrow()), path)
     monkeypatch.setattr(losses, "Tomorrow", Tomorrow, raising=False)
     monkeypatch.setattr(losses, "__all__", [*losses.__all__, "Tomorrow"])
@@ -342,13 +342,13 @@ def test_layout_stays(path):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (lambda: 3, r"kept_: main.<lambda>|kept_: .*<lambda> is a function that is not of this package"),
-        (Point(1, 2), r"kept_: .*Point is not of this package: register the class"),
-        (KernelPCA(), r"kept_: sklearn.decomposition._kernel_pca.KernelPCA is not of this package.*skops"),
-        ({"a": [b"bytes"]}, r"kept_.a.0: nothing is known of builtins.bytes"),
+        (lambda: 3, r"kept_: main.<lambda>|kept_: .*<lambda> is not a function of this package"),
+        (Point(1, 2), r"kept_: .*Point is not a class of this package: register it"),
+        (KernelPCA(), r"kept_: sklearn.decomposition._kernel_pca.KernelPCA is not a class of this package.*skops"),
+        ({"a": [b"bytes"]}, r"kept_.a.0: builtins.bytes is not supported"),
         (np.array([b"a"]), r"kept_: it is an array of type \|S1"),
         (np.zeros(2, dtype=np.longdouble), r"kept_: it is an array of type float128"),
-        (BaseEstimator, r"kept_: nothing is known of builtins.type"),
+        (BaseEstimator, r"kept_: builtins.type is not supported"),
     ],
 )
 def test_what_is_not_known_is_refused(value, message, path):
@@ -362,7 +362,7 @@ def test_what_is_not_known_is_refused(value, message, path):
 def test_what_holds_itself_is_refused(path):
     loss = losses.IgnoreUnknown()
     loss.kept_ = [loss]
-    with pytest.raises(ValueError, match="it holds itself"):
+    with pytest.raises(ValueError, match="it contains itself"):
         skpartial.save(loss, path)
     for value, message in ((losses.IgnoreUnknown, "the class IgnoreUnknown"), ([1], "a list")):
         with pytest.raises(ValueError, match=f"save takes an estimator.*got {message}"):
@@ -393,20 +393,20 @@ def _nothing_registered(monkeypatch):
 
 
 def test_third_parties_are_registered(path):
-    with pytest.raises(ValueError, match="register the class"):
+    with pytest.raises(ValueError, match="register it with"):
         skpartial.save(Mine(), path)
     assert skpartial.register_for_saving(Mine) is Mine
     assert again(Mine(strength=2.0), path).strength == 2.0
     skpartial.register_for_saving(Mine)  # as a notebook's cell that is run again does
     _known._registered.clear()
-    with pytest.raises(ValueError, match=r"saved' cannot be loaded: it holds an object of '.*Mine', which is none of"):
+    with pytest.raises(ValueError, match=r"saved' cannot be loaded: it holds an object of class '.*Mine', which"):
         skpartial.load(path)
     decorated = skpartial.register_for_saving(name="theirs.Mine")(Mine)
     assert type(again(decorated(), path)) is Mine
     for wrong, message in ((3, "takes a class or a function"), (lambda: 3, "got a lambda")):
         with pytest.raises(ValueError, match=message):
             skpartial.register_for_saving(wrong)
-    with pytest.raises(ValueError, match="is known already"):
+    with pytest.raises(ValueError, match="is already known"):
         skpartial.register_for_saving(Mine, name="skpartial.losses.ROLE")
     with pytest.raises(ValueError, match="choose another name"):
         skpartial.register_for_saving(Net, name="theirs.Mine")
@@ -427,7 +427,7 @@ def test_what_would_be_lost_is_refused(path):
     for kind in (Words, Slotted, pd.DataFrame):
         skpartial.register_for_saving(kind)
         loss.kept_ = kind()
-        with pytest.raises(ValueError, match=r"kept_: (nothing is known of|a DataFrame is more than its attributes)"):
+        with pytest.raises(ValueError, match=r"kept_: (.* is not supported|a DataFrame has data other than its)"):
             skpartial.save(loss, path)
 
 
@@ -445,7 +445,7 @@ def test_plain_objects_are_their_attributes(path):
 
 def test_functions_are_registered(path):
     backbone = Backbone(augment=darker)
-    with pytest.raises(ValueError, match=r"augment: .*darker is a function that is not of this package"):
+    with pytest.raises(ValueError, match=r"augment: .*darker is not a function of this package"):
         skpartial.save(backbone, path)
     skpartial.register_for_saving(darker)
     assert again(backbone, path).augment is darker
@@ -468,7 +468,7 @@ def test_a_network_of_the_users_goes_on(kind, scenes, path):
     clf = PartialLabelClassifier(head=kind(), backbone=backbone, solver=solver, warm_start=True, random_state=0)
     fitted(clf, X, Y)
     skpartial.save(clf, path)
-    with pytest.raises(ValueError, match=r"network of '.*Net': say what makes one, with load\(path, modules"):
+    with pytest.raises(ValueError, match=r"network of class '.*Net': pass a function .* with load\(path, modules"):
         skpartial.load(path)
     random = torch.random.get_rng_state()
     loaded = skpartial.load(path, modules={"Net": Net})
@@ -483,7 +483,7 @@ def test_a_network_of_the_users_goes_on(kind, scenes, path):
     for wrong, message in (
         (lambda: Net(5), "has another shape"),
         (nn.Identity, "only the file has"),
-        (list, "answers with"),
+        (list, "returns a list, not"),
     ):
         with pytest.raises(ValueError, match=message):
             skpartial.load(path, modules={"Net": wrong})
@@ -574,7 +574,7 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch):
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["file"]
     monkeypatch.undo()
-    with pytest.raises(OSError, match=r"nowhere/file' cannot be written: there is no folder"):
+    with pytest.raises(OSError, match=r"nowhere/file' cannot be written: the folder"):
         skpartial.save(PartialLabelClassifier(), tmp_path / "nowhere" / "file")
     with pytest.raises(OSError, match="it is a directory"):
         skpartial.save(PartialLabelClassifier(), tmp_path)

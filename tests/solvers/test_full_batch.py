@@ -182,7 +182,7 @@ def test_warm_start_goes_on_from_the_last_fit(partial_data):
     assert clf.n_iter_ < cold
     # Within a relative gap of 1e-8, coefficients agree to its square root.
     np.testing.assert_allclose(clf.coef_, coef, atol=1e-4)
-    with pytest.raises(ValueError, match="warm_start=True goes on from a fit with 6 features and 5 labels"):
+    with pytest.raises(ValueError, match="warm_start=True continues a fit with 6 features and 5 labels"):
         clf.fit(X, Y[:, :3])
 
 

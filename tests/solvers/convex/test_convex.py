@@ -445,7 +445,7 @@ class TestBfloat16Products:
             return make(*shape, **options)
 
         monkeypatch.setattr(torch, "zeros", full)
-        with pytest.warns(UserWarning, match=r"There is no room for a copy of X in bfloat16 \(0.0 GB\)"):
+        with pytest.warns(UserWarning, match=r"There is not enough memory for a copy of X in bfloat16 \(0.0 GB\)"):
             clf = PartialLabelClassifier("iu", alpha=1e-2).fit(X, Y)
         assert products["Bfloat16Columns"] == 0
         gap = objectives(X, Y, clf.coef_, clf.intercept_, 1e-2) / optimum(X.astype(np.float64), Y, 1e-2) - 1
