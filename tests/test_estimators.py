@@ -39,7 +39,7 @@ STOCHASTIC = {
 
 @pytest.mark.filterwarnings("ignore::skpartial.exceptions.AmbiguousLabelsWarning")
 @pytest.mark.filterwarnings("ignore::skpartial.exceptions.UnfittableLabelsWarning")
-@parametrize_with_checks([Classifier(solver=solver) for Classifier in BOTH for solver in ("auto", FullBatch())])
+@parametrize_with_checks([PartialLabelClassifier(), SinglePositiveClassifier(solver=FullBatch())])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
