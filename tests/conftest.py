@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import select
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +21,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
+import skpartial
 from skpartial.heads import Linear
 from skpartial.labels import LabelMatrix
 from skpartial.training import TrainingData
@@ -69,6 +74,85 @@ def shared_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("real data are not at hand: set SKPARTIAL_DATA to the folder that holds features/")
     return Path(folder)
+
+
+class Interpreter:
+    """A process of its own that has imported the package, which takes seconds, and forks for every script that it runs.
+
+    Its scripts are like those of `python SCRIPT ARGUMENT ...`, but that none has to import the package.
+    """
+
+    CODE = """
+import json, os, runpy, sys, traceback
+import sklearn.model_selection, torch
+import skpartial.datasets, skpartial.images
+
+torch.set_num_threads(1)
+for line in sys.stdin:
+    script, arguments, output = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        said = 2 if output is None else os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        sys.argv, status = [script, *arguments], 0
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as end:
+            status = int(bool(end.code))
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        sys.stdout.flush()
+        os._exit(status)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+    def __init__(self, hash_seed: int) -> None:
+        path = os.pathsep.join(filter(None, [str(Path(skpartial.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+        # Without a GPU, which processes would share.
+        environment = {"PYTHONPATH": path, "PYTHONHASHSEED": str(hash_seed), "OMP_NUM_THREADS": "1"}
+        environment |= {"CUDA_VISIBLE_DEVICES": "", "GLOO_SOCKET_IFNAME": "lo"}
+        self._parent = subprocess.Popen(
+            [sys.executable, "-c", self.CODE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env={**os.environ, **environment},
+        )
+
+    def start(self, script: object, *arguments: object, output: Path | None = None) -> None:
+        """Begin to run a script; what it says goes into the file `output`."""
+        call = str(script), list(map(str, arguments)), None if output is None else str(output)
+        self._parent.stdin.write(f"{json.dumps(call)}\n".encode())
+        self._child = int(self._parent.stdout.readline())
+
+    def wait(self, seconds: float | None = None) -> int:
+        """How it ended: 0, 1 after an error, or less a signal, such as that which ends it after so many seconds."""
+        if seconds is not None and not select.select([self._parent.stdout], [], [], seconds)[0]:
+            os.kill(self._child, signal.SIGKILL)
+        return int(self._parent.stdout.readline())
+
+    def run(self, script: object, *arguments: object, seconds: float | None = None) -> int:
+        """Start and wait."""
+        self.start(script, *arguments)
+        return self.wait(seconds)
+
+    def end(self) -> None:
+        self._parent.kill()
+        self._parent.communicate()
+
+
+@pytest.fixture(scope="session")
+def interpreters() -> Iterator[tuple[Interpreter, Interpreter]]:
+    """Two that differ as those of two days do, in the seed of hashes."""
+    if not hasattr(os, "fork"):
+        pytest.skip("processes cannot be forked")
+    both = Interpreter(1), Interpreter(2)
+    yield both
+    for interpreter in both:
+        interpreter.end()
 
 
 @pytest.fixture

@@ -123,7 +123,8 @@ def fit_and_predict(clf, X, Y, X_new, *, converged=False):
     return proba
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.parametrize("Classifier", [PartialLabelClassifier, SinglePositiveClassifier])
+@settings(max_examples=75, suppress_health_check=[HealthCheck.too_slow])
 @given(
     problems(),
     st.sampled_from(LOSSES),
@@ -135,15 +136,14 @@ def fit_and_predict(clf, X, Y, X_new, *, converged=False):
 @example(
     (np.full((3, 2), 3e38, dtype=np.float32), np.eye(3, 2, dtype=np.int8)), AssumeNegative(), "auto", 0.0, np.asarray
 )
-def test_any_problem(problem, loss, solver, alpha, form):
+def test_any_problem(Classifier, problem, loss, solver, alpha, form):
     X, Y = problem
     # One label has no ranks: such a y is refused, which has its own test.
     assume(Y.shape[1] > 1 or not isinstance(loss, PairwiseRanking | WARP | RampWARP | LSEP))
-    for Classifier in (PartialLabelClassifier, SinglePositiveClassifier):
-        clf = Classifier(loss, solver=solver, alpha=alpha, random_state=0)
-        proba = fit_and_predict(clf, form(X), form(Y) if form is sp.csr_array else Y, form(X))
-        if proba is not None and not clf._binary:
-            assert proba.shape == Y.shape
+    clf = Classifier(loss, solver=solver, alpha=alpha, random_state=0)
+    proba = fit_and_predict(clf, form(X), form(Y) if form is sp.csr_array else Y, form(X))
+    if proba is not None and not clf._binary:
+        assert proba.shape == Y.shape
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import signal
-import subprocess
 import sys
 
 import numpy as np
@@ -212,11 +210,10 @@ def test_memory_is_bounded_and_nothing_else_changes(monkeypatch):
 
 
 MEMORY = r"""
-import re
+import re, sys
 from pathlib import Path
 import torch
 from skpartial.heads import CategoryGNN, HeadContext
-torch.set_num_threads(1)
 module = CategoryGNN(hidden_size=8).build(HeadContext(8, 5000))
 features = torch.randn(128, 8)
 module(features[:1]).sum().backward()
@@ -224,15 +221,15 @@ module(features[:1]).sum().backward()
 peak = lambda: int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 before = peak()
 module(features).sum().backward()
-print(peak() - before)
+Path(sys.argv[1]).write_text(str(peak() - before))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is read from /proc")
-def test_five_thousand_labels_stay_within_the_memory_that_is_stated():
-    command = [sys.executable, "-c", MEMORY]
-    found = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ})
-    assert float(found.stdout) < 500  # as a whole they would keep 980
+def test_five_thousand_labels_stay_within_the_memory_that_is_stated(tmp_path, interpreters):
+    (tmp_path / "script.py").write_text(MEMORY)
+    assert interpreters[0].run(tmp_path / "script.py", tmp_path / "mebibytes") == 0
+    assert 0 < float((tmp_path / "mebibytes").read_text()) < 500  # as a whole they would keep 980
 
 
 def test_a_fit_starts_as_the_linear_head(partial_data):
@@ -426,9 +423,8 @@ def test_in_a_network_it_goes_on_from_the_head_alone(images, tmp_path, monkeypat
 
 
 SCRIPT = """
-import sys
-import numpy as np, torch
-torch.set_num_threads(1)
+import os, signal, sys
+import numpy as np
 from skpartial import PartialLabelClassifier
 from skpartial.heads import CategoryGNN
 from skpartial.solvers import Minibatch
@@ -442,8 +438,7 @@ def counted(self, content):
     save(self, content)
     count += 1
     if count == int(last):
-        print("saved", flush=True)
-        sys.stdin.read()  # until it is killed
+        os.kill(os.getpid(), signal.SIGKILL)
 
 Checkpoint.save = counted
 rng = np.random.default_rng(0)
@@ -455,22 +450,16 @@ np.savez(out, **clf.fit(X, Y).head_parameters_)
 """
 
 
-def test_it_is_killed_and_goes_on_to_equal_weights(tmp_path):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def test_it_is_killed_and_goes_on_to_equal_weights(tmp_path, interpreters):
+    (tmp_path / "fit.py").write_text(SCRIPT)
 
-    def start(folder, name, last):
-        command = [sys.executable, "-c", SCRIPT, str(folder), str(tmp_path / name), str(last)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        return subprocess.Popen(command, env=environment, text=True, **pipes)
+    def fit(interpreter, folder, name, last=0):
+        return interpreter.run(tmp_path / "fit.py", folder, tmp_path / name, last)
 
-    folder = tmp_path / "checkpoints"
-    process = start(folder, "killed.npz", 3)
-    assert process.stdout.readline() == "saved\n"
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    for process in (start(folder, "killed.npz", 0), start("", "whole.npz", 0)):
-        process.communicate()
-        assert process.returncode == 0
+    one_day, another = interpreters
+    assert fit(one_day, tmp_path / "checkpoints", "killed.npz", 3) == -signal.SIGKILL
+    assert fit(another, tmp_path / "checkpoints", "killed.npz") == 0
+    assert fit(one_day, "", "whole.npz") == 0
     with np.load(tmp_path / "whole.npz") as expected, np.load(tmp_path / "killed.npz") as found:
         assert sorted(found.files) == sorted(expected.files)
         assert np.abs(expected["network.own_readout"]).max() > 1e-3

@@ -36,14 +36,29 @@ def scenes():
     return made.images, partial, single, made.target
 
 
+COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0]], dtype=np.uint8)
+
+
+def draw_patches(n, seed):
+    """Grey images, which of four colours they hold, each in a patch of 3 x 3 pixels, and the patches' upper corners."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(90, 160, (n, 16, 16, 1)).repeat(3, axis=3).astype(np.uint8)
+    complete = np.where(rng.random((n, 4)) < 0.4, 1, -1)
+    corners = np.full((n, 4, 2), -1)
+    for i, j in zip(*np.nonzero(complete == 1)):
+        top, left = corners[i, j] = rng.integers(13, size=2)
+        images[i, top : top + 3, left : left + 3] = COLOURS[j]
+    return images, complete, corners
+
+
 @pytest.fixture(scope="session")
 def patches():
-    """Grey images with patches of four colours, which a small network learns in seconds, and what is in them."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(90, 160, (160, 16, 16, 1)).repeat(3, axis=3).astype(np.uint8)
-    complete = np.where(rng.random((160, 4)) < 0.4, 1, -1)
-    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0]], dtype=np.uint8)
-    for i, j in zip(*np.nonzero(complete == 1)):
-        top, left = rng.integers(13, size=2)
-        images[i, top : top + 3, left : left + 3] = colours[j]
+    """Images that a small network learns in seconds, half of their labels, and all of them."""
+    images, complete, _ = draw_patches(160, 0)
     return images, np.asarray(drop_labels(complete, known=0.5, random_state=0)), complete
+
+
+@pytest.fixture(scope="session")
+def unseen_patches():
+    """More such images, all of their labels, and where the patches are."""
+    return draw_patches(200, 99)

@@ -13,7 +13,7 @@ from skpartial.heads import WeldonPooling
 from skpartial.images import Backbone
 from skpartial.inspection import class_activation_maps
 from skpartial.labels import drop_labels, keep_single_positive
-from skpartial.losses import ROLE, AssumeNegative, IgnoreUnknown, LargeLoss
+from skpartial.losses import ROLE, IgnoreUnknown
 from skpartial.solvers import Minibatch
 
 
@@ -41,13 +41,10 @@ def settings():
     }
 
 
-@pytest.mark.parametrize(
-    "loss", [AssumeNegative(), ROLE(expected_positives=2.4), LargeLoss("reject", delta=0.005)], ids=["AN", "ROLE", "LL"]
-)
-def test_one_presence_a_scene(test_scenes, loss):
-    """Measured over three draws: AN 0.63 to 0.75, ROLE 0.75 to 0.79, large loss 0.68 to 0.78."""
+def test_one_presence_a_scene(test_scenes):
+    """Measured over three draws: 0.75 to 0.79. Other losses learn from one presence an image in test_fine_tuning.py."""
     train = make_digit_scenes(2000, scans="train", random_state=0)
-    clf = SinglePositiveClassifier(loss, **settings())
+    clf = SinglePositiveClassifier(ROLE(expected_positives=2.4), **settings())
     clf.fit(train.images, keep_single_positive(train.target, random_state=0))
     assert clf.score(test_scenes.images, test_scenes.target) > 0.55
     # It looks where the digit is: ink covers less than a third of a scene, and is darker than paper.

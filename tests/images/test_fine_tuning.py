@@ -15,9 +15,11 @@ from torch import nn
 
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier
 from skpartial.exceptions import ImageReadError
-from skpartial.heads import AveragePooling
+from skpartial.heads import AveragePooling, WeldonPooling
 from skpartial.images import Backbone, ImageFeatures
-from skpartial.losses import ROLE, EntropyMaximization, ExpectedPositives, LargeLoss
+from skpartial.inspection import class_activation_maps
+from skpartial.labels import keep_single_positive
+from skpartial.losses import ROLE, AssumeNegative, EntropyMaximization, ExpectedPositives, LargeLoss
 from skpartial.solvers import FullBatch, Minibatch
 
 QUICK = Minibatch(learning_rate=3e-3, head_rate=1.0, max_epochs=2, batch_size=32)
@@ -43,6 +45,29 @@ def test_a_network_learns_and_is_left_alone(network, patches):
     assert clf.coef_.shape == (4, 16)
     assert clf.predict(images).shape == Y.shape
     assert not hasattr(clf, "n_features_in_")
+
+
+@pytest.mark.parametrize(
+    "loss", [AssumeNegative(), ROLE(expected_positives=1.6), LargeLoss("reject", delta=0.01)], ids=["AN", "ROLE", "LL"]
+)
+def test_one_presence_an_image(network, patches, unseen_patches, loss):
+    """A network from a random start. Measured over three draws: 0.97 to 0.99, where chance has 0.39."""
+    images, _, complete = patches
+    clf = SinglePositiveClassifier(
+        loss,
+        backbone=backbone(network, image_size=16),
+        head=WeldonPooling(k_max=1, k_min=0),
+        solver=Minibatch(learning_rate=1e-2, head_rate=1.0, max_epochs=12, batch_size=16),
+        random_state=0,
+    ).fit(images, keep_single_positive(complete, random_state=0))
+    unseen, labels, corners = unseen_patches
+    assert clf.score(unseen, labels) > 0.9
+    # It looks where the patch is, to within four pixels, a position of its maps: measured 0.86 to 0.97, by chance 0.27.
+    red = labels[:, 0] == 1
+    maps = class_activation_maps(clf, unseen[red], labels=[0])[:, 0]
+    highest = np.array([np.unravel_index(each.argmax(), each.shape) for each in maps])
+    off = np.abs(highest - (corners[red, 0] + 1)).max(axis=1)
+    assert (off <= 4).mean() > 0.75
 
 
 def test_the_fitted_network_is_what_predicts(network, scenes):

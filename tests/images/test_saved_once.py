@@ -23,7 +23,7 @@ SOLVER = Minibatch(max_epochs=1, learning_rate=0.02, batch_size=8)
 
 def make_module():
     torch.manual_seed(0)
-    wide = nn.Sequential(nn.Conv2d(3, 300, 3, 2), nn.ReLU(), nn.Conv2d(300, 200, 3, 2), nn.ReLU())
+    wide = nn.Sequential(nn.Conv2d(3, 300, 3, 4), nn.ReLU(), nn.Conv2d(300, 200, 3, 2), nn.ReLU())
     return nn.Sequential(wide, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 

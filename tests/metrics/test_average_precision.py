@@ -56,7 +56,7 @@ def labels_and_scores(draw):
 
 
 @given(labels_and_scores())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_definition_for_any_scores(case):
     y, scores = case
     for unknown in ("ignore", "absent"):

@@ -5,7 +5,6 @@ python cases.py FOLDER RANK SIZE [NAME ...]
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from datetime import timedelta
@@ -195,8 +194,6 @@ def run(name: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     folder, rank, size = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size, timeout=timedelta(seconds=60)
     )

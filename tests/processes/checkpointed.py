@@ -1,6 +1,6 @@
-"""A fit with checkpoints, of a process that torchrun has started, which may kill itself in the third epoch.
+"""A fit with checkpoints, of one of two processes as torchrun starts them, which may kill itself in the third epoch.
 
-python checkpointed.py FOLDER KILLED
+python checkpointed.py FOLDER RANK PORT RANK_OF_THE_KILLED
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ def fit(folder: Path | None = None) -> PartialLabelClassifier:
 
 
 if __name__ == "__main__":
-    if sys.argv[2] == "1":
+    folder, rank, port, killed = sys.argv[1:]
+    os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    if killed == rank:
         os.environ["KILLED"] = "1"
-    clf = fit(Path(sys.argv[1]))
+    clf = fit(Path(folder))
     epochs = [record["epoch"] for record in clf.history_]
-    np.savez(Path(sys.argv[1]) / f"{os.environ['RANK']}.npz", coef=clf.coef_, epochs=epochs)
+    np.savez(Path(folder) / f"{rank}.npz", coef=clf.coef_, epochs=epochs)

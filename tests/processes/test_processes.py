@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch.distributed as dist
 
-import skpartial
 from skpartial._processes import ALONE, Processes, fitting_processes
 
 FOLDER = Path(__file__).parent
@@ -36,41 +32,21 @@ def load(name):
 cases = load("cases")
 
 
-def environment(**more):
-    root = str(Path(skpartial.__file__).parents[1])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    more = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **more}
-    return {**os.environ, "PYTHONPATH": path, **more}
-
-
-def start(script, *arguments, **variables):
-    return subprocess.Popen(
-        [sys.executable, str(FOLDER / script), *map(str, arguments)],
-        env=environment(**variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(processes):
-    """Wait for all of them, and leave none behind whatever happens; what each of them said."""
-    try:
-        return [process.communicate(timeout=TIME_LIMIT)[0] for process in processes]
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+def run_in_both(interpreters, script, folder, *arguments):
+    """Run a script in two processes; how they ended, and what each of them said."""
+    said = [folder / f"said by {rank}" for rank in range(2)]
+    for rank, interpreter in enumerate(interpreters):
+        interpreter.start(FOLDER / script, folder, rank, *arguments, output=said[rank])
+    ended = [interpreter.wait(TIME_LIMIT) for interpreter in interpreters]
+    return ended, [path.read_text() for path in said]
 
 
 @pytest.fixture(scope="module")
-def found_by_two(tmp_path_factory):
+def found_by_two(tmp_path_factory, interpreters):
     """What two processes find in every case, by name and rank."""
     folder = tmp_path_factory.mktemp("two")
-    processes = [start("cases.py", folder, rank, 2) for rank in range(2)]
-    said = finish(processes)
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    ended, said = run_in_both(interpreters, "cases.py", folder, 2)
+    assert ended == [0, 0], "\n".join(said)
 
     def load_case(name, rank):
         with np.load(folder / f"{name} {rank}.npz") as archive:
@@ -135,40 +111,19 @@ def free_port():
         return server.getsockname()[1]
 
 
-def launch(folder, killed):
-    """Two processes as torchrun starts them, which fit with checkpoints; the one of that rank is killed in epoch 3."""
-    port = free_port()
-    return [
-        start(
-            "checkpointed.py",
-            folder,
-            int(rank == killed),
-            RANK=str(rank),
-            LOCAL_RANK=str(rank),
-            WORLD_SIZE="2",
-            MASTER_ADDR="127.0.0.1",
-            MASTER_PORT=str(port),
-        )
-        for rank in range(2)
-    ]
-
-
-def test_a_process_that_is_killed(tmp_path):
-    killed = 0  # the one that writes
+def test_a_process_that_is_killed(tmp_path, interpreters):
     expected = load("checkpointed").fit()
-    processes = launch(tmp_path, killed)
-    said = finish(processes)
-    assert processes[killed].returncode == -signal.SIGKILL, said[killed]
-    assert processes[1 - killed].returncode == 1, said[1 - killed]
-    (sentence,) = [line for line in said[1 - killed].splitlines() if "exceptions.ProcessLostError" in line]
+    # The first one, which writes.
+    ended, said = run_in_both(interpreters, "checkpointed.py", tmp_path, free_port(), 0)
+    assert ended == [-signal.SIGKILL, 1], "\n".join(said)
+    (sentence,) = [line for line in said[1].splitlines() if "exceptions.ProcessLostError" in line]
     assert "ProcessLostError: Another process of this fit has ended or does not answer (Connection closed" in sentence
     assert sentence.endswith("resumes from the last saved epoch.")
     (checkpoint,) = tmp_path.glob("checkpoints/*/*.pt")
     assert b"epoch 0000000002" in checkpoint.read_bytes()[-200:]
 
-    processes = launch(tmp_path, None)
-    said = finish(processes)
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    ended, said = run_in_both(interpreters, "checkpointed.py", tmp_path, free_port(), "none")
+    assert ended == [0, 0], "\n".join(said)
     for rank, words in enumerate(said):
         with np.load(tmp_path / f"{rank}.npz") as found:
             np.testing.assert_allclose(found["coef"], expected.coef_, rtol=1e-5, atol=1e-6)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -336,15 +333,13 @@ def test_a_fit_that_ended_halfway_goes_on_to_equal_weights_and_records(tmp_path,
 
 
 SCRIPT = """
-import sys
+import os, signal, sys
 import numpy as np
-import torch
 from skpartial import PartialLabelClassifier
 from skpartial.relabeling import Curriculum
 from skpartial.solvers import Minibatch
 from skpartial.training._checkpoints import Checkpoint
 
-torch.set_num_threads(1)
 data, folder, out, last = sys.argv[1:]
 save = Checkpoint.save
 
@@ -352,8 +347,7 @@ save = Checkpoint.save
 def saved(self, content):
     save(self, content)
     if content["epoch"] == int(last):
-        print("saved", flush=True)
-        sys.stdin.read()  # until it is killed
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 Checkpoint.save = saved
@@ -368,23 +362,18 @@ np.savez(out, coef=clf.coef_, relabeled=clf.relabeled_, in_use=clf.labels_in_use
 """
 
 
-def test_a_fit_that_was_killed_goes_on_to_equal_weights_and_records(tmp_path):
+def test_a_fit_that_was_killed_goes_on_to_equal_weights_and_records(tmp_path, interpreters):
     X, Y, _ = make_data(n=60)
     np.savez(tmp_path / "data.npz", X=X, Y=Y)
+    (tmp_path / "fit.py").write_text(SCRIPT)
 
-    def start(folder, name, last):
-        arguments = tmp_path / "data.npz", folder, tmp_path / name, last
-        command = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True, **pipes)
+    def fit(interpreter, folder, name, last=0):
+        return interpreter.run(tmp_path / "fit.py", tmp_path / "data.npz", folder, tmp_path / name, last)
 
-    process = start(tmp_path / "checkpoints", "killed.npz", 4)
-    assert process.stdout.readline() == "saved\n"
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    for each in (start(tmp_path / "checkpoints", "killed.npz", 0), start("", "whole.npz", 0)):
-        each.communicate()
-        assert each.returncode == 0
+    one_day, another = interpreters
+    assert fit(one_day, tmp_path / "checkpoints", "killed.npz", 4) == -signal.SIGKILL
+    assert fit(another, tmp_path / "checkpoints", "killed.npz") == 0
+    assert fit(one_day, "", "whole.npz") == 0
     with np.load(tmp_path / "whole.npz") as expected, np.load(tmp_path / "killed.npz") as found:
         assert len(expected["relabeled"])
         for name in expected.files:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -243,7 +239,6 @@ def test_refusals(partial_data, tmp_path):
 
 
 SCRIPT = """
-import os
 import sys
 import numpy as np
 import torch
@@ -255,73 +250,40 @@ from skpartial.labels import keep_single_positive
 from skpartial.losses import ROLE
 from skpartial.solvers import Minibatch
 
-
-def fit(folder, out):
-    torch.set_num_threads(1)
-    scenes = make_digit_scenes(100, random_state=0)
-    Y = np.asarray(keep_single_positive(scenes.target, random_state=0))
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.MaxPool2d(4))
-    clf = SinglePositiveClassifier(
-        ROLE(2.4),
-        backbone=Backbone(network, image_size=32, augment="crop"),
-        solver=Minibatch(learning_rate=1e-3, max_epochs=48, batch_size=8),
-        random_state=0,
-        checkpoint_dir=folder or None,
-    )
-    clf.fit(scenes.images, Y)
-    np.savez(out, logits=clf.decision_function(scenes.images), estimates=clf.label_estimates_)
-
-
-print("ready", flush=True)
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        fit(*line.rstrip("\\n").split("\\t"))
-        os._exit(0)
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+folder, out = sys.argv[1:]
+scenes = make_digit_scenes(100, random_state=0)
+Y = np.asarray(keep_single_positive(scenes.target, random_state=0))
+torch.manual_seed(0)
+network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.MaxPool2d(4))
+clf = SinglePositiveClassifier(
+    ROLE(2.4),
+    backbone=Backbone(network, image_size=32, augment="crop"),
+    solver=Minibatch(learning_rate=1e-3, max_epochs=48, batch_size=8),
+    random_state=0,
+    checkpoint_dir=folder or None,
+)
+clf.fit(scenes.images, Y)
+np.savez(out, logits=clf.decision_function(scenes.images), estimates=clf.label_estimates_)
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked")
-def test_killed_five_times(tmp_path):
+def test_killed_five_times(tmp_path, interpreters):
     """SIGKILL at random moments, wherever in an epoch that is: equal weights in the end, and nothing lost."""
-    script = tmp_path / "fit.py"
+    script, folder = tmp_path / "fit.py", tmp_path / "checkpoints"
     script.write_text(SCRIPT)
-
-    @contextlib.contextmanager
-    def interpreter():
-        """A function that fits in a process of its own; imports, which take seconds, are made once for all of them."""
-        command, environment = [sys.executable, str(script)], {**os.environ, "OMP_NUM_THREADS": "1"}
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment
-        ) as parent:
-            assert parent.stdout.readline() == "ready\n"
-
-            def run(folder, out, seconds=None):
-                parent.stdin.write(f"{folder}\t{out}\n")
-                child = int(parent.stdout.readline())
-                if seconds is not None:
-                    time.sleep(seconds)
-                    os.kill(child, signal.SIGKILL)
-                return int(parent.stdout.readline())
-
-            yield run
-
-    rng, folder, epochs = np.random.default_rng(0), tmp_path / "checkpoints", []
-    with interpreter() as run:
-        begun = time.perf_counter()
-        assert run("", tmp_path / "whole.npz") == 0
-        seconds = time.perf_counter() - begun
-        for _ in range(5):  # a third in all, should the machine be quicker now
-            assert run(folder, tmp_path / "killed.npz", seconds * rng.uniform(0.03, 0.12)) == -signal.SIGKILL
-            saved = sorted(Path(folder).glob("*/all.pt"))
-            epochs.append(torch.load(saved[0], weights_only=True)["epoch"] if saved else 0)
+    one_day, another = interpreters
+    rng, epochs = np.random.default_rng(0), []
+    begun = time.perf_counter()
+    assert one_day.run(script, "", tmp_path / "whole.npz") == 0
+    seconds = time.perf_counter() - begun
+    for _ in range(5):  # a third in all, should the machine be quicker now
+        moment = seconds * rng.uniform(0.03, 0.12)
+        assert one_day.run(script, folder, tmp_path / "killed.npz", seconds=moment) == -signal.SIGKILL
+        saved = sorted(folder.glob("*/all.pt"))
+        epochs.append(torch.load(saved[0], weights_only=True)["epoch"] if saved else 0)
     assert epochs == sorted(epochs)
-    with interpreter() as run:  # another day
-        assert run(folder, tmp_path / "killed.npz") == 0
+    assert another.run(script, folder, tmp_path / "killed.npz") == 0
     with np.load(tmp_path / "whole.npz") as expected, np.load(tmp_path / "killed.npz") as found:
         for name in ("logits", "estimates"):
             np.testing.assert_array_equal(found[name], expected[name])
-    assert not any(Path(folder).iterdir())
+    assert not any(folder.iterdir())

@@ -7,10 +7,8 @@ searches in two processes, clones, pickles, and goes on to equal weights after S
 
 from __future__ import annotations
 
-import os
 import pickle
 import signal
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -292,11 +290,9 @@ def test_it_is_searched_over_in_two_processes(on, method):
 
 
 SCRIPT = """
-import importlib.util, sys
+import importlib.util, os, signal, sys
 import numpy as np
-import torch
 
-torch.set_num_threads(1)
 file, on, method, folder, out, last = sys.argv[1:]
 spec = importlib.util.spec_from_file_location("contracts", file)
 contracts = importlib.util.module_from_spec(spec)
@@ -312,8 +308,7 @@ def counted(self, content):
     save(self, content)
     count += 1
     if count == int(last):
-        print("saved", flush=True)
-        sys.stdin.read()  # until it is killed
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 Checkpoint.save = counted
@@ -327,26 +322,19 @@ SHOWN = ("labels_in_use_", "targets_in_use_", "labelled_since_", "graph_", "offs
 
 @pytest.mark.parametrize("on", ON)
 @pytest.mark.parametrize("method", ["all", "soft targets"])
-def test_it_is_killed_and_goes_on_to_equal_weights(tmp_path, on, method):
+def test_it_is_killed_and_goes_on_to_equal_weights(tmp_path, interpreters, on, method):
     (tmp_path / "fit.py").write_text(SCRIPT)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     folder = tmp_path / "checkpoints"
 
-    def start(folder, name, last):
-        command = [sys.executable, tmp_path / "fit.py", __file__, on, method, folder, tmp_path / name, str(last)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        return subprocess.Popen(list(map(str, command)), env=environment, text=True, **pipes)
+    def fit(interpreter, folder, name, last=0):
+        return interpreter.run(tmp_path / "fit.py", __file__, on, method, folder, tmp_path / name, last)
 
     # In the second stage of a network, once more a few epochs on.
-    for last in (3, 1) if on == "features" else (7, 2) if method == "soft targets" else (27, 1):
-        process = start(folder, "killed.npz", last)
-        assert process.stdout.readline() == "saved\n"
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-    for process in (start(folder, "killed.npz", 0), start("", "whole.npz", 0)):
-        process.communicate()
-        assert process.returncode == 0
+    moments = (3, 1) if on == "features" else (7, 2) if method == "soft targets" else (27, 1)
+    for interpreter, last in zip(interpreters, moments):
+        assert fit(interpreter, folder, "killed.npz", last) == -signal.SIGKILL
+    assert fit(interpreters[0], folder, "killed.npz") == 0
+    assert fit(interpreters[1], "", "whole.npz") == 0
     with np.load(tmp_path / "whole.npz") as expected, np.load(tmp_path / "killed.npz") as found:
         assert sorted(found.files) == sorted(expected.files)
         assert len(found.files) >= 3

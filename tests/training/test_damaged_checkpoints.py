@@ -6,8 +6,6 @@ import errno
 import os
 import re
 import shutil
-import subprocess
-import sys
 import threading
 from functools import partial
 from pathlib import Path
@@ -409,6 +407,8 @@ def test_the_same_fit_saves_and_ends_many_times_at_once(tmp_path):
 SCRIPT = """
 import os, sys, warnings
 import numpy as np
+
+sys.path.append(sys.argv[3])
 from test_damaged_checkpoints import X, Y, classifier, weights
 
 warnings.simplefilter("error")
@@ -426,17 +426,9 @@ for i, (seed, *lengths) in enumerate([(0, 6, 6), (0, 4, 6), (None, 6, 6)] * int(
 """
 
 
-def fit_in_pairs(folder, n):
-    """Fit the same twice at once, in processes of their own."""
-    (folder / "fit.py").write_text(SCRIPT)
-    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    subprocess.run([sys.executable, folder / "fit.py", folder, str(n)], env=environment, check=True)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked")
-def test_two_processes_fit_the_same_at_once(tmp_path):
-    fit_in_pairs(tmp_path, 6)
+def test_two_processes_fit_the_same_at_once(tmp_path, interpreters):
+    (tmp_path / "fit.py").write_text(SCRIPT)
+    assert interpreters[0].run(tmp_path / "fit.py", tmp_path, 6, Path(__file__).parent) == 0
     expected = {n: weights(classifier(max_epochs=n).fit(X, Y)) for n in (4, 6)}
     found = sorted(tmp_path.glob("*.npy"))
     assert len(found) == 18
