@@ -99,7 +99,7 @@ class Rows:
         return float(weight.sum(dtype=torch.float64)) * self.unit
 
     def rescaled(self) -> Rows:
-        """The same rows with weights of mean 1: a mean needs their ratios, and extreme ones would not fit in float32."""
+        """The same rows with weights of mean 1: a mean needs ratios only, and extreme ones would not fit in float32."""
         if self.weights is None:
             return self
         largest = self.weights.max()
