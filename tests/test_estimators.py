@@ -37,7 +37,7 @@ STOCHASTIC = {
 
 @pytest.mark.filterwarnings("ignore::skpartial.exceptions.AmbiguousLabelsWarning")
 @pytest.mark.filterwarnings("ignore::skpartial.exceptions.UnfittableLabelsWarning")
-@parametrize_with_checks([PartialLabelClassifier(), SinglePositiveClassifier(solver=FullBatch())])
+@parametrize_with_checks([PartialLabelClassifier(), SinglePositiveClassifier()])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -45,7 +45,7 @@ def test_scikit_learn_checks(estimator, check):
 @pytest.mark.filterwarnings("ignore::skpartial.exceptions.AmbiguousLabelsWarning")
 @pytest.mark.filterwarnings("ignore::skpartial.exceptions.UnfittableLabelsWarning")
 @parametrize_with_checks(
-    [PartialLabelClassifier(solver=Minibatch())],
+    [PartialLabelClassifier(solver=Minibatch()), SinglePositiveClassifier(solver=Minibatch())],
     expected_failed_checks=lambda estimator: STOCHASTIC,
     xfail_strict=True,
 )
