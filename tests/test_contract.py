@@ -44,7 +44,7 @@ def test_classes_of_held_out_rows_are_those_of_the_fit(partial_data):
     y = np.where(Y[:, 0] == 1, "yes", "no")
     clf = PartialLabelClassifier(solver=Minibatch(max_epochs=2), random_state=0).fit(X, y, X_val=X, y_val=y)
     assert 0 < clf.history_[-1]["validation_score"] <= 1
-    with pytest.raises(ValueError, match="y_val holds classes"):
+    with pytest.raises(ValueError, match="y_val holds the classes"):
         clf.fit(X, y, X_val=X, y_val=np.where(y == "yes", "maybe", "no"))
 
 

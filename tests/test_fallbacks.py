@@ -26,7 +26,7 @@ def assert_falls_back(fit, expected, what):
     """The same as without the fast path, and one warning of it."""
     with pytest.warns(UserWarning, match=what) as found:
         clf = fit()
-    assert len([w for w in found if "slower" in str(w.message)]) == 1
+    assert len([w for w in found if "more slowly" in str(w.message)]) == 1
     np.testing.assert_allclose(clf.coef_, expected.coef_, rtol=1e-10, atol=1e-13)
     assert [record["loss"] for record in clf.history_] == pytest.approx([r["loss"] for r in expected.history_])
 
@@ -152,7 +152,7 @@ def test_channels_last():
     expected = network(images)
     network.use_channels_last()
     assert not network.body.convolution.weight.is_contiguous()
-    with pytest.warns(UserWarning, match="channels last .*slower"):
+    with pytest.warns(UserWarning, match="channels-last .*more slowly"):
         found = network(images)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(network(images), expected)  # without another warning
