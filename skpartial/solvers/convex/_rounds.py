@@ -1,4 +1,4 @@
-"""Convex rounds: what the full-batch solver does in one pass."""
+"""Convex rounds: the passes of the full-batch solver."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from skpartial.training._targets import FoldedTargets, prior_intercepts, startin
 
 __all__ = ["ConvexRounds", "solve_rounds"]
 
-# Rows whose variances are worked out at a time.
+# Rows whose variances are computed at a time.
 _ROWS = 4096
 
 
 class LinearPredictor:
-    """Predictions of the present weights and intercepts of a learner on the rows of some features.
+    """Predictions of the current weights and intercepts of a learner.
 
     Parameters
     ----------
     learner : ConvexRounds
-        Whose parameters are read when they are asked for.
+        Its parameters are read at each call.
     features : Features
         The rows.
     """
@@ -65,7 +65,7 @@ class LinearPredictor:
 
     def sampled_logits(self, rows: Tensor | None, n_samples: int, seed: int) -> Tensor:
         """Refused: the weights of a convex problem have no dropout."""
-        raise ValueError("Predictions with dropout need a head that has some, and solver=Minibatch().")
+        raise ValueError("Predictions with dropout need a head with dropout layers, and solver=Minibatch().")
 
     def logit_variance(self, rows: Tensor | None, dropout: float, n_samples: int, seed: int) -> Tensor:
         """Variance (b, L) of the logits where features are dropped, in closed form."""
@@ -76,7 +76,7 @@ class LinearPredictor:
 
 
 class ConvexRounds(Learner):
-    """A linear head, which a pass takes to the optimum of the loss with its targets held fixed.
+    """A linear head. Each pass moves it to the optimum of the loss, with the targets held fixed.
 
     Parameters
     ----------
@@ -89,11 +89,10 @@ class ConvexRounds(Learner):
     prepared : PreparedFeatures
         Of the problem; may serve other learners as well.
     labels_at_once : int or None, default=None
-        Labels that are solved together, before the next ones; None for all of them. A loss that looks at the logits has
-        all.
+        How many labels are solved together, block after block; None for all. A loss that looks at the logits needs all.
     """
 
-    #: Of the last round, if there was one.
+    #: Result of the last round, if there was one.
     outcome: Outcome | None = None
 
     def __init__(
@@ -110,13 +109,13 @@ class ConvexRounds(Learner):
         self.tol, self.max_iter, self.prepared = tol, max_iter, prepared
         n_labels = problem.labels.n_labels
         step = labels_at_once or n_labels
-        #: Labels that are solved together, of each member of an ensemble.
+        #: Blocks of labels that are solved together, the same for each member of an ensemble.
         self.label_blocks = [slice(start, min(start + step, n_labels)) for start in range(0, n_labels, step)]
         self._n_steps = 0
         self.n_members = members_of_linear(problem.head) or 1
         self._bootstrap = bootstrap_weights(problem.features.n_rows, self.n_members, problem.seed)
         shape = self.n_members * problem.labels.n_labels, problem.features.n_features + 1
-        #: Weights, and intercepts in the last column; the labels of one member of an ensemble after the other's.
+        #: Weights, with the intercepts in the last column. The members of an ensemble follow each other.
         self.theta = torch.zeros(shape, dtype=problem.dtype, device=problem.device)
         self._started = problem.start is not None
         if problem.start is not None:
@@ -126,7 +125,7 @@ class ConvexRounds(Learner):
         self.start("relabeling", self.predictor(problem.features))
 
     def take(self, data: TrainingData) -> None:
-        """Train on other labels from here on."""
+        """Use these labels from now on."""
         problem = self.problem
         own = [None] if self._bootstrap is None else self._bootstrap
         self._sources = [
@@ -139,33 +138,33 @@ class ConvexRounds(Learner):
         return self.theta if self.n_members == 1 else self.theta.unflatten(0, (self.n_members, -1)).mean(0)
 
     def predictor(self, features: Features) -> LinearPredictor:
-        """Predictions of the present parameters on the rows of some features."""
+        """Predictions of the current parameters for the rows of some features."""
         return LinearPredictor(self, features)
 
     def run(self, epoch: int, report: Report) -> None:
-        """Solve one round, whose steps are reported."""
+        """Solve one round, and report its steps."""
         solve_rounds([self], epoch, [report])
 
     def begin_round(self) -> None:
-        """Forget what the last round came to."""
-        # Not in place: what the last round found may have been kept as the best so far.
+        """Clear the results of the last round."""
+        # A copy: the parameters of the last round may be kept elsewhere as the best so far.
         self.theta = self.theta.clone()
         self._objective, gap = torch.zeros(2, len(self.theta), dtype=torch.float64, device=self.theta.device)
         self._fixed, self._told, imprecise = torch.zeros(3, len(self.theta), dtype=torch.bool, device=self.theta.device)
         self.outcome = Outcome(self.theta, gap, ~self._told, imprecise)
 
     def end_round(self) -> None:
-        """Go on from the parameters of this round in the next one."""
+        """Let the next round start from the parameters of this one."""
         self._started = True
         self.unfitted = self._fixed.unflatten(0, (self.n_members, -1)).all(0)
 
     def places(self, labels: slice) -> Tensor:
-        """Where the parameters of some labels are, those of one member after the other's."""
+        """Rows of `theta` that belong to some labels, member after member."""
         everything = torch.arange(len(self.theta), device=self.theta.device)
         return everything.unflatten(0, (self.n_members, -1))[:, labels].flatten()
 
     def prepare(self, epoch: int, labels: slice) -> LogisticProblem:
-        """The convex problem of some labels in a round, and parameters that it starts from."""
+        """The convex problem of some labels in a round; sets the parameters that it starts from."""
         members = [
             self._prepare(epoch, source, theta[labels], labels)
             for source, theta in zip(self._sources, self.theta.unflatten(0, (self.n_members, -1)))
@@ -175,11 +174,11 @@ class ConvexRounds(Learner):
         return convex
 
     def _prepare(self, epoch: int, source: DataSource, theta: Tensor, labels: slice) -> LogisticProblem:
-        """The problem of some labels of one member, whose parameters are changed in place."""
+        """The problem of some labels of one member; changes its parameters in place."""
         problem, loss = self.problem, self.problem.loss
         assert isinstance(loss, PointwiseLoss)
         if not self._started and loss.traits().iterative:
-            # A rule that looks at the logits meets those of the prior, under its reading of unknown entries.
+            # A rule that looks at the logits first sees those of the prior, under its reading of unknown entries.
             starting = starting_rule(loss)
             if starting is not None:
                 folded = FoldedTargets(problem, starting, source, state=self.state)
@@ -198,7 +197,7 @@ class ConvexRounds(Learner):
         return convex
 
     def tell(self, labels: slice, objective: Tensor, gap: Tensor, theta: Callable[[], Tensor], report: Report) -> bool:
-        """Report a step, given the objectives and gaps of some labels; the mean is over those whose turn has come."""
+        """Report a step of some labels. The mean objective is over all blocks that have begun."""
         assert self.outcome is not None
         self._n_steps += 1
         places = self.places(labels)
@@ -217,7 +216,7 @@ class ConvexRounds(Learner):
         return report(numbers, parameters)
 
     def accept(self, labels: slice, outcome: Outcome) -> None:
-        """Take what some labels came to."""
+        """Store the results of some labels."""
         assert self.outcome is not None
         places = self.places(labels)
         for name, found in vars(outcome).items():
@@ -236,11 +235,11 @@ class ConvexRounds(Learner):
         return _arrays(self.theta)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a round depends on."""
+        """Everything on which a round depends."""
         return {**self.tensors(), "states": self.saved_states(), "n_steps": self._n_steps}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Continue from the result of `state_dict`."""
         self.load({name: saved[name].to(self.problem.device) for name in ("theta", "unfitted")})
         self.load_states(saved["states"])
         self._started, self._n_steps = True, saved["n_steps"]
@@ -274,7 +273,7 @@ def solve_rounds(learners: Sequence[ConvexRounds], epoch: int, reports: Sequence
         learner.begin_round()
     for labels in learners[0].label_blocks:
         convex = LogisticProblem.join([learner.prepare(epoch, labels) for learner in learners])
-        # Where all have been asked to stop, the other labels keep the parameters that they start from.
+        # After a stop, the labels of later blocks keep their starting parameters.
         if not all(stopped):
             _solve_labels(learners, labels, convex, reports, stopped)
         del convex  # before the next one is made
@@ -289,7 +288,7 @@ def _solve_labels(
     reports: Sequence[Report],
     stopped: list[bool],
 ) -> None:
-    """Solve one round for some of the labels; changes which of the learners are stopped."""
+    """Solve one round for some of the labels; updates `stopped`."""
     first, places = learners[0], [learner.places(labels) for learner in learners]
     size = len(places[0])
     parts = [slice(start, start + size) for start in range(0, size * len(learners), size)]
@@ -302,7 +301,7 @@ def _solve_labels(
         for i, (learner, part, report) in enumerate(zip(learners, parts, reports)):
             if not (stopped[i] or arrived[i]):
                 stopped[i] = learner.tell(labels, objective[part], gap[part], of(part), report)
-                # The steps that others still take are none of its own.
+                # Later steps belong to the other learners.
                 arrived[i] = len(learners) > 1 and float(gap[part].max()) <= first.tol
         return any(stopped) and all(stop or there for stop, there in zip(stopped, arrived))
 
