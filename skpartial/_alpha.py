@@ -1,4 +1,4 @@
-"""The penalty that stands for "auto"."""
+"""The value of alpha="auto"."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ __all__ = ["resolve_alpha", "share_known"]
 
 # What "auto" stands for where a network learns its own features.
 _ALPHA_OF_NETWORKS = 1e-4
-# The number of rows for which losses name their strengths, and the power of it with which the best penalties fall:
-# between 100 and 16,000 rows of five data sets, by about 0.75 to 1.2, and by 1 if weights have a normal prior.
+# Losses give their penalties for this many rows, and penalties are proportional to this power of the number of rows. On
+# five data sets of 100 to 16,000 rows the best power is -0.75 to -1.2; weights with a normal prior would need -1.
 _ROWS, _POWER_OF_ROWS = 1000, -0.75
-# A part of a stream does not tell how many rows are yet to come: so many at least.
+# The first part of a stream does not tell how many rows will follow: at least this many are assumed.
 _ROWS_OF_STREAM = 10_000
 
 
 def resolve_alpha(
     alpha: Any, loss: losses.Loss, head: heads.Head, rows: Rows, *, whole_network: bool, incremental: bool = False
 ) -> float:
-    """The strength of the penalty: the number that was given, or for "auto" what suits loss, features and rows.
+    """The strength of the penalty: the given number, or for "auto" a value that suits the loss, features and rows.
 
     Parameters
     ----------
     alpha : float or "auto"
         Checked.
     loss : Loss
-        Says which strength suits it for 1,000 rows, relative to the mean squared distance of the features from their
+        Its traits give the penalty for 1,000 rows, relative to the mean squared distance of the features from their
         mean.
     head : Head
-        One that is not linear sees features scaled to a root mean square of 1, for which its alpha is meant.
+        A nonlinear head sees features scaled to a root mean square of 1; its alpha refers to these.
     rows : Rows
-        With features as a solver holds them.
+        Their features are held by a solver.
     whole_network : bool
         Whether a network learns its own features, which may take any scale.
     incremental : bool, default=False
@@ -64,19 +64,19 @@ def resolve_alpha(
 
 
 def share_known(labels: LabelMatrix, weights: NDArray[Any] | None) -> float:
-    """Of the weight of all entries the part that lies on known ones.
+    """Share of the total weight that lies on known entries.
 
     Parameters
     ----------
     labels : LabelMatrix
         Of shape (n, L).
     weights : ndarray of shape (n,) or (n, L), or None
-        Of rows or entries.
+        Weights of rows or entries.
 
     Returns
     -------
     float
-        Above 0; 1 where nothing that is known weighs anything.
+        Above 0; 1 if no known entry has a positive weight.
     """
     if weights is None:
         share = labels.n_known / max(1, labels.n_rows * labels.n_labels)

@@ -1,4 +1,4 @@
-"""Which probability of being recorded says that a label is present, where only presences are recorded."""
+"""The threshold of probabilities of being recorded, for data with recorded positives only."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ __all__ = ["logits_of_strangers", "recorded_threshold"]
 
 # Share of the rows that is held out, and how many rows there have to be.
 _HELD_OUT, _LEAST_ROWS = 1 / 3, 3
-# Entries whose logits are held at a time: with many labels those of all rows may not fit in memory.
+# Entries whose logits are held at a time: with many labels, those of all rows may not fit in memory.
 _ASKED_ENTRIES = 1 << 24
-# Parts of the rows, of which each is asked about by a model of the others.
+# Number of folds; each is predicted by a model of the others.
 _FOLDS = 3
-# The share of what recorded presences are given, from which on a label is called present. One half is where a label is
-# as likely present as not; the F1 score, which most people look at, is best somewhat below.
+# A label is predicted from this share of the mean probability of recorded positives. At one half a label is as likely
+# present as not; the F1 score, which most people look at, is best somewhat below.
 _SHARE = 0.45
 
 
 def recorded_threshold(plan: FitPlan, solution: Solution) -> float:
-    r"""The probability of being recorded from which on a label is called present.
+    r"""The smallest probability of being recorded at which a label is predicted.
 
-    If a presence is recorded with probability c, whatever the row, then the probability of being recorded is c times
-    that of being present, and recorded presences are given c on average by a model that has not seen them: one that is
-    trained on two thirds of the rows is asked about the others. All labels share c, so that rare ones do not depend on
-    a handful of rows. Where a network is trained, which takes too long to be done again, its own rows are asked about.
+    Suppose that a positive is recorded with probability c, whatever the row. Then the probability of being recorded is
+    c times that of being present, and a model gives recorded positives that it has not seen the probability c on
+    average. So a model is trained on two thirds of the rows and predicts the others. All labels share c, so that rare
+    ones do not depend on a handful of rows. Training a network twice would take too long: it predicts its own rows.
 
     Parameters
     ----------
     plan : FitPlan
-        What was fitted.
+        The fit.
     solution : Solution
-        What was found.
+        Its result.
 
     Returns
     -------
     float
-        In (0, 1); one half where no presence is recorded among the rows asked about.
+        In (0, 1); one half if no positive is recorded among the predicted rows.
 
     References
     ----------
@@ -59,7 +59,7 @@ def recorded_threshold(plan: FitPlan, solution: Solution) -> float:
     """
     n_rows = plan.rows.target.labels.n_rows
     if plan.images is None and n_rows >= _LEAST_ROWS:
-        # Always the same: a fit that draws nothing else shall have the same threshold without a seed.
+        # A fixed split: a fit without other random draws has the same threshold without a seed.
         fitted, held_out = split_rows(n_rows, _HELD_OUT, np.random.RandomState(0))
         asked = plan.rows.take(held_out)
         predictor = _fit_on_others(plan, plan.rows.take(fitted).rescaled(), asked.X)
@@ -88,24 +88,24 @@ def _all_logits(predictor: Predictor) -> NDArray[np.float64]:
 def logits_of_strangers(
     plan: FitPlan, solution: Solution
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
-    """Logits of all rows by models that have not seen them, for a rule of where to cut.
+    """Logits of all rows by models that have not seen them, for threshold rules.
 
-    Each third of the rows is asked about by a fit on the others; where a network is trained, or there are too few rows,
-    all are asked about by the fit itself.
+    Each third of the rows is predicted by a fit on the others. If a network is trained, or there are too few rows, the
+    fit itself predicts all of them.
 
     Parameters
     ----------
     plan : FitPlan
-        What was fitted.
+        The fit.
     solution : Solution
-        What was found.
+        Its result.
 
     Returns
     -------
     logits : ndarray of float64, shape (n, L)
-        Not shifted.
+        Before any shift.
     recorded : ndarray of bool, shape (n, L)
-        Where a presence is recorded.
+        Whether a positive is recorded.
     weights : ndarray of float64, shape (n, L)
         Of the entries.
     """
@@ -135,7 +135,7 @@ def _fit_on_others(plan: FitPlan, fitted: Rows, X: Any) -> Predictor:
         estimator, fitted, seed=stage.problem.seed, solver=stage.solver, alpha=stage.problem.alpha, warns=False
     )
     with warnings.catch_warnings():
-        # Whatever there is to say was said of the fit itself.
+        # The fit itself has given the warnings.
         warnings.simplefilter("ignore")
         solution = part.solve(lambda record, parameters: False)
     features = as_features(X, **features_options(estimator, X))
