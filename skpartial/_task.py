@@ -40,6 +40,7 @@ from skpartial.labels._forms import check_label_names
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
 from skpartial.solvers import FullBatch, Minibatch, Solver
+from skpartial.solvers._full_batch import WORKING_BYTES
 from skpartial.training._checkpoints import CheckpointFolder
 from skpartial.training._data import EntryWeights
 from skpartial.training._problem import Problem, Validation
@@ -47,8 +48,6 @@ from skpartial.training._problem import Problem, Validation
 if TYPE_CHECKING:
     from skpartial.images._task import ImageTask
 
-# Beyond this, "auto" prefers minibatches: a fixed number, so that the choice does not depend on the machine.
-_FULL_BATCH_BYTES = 4 << 30
 # Share of rows without any known label beyond which reading them as all absent is told.
 _MANY_EMPTY = 0.5
 
@@ -306,7 +305,7 @@ def resolve_solver(solver: Any, problem: Problem) -> Solver:
         chosen.check(problem)
         return chosen
     full = FullBatch()
-    if full.refusal(problem) is not None or full.working_bytes(problem) > _FULL_BATCH_BYTES:
+    if full.refusal(problem) is not None or full.working_bytes(problem) > WORKING_BYTES:
         # From the optimum steps have to shrink, or their noise costs more than what they are taken for brings.
         refines = problem.regularizer is not None and problem.regularizer.refines
         return Minibatch(schedule="cosine") if refines else Minibatch()

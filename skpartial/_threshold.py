@@ -70,8 +70,9 @@ def recorded_threshold(plan: FitPlan, solution: Solution) -> float:
     for rows in gen_batches(labels.n_rows, max(1, _ASKED_ENTRIES // labels.n_labels)):
         present = labels.rows(rows) == 1
         logits = predictor.logits(torch.arange(rows.start, rows.stop)).cpu().numpy()[present]
-        total += float(expit(logits.astype(np.float64)) @ weights[rows][present])
-        weight += float(weights[rows][present].sum())
+        counts = weights[rows][present]
+        total += float(expit(logits.astype(np.float64)) @ counts)
+        weight += float(counts.sum())
     return _SHARE * total / weight if weight > 0 else 0.5
 
 

@@ -23,14 +23,15 @@ from skpartial.solvers.convex._solve import Outcome
 from skpartial.training._loop import Training, train_together
 from skpartial.training._problem import Problem, Solution
 
-__all__ = ["FullBatch"]
+__all__ = ["WORKING_BYTES", "FullBatch"]
 
 # A gap of this size is none of rounding: without a penalty, labels that separate the rows have no optimum.
 _NO_OPTIMUM = 1e-2
 # Working memory of problems that are solved together: beyond this their products gain nothing from each other.
 _TOGETHER_BYTES = 1 << 26
-# Working memory of the labels that are solved together: beyond this the others wait for their turn.
-_LABELS_BYTES = 4 << 30
+#: Working memory of the labels that are solved together; the others wait for their turn. A fixed number, so that
+#: results do not depend on the machine.
+WORKING_BYTES = 4 << 30
 
 
 class FullBatch(Solver):
@@ -148,25 +149,12 @@ class FullBatch(Solver):
             return f"the regularizer {problem.regularizer!r} is a term of the batch"
         return None
 
-    def labels_at_once(self, problem: Problem) -> int:
-        """How many labels are solved together, before the next ones: as many as memory of a fixed size has place for.
-
-        All of them where the loss or a relabelling looks at the logits of whole rows.
-
-        Parameters
-        ----------
-        problem : Problem
-            The training task.
-
-        Returns
-        -------
-        int
-            At least 1.
-        """
+    def _labels_at_once(self, problem: Problem) -> int:
+        """How many labels are solved together; all if the loss or a relabelling looks at logits of whole rows."""
         n_labels = problem.labels.n_labels
         if self._looks_at_logits(problem):
             return n_labels
-        return min(n_labels, max(1, _LABELS_BYTES // self._bytes_of_labels(problem, 1)))
+        return min(n_labels, max(1, WORKING_BYTES // self._bytes_of_labels(problem, 1)))
 
     @staticmethod
     def _bytes_of_labels(problem: Problem, n_labels: int) -> int:
@@ -189,7 +177,7 @@ class FullBatch(Solver):
         """
         features = problem.features
         streamed = features.n_features if isinstance(features, StreamedFeatures) else 0
-        labels = self._bytes_of_labels(problem, self.labels_at_once(problem))
+        labels = self._bytes_of_labels(problem, self._labels_at_once(problem))
         return labels + features.n_rows * streamed * features.dtype.itemsize
 
     @override
@@ -229,7 +217,7 @@ class FullBatch(Solver):
         """Train on problems that are small enough to be worked on together."""
         for problem in problems:
             self.check(problem)
-        at_once = self.labels_at_once(problems[0])
+        at_once = self._labels_at_once(problems[0])
         learners = [
             ConvexRounds(problem, float(self.tol), int(self.max_iter), prepared, at_once) for problem in problems
         ]

@@ -259,7 +259,7 @@ def test_units_of_the_features_do_not_matter(partial_data, unit):
 def test_auto_goes_by_size(partial_data, monkeypatch):
     X, Y = partial_data
     assert "iteration" in PartialLabelClassifier(random_state=0).fit(X, Y).history_[0]
-    monkeypatch.setattr("skpartial._task._FULL_BATCH_BYTES", 6 * Y.size * 8 - 1)
+    monkeypatch.setattr("skpartial._task.WORKING_BYTES", 6 * Y.size * 8 - 1)
     assert "iteration" not in PartialLabelClassifier(random_state=0).fit(X, Y).history_[0]
     assert "iteration" in PartialLabelClassifier(random_state=0).fit(X.astype(np.float32), Y).history_[0]
     # Whoever asks for a solver gets it.
@@ -295,7 +295,7 @@ def test_signs_whose_weights_differ_beyond_the_digits_of_a_sum(partial_data, rat
 def _in_blocks(clf, X, Y, labels, monkeypatch):
     """Fit with room for so many labels at once."""
     n_members = clf.head.n_members if isinstance(clf.head, Ensemble) else 1
-    monkeypatch.setattr("skpartial.solvers._full_batch._LABELS_BYTES", labels * 6 * X.nbytes // X.shape[1] * n_members)
+    monkeypatch.setattr("skpartial.solvers._full_batch.WORKING_BYTES", labels * 6 * X.nbytes // X.shape[1] * n_members)
     return clf.fit(X, Y)
 
 
@@ -319,7 +319,7 @@ def test_labels_in_blocks_are_those_solved_together(partial_data, surrogate, hea
 
 def test_a_stop_leaves_the_blocks_to_come_at_their_priors(partial_data, make_problem, monkeypatch):
     X, Y = partial_data
-    monkeypatch.setattr("skpartial.solvers._full_batch._LABELS_BYTES", 2 * 6 * X.nbytes // X.shape[1])
+    monkeypatch.setattr("skpartial.solvers._full_batch.WORKING_BYTES", 2 * 6 * X.nbytes // X.shape[1])
     features = as_features(X, dtype=torch.float64, device=torch.device("cpu"))
     task = make_problem(features, Y, IgnoreUnknown(), alpha=1e-3, monitor=lambda record, parameters: True)
     found = FullBatch().solve(task).parameters

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.utils import gen_batches
 from torch import Tensor
 
 from skpartial._processes import Processes
@@ -88,29 +89,23 @@ class ConvexRounds(Learner):
         Steps of a round at most.
     prepared : PreparedFeatures
         Of the problem; may serve other learners as well.
-    labels_at_once : int or None, default=None
-        How many labels are solved together, block after block; None for all. A loss that looks at the logits needs all.
+    labels_at_once : int
+        How many labels are solved together, block after block. A loss that looks at the logits needs all.
     """
 
     #: Result of the last round, if there was one.
     outcome: Outcome | None = None
 
     def __init__(
-        self,
-        problem: Problem,
-        tol: float,
-        max_iter: int,
-        prepared: PreparedFeatures,
-        labels_at_once: int | None = None,
+        self, problem: Problem, tol: float, max_iter: int, prepared: PreparedFeatures, labels_at_once: int
     ) -> None:
         super().__init__(problem)
         self.start("loss")
         self.head_context = problem.head_context
         self.tol, self.max_iter, self.prepared = tol, max_iter, prepared
         n_labels = problem.labels.n_labels
-        step = labels_at_once or n_labels
         #: Blocks of labels that are solved together, the same for each member of an ensemble.
-        self.label_blocks = [slice(start, min(start + step, n_labels)) for start in range(0, n_labels, step)]
+        self.label_blocks = list(gen_batches(n_labels, labels_at_once))
         self._n_steps = 0
         self.n_members = members_of_linear(problem.head) or 1
         self._bootstrap = bootstrap_weights(problem.features.n_rows, self.n_members, problem.seed)
