@@ -80,10 +80,10 @@ def names(directory: str | None, wanted: list[str] | None) -> list[str]:
     return wanted
 
 
-def load(name: str, directory: str | None, *, quick: bool = False) -> DataSet:
+def load(name: str, directory: str | None, *, quick: bool = False, n_scenes: int = _N_DIGIT_SCENES) -> DataSet:
     """Read a data set, or the first rows and the most frequent labels of it."""
     if name == _DIGITS:
-        scenes = make_digit_scenes(_N_DIGIT_SCENES, random_state=0)
+        scenes = make_digit_scenes(n_scenes, random_state=0)
         X, Y = scenes.data, (scenes.target == 1).astype(np.int8)
     else:
         assert directory is not None

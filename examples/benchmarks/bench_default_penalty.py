@@ -64,7 +64,7 @@ def main(options: Namespace) -> None:
     columns = " ".join(f"{alpha:>5.0e}" for alpha in RELATIVE)
     print(f"{'data':12} {'known':>6} {'rows':>6} {columns}  auto  best at  missed")
     for name in names(options.data, options.datasets):
-        data = load(name, options.data, quick=options.quick)
+        data = load(name, options.data, quick=options.quick, n_scenes=options.scenes)
         frequent = np.sort(np.argsort(-data.Y.sum(axis=0), kind="stable")[:_MOST_LABELS])
         kept = data.Y[:, frequent].any(axis=1)
         data = DataSet(name, data.X[np.flatnonzero(kept)], data.Y[kept][:, frequent])
@@ -87,6 +87,7 @@ if __name__ == "__main__":
         "--settings", nargs="+", default=["0.03", "0.1", "0.3", "1", "single"], help="shares known, or single"
     )
     parser.add_argument("--rows", nargs="+", type=float, default=[1.0], help="shares of the rows (default: 1)")
+    parser.add_argument("--scenes", type=int, default=2000, help="of the digit scenes (default: 2000)")
     parser.add_argument("--seeds", type=int, default=4, help="splits (default: 4)")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
