@@ -98,14 +98,16 @@ def mend_docstring(app, what, name, obj, options, lines):
     lines[:] = [_INITIAL.sub(r"\1\\", line) for line in lines]
 
 
-def keep_spreads_whole(app, doctree):
-    """Let cells of a table break before a spread, such as ± 0.3, and not within it."""
+def keep_numbers_whole(app, doctree):
+    """Let cells of a table break before a spread, such as ± 0.3, and not within it, nor within a number such as 1e-4."""
     for entry in doctree.findall(nodes.entry):
         for text in list(entry.findall(nodes.Text)):
-            text.parent.replace(text, nodes.Text(text.replace("± ", "±\N{NO-BREAK SPACE}")))
+            whole = re.sub(r"(?<=\de)-(?=\d)", "\N{NON-BREAKING HYPHEN}", text.replace("± ", "±\N{NO-BREAK SPACE}"))
+            if not isinstance(text.parent, nodes.literal):
+                text.parent.replace(text, nodes.Text(whole))
 
 
 def setup(app):
     """Register what is above, after numpydoc has put docstrings together."""
     app.connect("autodoc-process-docstring", mend_docstring, priority=900)
-    app.connect("doctree-read", keep_spreads_whole)
+    app.connect("doctree-read", keep_numbers_whole)

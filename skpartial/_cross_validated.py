@@ -306,10 +306,10 @@ def choose_alpha(alphas: NDArray[np.float64], scores: NDArray[np.float64], auto:
 class PartialLabelClassifierCV(_AlphaByCrossValidation, PartialLabelClassifier):
     r"""`PartialLabelClassifier` that chooses its penalty by cross-validation.
 
-    All penalties are fitted together on each fold. Scores are pooled over labels and folds. Among the penalties whose
-    mean score is within one standard error of the best, the one nearest to the value of ``alpha="auto"`` is chosen: if
-    few entries are known the scores are noisy, and the choice stays near "auto". With :math:`s_{ak}` the score of
-    penalty a on fold k of K, and b the penalty with the best mean, a penalty is within one standard error if
+    All penalties are fitted together on each fold. Among the penalties whose mean score over folds is within one
+    standard error of the best, the one nearest to the value of ``alpha="auto"`` is chosen: if few entries are known the
+    scores are noisy, and the choice stays near "auto". Let :math:`s_{ak}` be the score of penalty a on fold k of K, and
+    b the penalty with the best mean score. A penalty is within one standard error if
 
     .. math:: \frac{1}{K} \sum_k d_{ak} \le \frac{1}{\sqrt{K}} \operatorname{sd}_k(d_{ak}),
         \qquad d_{ak} = s_{bk} - s_{ak}
@@ -333,7 +333,7 @@ class PartialLabelClassifierCV(_AlphaByCrossValidation, PartialLabelClassifier):
 
     Notes
     -----
-    Images are refused: use `GridSearchCV` for them. `checkpoint_dir`, `warm_start`, `verbose` and callbacks apply to
+    Images raise an error: use `GridSearchCV` for them. `checkpoint_dir`, `warm_start`, `verbose` and callbacks apply to
     the fit on all rows only. Ten penalties on five folds take about 12 to 23 times as long as one fit. If `solver` is a
     string, the full-batch solver stops at a relative gap of 1e-3 on folds, which is accurate enough for scores; the fit
     on all rows has the usual tolerance. ``solver=FullBatch()`` uses the usual tolerance everywhere.

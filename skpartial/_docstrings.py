@@ -47,10 +47,11 @@ head : "linear", "gnn", "embedding" or Head, default="linear"
 relabeling : Relabeling or None, default=None
     Rule that changes labels between epochs or rounds; it may also give soft targets and weights.
 regularizer : Regularizer or None, default=None
-    Batch term that is added to the loss; needs minibatches.
+    Term that is added to the loss of each batch; needs minibatches.
 solver : "auto", "full_batch", "minibatch", FullBatch or Minibatch, default="auto"
-    Optimisation algorithm. "auto" uses `FullBatch` if the loss and head allow it (convex losses, and iterative ones
-    in rounds) and it needs less than 4 GiB in addition to the features, else `Minibatch`."""
+    Optimisation algorithm. "auto" uses :class:`~skpartial.solvers.FullBatch` if the loss and head allow it (convex
+    losses, and iterative ones in rounds) and it needs less than 4 GiB in addition to the features, else
+    :class:`~skpartial.solvers.Minibatch`."""
 
 _ALPHA = """\
 alpha : float or "auto", default="auto"

@@ -26,7 +26,8 @@ class PartialLabelClassifier(BasePartialLabelClassifier):
 
         \frac{1}{n L} \sum_{ij \text{ known}} \ell(x_{ij}, y_{ij}) + \frac{\alpha}{2 L} \lVert W \rVert^2
 
-    ``loss="partial_bce"`` weighs each row by its proportion of known labels [1]_.
+    with logits :math:`x_{ij}` and weights W. Other losses treat unknown entries in other ways; ``loss="partial_bce"``,
+    for example, weighs each row by its proportion of known labels [1]_.
 
     Parameters
     ----------

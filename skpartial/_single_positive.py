@@ -36,15 +36,15 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
 
         \frac{1}{n L} \sum_{ij} \ell(x_{ij}, y_{ij} = 1) + \frac{\alpha}{2 L} \lVert W \rVert^2
 
-    This fits the probability that a label was recorded, which is far below one half for most positives. By default the
-    intercepts are therefore raised after the fit, so that a label is predicted where this probability is at least
-    `threshold_`: 0.45 times the mean probability of the recorded positives under a model that was not trained on them
-    (after Elkan and Noto [1]_). Rankings within a label do not change, and `predict_proba` is above one half where
-    `predict` is 1. If some complete labels are available, :class:`~skpartial.model_selection.TunedThresholdsCV` is
-    better.
+    with logits :math:`x_{ij}` and weights W. This fits the probability that a label was recorded, which is far below
+    one half for most positives. By default the intercepts are therefore raised after the fit, so that a label is
+    predicted where this probability is at least `threshold_`: 0.45 times the mean probability of the recorded positives
+    under a model that was not trained on them (after Elkan and Noto [1]_). Rankings within a label do not change, and
+    `predict_proba` is above one half where `predict` is 1. If some complete labels are available,
+    :class:`~skpartial.model_selection.TunedThresholdsCV` is better.
 
-    `score` and validation always treat unknown entries as negative, whether or not y contains -1. Over known entries
-    alone, every ranking of positive-only labels is perfect; and a subset of y must be treated like the whole.
+    `score` and validation always treat unknown entries as negative, whether or not y contains -1: if only known entries
+    counted, every ranking of positive-only labels would be perfect.
 
     Parameters
     ----------

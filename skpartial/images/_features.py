@@ -59,12 +59,13 @@ def extract(
 
 
 class ImageFeatures(VersionedPickles, Documented, CallbackSupportMixin, TransformerMixin, BaseEstimator):
-    """Images to the features of a pretrained network, for linear probes.
+    """Compute features of images with a pretrained network, for linear probes.
 
     Parameters
     ----------
     backbone : str, torch.nn.Module or Backbone, default="resnet50"
-        The network; a name or module is shorthand for a :class:`Backbone`. Its `finetune` and `augment` are not used.
+        The network; a name or module is shorthand for a :class:`~skpartial.images.Backbone`. Its `finetune` and
+        `augment` are not used.
     batch_size : int, default=64
         Number of images per batch.
     device : {"auto", "cpu", "cuda", "cuda:N"} or torch.device, default="auto"
@@ -76,16 +77,16 @@ class ImageFeatures(VersionedPickles, Documented, CallbackSupportMixin, Transfor
     memory : str, path-like, FeatureStore, joblib.Memory or None, default=None
         Folder in which features are cached per image, so that any subset of images, such as the folds of a search, can
         use them. They are identified by the weights, the image size, the precision and the image: files by path, size
-        and modification time, other images by their pixels. A :class:`FeatureStore` also limits the size of the folder;
-        a joblib Memory gives its folder.
+        and modification time, other images by their pixels. A :class:`~skpartial.images.FeatureStore` also limits the
+        size of the folder; with a joblib Memory, its folder is used.
     verbose : int, default=0
-        Above 0, show the progress: as a bar if rich is installed (``pip install "skpartial[progress]"``), else as lines
-        of text. `sklearn.callback.ProgressBar` also works.
+        Above 0, show the progress: as a bar if rich is installed, else as lines of text. `sklearn.callback.ProgressBar`
+        also works.
 
     Attributes
     ----------
     n_features_out_ : int
-        Width d of the features.
+        Number of features d.
     skipped_ : list
         Rows of the last `transform` that could not be read, as (row, message), if the backbone has ``on_error="skip"``.
         Their features are NaN, because a transformer cannot leave rows out.
@@ -126,7 +127,7 @@ class ImageFeatures(VersionedPickles, Documented, CallbackSupportMixin, Transfor
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Load the network; nothing is learned.
+        """Load the network; no parameters are learned.
 
         Parameters
         ----------
@@ -161,14 +162,14 @@ class ImageFeatures(VersionedPickles, Documented, CallbackSupportMixin, Transfor
 
         Parameters
         ----------
-        X : array of images or sequence of paths, n of them
+        X : array of n images, or sequence of n paths
             Arrays of shape (n, H, W, C), (n, C, H, W) or (n, H, W), uint8, uint16 or floating point in [0, 1], memory
             maps, tensors, or paths of files.
 
         Returns
         -------
         ndarray of float32, shape (n, d)
-            Features; for networks with feature maps, the averages of the last maps over regions.
+            Features; for networks with feature maps, the averages of the last maps over all positions.
 
         Raises
         ------

@@ -212,10 +212,10 @@ class RampWARP(_RankWeightedLoss):
         + \kappa \sum_j R(y_{ij} x_{ij}) \right], \quad
         R(t) = \max(0, 1 - t) - (1 - \lambda) \max(0, s - t)
 
-    with ranks r and weights H as in :class:`WARP`, s = `ramp` and the leak lambda. With y = 1 for positive and -1 for
-    negative entries, the second sum asks for scores above 1 and below -1. A ramp has slope 1 up to a violation of
-    1 - s, and slope lambda beyond. A wrong or missing label therefore has no effect on the scores once they clearly
-    contradict it.
+    with scores x, ranks r and weights H as in :class:`WARP`, s = `ramp`, :math:`\kappa` = `kappa` and :math:`\lambda` =
+    `leak`. With y = 1 for positive and -1 for negative entries, the last sum pulls scores above 1 or below -1. A ramp
+    has slope 1 up to a violation of 1 - s, and slope :math:`\lambda` beyond. Without a leak, a wrong or missing label
+    therefore has no effect once the scores clearly contradict it.
 
     Scores have a margin, with 0 between positive and negative: `predict_proba` is the sigmoid of a score, not a
     probability. Evaluate with ranking metrics, and to predict labels, tune thresholds with
@@ -224,25 +224,24 @@ class RampWARP(_RankWeightedLoss):
     Parameters
     ----------
     ramp : float, default=-0.8
-        The point s < 1 at which the ramp flattens; the paper requires -1 < s <= 0.
+        Point s < 1 at which the ramp flattens; the paper requires -1 < s <= 0.
     kappa : float, default=5.0
-        Weight of the ramps of single labels, at least 0.
+        Weight of the ramps of single entries, at least 0.
     leak : float, default=0.0
-        Slope of a ramp in its flat part, in [0, 1]. The released code subtracts 0.9 of the second hinge, which is a
-        leak of 0.1. At 1 ramps are hinges.
+        Slope of a ramp in its flat part, in [0, 1]. The paper's released code has 0.1. At 1, ramps are hinges.
     rank : {"exact", "expected", "sample"}, default="exact"
         How the rank of a positive label is found; see :class:`WARP`.
     unknown : {"absent", "ignore"}, default="absent"
-        Whether unknown entries count as negative, or are in no term and not counted in ranks.
+        Whether unknown entries are treated as negative, or left out of all sums and ranks.
 
     Notes
     -----
     With sample weights of shape (n, L), the weight of a pair is the geometric mean of the weights of its two entries,
-    and the weight of an entry's own ramp is the weight of the entry. An entry of weight zero is in no term, and does
-    not count in ranks; other weights do not change ranks.
+    and the weight of an entry's own ramp is the weight of the entry. An entry of weight zero is left out of all sums
+    and ranks; other weights do not change ranks.
 
-    The released code divides sums over a batch of n rows by 20 n, or by 200 n with unlabelled rows. It has kappa = 1.
-    Labelled rows have weight 5, and unlabelled rows have their similarity to the nearest labelled row as weight.
+    The released code has kappa = 1, and divides sums over a batch of n rows by 20 n, or by 200 n with unlabelled rows.
+    Labelled rows have weight 5, and unlabelled rows are weighted by their similarity to the nearest labelled row.
 
     References
     ----------

@@ -104,17 +104,17 @@ def label_report(
         \mathrm{logit}^{-1}\!\left(\mathrm{logit}(\mathrm{AP}) \pm
         \frac{z_{1 - a/2}}{\sqrt{n^+ \, \mathrm{AP} (1 - \mathrm{AP})}}\right)
 
-    with the number :math:`n^+` of positives that count (with weights, :math:`(\sum w)^2 / \sum w^2`). It is wide if
-    there are few positives. An AP of 0 or 1 has no logit: for the other end of the interval, half a positive is
-    subtracted.
+    where :math:`n^+` is the number of positives that count (with weights, :math:`(\sum w)^2 / \sum w^2`) and a is 1 -
+    `confidence_level`. It is wide if there are few positives. Since the logits of 0 and 1 are infinite, an AP closer to
+    them than :math:`1 / (2 n^+)` is moved to that distance; an AP of 0 or 1 is itself an end of its interval.
 
     Parameters
     ----------
     y : array-like, DataFrame or sparse matrix, shape (n, L)
         Labels: 1 present, -1 absent, 0 unknown.
     scores : array-like of shape (n, L), or dict of str to array-like
-        Results of `predict_proba` or `decision_function`. They are taken for probabilities if all are in [0, 1], else
-        for decisions. A dict holds the scores of several classifiers, which are shown side by side.
+        Results of `predict_proba` or `decision_function`. They are treated as probabilities if all are in [0, 1],
+        else as decision values. A dict holds the scores of several classifiers, which are shown side by side.
     y_pred : array-like of shape (n, L), dict of str to array-like, or None, default=None
         Predicted labels, 1 present, 0 (or -1) absent; a dict if `scores` is one. None predicts a label where its
         probability is above 0.5, or its decision above 0, as the classifiers do.

@@ -301,8 +301,8 @@ def joint_nnomp(
 
     .. math::
 
-        \min_{S, c, \bar c} \; \lambda_y \Big\lVert y - \sum_{i \in S} c_i y_i \Big\rVert^2
-        + \lambda_f \Big\lVert f - \sum_{i \in S} \bar c_i f_i \Big\rVert^2,
+        \min_{S, c, \bar c} \; \lambda_y \lVert y - \sum_{i \in S} c_i y_i \rVert^2
+        + \lambda_f \lVert f - \sum_{i \in S} \bar c_i f_i \rVert^2,
         \quad c, \bar c \ge 0, \; |S| \le k
 
     Rows join the support S one by one. With residuals :math:`r_y` and :math:`r_f`, every row is scored by

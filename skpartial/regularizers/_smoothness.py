@@ -45,28 +45,28 @@ class InteractiveSmoothness(Regularizer):
     .. math::
 
         \frac{1}{B} \sum_i \left[
-        \lambda_y \Big\lVert y_i - \sum_{s \in S_i} c_{is} \tilde y_s \Big\rVert^2
-        + \lambda_f \Big\lVert f_i - \sum_{s \in S_i} \bar c_{is} f_s \Big\rVert^2 \right]
+        \lambda_y \lVert y_i - \sum_{s \in S_i} c_{is} \tilde y_s \rVert^2
+        + \lambda_f \lVert f_i - \sum_{s \in S_i} \bar c_{is} f_s \rVert^2 \right]
 
-    The value of a label y is 1 if positive, `absent_value` if negative, and in between if unknown, according to the
-    predicted probability. In :math:`\tilde y_s`, the label graph A mixes the predictions first: the value of label j is
-    :math:`\sum_{j'} A_{j'j} y_{sj'}`. Every step has two parts. With the network fixed, :func:`joint_nnomp` finds the
-    similar rows :math:`S_i` and the coefficients. With these fixed, the classifier takes a gradient step on loss and
-    smoothness, and the graph one on the smoothness, within [0, 1]. The second term has a gradient only if a network
-    computes the features.
+    with labels y and features f of the B rows of the batch. The value of a label is 1 if it is positive, `absent_value`
+    if negative, and in between if unknown, according to the predicted probability. In :math:`\tilde y_s`, predictions
+    are first mixed by the label graph A: the value of label j is :math:`\sum_{j'} A_{j'j} y_{sj'}`. Every step has two
+    parts. With the network fixed, :func:`joint_nnomp` finds the similar rows :math:`S_i` and the coefficients. With
+    these fixed, the classifier takes a gradient step on the sum of loss and smoothness, and the graph, kept in [0, 1],
+    takes one on the smoothness. The second term has a gradient only if a network computes the features.
 
-    The method was published with a loss that ignores unknown entries. The classifier is first trained without the term,
-    to the optimum if the problem is convex, and then refined with it, by default in five epochs with step sizes that
-    decrease to zero (`history_` has the stages "start" and "head"). With ``finetune="all"`` and in `partial_fit` there
-    is no first stage.
+    The method was published with a loss that ignores unknown entries. The classifier is first trained without the
+    regulariser, to the optimum if the problem is convex, and then refined with it, by default in five epochs with step
+    sizes that decrease to zero (`history_` has the stages "start" and "head"). With ``finetune="all"`` and in
+    `partial_fit` there is no first stage.
 
     Parameters
     ----------
     label_weight : float, default=1.0
-        Weight of the labels in the choice of similar rows and in the term, :math:`\lambda_y`; at least 0.
+        Weight :math:`\lambda_y` of the labels in the choice of similar rows and in the smoothness, at least 0.
     feature_weight : float, default=0.5
-        Weight of the features, :math:`\lambda_f`. If it is far above `label_weight`, similar rows are chosen by their
-        features and not by their predicted labels, which helped most in our experiments.
+        Weight :math:`\lambda_f` of the features, at least 0. If it is far above `label_weight`, similar rows are chosen
+        by their features and not by their predicted labels, which helped most in our experiments.
     n_atoms : int, default=5
         Maximal number k of similar rows per row.
     n_neighbors_labels : int, default=50

@@ -45,43 +45,43 @@ class Curriculum(Relabeling):
     r"""Label unknown entries that are easy for the model, and train on with these labels.
 
     Before certain epochs, or rounds of :class:`~skpartial.solvers.FullBatch`, the model predicts the unknown entries.
-    The entries chosen by the strategy get weak labels, which are trained on like known ones, with a weight. With logits
+    The entries chosen by the strategy get weak labels, which are used like known ones, with a weight. With logits
     x and threshold :math:`\theta`, the strategies label as follows:
 
     - "threshold": x of at least :math:`\theta` as positive, below :math:`-\theta` as negative (1);
-    - "proportion": a share :math:`\theta` of all unknown entries, those of largest \|x\|, by the sign of x (0.8). The
-      source sorts within a batch; here it is the whole training set;
+    - "proportion": a share :math:`\theta` of all unknown entries, those with the largest \|x\|, by the sign of x (0.8).
+      The paper sorts within a batch; here the whole training set is sorted;
     - "positives": x of at least :math:`\theta` as positive, and nothing as negative (2);
     - "ensemble": like "threshold", with the mean logits of the members of an :class:`~skpartial.heads.Ensemble` (1);
     - "uncertainty": entries whose logit has a variance of at most :math:`\theta` under dropout of the inputs of the
       head, by the sign of x (0.3). For a linear head the variance has a closed form:
       see :meth:`~skpartial.training.TrainingContext.logit_variance`;
-    - "all": every entry by the sign of x. This is the source's "2 steps", a baseline;
+    - "all": every entry by the sign of x. This is a baseline in the paper, called "2 steps";
     - "calibrated": every entry whose label is right with a probability of at least :math:`\theta` (0.8), weighted by
       that probability. It is measured on held-out entries: before each relabelling, a different fifth of the known
       entries is kept out of training. Precision is computed in 20 bins of predicted probabilities, and interpolated.
 
-    Numbers in brackets are defaults; the source has 2 for "threshold" and "ensemble", and 5 for "positives". A logit of
-    0 counts as negative. Known entries are never changed. A loss that depends on the share of known labels per row,
-    such as :class:`~skpartial.losses.PartialBCE`, counts weak labels as known.
+    Numbers in brackets are default thresholds; the paper has 2 for "threshold" and "ensemble", and 5 for "positives". A
+    logit of 0 counts as negative. Known entries are never changed. A loss that depends on the share of known labels per
+    row, such as :class:`~skpartial.losses.PartialBCE`, counts weak labels as known.
 
     Parameters
     ----------
     strategy : str, default="threshold"
         One of the strategies above.
     threshold : float or None, default=None
-        :math:`\theta`; None takes the default of the strategy. "all" has no threshold.
+        The threshold :math:`\theta`; None means the default of the strategy. "all" has no threshold.
     weight : "balanced" or float, default="balanced"
         Weight of a weak label, at least 0, where a known label has weight 1. Weighted means divide by the sum of the
-        weights. "balanced" keeps the share of positives of each label, by weight, as among its known entries: weak
+        weights. "balanced" keeps the weighted share of positives of each label as it is among known entries: weak
         labels of the under-represented sign have weight 0.3, and those of the other sign less. A model is more
         confident about the more frequent sign, usually negative, so with equal weights positives would become rarer
-        with every relabelling. For "positives", "balanced" is 0.3. The source has 1.
+        with every relabelling. For "positives", "balanced" is 0.3. The paper has 1.
     epochs : sequence of int, or None, default=None
-        Epochs or rounds before which to relabel, counted from 1; the first is not possible. None relabels once, halfway
-        through the planned number. The source relabels before epochs 10 and 15.
+        Epochs or rounds before which to relabel, counted from 1; at least 2. None relabels once, halfway through the
+        planned number. The paper relabels before epochs 10 and 15.
     accumulate : bool, default=False
-        Whether weak labels are kept once given. By default all unknown entries are decided anew each time.
+        Whether weak labels are kept once given. By default all unknown entries are decided again each time.
     n_members : int, default=5
         Number of members of the ensemble, unless the estimator's head is one.
     dropout : float, default=0.5
@@ -91,7 +91,7 @@ class Curriculum(Relabeling):
 
     See Also
     --------
-    skpartial.losses.PartialBCE : The source's loss.
+    skpartial.losses.PartialBCE : The loss of the paper.
     skpartial.heads.Ensemble : Trains members side by side.
 
     Notes

@@ -29,17 +29,17 @@ _MAX_HELD_OUT = 100_000
 class LabelSpreading(Relabeling):
     r"""Fill unknown entries with soft targets, spread from known entries over a graph of all rows.
 
-    Every row, whether fully, partly or not labelled, is joined to its nearest rows, with weights :math:`\max(0,
-    \cos)^{\text{power}}` of the angles between their features; S is this graph, symmetric and normalised by degrees.
-    The label of each known entry, minus the label's frequency :math:`\pi_j` among known entries, spreads over the
-    graph:
+    Every row, whether fully, partly or not labelled, is joined to its nearest rows. An edge has the weight
+    :math:`\max(0, c)^{\text{power}}`, where c is the cosine of the angle between the features of the two rows. S is the
+    adjacency matrix, symmetric and normalised by degrees. The label of each known entry, minus the label's frequency
+    :math:`\pi_j` among known entries, spreads over the graph:
 
     .. math::
 
         F \leftarrow a S F + (1 - a) F_0, \quad C \leftarrow a S C + (1 - a) C_0, \quad
         t_{ij} = \frac{F_{ij}}{C_{ij}} + \pi_j
 
-    with :math:`F_0 = y - \pi` and :math:`C_0 = 1` where a label is known (y is 1 or 0), both 0 elsewhere. The soft
+    with :math:`F_0 = y - \pi` and :math:`C_0 = 1` where a label is known (y is 1 or 0), and both 0 elsewhere. The soft
     target of an unknown entry is t; known entries are not changed. The head is then trained as on complete labels, and
     predicts new rows.
 
@@ -49,45 +49,46 @@ class LabelSpreading(Relabeling):
     Parameters
     ----------
     n_neighbors : int or "auto", default="auto"
-        Number of rows that each row is joined to. "auto" is 10, 30 or 60: the value that predicts held-out known
-        entries with the least squared error.
+        Number of rows that each row is joined to. "auto" chooses 10, 30 or 60, whichever predicts held-out known
+        entries with the smallest squared error.
     damping : float or "auto", default="auto"
-        Share a that an entry takes from its neighbours, in (0, 1); near 1, labels spread far. "auto" is 0.5, 0.8, 0.9
-        or 0.97, chosen together with `n_neighbors`.
+        Share a of each entry that comes from its neighbours, in (0, 1); near 1, labels spread far. "auto" chooses 0.5,
+        0.8, 0.9 or 0.97, together with `n_neighbors`.
     power : float, default=8.0
         Exponent of the cosines, positive.
     weights : {"equal", "certainty"}, default="equal"
-        Whether the weight of a filled entry is that of a known one, or abs(2 t - 1).
+        Whether filled entries have the same weight as known ones, or the weight abs(2 t - 1).
     refresh_every : int or None, default=None
-        Number of epochs after which labels spread anew if the features change; None means every epoch.
+        Number of epochs after which labels are spread again if the features change; None means every epoch.
     index : object or None, default=None
-        Index for the neighbours, in place of the exact search, whose time grows with the square of the number of rows.
-        A clone gets the rows, scaled to unit length, in `fit` and `kneighbors`, like
-        :class:`sklearn.neighbors.NearestNeighbors`.
+        Nearest-neighbour index with `fit` and `kneighbors`, like :class:`sklearn.neighbors.NearestNeighbors`. A clone
+        of it is fitted on the rows, scaled to unit length. None searches exactly, in time that grows with the square of
+        the number of rows.
 
     Attributes
     ----------
     spread_labels_ : ndarray of shape (n, L)
         Attribute of the fitted classifier: probabilities of presence for the training rows, 1 or 0 where the label is
-        known; NaN for labels that could not spread. The rows to predict may be among the training rows, without labels.
+        known, and NaN for labels that could not be spread. To predict rows in this way, include them, without labels,
+        in the training rows.
     n_neighbors_, damping_ : int and float
         Attributes of the fitted classifier: the values used.
 
     Raises
     ------
     ValueError
-        If no label has both a known positive and a known negative. Labels that lack one of the two are not changed.
+        If no label has both a known positive and a known negative. Labels that lack one of the two are not spread.
 
     See Also
     --------
-    Propagation : The labels of the nearest labelled row, with a weight: for unlabelled rows among fully labelled ones.
-    sklearn.semi_supervised.LabelSpreading : One class per row, and rows fully labelled or not at all.
+    Propagation : Copies the labels of the nearest labelled row, with a weight; rows are fully labelled or not at all.
+    sklearn.semi_supervised.LabelSpreading : For one class per row, and rows that are labelled or not.
 
     Notes
     -----
     Soft targets matter: rounding them to positives and negatives loses most of the gain. If the known entries are not a
-    random sample, :math:`\pi` is not the frequency of the label, and the gain is smaller. Memory is a chunk of 64 MB,
-    the graph (12 bytes for each of 2 n k edges), and n x L targets.
+    random sample, :math:`\pi` is not the frequency of the label, and the gain is smaller. Memory is needed for chunks
+    of 64 MB, the graph (12 bytes for each of 2 n k edges), and n x L targets.
 
     References
     ----------

@@ -35,52 +35,54 @@ WORKING_BYTES = 4 << 30
 
 
 class FullBatch(Solver):
-    r"""Solve all labels together, on features that stay in memory.
+    r"""Solve all labels together by Newton's method.
 
-    Minimises, for every label j,
+    The objective for label j is
 
     .. math::
 
         F_j = \frac{L}{\sum_{ij} s_{ij}} \sum_i s_{ij} w_{ij} \ell(x_{ij}, t_{ij})
         + \frac{\alpha}{2} \lVert w_j \rVert^2
 
-    with columns centred, and those that are much longer than most made shorter, inside, which changes no solution.
-    Every step is Newton's, for all labels at once, each with its own step length and its own convergence, so that the
-    work is products of the features with one block. There are three ways to find the steps:
+    with logits x, targets t and weights w of the loss, sample weights s and coefficients :math:`w_j`. Every Newton step
+    is computed for all labels at once, so that X is multiplied by matrices and not by vectors; each label has its own
+    step length and stops when it has converged. Steps are found in one of three ways:
 
-    - up to 64 features, Cholesky factors of the Hessians, in float64 and to the limit of it;
-    - for labels known in few rows, Cholesky factors in the dual, of matrices of these rows;
-    - else conjugate gradients, preconditioned by a randomised Nystrom sketch of the features that the labels share.
-      Labels known in less than a sixteenth of the rows are solved by these rows, gathered.
+    - for up to 64 features, by Cholesky factors of the Hessians, in float64;
+    - for labels known in few rows, by Cholesky factors in the dual, with matrices of the size of these rows;
+    - else by conjugate gradients, preconditioned by a randomised Nystrom sketch of the features that all labels share.
+      Labels known in less than a sixteenth of the rows are solved on a copy of these rows.
 
-    Labels whose arrays would take more than 4 GiB are solved in blocks, one after the other. Logits and gradients are
-    always computed in full. Where a processor multiplies bfloat16 more than twice as fast as
-    float32, products with the Hessians of large float32 features are made with a copy in that type (half the size of
-    X): that they are inexact costs nothing but a step now and then.
+    Internally, the columns of X are centred, and columns much longer than most are shortened; the solution does not
+    change. Labels whose arrays would take more than 4 GiB are solved in blocks, one after the other. If the processor
+    multiplies bfloat16 more than twice as fast as float32, products of large float32 features with the Hessians use a
+    bfloat16 copy of X. Logits and gradients are always computed at full precision, so this does not change the
+    optimum, but may take a few more steps.
 
-    With squared error in place of cross-entropy (``surrogate="squared"`` of a loss) there is a closed form: one factor
-    for all labels whose rows weigh the same, and one for each other label, where that takes no longer than conjugate
-    gradients. Logits are then recalibrated, by a positive number for each label, on what the training rows would be
-    given by fits without them: coefficients are those of the optimum times that number.
+    For the squared error (``surrogate="squared"`` of a loss) there is a closed form: one Cholesky factor for all labels
+    with the same weights of rows, and one for each other label, unless conjugate gradients are faster. Then the
+    coefficients of each label are multiplied by a positive number, which calibrates leave-one-out logits of the
+    training rows.
 
-    A loss whose targets depend on the logits, or a relabelling, is alternated with convex solves in rounds, each of
-    which starts where the last one ended. Losses of another kind, other heads than the linear one, regularisers and
-    networks are refused.
+    If the targets of the loss depend on the logits, or with a relabelling, targets and convex problems are updated in
+    turn, in several rounds; each round starts where the last one ended. Other losses, nonlinear heads, regularisers and
+    networks raise an error.
 
     Parameters
     ----------
     tol : float, default=1e-5
-        A label has converged when its objective is estimated to lie within this relative gap of the optimum. In float32
-        gaps below about 2e-6 cannot be told. With conjugate gradients the estimate is what the preconditioner promises
-        by the gradient, times as much as steps have brought more than was promised: close but not a proof.
+        A label has converged when the estimated relative gap between its objective and the optimum is below this. In
+        float32, gaps below about 2e-6 cannot be measured. With conjugate gradients, the gap is estimated from the
+        preconditioned gradient, corrected by how far earlier steps exceeded such estimates; it is not a bound.
     max_iter : int, default=100
-        Newton steps at most: of a round, or in a round of each group of labels that are solved by their own rows.
-        Ordinary data take 3 to 20, columns whose units lie six decades apart up to 50, and labels that separate the
-        rows up to 70 at a penalty of 1e-12; without a penalty such labels have no optimum, and take all.
+        Maximal number of Newton steps per round, also for each group of labels that are solved on their own rows.
+        Typical data take 3 to 20 steps, columns whose scales differ by a factor of a million up to 50, and labels that
+        can be separated up to 70 at a penalty of 1e-12. Without a penalty, such labels have no optimum and take all
+        steps.
     rounds : int, default=5
-        Convex rounds of iterative losses and relabellings; convex losses take one.
+        Number of rounds for iterative losses and relabellings; convex losses take one.
     max_resident_bytes : float or None, default=None
-        Features larger than this pass through the device in chunks; None takes what the device has free.
+        Features larger than this are transferred to the device in chunks; None means the free memory of the device.
 
     Examples
     --------

@@ -35,8 +35,8 @@ _OF_LINEAR = 0.3
 class Minibatch(Solver):
     r"""Train by stochastic gradients on seeded, shuffled batches of rows.
 
-    Batches are slices of tensors that stay on the device. Inside the loop, features are divided by their root mean
-    square, so that a learning rate means the same for any unit of the features. The L2 penalty and the fitted
+    Batches are slices of tensors that stay on the device. During training, features are divided by their root mean
+    square, so that a learning rate means the same whatever the units of the features. The L2 penalty and the fitted
     coefficients refer to the features as passed. With validation rows the best epoch is kept, else the last one.
 
     Learning rates in papers and other software refer to the features as passed; use them with ``rescale=False``. For
@@ -52,41 +52,42 @@ class Minibatch(Solver):
         other heads), and 0.1 / d if a regulariser refines a trained head. For a network, it is 1e-5 if pretrained, as
         published, else 1e-3. With a linear head, a rate above 5 / d raises a warning.
     max_epochs : int or None, default=None
-        Number of passes over the training set. None takes 25, as published for linear classifiers, 5 if a regulariser
+        Number of passes over the training set. None means 25 for linear classifiers, as published, 5 if a regulariser
         refines a trained one, and 10 for networks.
     batch_size : int or None, default=None
-        Number of rows per batch. None takes 16 for networks and small training sets, and up to 256 for large ones, so
-        that an epoch has at least a hundred steps where possible.
+        Number of rows per batch. None means 16 for networks and small training sets, and up to 256 for large ones, as
+        long as an epoch has at least a hundred steps.
     momentum : float, default=0.9
         Momentum of "sgd".
     head_rate : float or None, default=None
-        Step size of a network's head, as a multiple of `learning_rate`; None takes 10 if the network is pretrained, as
+        Step size of a network's head, as a multiple of `learning_rate`; None means 10 if the network is pretrained, as
         published, else 1.
     weight_decay : float, default=0.0
         L2 penalty of a network's weights before the head; `alpha` penalises the head.
     schedule : {"constant", "cosine"}, default="constant"
-        Whether step sizes are constant, or decrease to zero like a cosine.
+        Whether step sizes are constant, or decrease to zero along a cosine.
     warm_up : float, default=0.0
         Share of all steps during which step sizes rise from zero, in [0, 1).
     clip_norm : float or None, default=None
         Maximal norm of the gradient of all parameters; longer gradients are scaled down.
     accumulate : int, default=1
-        Number of parts in which a batch passes through a network, to save memory. This takes twice the forward passes,
-        and gives the same gradients except with batch norms. If memory runs out, the number is doubled, with a warning.
+        Number of parts in which a batch passes through a network, to save memory. This doubles the number of forward
+        passes, and gives the same gradients except with batch normalisation. If memory runs out, the number is doubled,
+        with a warning.
     patience : int or None, default=None
         Stop after this many epochs without a better validation score, or without a lower training loss if there are no
-        validation rows. If training does not stop before `max_epochs`, a ConvergenceWarning is raised. None always runs
-        `max_epochs`.
+        validation rows. If training does not stop before `max_epochs`, a ConvergenceWarning is raised. With None,
+        training always takes `max_epochs`.
     tol : float, default=1e-4
-        Least decrease of the training loss that counts for `patience`, relative to the best.
+        Smallest decrease of the training loss that counts for `patience`, relative to the best loss.
     shuffle : bool, default=True
         Whether to shuffle the rows in every epoch.
     rescale : bool, default=True
         Whether learning rates refer to features scaled to a root mean square of 1. With False, features are used as
-        passed, for training at published rates; parameters of a loss are then trained at the published multiple of the
-        rate (such as `estimate_rate` of ROLE). Images are never rescaled.
+        passed, for training at published rates; parameters of a loss (such as the label estimates of ROLE) are then
+        trained at the published multiple of the rate (`estimate_rate`). Images are never rescaled.
     max_resident_bytes : float or None, default=None
-        Features larger than this stay where they are, and are copied to the device batch by batch; None takes the free
+        Features larger than this stay where they are, and are copied to the device batch by batch; None means the free
         memory of the device.
 
     Examples
