@@ -99,7 +99,7 @@ def mend_docstring(app, what, name, obj, options, lines):
 
 
 def keep_numbers_whole(app, doctree):
-    """Let cells of a table break before a spread, such as ± 0.3, and not within it, nor within a number such as 1e-4."""
+    """Let cells of a table break before a spread, such as ± 0.3, but neither within it nor within 1e-4."""
     for entry in doctree.findall(nodes.entry):
         for text in list(entry.findall(nodes.Text)):
             whole = re.sub(r"(?<=\de)-(?=\d)", "\N{NON-BREAKING HYPHEN}", text.replace("± ", "±\N{NO-BREAK SPACE}"))
