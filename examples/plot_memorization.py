@@ -2,8 +2,8 @@
 Memorised labels have large losses first
 ========================================
 
-If unknown labels are read as absent, most of these assumed absences are true and some are false. A classifier that can
-fit everything learns the true ones first, and memorises the false ones later. In between, the false ones have large
+If unknown labels are treated as absent, most of these assumed absences are true and some are false. A classifier that
+can fit everything learns the true ones first, and memorises the false ones later. In between, the false ones have large
 losses. :class:`~skpartial.losses.LargeLoss` leaves out the entries with the largest losses, more of them in every
 epoch. This example follows the losses of both kinds over the epochs, as in figure 1 of Kim et al. (CVPR 2022).
 """

@@ -428,19 +428,19 @@ def warn_if_ambiguous(estimator: Any, problem: Problem) -> bool:
 
 
 def _warn_if_empty(estimator: Any, problem: Problem) -> None:
-    """Warn of many rows without any known label, where all of their labels would be read as absent."""
+    """Warn about many rows without any known label, if all their labels would be treated as absent."""
     traits, n_rows = problem.loss.traits(), problem.labels.n_rows
     if traits.unknown != "absent" or traits.rows_need_present or problem.relabeling is not None:
         return
-    # That one label is not recorded says nothing of a row.
+    # With a single label, rows without it are the ordinary case.
     if problem.labels.n_labels == 1:
         return
     empty = int((problem.labels.count(axis=1) == 0).sum())
     if _MANY_EMPTY * n_rows <= empty < n_rows:
         warn(
-            f"{empty} of {n_rows} rows of y have no known label, and loss={estimator.loss!r} reads all "
-            "of their labels as absent. If they are not annotated, add relabeling=skpartial.relabeling.Propagation(), "
-            "take a loss that ignores unknown entries, or leave these rows out; if nothing is present in them, say so "
-            "with -1.",
+            f"{empty} of {n_rows} rows of y have no known label, and loss={estimator.loss!r} treats all "
+            "their labels as absent. If they are not annotated, add relabeling=skpartial.relabeling.Propagation(), "
+            "use a loss that ignores unknown entries, or leave these rows out; if nothing is present in them, set "
+            "their labels to -1.",
             AmbiguousLabelsWarning,
         )

@@ -7,7 +7,7 @@ On each data set this script times ``fit`` of three searches over 12 candidates 
 - **BatchedGridSearchCV** over ``PartialLabelClassifier``: 4 values of alpha and 3 of a parameter of the loss, which is
   the label smoothing of ``AssumeNegative``, or gamma of ``PartialBCE`` (``--loss partial_bce``);
 - **GridSearchCV** over the same classifier and grid, one fit after the other;
-- **GridSearchCV** over ``OneVsRestClassifier(LogisticRegression())``, which reads unknown labels as absent, as
+- **GridSearchCV** over ``OneVsRestClassifier(LogisticRegression())``, which treats unknown labels as absent, as
   ``AssumeNegative`` does, with 12 values of C in the same range, 1 / (alpha n): with its default ``tol``, and with the
   loosest one of 1e-4, 1e-5, ... at which the first fold's objective lies within 1e-5 of the optimum for the weakest and
   the strongest penalty, on some labels (``--peer-labels``). Our searches solve to that gap.

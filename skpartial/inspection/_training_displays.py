@@ -392,6 +392,6 @@ class LossTraceDisplay:
             self.ax_.plot(epochs, values, **{"color": colour, "label": what + suffix, **line_kw})[0]
             for values, colour, what in curves
         )
-        self.ax_.set(xlabel="epoch", ylabel="mean loss of unknown entries, read as absent", yscale="log")
+        self.ax_.set(xlabel="epoch", ylabel="mean loss of unknown entries, treated as absent", yscale="log")
         self.ax_.legend(fontsize="small")
         return self
