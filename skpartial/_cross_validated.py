@@ -304,7 +304,7 @@ def choose_alpha(alphas: NDArray[np.float64], scores: NDArray[np.float64], auto:
     cv_attributes=CV_ATTRIBUTES,
 )
 class PartialLabelClassifierCV(_AlphaByCrossValidation, PartialLabelClassifier):
-    r"""`PartialLabelClassifier` that chooses its penalty by cross-validation.
+    r""":class:`~skpartial.PartialLabelClassifier` that chooses its penalty by cross-validation.
 
     All penalties are fitted together on each fold. Among the penalties whose mean score over folds is within one
     standard error of the best, the one nearest to the value of ``alpha="auto"`` is chosen: if few entries are known the
@@ -407,7 +407,7 @@ class PartialLabelClassifierCV(_AlphaByCrossValidation, PartialLabelClassifier):
     cv_attributes=CV_ATTRIBUTES,
 )
 class SinglePositiveClassifierCV(_AlphaByCrossValidation, SinglePositiveClassifier):
-    """`SinglePositiveClassifier` that chooses its penalty by cross-validation.
+    """:class:`~skpartial.SinglePositiveClassifier` that chooses its penalty by cross-validation.
 
     As in :class:`PartialLabelClassifierCV`. The score treats unknown entries as negative, so alpha is chosen by how
     well the known positives of held-out rows are found; no complete labels are needed.

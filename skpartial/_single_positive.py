@@ -134,7 +134,7 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
 
     @property
     def threshold_(self) -> float | NDArray[np.float64]:
-        """The threshold used."""
+        """The threshold used; an array if each label has its own."""
         threshold = np.asarray(expit(-np.asarray(self._shift, dtype=np.float64)))
         return threshold if threshold.ndim else float(threshold)
 

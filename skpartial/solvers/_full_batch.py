@@ -125,7 +125,7 @@ class FullBatch(Solver):
             raise ValueError(f"solver=FullBatch() cannot train this estimator: {reason}. Use solver=Minibatch().")
 
     def refusal(self, problem: Problem) -> str | None:
-        """Why this solver cannot serve a problem.
+        """Reason why this solver cannot solve a problem.
 
         Parameters
         ----------
@@ -135,7 +135,7 @@ class FullBatch(Solver):
         Returns
         -------
         str or None
-            The part that needs minibatches; None if it can.
+            The part that needs minibatches, or None if the solver can solve the problem.
         """
         if problem.network is not None:
             return "its backbone is fine-tuned"
@@ -165,7 +165,7 @@ class FullBatch(Solver):
         return 6 * features.n_rows * n_labels * problem.head.n_members * features.dtype.itemsize
 
     def working_bytes(self, problem: Problem) -> int:
-        """Memory that a fit takes beside the features, and what it reads again in every step if they are streamed.
+        """Memory that a fit needs in addition to resident features, plus the size of streamed features.
 
         Parameters
         ----------
@@ -175,7 +175,7 @@ class FullBatch(Solver):
         Returns
         -------
         int
-            Bytes: of the labels that are solved together, and of the features if they are not resident.
+            Bytes for the labels that are solved together, and of the features that every step reads again.
         """
         features = problem.features
         streamed = features.n_features if isinstance(features, StreamedFeatures) else 0
