@@ -175,7 +175,7 @@ def print_report(
     sets = [name for name in runs.data(table) if any(runs.values(table, name, m, measure) for m in methods)]
     if not sets:
         return
-    change = "" if base is None else f", changes from {base!r}"
+    change = "" if base is None else f"\n(changes from {base!r})"
     print(f"\n{table}: {measure}, published | measured, mean ± standard deviation over seeds{change}")
     known = {name: figures for name, figures in published.items() if isinstance(figures, Mapping)}
     first = max(24, *(len(method) + 2 for method in methods))
