@@ -59,10 +59,10 @@ alpha : float or "auto", default="auto"
     loss + alpha / (2 L) ||W||^2. Intercepts are not penalised. A nonlinear head documents which of its parameters are
     penalised, for features scaled to a root mean square of 1. "auto" is proportional to the mean squared distance of
     the rows of X from their mean, weighted by `sample_weight`, so that the units of X do not matter. (For feature
-    maps, the mean is over all positions.) For n rows, the factor is 3e-4 * (n / 1000)^(-3/4) times the fourth root of
-    the share of known entries, unless the loss sets another number than 3e-4 (its `traits().relative_alpha`). Weights
-    that are whole numbers count as repeated rows, and a stream of `partial_fit` as at least 10,000 rows. When a whole
-    network is fine-tuned, "auto" is 1e-4. `alpha_` is the value used."""
+    maps, the mean is over all positions.) For n rows, the factor is c * (n / 1000)^(-3/4), where c depends on the loss:
+    for losses that ignore unknown entries, it is 3e-4 times the fourth root of the share of known entries (see
+    :doc:`/user_guide/estimators`). Weights that are whole numbers count as repeated rows, and a stream of `partial_fit`
+    as at least 10,000 rows. When a whole network is fine-tuned, "auto" is 1e-4. `alpha_` is the value used."""
 
 _AFTER_ALPHA = """\
 class_weight : None, "balanced", array-like of shape (L,) or (L, 2), dict or Series, default=None

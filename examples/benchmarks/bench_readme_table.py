@@ -2,15 +2,15 @@
 The table of the README: skpartial against what people do without it
 ====================================================================
 
-Aerial photographs (UC Merced, ResNet-50 features, 17 labels), of whose labels one in ten is known, or one presence a
-photograph. Mean average precision and micro F1 on test photographs that are labelled in full, and the share of all
-labels that are predicted to be "unknown".
+Aerial photographs (UC Merced, ResNet-50 features, 17 labels) with one label in ten known, or one presence per
+photograph. The table shows mean average precision and micro F1 on test photographs with complete labels, and the share
+of all labels that are predicted to be "unknown".
 
-Each of scikit-learn's ways is a LogisticRegression on standardised features, a label: at C=1, which is what one gets
-without asking, and at the C of a grid that gives the best mean average precision on the test photographs, which is more
-than a user could know. skpartial runs on the features as they are, with its defaults and with the penalty that its
-cross-validation chooses from the known labels. Each figure is the mean and the standard deviation over ``--seeds``
-splits. ``--quick`` shows that it runs; without ``--data`` it takes digit scenes.
+Each of scikit-learn's ways is one LogisticRegression per label on standardised features: at C=1, the default, and at
+the C of a grid with the best mean average precision on the test photographs, which a user could not know. skpartial
+runs on raw features, with its defaults and with the penalty that its cross-validation chooses from the known labels.
+Each figure is the mean and the standard deviation over ``--seeds`` splits. ``--quick`` shows that it runs; without
+``--data`` it uses digit scenes.
 """
 
 from __future__ import annotations
