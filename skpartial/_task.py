@@ -35,6 +35,7 @@ from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.features._base import Features, compute_dtype
 from skpartial.features._choice import as_features
 from skpartial.features._rows import take_rows
+from skpartial.heads._ensemble import members_of_linear
 from skpartial.labels._data import TrainingData
 from skpartial.labels._forms import check_label_names
 from skpartial.regularizers import Regularizer
@@ -306,10 +307,18 @@ def resolve_solver(solver: Any, problem: Problem) -> Solver:
         return chosen
     full = FullBatch()
     if full.refusal(problem) is not None or full.working_bytes(problem) > WORKING_BYTES:
-        # From the optimum steps have to shrink, or their noise costs more than what they are taken for brings.
-        refines = problem.regularizer is not None and problem.regularizer.refines
-        return Minibatch(schedule="cosine") if refines else Minibatch()
+        return Minibatch(schedule="cosine") if _needs_shrinking_steps(problem) else Minibatch()
     return full
+
+
+def _needs_shrinking_steps(problem: Problem) -> bool:
+    """Whether constant steps on minibatches would leave noise that costs more than it would take to remove it.
+
+    They do so near the optimum, and for nonlinear heads, whose default steps are larger than those of linear heads.
+    """
+    if problem.regularizer is not None and problem.regularizer.refines:
+        return True
+    return problem.network is None and not problem.incremental and members_of_linear(problem.head) is None
 
 
 def resolve_shorthand(name: str, value: str, parameters: list[str]) -> Any:

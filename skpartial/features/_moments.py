@@ -12,7 +12,7 @@ from torch import Tensor
 from skpartial.features._base import Features, overflow_error
 from skpartial.features._maps import MapFeatures
 
-__all__ = ["Moments", "mean_squared_distance", "moments", "unit_scale", "units"]
+__all__ = ["InputUnits", "Moments", "centered_units", "mean_squared_distance", "moments", "unit_scale", "units"]
 
 # Range of squared row lengths in which float32 can represent the squares of entries.
 _SAFE_SQUARES = 1e-20, 1e20
@@ -20,6 +20,8 @@ _SAFE_SQUARES = 1e-20, 1e20
 _SAMPLE_ROWS = 64
 # Mean squared distances of rows from their mean below this share of the squared mean are rounding errors.
 _ALIKE = 1e-28
+# A variance below this share of the mean square is lost in rounding when float32 features are centred.
+_LEAST_VARIANCE = 1e-10
 
 
 class Moments(NamedTuple):
@@ -176,6 +178,46 @@ def units(mean_square: Tensor, dtype: torch.dtype) -> Tensor:
     # The square multiplies the penalty, so it must stay in range, too.
     size, limit = mean_square.sqrt(), torch.finfo(dtype).max ** 0.4
     return torch.where(size > 1 / limit, 1 / size, limit if float(size.max()) > 0 else 1.0)
+
+
+class InputUnits(NamedTuple):
+    """The map :math:`s (f - c)` that features go through before they enter a head.
+
+    Parameters
+    ----------
+    scale : float, default=1.0
+        The factor s.
+    center : Tensor of shape (d,) or None, default=None
+        The center c; None is zero.
+    """
+
+    scale: float = 1.0
+    center: Tensor | None = None
+
+
+def centered_units(features: Features, row_weight: Tensor | None) -> InputUnits:
+    """The means of the columns, and the factor that scales centred features to a root mean square of 1.
+
+    Gradient steps are slow along the mean of features that are not centred. For a head with intercepts, centring
+    changes no solution.
+
+    Parameters
+    ----------
+    features : Features
+        Features with n rows.
+    row_weight : Tensor of shape (n,) or None
+        Weight of each row.
+
+    Returns
+    -------
+    InputUnits
+        In the type and on the device of the features; without a center if all rows are equal.
+    """
+    _, mean, variance = moments(features, row_weight)
+    square = float((mean.square() + variance).mean())
+    if float(variance.mean()) <= _LEAST_VARIANCE * square:
+        return InputUnits(float(units(torch.tensor(square, dtype=torch.float64), features.dtype)))
+    return InputUnits(float(units(variance.mean(), features.dtype)), mean.to(features.dtype))
 
 
 def unit_scale(features: Features, row_weight: Tensor | None) -> float:

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from skpartial._checks import check_whole
 from skpartial.heads._base import Head, HeadContext, ParameterGroup
-from skpartial.heads._module import HeadModule
+from skpartial.heads._module import AffineInput
 
 __all__ = ["LabelEmbedding"]
 
@@ -22,7 +22,7 @@ _COMPONENTS = 100
 _EMBEDDING_RATE = 0.3
 
 
-class EmbeddingModule(HeadModule):
+class EmbeddingModule(AffineInput):
     """Inner products of embedded rows and embedded labels; also accepts sparse COO batches.
 
     Parameters
@@ -38,7 +38,7 @@ class EmbeddingModule(HeadModule):
 
     def __init__(self, context: HeadContext, n_components: int) -> None:
         super().__init__()
-        self.input_scale, n_labels = 1.0, context.n_labels
+        n_labels = context.n_labels
         # If features have a root mean square of 1, so have embeddings, approximately.
         drawn = torch.randn(n_components, context.n_features, generator=context.generator)
         self.projection = nn.Parameter(drawn / context.n_features**0.5)
@@ -47,21 +47,6 @@ class EmbeddingModule(HeadModule):
         self.bias = nn.Parameter(torch.zeros(n_labels))
         self.register_buffer("fixed", torch.zeros(n_labels, dtype=torch.bool))
         self.register_buffer("constant", torch.zeros(n_labels))
-
-    @property
-    def inner(self) -> nn.Module:
-        return self
-
-    @property
-    def scale(self) -> float:
-        return self.input_scale
-
-    @property
-    def penalty_scale(self) -> float:
-        return self.input_scale**2
-
-    def set_scale(self, scale: float) -> None:
-        self.input_scale = scale
 
     @torch.no_grad()
     def set_prior(self, prior: Tensor) -> None:
@@ -81,16 +66,27 @@ class EmbeddingModule(HeadModule):
     def arrays(self) -> dict[str, NDArray[Any]]:
         found = {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.state_dict().items()}
         found["projection"] *= found["projection"].dtype.type(self.input_scale)
+        found["bias"] -= self._shift(found["projection"], found["embedding"])
         return found
 
     @torch.no_grad()
     def load_arrays(self, arrays: dict[str, NDArray[Any]]) -> None:
         self.load_state_dict({name: torch.as_tensor(np.asarray(value)) for name, value in arrays.items()})
+        shift = self._shift(np.asarray(arrays["projection"]), np.asarray(arrays["embedding"]))
+        self.bias.add_(torch.as_tensor(shift).to(self.bias))
         self.projection.div_(self.input_scale)
+
+    def _shift(self, projection: NDArray[Any], embedding: NDArray[Any]) -> NDArray[Any]:
+        """What centring adds to the intercepts, given a projection of the features as passed."""
+        if self.center is None:
+            return np.zeros(len(embedding), embedding.dtype)
+        center = projection @ self.center.cpu().numpy().astype(np.float64)
+        shift: NDArray[Any] = (embedding @ center).astype(embedding.dtype)
+        return shift
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits of a batch."""
-        embedded = torch.sparse.mm(features, self.projection.T) if features.is_sparse else features @ self.projection.T
+        embedded = self.product(features, self.projection)
         logits = torch.addmm(self.bias, embedded, self.embedding.T, alpha=self.input_scale)
         return torch.where(self.fixed, self.constant, logits)
 

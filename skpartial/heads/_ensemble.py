@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from typing_extensions import override
 
 from skpartial._checks import check_whole
@@ -51,9 +50,7 @@ class LinearMembersModule(LinearModule):
     def forward(self, features: Tensor) -> Tensor:
         """Mean logits of a batch over the members, which is linear as well."""
         bias = self.bias.unflatten(0, (self.n_members, -1)).mean(0)
-        if features.is_sparse:
-            return torch.sparse.mm(features, self.mean_weight.T) * self.input_scale + bias
-        return F.linear(features, self.mean_weight * self.input_scale, bias)
+        return torch.add(bias, self.product(features, self.mean_weight), alpha=self.input_scale)
 
 
 class _Members(nn.Module):

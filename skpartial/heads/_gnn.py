@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
 from skpartial._checks import check_choice, check_number, check_whole, wrong_value
+from skpartial.features._moments import InputUnits
 from skpartial.heads._base import Head, HeadContext, ParameterGroup
 from skpartial.heads._graph import companion_graph, user_graph
 from skpartial.heads._linear import Linear
@@ -156,15 +157,20 @@ class CategoryGNNModule(HeadModule):
         return self
 
     @property
-    def scale(self) -> float:
-        return self.base.scale
+    def centers(self) -> bool:  # type: ignore[override]  # as the base
+        """Whether features may be centred."""
+        return self.base.centers
+
+    @property
+    def units(self) -> InputUnits:
+        return self.base.units
 
     @property
     def penalty_scale(self) -> float:
         return self.base.penalty_scale
 
-    def set_scale(self, scale: float) -> None:
-        self.base.set_scale(scale)
+    def set_units(self, units: InputUnits) -> None:
+        self.base.set_units(units)
 
     def set_prior(self, prior: Tensor) -> None:
         self.base.set_prior(prior)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -11,12 +12,12 @@ from typing_extensions import override
 
 from skpartial._checks import check_number
 from skpartial.heads._base import Head, HeadContext
-from skpartial.heads._module import HeadModule
+from skpartial.heads._module import AffineInput
 
 __all__ = ["Linear", "LinearModule", "dropout_variance"]
 
 
-class LinearModule(HeadModule):
+class LinearModule(AffineInput):
     """Affine map that also accepts sparse COO batches.
 
     Parameters
@@ -25,14 +26,7 @@ class LinearModule(HeadModule):
         Width of the features and number of labels.
     dropout : float, default=0.0
         Share of the features of a row that are dropped in training.
-
-    Attributes
-    ----------
-    input_scale : float
-        Factor of the features at the input, at no cost.
     """
-
-    input_scale: float = 1.0
 
     def __init__(self, n_features: int, n_labels: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -42,25 +36,9 @@ class LinearModule(HeadModule):
         self.bias = nn.Parameter(torch.zeros(n_labels))
 
     @property
-    def inner(self) -> nn.Module:
-        return self
-
-    @property
-    def scale(self) -> float:
-        return self.input_scale
-
-    @property
-    def penalty_scale(self) -> float:
-        # Weights for features in the units in which they were passed are these times the scale.
-        return self.input_scale**2
-
-    @property
     def mean_weight(self) -> Tensor:
         """Weights (L, d) of the logits that `forward` returns."""
         return self.weight
-
-    def set_scale(self, scale: float) -> None:
-        self.input_scale = scale
 
     @torch.no_grad()
     def set_prior(self, prior: Tensor) -> None:
@@ -77,12 +55,21 @@ class LinearModule(HeadModule):
     def arrays(self) -> dict[str, NDArray[Any]]:
         found = {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.state_dict().items()}
         found["weight"] *= found["weight"].dtype.type(self.input_scale)
+        found["bias"] -= self._shift(found["weight"])
         return found
 
     @torch.no_grad()
     def load_arrays(self, arrays: dict[str, NDArray[Any]]) -> None:
         self.load_state_dict({name: torch.as_tensor(value) for name, value in arrays.items()})
+        self.bias.add_(torch.as_tensor(self._shift(np.asarray(arrays["weight"]))).to(self.bias))
         self.weight.div_(self.input_scale)
+
+    def _shift(self, weight: NDArray[Any]) -> NDArray[Any]:
+        """What centring adds to the intercepts, given weights for the features as passed."""
+        if self.center is None:
+            return np.zeros(len(weight), weight.dtype)
+        shift: NDArray[Any] = (weight @ self.center.cpu().numpy().astype(np.float64)).astype(weight.dtype)
+        return shift
 
     def _dropped(self, features: Tensor) -> Tensor:
         """Features after dropout."""
@@ -98,10 +85,7 @@ class LinearModule(HeadModule):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits of a batch."""
-        features = self._dropped(features)
-        if features.is_sparse:
-            return torch.sparse.mm(features, self.weight.T) * self.input_scale + self.bias
-        return torch.addmm(self.bias, features, self.weight.T, alpha=self.input_scale)
+        return torch.add(self.bias, self.product(self._dropped(features), self.weight), alpha=self.input_scale)
 
 
 class Linear(Head):

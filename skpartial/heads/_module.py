@@ -12,17 +12,25 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skpartial._seeding import seeded
+from skpartial.features._moments import InputUnits
 from skpartial.heads._base import Head, HeadContext, check_signature
 
-__all__ = ["HeadModule", "WrappedHead", "build_head", "rebuild_head"]
+__all__ = ["AffineInput", "HeadModule", "WrappedHead", "build_head", "rebuild_head"]
 
 
 class HeadModule(nn.Module):
     """A head as used in training and prediction.
 
-    In addition to the parameters, it has a scale that removes the unit of the features, intercepts at the log odds of
-    the label frequencies, and constant logits for labels that cannot be fitted.
+    In addition to the parameters, it has units that make training independent of those of the features, intercepts at
+    the log odds of the label frequencies, and constant logits for labels that cannot be fitted.
+
+    Attributes
+    ----------
+    centers : bool
+        Whether intercepts make up for centred features, so that features may be centred.
     """
+
+    centers: bool = False
 
     @property
     @abstractmethod
@@ -31,8 +39,8 @@ class HeadModule(nn.Module):
 
     @property
     @abstractmethod
-    def scale(self) -> float:
-        """Factor of the features at the input."""
+    def units(self) -> InputUnits:
+        """Center and scale of the features at the input."""
 
     @property
     def penalty_scale(self) -> float:
@@ -40,8 +48,8 @@ class HeadModule(nn.Module):
         return 1.0
 
     @abstractmethod
-    def set_scale(self, scale: float) -> None:
-        """Set the factor of the features at the input."""
+    def set_units(self, units: InputUnits) -> None:
+        """Set center and scale of the features at the input."""
 
     @abstractmethod
     def set_prior(self, prior: Tensor) -> None:
@@ -67,6 +75,47 @@ class HeadModule(nn.Module):
         """Logits (M, b, L) of the members of an ensemble; of another head M is 1."""
         logits: Tensor = self(features)
         return logits[None]
+
+
+class AffineInput(HeadModule):
+    """A head whose first step is an affine map of the features, which may therefore be centred.
+
+    Attributes
+    ----------
+    input_scale : float
+        Factor of the features, at no cost.
+    center : Tensor of shape (d,) or None
+        What is subtracted from the features; None is zero.
+    """
+
+    input_scale: float = 1.0
+    center: Tensor | None = None
+    centers = True
+
+    @property
+    def inner(self) -> nn.Module:
+        return self
+
+    @property
+    def units(self) -> InputUnits:
+        return InputUnits(self.input_scale, self.center)
+
+    def set_units(self, units: InputUnits) -> None:
+        self.input_scale, center = units
+        self.center = None if center is None else center.to(next(self.parameters()))
+
+    @property
+    def penalty_scale(self) -> float:
+        # Weights for features in the units in which they were passed are these times the scale.
+        return self.input_scale**2
+
+    def product(self, features: Tensor, weight: Tensor) -> Tensor:
+        """Products (b, k) of the rows of a batch, centred but not scaled, with weights (k, d)."""
+        if not features.is_sparse:
+            return (features if self.center is None else features - self.center) @ weight.T
+        found = torch.sparse.mm(features, weight.T)
+        # Centred rows would not be sparse.
+        return found if self.center is None else found - weight @ self.center
 
 
 class WrappedHead(HeadModule):
@@ -96,11 +145,11 @@ class WrappedHead(HeadModule):
         return self.module
 
     @property
-    def scale(self) -> float:
-        return float(self.input_scale)
+    def units(self) -> InputUnits:
+        return InputUnits(float(self.input_scale))
 
-    def set_scale(self, scale: float) -> None:
-        self.input_scale.fill_(scale)
+    def set_units(self, units: InputUnits) -> None:
+        self.input_scale.fill_(units.scale)
 
     def set_prior(self, prior: Tensor) -> None:
         self.intercept.copy_(prior)

@@ -24,6 +24,9 @@ class PooledModule(LinearModule):
         Channels of the feature maps, and number of labels.
     """
 
+    # Not every pooling adds a constant of all regions to the logit.
+    centers = False
+
     def score_maps(self, features: Tensor) -> Tensor:
         """Class activation maps (b, L, h, w) of feature maps (b, d, h, w), without the intercepts."""
         scores = torch.matmul(self.weight, features.flatten(2)).mul(self.input_scale)

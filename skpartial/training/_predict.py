@@ -132,7 +132,7 @@ class HeadPredictor:
         dropouts = _dropouts(self._head)
         if isinstance(self._head, LinearModule):
             rate = dropouts[0].p if dropouts else dropout
-            weight = self._head.mean_weight * self._head.scale
+            weight = self._head.mean_weight * self._head.input_scale
             with _evaluating(self._network or self._head):
                 return torch.cat([dropout_variance(seen, weight, rate) for seen in self._seen(rows)])
         inputs = None if dropouts else nn.Dropout(dropout)

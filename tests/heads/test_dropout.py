@@ -10,6 +10,7 @@ import torch
 from skpartial import PartialLabelClassifier
 from skpartial.datasets import make_digit_scenes
 from skpartial.features._choice import as_features
+from skpartial.features._moments import InputUnits
 from skpartial.heads import Ensemble, HeadContext, Linear
 from skpartial.heads._linear import LinearModule
 from skpartial.heads._module import build_head
@@ -26,7 +27,7 @@ def some_head(dropout, n_members=1):
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    module.set_scale(0.5)
+    module.set_units(InputUnits(0.5))
     return module
 
 

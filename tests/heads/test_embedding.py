@@ -14,6 +14,7 @@ from torch import nn
 
 from skpartial import PartialLabelClassifier
 from skpartial.datasets import make_digit_scenes
+from skpartial.features._moments import InputUnits
 from skpartial.heads import CategoryGNN, Ensemble, HeadContext, LabelEmbedding
 from skpartial.heads._module import build_head
 from skpartial.images import Backbone
@@ -43,14 +44,14 @@ def some_module(n_components=2, head=None):
 
 def test_logits_are_products_of_embeddings():
     module = some_module()
-    module.set_scale(0.5)
+    module.set_units(InputUnits(0.5))
     kept = module.arrays()
     X = np.random.default_rng(0).standard_normal((7, 6)).astype(np.float32)
     expected = X @ (kept["embedding"] @ kept["projection"]).T + kept["bias"]
     for rows in (torch.as_tensor(X), torch.as_tensor(X).to_sparse_coo()):
         np.testing.assert_allclose(module(rows).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
     again = LabelEmbedding(2).build(HeadContext(6, 4))
-    again.set_scale(2.0)
+    again.set_units(InputUnits(2.0))
     again.load_arrays(kept)
     np.testing.assert_allclose(again(torch.as_tensor(X)).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
 

@@ -16,7 +16,7 @@ from skpartial._seeding import Randomness
 from skpartial._state import State
 from skpartial._warnings import warn
 from skpartial.features._base import Features
-from skpartial.features._moments import unit_scale
+from skpartial.features._moments import InputUnits, centered_units, unit_scale
 from skpartial.heads import HeadContext
 from skpartial.heads._module import HeadModule, build_head
 from skpartial.labels._data import TrainingData
@@ -53,15 +53,15 @@ class _Labels:
 
 
 def _build(
-    problem: Problem, plan: Plan, context: HeadContext, prior: Tensor, input_scale: float | None
+    problem: Problem, plan: Plan, context: HeadContext, prior: Tensor, units: InputUnits | None
 ) -> tuple[nn.Module, HeadModule]:
     """The module to train and the head in it, initialised from the seed or from the start of the problem."""
     head = build_head(problem.head, context)
     module: nn.Module = head if problem.network is None else problem.network(head)
     module.to(device=problem.device, dtype=problem.dtype)
     if plan.rescale:
-        saved = (problem.optimizer_state or {}).get("input_scale") or input_scale
-        head.set_scale(saved or unit_scale(problem.features, problem.weights.of_rows))
+        saved = (problem.optimizer_state or {}).get("units")
+        head.set_units(InputUnits(*saved) if saved else units or _suitable_units(problem, head))
     if problem.start is None:
         head.set_prior(prior)
     elif problem.network is None:
@@ -71,6 +71,13 @@ def _build(
         start = {name: torch.as_tensor(np.asarray(value)) for name, value in problem.start.items()}
         module.load_state_dict(start, strict=False)
     return module, head
+
+
+def _suitable_units(problem: Problem, head: HeadModule) -> InputUnits:
+    """Units in which features have a root mean square of 1, about their mean if the head allows that."""
+    if head.centers:
+        return centered_units(problem.features, problem.weights.of_rows)
+    return InputUnits(unit_scale(problem.features, problem.weights.of_rows))
 
 
 def _pieces_of(features: Tensor, n_pieces: int) -> Sequence[Tensor]:
@@ -91,17 +98,17 @@ class GradientSteps(Learner):
         The training task.
     plan : Plan
         Settings of the training.
-    input_scale : float or None, default=None
-        Factor of the features at a linear head, if known; None measures the features.
+    units : InputUnits or None, default=None
+        Center and scale of the features at a linear head, if known; None measures the features.
     """
 
-    def __init__(self, problem: Problem, plan: Plan, input_scale: float | None = None) -> None:
+    def __init__(self, problem: Problem, plan: Plan, units: InputUnits | None = None) -> None:
         super().__init__(problem)
         self.plan = plan
         self.start("loss")
         self._labels = _Labels(problem, problem.data, self.state)
         self.head_context = problem.head_context
-        self.module, self.head = _build(problem, plan, self.head_context, self._labels.prior, input_scale)
+        self.module, self.head = _build(problem, plan, self.head_context, self._labels.prior, units)
         self._fix_labels()
         self.module.train()
         for name in ("regularizer", "relabeling"):
@@ -455,5 +462,5 @@ class GradientSteps(Learner):
         """State from which a later pass over other rows continues."""
         return {
             "optimizer": self.optimizer.state_dict(),
-            "input_scale": self.head.scale,
+            "units": tuple(self.head.units),
         }

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skpartial.features._moments import InputUnits
 from skpartial.heads import Linear
 from skpartial.heads._linear import LinearModule
 from skpartial.losses import Block, PointwiseLoss
@@ -39,14 +40,14 @@ class LinearSteps(GradientSteps):
 
     Parameters
     ----------
-    problem, plan, input_scale
+    problem, plan, units
         As in the base class.
     """
 
     head: LinearModule
 
-    def __init__(self, problem: Problem, plan: Plan, input_scale: float | None = None) -> None:
-        super().__init__(problem, plan, input_scale)
+    def __init__(self, problem: Problem, plan: Plan, units: InputUnits | None = None) -> None:
+        super().__init__(problem, plan, units)
         for parameter in self.head.parameters():
             parameter.grad = torch.zeros_like(parameter)
         self._direct: DirectSteps | None = None

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from skpartial._fingerprint import identity
-from skpartial.features._moments import unit_scale
+from skpartial.features._moments import centered_units
 from skpartial.solvers.gradient._linear_pass import LinearPass, has_fixed_targets
 from skpartial.solvers.gradient._linear_steps import LinearSteps, is_linear
 from skpartial.solvers.gradient._plan import Plan
@@ -64,13 +64,13 @@ def train_side_by_side(problems: Sequence[Problem], plans: Sequence[Plan]) -> li
         The same solutions as when trained alone, up to rounding, but without the optimiser's moments.
     """
     first = problems[0]
-    scale = unit_scale(first.features, first.weights.of_rows)
+    units = centered_units(first.features, first.weights.of_rows)
     parameters = first.labels.n_labels * (first.features.n_features + 1)
     step = max(1, _BYTES // (4 * parameters * first.dtype.itemsize))
     solutions: list[Solution] = []
     for start in range(0, len(problems), step):
         part = slice(start, start + step)
-        learners = [LinearSteps(problem, plan, scale) for problem, plan in zip(problems[part], plans[part])]
+        learners = [LinearSteps(problem, plan, units) for problem, plan in zip(problems[part], plans[part])]
         solutions += _train_block(learners)
     return solutions
 
