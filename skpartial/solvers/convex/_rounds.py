@@ -24,7 +24,7 @@ from skpartial.solvers.convex._squared import SquaredProblem, solve_squared_roun
 from skpartial.training._data import DataSource, bootstrap_weights
 from skpartial.training._loop import Learner, Report
 from skpartial.training._problem import Problem
-from skpartial.training._targets import FoldedTargets, prior_intercepts, starting_rule, target_masses
+from skpartial.training._targets import FoldedTargets, prior_intercepts, sign_weights, starting_rule
 
 __all__ = ["ConvexRounds", "solve_rounds"]
 
@@ -177,7 +177,7 @@ class ConvexRounds(Learner):
             starting = starting_rule(loss)
             if starting is not None:
                 folded = FoldedTargets(problem, starting, source, state=self.state)
-                theta[:, -1] = prior_intercepts(*target_masses(folded))[1].to(problem.dtype)
+                theta[:, -1] = prior_intercepts(*sign_weights(folded))[1].to(problem.dtype)
         logits = None
         if loss.traits().iterative:
             logits = _scores(problem.features, theta, problem.processes).T.contiguous()

@@ -62,7 +62,7 @@ _LARGEST_LEVERAGE, _LARGEST_GUESS = 1 - 1e-7, 0.9
 class SquaredProblem(LogisticProblem):
     """The same weights and targets, with squared error in place of cross-entropy."""
 
-    def own_data_term(self, part: slice, logits: Tensor) -> Tensor:
+    def local_data_term(self, part: slice, logits: Tensor) -> Tensor:
         """What the rows of this process add to the data terms of labels (k,), at their logits (k, n)."""
         s = self.s[part]
         aims = torch.where(s > 0, (-4 * self.minus_a[part]).div_(s).sub_(2), 0.0)
