@@ -1,4 +1,4 @@
-"""The full-batch solver: convex losses to the optimum, iterative ones in convex rounds."""
+"""The full-batch solver: convex losses to the optimum, iterative losses in convex rounds."""
 
 from __future__ import annotations
 
@@ -25,62 +25,60 @@ from skpartial.training._problem import Problem, Solution
 
 __all__ = ["WORKING_BYTES", "FullBatch"]
 
-# A gap of this size is none of rounding: without a penalty, labels that separate the rows have no optimum.
-_NO_OPTIMUM = 1e-2
-# Working memory of problems that are solved together: beyond this their products gain nothing from each other.
-_TOGETHER_BYTES = 1 << 26
-#: Working memory of the labels that are solved together; the others wait for their turn. A fixed number, so that
-#: results do not depend on the machine.
+# Larger gaps are not due to rounding: without a penalty, a label whose classes are separable has no optimum.
+_MAX_ROUNDING_GAP = 1e-2
+# Maximal working memory of problems solved together; larger problems gain nothing from shared products.
+_PROBLEM_BYTES = 1 << 26
+#: Maximal working memory of the labels solved together. It is fixed, so that results do not depend on the machine.
 WORKING_BYTES = 4 << 30
 
 
 class FullBatch(Solver):
-    r"""Solve all labels together, on features that stay in memory.
+    r"""Solve all labels together, with Newton's method on the whole training set.
 
-    Minimises, for every label j,
+    For each label j, it minimises
 
     .. math::
 
         F_j = \frac{L}{\sum_{ij} s_{ij}} \sum_i s_{ij} w_{ij} \ell(x_{ij}, t_{ij})
         + \frac{\alpha}{2} \lVert w_j \rVert^2
 
-    with columns centred, and those that are much longer than most made shorter, inside, which changes no solution.
-    Every step is Newton's, for all labels at once, each with its own step length and its own convergence, so that the
-    work is products of the features with one block. There are three ways to find the steps:
+    Inside, columns are centred, and columns much longer than most are scaled down, which changes no solution. Newton
+    steps are taken for all labels at once, with a step length and a convergence test per label, so that most of the
+    work is matrix products with the features. The steps are computed in one of three ways:
 
-    - up to 64 features, Cholesky factors of the Hessians, in float64 and to the limit of it;
-    - for labels known in few rows, Cholesky factors in the dual, of matrices of these rows;
-    - else conjugate gradients, preconditioned by a randomised Nystrom sketch of the features that the labels share.
-      Labels known in less than a sixteenth of the rows are solved by these rows, gathered.
+    - up to 64 features, by Cholesky factorisation of the Hessians, to the precision of float64;
+    - for labels known in few rows, by Cholesky factorisation in the dual, of matrices of these rows;
+    - else by conjugate gradients, preconditioned by a randomised Nystrom sketch of the features that all labels share.
+      Labels known in less than a sixteenth of the rows use a copy of only these rows.
 
-    Labels whose arrays would take more than 4 GiB are solved in blocks, one after the other. Logits and gradients are
-    always computed in full. Where a processor multiplies bfloat16 more than twice as fast as
-    float32, products with the Hessians of large float32 features are made with a copy in that type (half the size of
-    X): that they are inexact costs nothing but a step now and then.
+    Labels whose arrays would take more than 4 GiB are solved in consecutive blocks. If the processor multiplies
+    bfloat16 more than twice as fast as float32, products with the Hessians of large float32 features use a bfloat16
+    copy (half the size of X), at the cost of an occasional additional step. Logits and gradients always have full
+    precision.
 
-    With squared error in place of cross-entropy (``surrogate="squared"`` of a loss) there is a closed form: one factor
-    for all labels whose rows weigh the same, and one for each other label, where that takes no longer than conjugate
-    gradients. Logits are then recalibrated, by a positive number for each label, on what the training rows would be
-    given by fits without them: coefficients are those of the optimum times that number.
+    With squared error in place of cross-entropy (``surrogate="squared"`` of a loss) there is a closed form: one
+    factorisation per set of labels with the same row weights, if it takes no longer than conjugate gradients. Logits
+    are then recalibrated with a positive factor per label, fitted to leave-one-out scores of the training rows; the
+    coefficients are the optimum times this factor.
 
-    A loss whose targets depend on the logits, or a relabelling, is alternated with convex solves in rounds, each of
-    which starts where the last one ended. Losses of another kind, other heads than the linear one, regularisers and
-    networks are refused.
+    A loss whose targets depend on the logits, or a relabelling, alternates with convex solves in rounds, each starting
+    from the last solution. Other losses, nonlinear heads, regularisers and fine-tuned networks are not supported.
 
     Parameters
     ----------
     tol : float, default=1e-5
-        A label has converged when its objective is estimated to lie within this relative gap of the optimum. In float32
-        gaps below about 2e-6 cannot be told. With conjugate gradients the estimate is what the preconditioner promises
-        by the gradient, times as much as steps have brought more than was promised: close but not a proof.
+        Estimated relative gap between objective and optimum at which a label has converged. In float32, gaps below
+        about 2e-6 cannot be resolved. With conjugate gradients the preconditioner predicts the gap from the gradient,
+        corrected by the ratio of actual to predicted decrease in earlier steps: a close estimate, not a bound.
     max_iter : int, default=100
-        Newton steps at most: of a round, or in a round of each group of labels that are solved by their own rows.
-        Ordinary data take 3 to 20, columns whose units lie six decades apart up to 50, and labels that separate the
-        rows up to 70 at a penalty of 1e-12; without a penalty such labels have no optimum, and take all.
+        Maximal number of Newton steps per round; labels solved on their own rows are counted group by group. Ordinary
+        data take 3 to 20 steps, columns with scales six decades apart up to 50, and labels with separable classes up to
+        70 at a penalty of 1e-12. Without a penalty such labels have no optimum, and take all steps.
     rounds : int, default=5
-        Convex rounds of iterative losses and relabellings; convex losses take one.
+        Number of convex rounds for iterative losses and relabellings; convex losses take one.
     max_resident_bytes : float or None, default=None
-        Features larger than this pass through the device in chunks; None takes what the device has free.
+        Larger features are passed to the device in chunks; None means the free memory of the device.
 
     Examples
     --------
@@ -99,13 +97,14 @@ class FullBatch(Solver):
         self.max_resident_bytes = max_resident_bytes
 
     @staticmethod
-    def _looks_at_logits(problem: Problem) -> bool:
+    def _depends_on_logits(problem: Problem) -> bool:
+        """Whether targets depend on the logits, and therefore change between rounds."""
         relabeling = problem.relabeling
-        looks = relabeling is not None and not relabeling.settled_on_features
-        return looks or problem.loss.traits().iterative
+        relabels = relabeling is not None and not relabeling.settled_on_features
+        return relabels or problem.loss.traits().iterative
 
     def _rounds(self, problem: Problem) -> int:
-        return self.rounds if self._looks_at_logits(problem) else 1
+        return self.rounds if self._depends_on_logits(problem) else 1
 
     @override
     def length_parameters(self) -> tuple[str, ...]:
@@ -123,7 +122,7 @@ class FullBatch(Solver):
             raise ValueError(f"solver=FullBatch() cannot train this estimator: {reason}. Use solver=Minibatch().")
 
     def refusal(self, problem: Problem) -> str | None:
-        """Why this solver cannot serve a problem.
+        """Why this solver cannot solve a problem.
 
         Parameters
         ----------
@@ -133,7 +132,7 @@ class FullBatch(Solver):
         Returns
         -------
         str or None
-            The part that needs minibatches; None if it can.
+            The part that needs another solver; None if this one can solve the problem.
         """
         if problem.network is not None:
             return "its backbone is fine-tuned"
@@ -141,29 +140,29 @@ class FullBatch(Solver):
         if not isinstance(loss, PointwiseLoss) or not (traits.convex or traits.iterative):
             return f"the loss {loss!r} is neither convex nor a sequence of convex problems"
         if any(spec.learned for spec in loss.state_spec().values()):
-            return f"the loss {loss!r} learns a state of its own"
+            return f"the loss {loss!r} has learned parameters"
         if members_of_linear(problem.head) is None:
             dropped = isinstance(problem.head, Linear)
             return f"the head {problem.head!r} {'drops features at random' if dropped else 'is not linear'}"
         if problem.regularizer is not None:
-            return f"the regularizer {problem.regularizer!r} is a term of the batch"
+            return f"the regularizer {problem.regularizer!r} is computed from minibatches"
         return None
 
     def _labels_at_once(self, problem: Problem) -> int:
-        """How many labels are solved together; all if the loss or a relabelling looks at logits of whole rows."""
+        """Number of labels solved together; all if targets depend on the logits, as they may depend on whole rows."""
         n_labels = problem.labels.n_labels
-        if self._looks_at_logits(problem):
+        if self._depends_on_logits(problem):
             return n_labels
         return min(n_labels, max(1, WORKING_BYTES // self._bytes_of_labels(problem, 1)))
 
     @staticmethod
     def _bytes_of_labels(problem: Problem, n_labels: int) -> int:
-        """About six arrays with an entry for each row, label and member of an ensemble."""
+        """Size of about six arrays with an entry per row, label and member of an ensemble."""
         features = problem.features
         return 6 * features.n_rows * n_labels * problem.head.n_members * features.dtype.itemsize
 
     def working_bytes(self, problem: Problem) -> int:
-        """Memory that a fit takes beside the features, and what it reads again in every step if they are streamed.
+        """Memory for a fit besides the features; for streamed features, also the bytes that each step reads.
 
         Parameters
         ----------
@@ -173,7 +172,7 @@ class FullBatch(Solver):
         Returns
         -------
         int
-            Bytes: of the labels that are solved together, and of the features if they are not resident.
+            Bytes for the labels solved together, plus the size of the features if they are streamed.
         """
         features = problem.features
         streamed = features.n_features if isinstance(features, StreamedFeatures) else 0
@@ -196,25 +195,25 @@ class FullBatch(Solver):
     @override
     def solve_together(cls, tasks: Sequence[tuple[Solver, Problem]]) -> list[Solution]:
         prepared = PreparedFeatures(tasks[0][1].features, tasks[0][1].processes)
-        # From strong penalties to weak ones, so that a block begins where the same loss found its last optimum.
+        # From strong to weak penalties: each block starts from the last optimum for the same loss.
         order = sorted(range(len(tasks)), key=lambda i: -tasks[i][1].alpha)
-        found: list[Solution] = []
+        solved: list[Solution] = []
         last: dict[str, dict[str, NDArray[Any]]] = {}
-        while len(found) < len(tasks):
-            solver, problem = tasks[order[len(found)]]
+        while len(solved) < len(tasks):
+            solver, problem = tasks[order[len(solved)]]
             assert isinstance(solver, FullBatch)
-            size = max(1, int(_TOGETHER_BYTES // solver.working_bytes(problem)))
-            problems = [tasks[i][1] for i in order[len(found) : len(found) + size]]
-            # Where rounds look at the logits, it matters from where they start.
-            near = [None if solver._looks_at_logits(each) else last.get(repr(each.loss)) for each in problems]
-            started = [replace(each, start=each.start or start) for each, start in zip(problems, near)]
+            size = max(1, int(_PROBLEM_BYTES // solver.working_bytes(problem)))
+            problems = [tasks[i][1] for i in order[len(solved) : len(solved) + size]]
+            # If targets depend on the logits, the solution depends on the start, which must not change.
+            starts = [None if solver._depends_on_logits(each) else last.get(repr(each.loss)) for each in problems]
+            started = [replace(each, start=each.start or start) for each, start in zip(problems, starts)]
             solutions = solver._solve_block(started, prepared)
             last.update((repr(each.loss), solution.parameters) for each, solution in zip(problems, solutions))
-            found += solutions
-        return [found[order.index(i)] for i in range(len(tasks))]
+            solved += solutions
+        return [solved[order.index(i)] for i in range(len(tasks))]
 
     def _solve_block(self, problems: Sequence[Problem], prepared: PreparedFeatures) -> list[Solution]:
-        """Train on problems that are small enough to be worked on together."""
+        """Solve problems that are small enough to share their products."""
         for problem in problems:
             self.check(problem)
         at_once = self._labels_at_once(problems[0])
@@ -224,10 +223,10 @@ class FullBatch(Solver):
         n_rounds = self._rounds(problems[0])
         trainings = [Training(problem, learner, n_rounds) for problem, learner in zip(problems, learners)]
 
-        def run(going: Sequence[Training], epoch: int) -> list[None]:
-            chosen = [learner for learner, training in zip(learners, trainings) if training in going]
-            solve_rounds(chosen, epoch, [training.log.report for training in going])
-            return [None] * len(going)
+        def run(active: Sequence[Training], epoch: int) -> list[None]:
+            chosen = [learner for learner, training in zip(learners, trainings) if training in active]
+            solve_rounds(chosen, epoch, [training.log.report for training in active])
+            return [None] * len(active)
 
         solutions = train_together(trainings, run)
         for problem, learner, solution in zip(problems, learners, solutions):
@@ -236,21 +235,21 @@ class FullBatch(Solver):
         return solutions
 
     def _warn_unconverged(self, outcome: Outcome, problem: Problem) -> None:
-        few, wrong = int(outcome.unconverged.sum()), int(outcome.imprecise.sum())
-        if not few:
+        n_unconverged, n_imprecise = int(outcome.unconverged.sum()), int(outcome.imprecise.sum())
+        if not n_unconverged:
             return
         gap = float(outcome.gap[outcome.unconverged].max())
         total = len(outcome.gap)
         dtype = str(problem.dtype).removeprefix("torch.")
-        if wrong == few and (problem.alpha > 0 or gap < _NO_OPTIMUM):
+        if n_imprecise == n_unconverged and (problem.alpha > 0 or gap < _MAX_ROUNDING_GAP):
             advice = ", or pass them in float64" if problem.dtype.itemsize < 8 else ", or increase alpha"
             message = (
-                f"{few} of {total} labels are as close to their optimum as {dtype} allows (relative gap up to about "
-                f"{gap:.1e}, tol={self.tol:g}). Standardise the features{advice}."
+                f"{n_unconverged} of {total} labels are as close to their optimum as {dtype} allows (relative gap up "
+                f"to about {gap:.1e}, tol={self.tol:g}). Standardise the features{advice}."
             )
         else:
             message = (
-                f"{few} of {total} labels did not converge in max_iter={self.max_iter} steps (relative gap up to about "
-                f"{gap:.1e}, tol={self.tol:g}). Increase alpha or max_iter."
+                f"{n_unconverged} of {total} labels did not converge in max_iter={self.max_iter} steps (relative gap "
+                f"up to about {gap:.1e}, tol={self.tol:g}). Increase alpha or max_iter."
             )
         warn(message, ConvergenceWarning)
