@@ -1,4 +1,4 @@
-"""From an estimator's parameters and validated data to the training task that a solver takes."""
+"""Build the training task of a solver from an estimator's parameters and validated data."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ from skpartial.training._problem import Problem, Validation
 if TYPE_CHECKING:
     from skpartial.images._task import ImageTask
 
-# Share of rows without any known label beyond which reading them as all absent is told.
-_MANY_EMPTY = 0.5
+# Minimal share of rows without known labels for a warning, if the loss treats unknown labels as absent.
+_MIN_EMPTY_SHARE = 0.5
 
 __all__ = [
     "Rows",
@@ -70,7 +70,7 @@ __all__ = [
 
 
 def check_parameters(estimator: Any) -> None:
-    """Refuse hyperparameters of the estimator itself that have no meaning."""
+    """Raise an error for invalid hyperparameters of the estimator itself."""
     if not (isinstance(estimator.alpha, str) and estimator.alpha == "auto"):
         check_number(estimator, "alpha", estimator.alpha, "[0, inf)", "'auto' or a number of at least 0")
     precisions = ("auto", "float32", "float64") if estimator.backbone is None else ("auto", "float32", "bfloat16")
@@ -94,7 +94,7 @@ def check_parameters(estimator: Any) -> None:
 
 
 def open_checkpoints(estimator: Any, seed: int, *data: Any) -> CheckpointFolder | None:
-    """Where this fit saves its state, if it does, and may find that of one that was killed."""
+    """Open the folder with checkpoints of this fit, if the estimator has one."""
     directory = estimator.checkpoint_dir
     if directory is None:
         return None
@@ -102,16 +102,16 @@ def open_checkpoints(estimator: Any, seed: int, *data: Any) -> CheckpointFolder 
     if not isinstance(path, str) or not path or "\0" in path:
         raise wrong_value(estimator, "checkpoint_dir", "None or the path of a folder", directory)
     seeded = estimator.random_state is not None
-    # Without a seed of the user's the fit is known by its data and parameters alone, and the seed is noted.
-    fingerprint = fit_fingerprint(estimator, seed if seeded else None, *data, **_shorthands(estimator))
+    # Without a fixed random_state the fingerprint is of data and parameters only, and the checkpoint stores the seed.
+    fingerprint = fit_fingerprint(estimator, seed if seeded else None, *data, **_resolved_parameters(estimator))
     try:
         return CheckpointFolder(directory, fingerprint, seeded=seeded)
     except RuntimeError as error:
-        raise wrong_value(estimator, "checkpoint_dir", "a folder of a user who has a home", directory) from error
+        raise wrong_value(estimator, "checkpoint_dir", "a path whose home folder exists", directory) from error
 
 
-def _shorthands(estimator: Any) -> dict[str, Any]:
-    """What strings among the parameters stand for, as far as that does not depend on the data."""
+def _resolved_parameters(estimator: Any) -> dict[str, Any]:
+    """Resolve string parameters that do not depend on the data, and add further settings that identify a fit."""
     objects: dict[str, Any] = {"loss": losses.get(estimator.loss), "head": heads.get(estimator.head)}
     solver = estimator.solver
     if isinstance(solver, str) and solver != "auto":
@@ -119,18 +119,18 @@ def _shorthands(estimator: Any) -> dict[str, Any]:
     if estimator._chosen_alpha() is not None:
         objects["chosen_alpha"] = estimator._chosen_alpha()
     if estimator.relabeling is not None and estimator.relabeling.looks_ahead and isinstance(solver, Solver):
-        # Then a fit for more epochs is another one from the start.
+        # The number of epochs then changes the fit from its first epoch.
         objects["length"] = {name: getattr(solver, name) for name in solver.length_parameters()}
     return objects
 
 
 def head_of(estimator: Any) -> heads.Head:
-    """The head that is trained: the estimator's, or what the relabelling makes of it.
+    """The head to train: the estimator's, adapted by the relabelling if there is one.
 
     Parameters
     ----------
     estimator : BasePartialLabelClassifier
-        Gives `head` and `relabeling`.
+        The estimator, with `head` and `relabeling`.
 
     Returns
     -------
@@ -142,28 +142,28 @@ def head_of(estimator: Any) -> heads.Head:
 
 
 def load_images(estimator: Any, seed: int) -> ImageTask | None:
-    """The network that images go through; None where X holds features."""
+    """Load the network for images; None if X is features."""
     if estimator.backbone is None:
         return None
-    # torchvision is imported where there are images.
+    # Import torchvision only if there are images.
     from skpartial import images
     from skpartial.images._network import FittedModule
     from skpartial.images._task import load_task
 
     backbone = images.get(estimator.backbone)
-    goes_on = estimator.warm_start and hasattr(estimator, "n_iter_")
-    if isinstance(backbone.model, FittedModule) and not goes_on:
+    continues = estimator.warm_start and hasattr(estimator, "n_iter_")
+    if isinstance(backbone.model, FittedModule) and not continues:
         raise ValueError(
-            f"The weights that the module {backbone.name} began with were not saved with the classifier that was "
-            "fine-tuned from them: pass backbone=Backbone(module) again to train anew, or go on from the fitted ones "
-            "with warm_start=True."
+            f"The initial weights of the module {backbone.name} were not saved with the fine-tuned classifier: pass "
+            "backbone=Backbone(module) again to train from the start, or set warm_start=True to continue from the "
+            "fitted weights."
         )
     device, n_workers = choose_device(estimator.device, None), int(joblib.effective_n_jobs(estimator.n_jobs))
     return load_task(backbone, head_of(estimator), device, estimator.precision, n_workers, seed)
 
 
 def check_input(estimator: Any, images: ImageTask | None, X: Any, *, reset: bool = False) -> Any:
-    """Validate X: features, feature maps or images, as the estimator's parameters have it."""
+    """Validate X as features, feature maps or images, according to the estimator's parameters."""
     if isinstance(X, torch.Tensor):
         X = check_tensor(X, "X")
     if images is not None:
@@ -175,14 +175,14 @@ def check_input(estimator: Any, images: ImageTask | None, X: Any, *, reset: bool
 
         if getattr(X, "ndim", 1) < 3 and holds_images(X):
             raise ValueError(
-                "X looks like images or their paths, but backbone=None takes features: name a network, such as "
-                "backbone='resnet50', or extract features first, with skpartial.ImageFeatures."
+                "X looks like images or their paths, but backbone=None takes features: set a network, such as "
+                "backbone='resnet50', or extract features first with skpartial.ImageFeatures."
             ) from error
         raise
 
 
 def predict_images(estimator: Any, X: Any, *, members: bool = False) -> NDArray[Any]:
-    """Logits (n, L) of images under the fitted network, or those of its members (M, n, L)."""
+    """Logits (n, L) of images under the fitted network, or (M, n, L) for the members of an ensemble."""
     from skpartial.images._task import predict
 
     device = choose_device(estimator.device, None, predicting=True)
@@ -190,7 +190,7 @@ def predict_images(estimator: Any, X: Any, *, members: bool = False) -> NDArray[
 
 
 def features_options(estimator: Any, X: Any) -> dict[str, Any]:
-    """How `as_features` is to hold features, as the estimator's parameters have it."""
+    """Arguments of `as_features` according to the estimator's parameters."""
     if isinstance(estimator.solver, Solver):
         check_least(estimator.solver, max_resident_bytes=0.0)
     if isinstance(X, Features):
@@ -217,24 +217,24 @@ def make_problem(
     Parameters
     ----------
     estimator : BasePartialLabelClassifier
-        Gives the hyperparameters, which are checked.
+        The estimator, whose hyperparameters are checked.
     rows : Rows
-        Validated features, or images to train a network on, with labels, weights and what else is known of them.
+        Validated features, or images to train a network on, with labels, weights and a prior.
     seed : int
-        Of all random numbers.
+        Seed of all random numbers.
     held_out : tuple of features and callable, or None, default=None
-        Rows for validation, and how their logits are scored.
+        Held-out rows, and a function that scores their logits.
     images : ImageTask or None, default=None
-        The network that images go through, where it is trained whole.
+        The network for images, if it is trained as a whole.
     alpha : float or None, default=None
-        What "auto" was found to be before, which it stays.
+        Penalty that an earlier fit chose for "auto".
     incremental : bool, default=False
-        Whether the rows are one part of a stream.
+        Whether the rows are one batch of a stream.
 
     Returns
     -------
     Problem
-        Without a monitor, and without anything to go on from.
+        The task, without a monitor or a start to continue from.
     """
     loss, target = losses.get(estimator.loss), rows.target
     loss.check(target.labels)
@@ -244,21 +244,21 @@ def make_problem(
     check_prior_is_used(estimator, loss, rows.prior)
     options = features_options(estimator, rows.X)
 
-    def hold(part: Any) -> Features:
+    def convert(part: Any) -> Features:
         return part if isinstance(part, Features) else as_features(part, **options)
 
     if not isinstance(rows.X, Features):
-        rows = replace(rows, X=hold(rows.X))
+        rows = replace(rows, X=convert(rows.X))
     validation = None
     if held_out is not None:
-        validation = Validation(hold(held_out[0]), held_out[1])
-        # A held-out set that cannot be scored is told before training, not after the first epoch.
+        validation = Validation(convert(held_out[0]), held_out[1])
+        # Fail before training, not after the first epoch, if the held-out rows cannot be scored.
         try:
             validation.score(np.zeros((validation.features.n_rows, target.labels.n_labels)))
         except ValueError as error:
             raise ValueError(
-                "The held-out rows (y_val, or those of validation_fraction) cannot be scored, as no label has both a "
-                "known presence and a known absence there: hold out more rows, or others."
+                "The held-out rows (y_val or validation_fraction) cannot be scored, because no label has both a "
+                "known positive and a known negative among them: hold out more rows, or others."
             ) from error
     class_weight = check_class_weight(
         estimator.class_weight, target, loss.traits().unknown, rows.weights, options["dtype"]
@@ -289,18 +289,18 @@ def make_problem(
 
 
 def check_prior_is_used(estimator: Any, loss: losses.Loss, prior: NDArray[Any] | None) -> None:
-    """Refuse a prior of labels that nothing would look at."""
+    """Raise an error if `label_prior` is passed but has no effect."""
     relabeling = estimator.relabeling
     if prior is None or loss.traits().uses_prior or (relabeling is not None and relabeling.uses_prior):
         return
     raise ValueError(
-        f"label_prior is used by neither loss={estimator.loss!r} nor relabeling={relabeling!r}: leave it out, or "
-        "choose a relabelling that starts from it."
+        f"label_prior is used by neither loss={estimator.loss!r} nor relabeling={relabeling!r}: omit it, or choose a "
+        "relabelling that starts from it."
     )
 
 
 def resolve_solver(solver: Any, problem: Problem) -> Solver:
-    """The solver that was asked for, or for "auto" the full-batch one where it can serve the problem within memory."""
+    """The given solver; for "auto", the full-batch solver if it can solve the problem within its memory limit."""
     if not isinstance(solver, str) or solver != "auto":
         chosen = solvers.get(solver)
         chosen.check(problem)
@@ -322,33 +322,33 @@ def _needs_shrinking_steps(problem: Problem) -> bool:
 
 
 def resolve_shorthand(name: str, value: str, parameters: list[str]) -> Any:
-    """The object that a string stands for, when parameters of that object are set.
+    """The object that a string stands for, for setting parameters of this object.
 
     Parameters
     ----------
     name : {"loss", "head", "solver"}
-        The estimator's parameter.
+        Parameter of the estimator.
     value : str
-        Its shorthand.
+        The string.
     parameters : list of str
-        The parameters of the object that are to be set.
+        Parameters of the object to set.
 
     Returns
     -------
     Loss, Head or Solver
-        With default parameters. For solver "auto" the only solver that has all of these parameters.
+        Object with default parameters; for solver "auto", the only solver that has all these parameters.
     """
     if name != "solver":
         return losses.get(value) if name == "loss" else heads.get(value)
     if value != "auto":
         return solvers.get(value)
-    having = [kind for kind in (FullBatch, Minibatch) if set(parameters) <= set(kind().get_params())]
-    if len(having) != 1:
+    matching = [kind for kind in (FullBatch, Minibatch) if set(parameters) <= set(kind().get_params())]
+    if len(matching) != 1:
         raise ValueError(
-            f"solver='auto' cannot tell which solver is meant by solver__{parameters[0]}: set solver to FullBatch() or "
-            "Minibatch() as well."
+            f"solver='auto' cannot tell which solver is meant by solver__{parameters[0]}: also set solver=FullBatch() "
+            "or solver=Minibatch()."
         )
-    return having[0]()
+    return matching[0]()
 
 
 def hold_out(
@@ -360,29 +360,29 @@ def hold_out(
     rng: np.random.RandomState,
     check: Callable[[Any], Any],
 ) -> tuple[NDArray[np.int64] | None, tuple[Any, Callable[[NDArray[Any]], float]] | None]:
-    """Rows by which the epoch is chosen: those passed, or a fraction of the training rows.
+    """Choose held-out rows: X_val and y_val, or a random fraction of the training rows.
 
     Parameters
     ----------
     estimator : BasePartialLabelClassifier
-        Gives `validation_fraction`.
+        The estimator, with `validation_fraction`.
     X : ndarray, csr_array or Tensor, shape (n, d), or ImageSource
-        Validated.
+        Validated training data.
     target : EncodedTarget
         Labels and classes.
     X_val, y_val
-        As passed by the user, or None.
+        Validation data as passed by the user, or None.
     rng : RandomState
-        Draws the rows.
+        Random state that draws the rows.
     check : callable
-        Validates `X_val` as X was.
+        Function that validates `X_val` in the same way as X.
 
     Returns
     -------
     rows : ndarray of int64, or None
-        What is left to train on; None is all.
+        Rows to train on; None means all.
     held_out : tuple of features and callable, or None
-        Held-out rows, and how their logits are scored.
+        Held-out rows, and a function that scores their logits.
     """
     if (X_val is None) != (y_val is None):
         raise ValueError("X_val and y_val belong together: pass both or neither.")
@@ -408,7 +408,7 @@ def _check_validation_fraction(fraction: Any) -> float:
 
 
 def split_rows(n_rows: int, fraction: Any, rng: np.random.RandomState) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Training and held-out rows, both in order."""
+    """Training rows and held-out rows, each in ascending order."""
     share = _check_validation_fraction(fraction)
     n_held = round(share * n_rows)
     if not 0 < n_held < n_rows:
@@ -421,15 +421,15 @@ def split_rows(n_rows: int, fraction: Any, rng: np.random.RandomState) -> tuple[
 
 
 def warn_if_ambiguous(estimator: Any, problem: Problem) -> bool:
-    """Warn of a matrix without -1 where 0 would be read otherwise than its author may have meant."""
+    """Warn if y has no -1 and the loss ignores zeros, which the user may have meant as absent; returns whether so."""
     ambiguous = problem.loss.traits().unknown == "ignore" and not problem.labels.has_absent
     if ambiguous:
         assumes = estimator._unknown_in_scores == "absent"
-        cure = "a loss that assumes absences, such as 'an'" if assumes else "SinglePositiveClassifier or loss='an'"
+        cure = "a loss that assumes negatives, such as 'an'" if assumes else "SinglePositiveClassifier or loss='an'"
         warn(
-            f"y holds no -1, so {type(estimator).__name__}(loss={estimator.loss!r}) knows of no absence and every "
-            "label keeps zero weights: 0 means unknown. If 0 means absent, pass 2 * y - 1; if only presences were "
-            f"recorded, use {cure}.",
+            f"y holds no -1: {type(estimator).__name__}(loss={estimator.loss!r}) reads 0 as unknown, so no label has "
+            "negatives and all weights stay zero. If 0 means absent, pass 2 * y - 1; if only positives were recorded, "
+            f"use {cure}.",
             AmbiguousLabelsWarning,
         )
     _warn_if_empty(estimator, problem)
@@ -445,7 +445,7 @@ def _warn_if_empty(estimator: Any, problem: Problem) -> None:
     if problem.labels.n_labels == 1:
         return
     empty = int((problem.labels.count(axis=1) == 0).sum())
-    if _MANY_EMPTY * n_rows <= empty < n_rows:
+    if _MIN_EMPTY_SHARE * n_rows <= empty < n_rows:
         warn(
             f"{empty} of {n_rows} rows of y have no known label, and loss={estimator.loss!r} treats all "
             "their labels as absent. If they are not annotated, add relabeling=skpartial.relabeling.Propagation(), "

@@ -1,4 +1,4 @@
-"""The full-batch solver: convex losses to the optimum, iterative ones in convex rounds."""
+"""The full-batch solver: convex losses to the optimum, iterative losses in convex rounds."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ from skpartial.training._problem import Problem, Solution
 
 __all__ = ["WORKING_BYTES", "FullBatch"]
 
-# A gap of this size is none of rounding: without a penalty, labels that separate the rows have no optimum.
-_NO_OPTIMUM = 1e-2
-# Working memory of problems that are solved together: beyond this their products gain nothing from each other.
-_TOGETHER_BYTES = 1 << 26
-#: Working memory of the labels that are solved together; the others wait for their turn. A fixed number, so that
-#: results do not depend on the machine.
+# Larger gaps are not due to rounding: without a penalty, a label whose classes are separable has no optimum.
+_MAX_ROUNDING_GAP = 1e-2
+# Maximal working memory of problems solved together; larger problems gain nothing from shared products.
+_PROBLEM_BYTES = 1 << 26
+#: Maximal working memory of the labels solved together. It is fixed, so that results do not depend on the machine.
 WORKING_BYTES = 4 << 30
 
 
@@ -101,13 +100,14 @@ class FullBatch(Solver):
         self.max_resident_bytes = max_resident_bytes
 
     @staticmethod
-    def _looks_at_logits(problem: Problem) -> bool:
+    def _depends_on_logits(problem: Problem) -> bool:
+        """Whether targets depend on the logits, and therefore change between rounds."""
         relabeling = problem.relabeling
-        looks = relabeling is not None and not relabeling.settled_on_features
-        return looks or problem.loss.traits().iterative
+        relabels = relabeling is not None and not relabeling.settled_on_features
+        return relabels or problem.loss.traits().iterative
 
     def _rounds(self, problem: Problem) -> int:
-        return self.rounds if self._looks_at_logits(problem) else 1
+        return self.rounds if self._depends_on_logits(problem) else 1
 
     @override
     def length_parameters(self) -> tuple[str, ...]:
@@ -143,24 +143,24 @@ class FullBatch(Solver):
         if not isinstance(loss, PointwiseLoss) or not (traits.convex or traits.iterative):
             return f"the loss {loss!r} is neither convex nor a sequence of convex problems"
         if any(spec.learned for spec in loss.state_spec().values()):
-            return f"the loss {loss!r} learns a state of its own"
+            return f"the loss {loss!r} has learned parameters"
         if members_of_linear(problem.head) is None:
             dropped = isinstance(problem.head, Linear)
             return f"the head {problem.head!r} {'drops features at random' if dropped else 'is not linear'}"
         if problem.regularizer is not None:
-            return f"the regularizer {problem.regularizer!r} is a term of the batch"
+            return f"the regularizer {problem.regularizer!r} is computed from minibatches"
         return None
 
     def _labels_at_once(self, problem: Problem) -> int:
-        """How many labels are solved together; all if the loss or a relabelling looks at logits of whole rows."""
+        """Number of labels solved together; all if targets depend on the logits, as they may depend on whole rows."""
         n_labels = problem.labels.n_labels
-        if self._looks_at_logits(problem):
+        if self._depends_on_logits(problem):
             return n_labels
         return min(n_labels, max(1, WORKING_BYTES // self._bytes_of_labels(problem, 1)))
 
     @staticmethod
     def _bytes_of_labels(problem: Problem, n_labels: int) -> int:
-        """About six arrays with an entry for each row, label and member of an ensemble."""
+        """Size of about six arrays with an entry per row, label and member of an ensemble."""
         features = problem.features
         return 6 * features.n_rows * n_labels * problem.head.n_members * features.dtype.itemsize
 
@@ -198,25 +198,25 @@ class FullBatch(Solver):
     @override
     def solve_together(cls, tasks: Sequence[tuple[Solver, Problem]]) -> list[Solution]:
         prepared = PreparedFeatures(tasks[0][1].features, tasks[0][1].processes)
-        # From strong penalties to weak ones, so that a block begins where the same loss found its last optimum.
+        # From strong to weak penalties: each block starts from the last optimum for the same loss.
         order = sorted(range(len(tasks)), key=lambda i: -tasks[i][1].alpha)
-        found: list[Solution] = []
+        solved: list[Solution] = []
         last: dict[str, dict[str, NDArray[Any]]] = {}
-        while len(found) < len(tasks):
-            solver, problem = tasks[order[len(found)]]
+        while len(solved) < len(tasks):
+            solver, problem = tasks[order[len(solved)]]
             assert isinstance(solver, FullBatch)
-            size = max(1, int(_TOGETHER_BYTES // solver.working_bytes(problem)))
-            problems = [tasks[i][1] for i in order[len(found) : len(found) + size]]
-            # Where rounds look at the logits, it matters from where they start.
-            near = [None if solver._looks_at_logits(each) else last.get(repr(each.loss)) for each in problems]
-            started = [replace(each, start=each.start or start) for each, start in zip(problems, near)]
+            size = max(1, int(_PROBLEM_BYTES // solver.working_bytes(problem)))
+            problems = [tasks[i][1] for i in order[len(solved) : len(solved) + size]]
+            # If targets depend on the logits, the solution depends on the start, which must not change.
+            starts = [None if solver._depends_on_logits(each) else last.get(repr(each.loss)) for each in problems]
+            started = [replace(each, start=each.start or start) for each, start in zip(problems, starts)]
             solutions = solver._solve_block(started, prepared)
             last.update((repr(each.loss), solution.parameters) for each, solution in zip(problems, solutions))
-            found += solutions
-        return [found[order.index(i)] for i in range(len(tasks))]
+            solved += solutions
+        return [solved[order.index(i)] for i in range(len(tasks))]
 
     def _solve_block(self, problems: Sequence[Problem], prepared: PreparedFeatures) -> list[Solution]:
-        """Train on problems that are small enough to be worked on together."""
+        """Solve problems that are small enough to share their products."""
         for problem in problems:
             self.check(problem)
         at_once = self._labels_at_once(problems[0])
@@ -226,10 +226,10 @@ class FullBatch(Solver):
         n_rounds = self._rounds(problems[0])
         trainings = [Training(problem, learner, n_rounds) for problem, learner in zip(problems, learners)]
 
-        def run(going: Sequence[Training], epoch: int) -> list[None]:
-            chosen = [learner for learner, training in zip(learners, trainings) if training in going]
-            solve_rounds(chosen, epoch, [training.log.report for training in going])
-            return [None] * len(going)
+        def run(active: Sequence[Training], epoch: int) -> list[None]:
+            chosen = [learner for learner, training in zip(learners, trainings) if training in active]
+            solve_rounds(chosen, epoch, [training.log.report for training in active])
+            return [None] * len(active)
 
         solutions = train_together(trainings, run)
         for problem, learner, solution in zip(problems, learners, solutions):
@@ -238,21 +238,21 @@ class FullBatch(Solver):
         return solutions
 
     def _warn_unconverged(self, outcome: Outcome, problem: Problem) -> None:
-        few, wrong = int(outcome.unconverged.sum()), int(outcome.imprecise.sum())
-        if not few:
+        n_unconverged, n_imprecise = int(outcome.unconverged.sum()), int(outcome.imprecise.sum())
+        if not n_unconverged:
             return
         gap = float(outcome.gap[outcome.unconverged].max())
         total = len(outcome.gap)
         dtype = str(problem.dtype).removeprefix("torch.")
-        if wrong == few and (problem.alpha > 0 or gap < _NO_OPTIMUM):
+        if n_imprecise == n_unconverged and (problem.alpha > 0 or gap < _MAX_ROUNDING_GAP):
             advice = ", or pass them in float64" if problem.dtype.itemsize < 8 else ", or increase alpha"
             message = (
-                f"{few} of {total} labels are as close to their optimum as {dtype} allows (relative gap up to about "
-                f"{gap:.1e}, tol={self.tol:g}). Standardise the features{advice}."
+                f"{n_unconverged} of {total} labels are as close to their optimum as {dtype} allows (relative gap up "
+                f"to about {gap:.1e}, tol={self.tol:g}). Standardise the features{advice}."
             )
         else:
             message = (
-                f"{few} of {total} labels did not converge in max_iter={self.max_iter} steps (relative gap up to about "
-                f"{gap:.1e}, tol={self.tol:g}). Increase alpha or max_iter."
+                f"{n_unconverged} of {total} labels did not converge in max_iter={self.max_iter} steps (relative gap "
+                f"up to about {gap:.1e}, tol={self.tol:g}). Increase alpha or max_iter."
             )
         warn(message, ConvergenceWarning)

@@ -15,33 +15,42 @@ from skpartial.losses._pointwise import Surrogate
 from skpartial.training._data import DataSource
 from skpartial.training._problem import Problem
 
-# Entries that a rule is asked about at a time.
+# Number of entries per block.
 _BLOCK_ENTRIES = 1 << 20
-# What an unknown entry means before there are logits that a loss could look at.
-_SIMPLE_RULES: dict[str, type[PointwiseLoss]] = {"ignore": IgnoreUnknown, "absent": AssumeNegative}
+# Losses without logits that treat unknown entries in the same way as an iterative loss, which starts from them.
+_STARTING_RULES: dict[str, type[PointwiseLoss]] = {"ignore": IgnoreUnknown, "absent": AssumeNegative}
 
-__all__ = ["FoldedTargets", "add_masses", "prior_intercepts", "starting_masses", "starting_rule", "target_masses"]
+__all__ = [
+    "FoldedTargets",
+    "add_sign_weights",
+    "prior_intercepts",
+    "sign_weights",
+    "starting_rule",
+    "starting_sign_weights",
+]
 
 
 class FoldedTargets:
-    r"""Blocks of s = w and a = w t, with the sample weights in them: the entry's loss is s softplus(x) - a x.
+    r"""Targets t and weights w of all entries, as s = w and a = w t: the loss of an entry is s softplus(x) - a x.
+
+    The weights include sample weights and class weights.
 
     Parameters
     ----------
     problem : Problem
-        Gives sample weights, type and device.
+        The training task, for its type and device.
     loss : PointwiseLoss
-        Gives targets and weights.
+        The rule that gives targets and weights.
     source : DataSource
         The training data of this round.
     logits : Tensor of shape (n, L), or None
-        For rules that look at them.
+        Current logits, for rules that depend on them.
     state : dict of str to Tensor, or None
-        The loss's.
+        State of the loss.
     epoch : int
-        The round.
+        The current round.
     labels : slice, default=all
-        Those of which blocks are made. A rule may look at all labels of a row, so that it is asked about all.
+        Labels to return. The rule is evaluated for all labels, because it may use whole rows.
     """
 
     def __init__(
@@ -60,23 +69,23 @@ class FoldedTargets:
 
     @property
     def n_labels(self) -> int:
-        """How many labels the blocks have."""
+        """Number of labels in the blocks."""
         return len(range(self.source.shape[1])[self.labels])
 
     def blocks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Slices of rows with their s and a, each of shape (b, k) for k labels.
 
-        A rule that looks at the logits may compare all entries with each other, so that it is asked once for all rows;
-        another one is asked block by block.
+        A rule that depends on the logits may compare entries of different rows: it is evaluated once, for all rows.
         """
         n_rows, n_labels = self.source.shape
         step = n_rows if self.loss.traits().iterative else max(1, _BLOCK_ENTRIES // n_labels)
         for start in range(0, n_rows, step):
             part = slice(start, min(start + step, n_rows))
-            s, a = self._of(part)
+            s, a = self._rows(part)
             yield part, s[:, self.labels], a[:, self.labels]
 
-    def _of(self, part: slice) -> tuple[Tensor, Tensor]:
+    def _rows(self, part: slice) -> tuple[Tensor, Tensor]:
+        """Evaluate the rule for a slice of rows: s and a of all labels."""
         known = self.source.rows(part)
         block = Block(
             known.labels,
@@ -98,86 +107,88 @@ class FoldedTargets:
 
 
 def starting_rule(loss: Loss) -> PointwiseLoss | None:
-    """The rule that a loss starts from, which does not look at the logits; None for what is no cross-entropy."""
+    """The loss itself, or a rule without logits for the first round of an iterative loss; None if not pointwise."""
     if not isinstance(loss, PointwiseLoss):
         return None
     traits = loss.traits()
     if not traits.iterative:
         return loss
-    simple = _SIMPLE_RULES.get(traits.unknown)
+    simple = _STARTING_RULES.get(traits.unknown)
     return None if simple is None else simple()
 
 
-def starting_masses(
+def starting_sign_weights(
     problem: Problem, source: DataSource, state: State | None, epoch: int
 ) -> tuple[Tensor, Tensor] | None:
-    """Weights of the absences and of the presences of every label before training; None for what is no cross-entropy.
+    """Total weights of the negatives and positives of each label before training; None if the loss is not pointwise.
 
     Parameters
     ----------
     problem : Problem
-        Gives the loss.
+        The training task, for its loss.
     source : DataSource
-        The training data of this pass.
+        The training data of this epoch.
     state : dict of str to Tensor, or None
-        The loss's.
+        State of the loss.
     epoch : int
-        The pass.
+        The current epoch.
 
     Returns
     -------
     tuple of two Tensors of shape (L,), or None
-        As of `target_masses`.
+        As in `sign_weights`.
     """
     rule = starting_rule(problem.loss)
     if rule is None:
         return None
     try:
-        return target_masses(FoldedTargets(problem, rule, source, state=state, epoch=epoch))
+        return sign_weights(FoldedTargets(problem, rule, source, state=state, epoch=epoch))
     except LogitsNeeded:
-        # A rule may look at them without being convex once its targets are fixed: it starts as an iterative one does.
-        simple = _SIMPLE_RULES.get(problem.loss.traits().unknown)
-        return None if simple is None else target_masses(FoldedTargets(problem, simple(), source, epoch=epoch))
+        # A rule may depend on the logits without being iterative: it starts in the same way.
+        simple = _STARTING_RULES.get(problem.loss.traits().unknown)
+        return None if simple is None else sign_weights(FoldedTargets(problem, simple(), source, epoch=epoch))
 
 
-def target_masses(targets: FoldedTargets) -> tuple[Tensor, Tensor]:
-    """Weights of the absences and of the presences of every label, summed up over rows in float64."""
-    absent, present = torch.zeros(2, targets.n_labels, dtype=torch.float64, device=targets.problem.device)
+def sign_weights(targets: FoldedTargets) -> tuple[Tensor, Tensor]:
+    """Total weights (L,) of the negatives and of the positives of each label, in float64."""
+    negative, positive = torch.zeros(2, targets.n_labels, dtype=torch.float64, device=targets.problem.device)
     for _, s, a in targets.blocks():
-        add_masses(absent, present, s, a)
-    return absent, present
+        add_sign_weights(negative, positive, s, a)
+    return negative, positive
 
 
-def add_masses(absent: Tensor, present: Tensor, s: Tensor, a: Tensor) -> None:
-    """Add the weights of a block's absences and presences to those of each label; each is summed up by itself.
+def add_sign_weights(negative: Tensor, positive: Tensor, s: Tensor, a: Tensor) -> None:
+    """Add the weights of the negatives and positives in a block to the totals of each label, in place.
 
-    What is left of all weights without the presences would have lost absences far below the digits of these.
+    The totals are separate sums: the difference of the total weight and that of the positives would lose the digits of
+    a few negatives.
     """
-    absent += row_sums((s - a).T)
-    present += row_sums(a.T)
+    negative += row_sums((s - a).T)
+    positive += row_sums(a.T)
 
 
-def prior_intercepts(absent: Tensor, present: Tensor, surrogate: Surrogate = "logistic") -> tuple[Tensor, Tensor]:
-    """Which labels have one sign only, or nothing, and the intercept that every label starts from.
+def prior_intercepts(negative: Tensor, positive: Tensor, surrogate: Surrogate = "logistic") -> tuple[Tensor, Tensor]:
+    """Find labels that cannot be fitted, and the best intercept of each label without features.
 
-    The intercept of a one-sided label has no optimum: it keeps the log odds after half an entry of each sign is added.
+    A label without positives or without negatives has no optimal intercept, and cannot be fitted. Its intercept is the
+    log odds after adding half an entry of each sign.
 
     Parameters
     ----------
-    absent, present : Tensor of shape (L,)
-        Weights of the absences and of the presences.
+    negative, positive : Tensor of shape (L,)
+        Total weights of the negatives and of the positives.
     surrogate : {"logistic", "squared"}, default="logistic"
-        By which an intercept alone is the best.
+        The loss that the intercepts minimise.
 
     Returns
     -------
     unfitted : Tensor of bool, shape (L,)
-        Labels that cannot be fitted.
+        Labels without positives or without negatives.
     intercepts : Tensor of float64, shape (L,)
-        Log odds; of labels that can be fitted by squared error what is best by that.
+        Log odds; for squared error, the mean of the logits 2 (2 t - 1) if the label can be fitted.
     """
-    unfitted = (present <= 0) | (absent <= 0)
-    odds = torch.where(unfitted, (present + 0.5) / (absent + 0.5), present / absent)
+    unfitted = (positive <= 0) | (negative <= 0)
+    odds = torch.where(unfitted, (positive + 0.5) / (negative + 0.5), positive / negative)
     if surrogate == "squared":
-        return unfitted, torch.where(unfitted, odds.log(), 2 * (present - absent) / (present + absent))
+        return unfitted, torch.where(unfitted, odds.log(), 2 * (positive - negative) / (positive + negative))
     return unfitted, odds.log()

@@ -1,4 +1,4 @@
-"""A pickled classifier holds its network once, whatever it began with."""
+"""A pickled classifier holds its network once, whatever its initial weights."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_loaded_classifier_goes_on_but_does_not_begin_anew():
     np.testing.assert_allclose(again.decision_function(SCENES.images), clf.decision_function(SCENES.images), atol=1e-5)
     for loaded in (again.set_params(warm_start=False), clone(again)):
         loaded = pickle.loads(pickle.dumps(loaded))
-        with pytest.raises(ValueError, match="module Sequential began with were not saved"):
+        with pytest.raises(ValueError, match="initial weights of the module Sequential were not saved"):
             loaded.fit(SCENES.images, SCENES.target)
     again.set_params(backbone=Backbone(make_module(), image_size=32)).fit(SCENES.images, SCENES.target)
 

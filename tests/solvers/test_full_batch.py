@@ -210,7 +210,7 @@ class Spread(Regularizer):
         ({"loss": PseudoNegative()}, "neither convex"),
         ({"loss": IgnoreUnknown(eps=1e-5)}, "neither convex"),
         ({"head": Wide()}, "is not linear"),
-        ({"regularizer": Spread()}, "term of the batch"),
+        ({"regularizer": Spread()}, "computed from minibatches"),
     ],
 )
 def test_refuses_what_needs_minibatches(partial_data, parameters, reason):

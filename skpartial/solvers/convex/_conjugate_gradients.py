@@ -1,8 +1,8 @@
 r"""Newton steps by preconditioned conjugate gradients, which need only products with the Hessians.
 
 A step of conjugate gradients lowers a quadratic model by a known amount. For a residual r, the preconditioner P
-predicts a remaining descent of :math:`r^\top P^{-1} r / 2`, called the promise. It is too low where P overestimates the
-Hessian. The factor is estimated from past steps: their descent divided by the promise before them.
+predicts a remaining descent of :math:`r^\top P^{-1} r / 2`. This is too low where P overestimates the Hessian. The
+factor is estimated from past steps: their descent divided by the prediction before them.
 
 The sketch, which all labels share, misses the curvature of labels that become separable. L-BFGS updates from the last
 Newton steps and the gradient changes over them add it.
@@ -27,11 +27,11 @@ from skpartial.solvers.convex._sketch import Sketch
 
 __all__ = ["ConjugateGradientSolver", "InnerSystems"]
 
-# Number of steps that a promise is compared with: if convergence is slow, the descent of fewer steps says too little.
+# Number of steps whose descent is compared with a prediction; if convergence is slow, fewer steps are not enough.
 _DELAY = 5
-# Descent that an inner solve may leave: close to the optimum this share of the tolerance, and far from it this share of
-# the descent of the model. The latter falls with the square root of the relative descent, like the error of the model.
-_LEFT = 0.5
+# Descent that may remain after an inner solve: near the optimum this share of the tolerance, else this share of the
+# descent of the model. The latter falls with the square root of the relative descent, like the error of the model.
+_REMAINING_SHARE = 0.5
 # Share of the upper bound on the remaining descent, from the penalty, that is assumed. The bound is too large by the
 # factor by which the curvature exceeds the penalty in the directions of the residual.
 _SHARE_OF_BOUND = 1e-2
@@ -51,7 +51,7 @@ class InnerSystems:
     gradient : Tensor of shape (k, width)
         Gradients where the Newton steps begin.
     ratio : Tensor of float64, shape (k,)
-        Factor by which promises are known to be too low; 0 if unknown.
+        Factor by which predictions are known to be too low; 0 if unknown.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class InnerSystems:
     recent : Tensor of float64, shape (k,)
         Descent of the models in the last two steps.
     moves : Tensor of bool, shape (k,)
-        False for labels that rounding allows no further descent; they do not move.
+        Labels whose model can still decrease beyond rounding; the others do not move.
     """
 
     def __init__(
@@ -75,39 +75,40 @@ class InnerSystems:
         self.hessian, self.inverse, self.ratio = hessian, inverse, ratio
         self.residual, self.solution = -gradient, torch.zeros_like(gradient)
         self._conjugate = inverse(self.residual)
-        self._size = _dots(self.residual, self._conjugate)
-        self._least = torch.finfo(gradient.dtype).eps * self._size.clamp(min=0)
-        self.descent, self.moves = torch.zeros_like(self._size), torch.ones_like(self._size, dtype=torch.bool)
-        #: For the last steps: the descent of the models in each, and the promise before it.
-        self._falls: list[Tensor] = []
-        self._promises: list[Tensor] = []
+        self._squared_norm = _dots(self.residual, self._conjugate)
+        self._least = torch.finfo(gradient.dtype).eps * self._squared_norm.clamp(min=0)
+        self.descent = torch.zeros_like(self._squared_norm)
+        self.moves = torch.ones_like(self._squared_norm, dtype=torch.bool)
+        #: For the last steps: the descent of the models in each, and the prediction before it.
+        self._descents: list[Tensor] = []
+        self._predictions: list[Tensor] = []
 
     def step(self) -> None:
         """Take one step of conjugate gradients."""
         image = self.hessian(self._conjugate)
-        bend = _dots(self._conjugate, image)
-        self.moves = self.moves & (self._size > self._least) & (bend > 0)
-        length = torch.where(self.moves, self._size / bend.where(self.moves, 1.0), 0.0)
-        self._falls = [*self._falls, 0.5 * length * self._size][-_DELAY:]
-        self._promises = [*self._promises, 0.5 * self._size][-_DELAY:]
-        self.descent = self.descent + self._falls[-1]
-        self.recent = torch.stack(self._falls[-2:]).sum(0)
-        along = length.to(image.dtype)[:, None]
-        self.solution.addcmul_(self._conjugate, along)
-        self.residual.addcmul_(image, along, value=-1)
-        towards = self.inverse(self.residual)
-        before, self._size = self._size, _dots(self.residual, towards)
-        share = torch.where(self.moves, self._size / before.where(self.moves, 1.0), 0.0)
-        self._conjugate = torch.addcmul(towards, self._conjugate, share.to(image.dtype)[:, None])
-        if len(self._falls) == _DELAY:
-            found = torch.stack(self._falls).sum(0) / self._promises[0].where(self.moves, 1.0)
-            self.ratio = torch.maximum(self.ratio, found.clamp(min=1))
+        curvature = _dots(self._conjugate, image)
+        self.moves = self.moves & (self._squared_norm > self._least) & (curvature > 0)
+        length = torch.where(self.moves, self._squared_norm / curvature.where(self.moves, 1.0), 0.0)
+        self._descents = [*self._descents, 0.5 * length * self._squared_norm][-_DELAY:]
+        self._predictions = [*self._predictions, 0.5 * self._squared_norm][-_DELAY:]
+        self.descent = self.descent + self._descents[-1]
+        self.recent = torch.stack(self._descents[-2:]).sum(0)
+        step = length.to(image.dtype)[:, None]
+        self.solution.addcmul_(self._conjugate, step)
+        self.residual.addcmul_(image, step, value=-1)
+        preconditioned = self.inverse(self.residual)
+        before, self._squared_norm = self._squared_norm, _dots(self.residual, preconditioned)
+        share = torch.where(self.moves, self._squared_norm / before.where(self.moves, 1.0), 0.0)
+        self._conjugate = torch.addcmul(preconditioned, self._conjugate, share.to(image.dtype)[:, None])
+        if len(self._descents) == _DELAY:
+            ratio = torch.stack(self._descents).sum(0) / self._predictions[0].where(self.moves, 1.0)
+            self.ratio = torch.maximum(self.ratio, ratio.clamp(min=1))
         self.ratio = torch.where(self.moves, self.ratio, self.ratio.clamp(min=1))
 
     @property
-    def left(self) -> Tensor:
+    def remaining(self) -> Tensor:
         """Estimated distance of the models above their minima, shape (k,); infinite after too few steps."""
-        return torch.where(self.ratio > 0, self.ratio * 0.5 * self._size, float("inf"))
+        return torch.where(self.ratio > 0, self.ratio * 0.5 * self._squared_norm, float("inf"))
 
 
 def _updated(inverse: Callable[[Tensor], Tensor], pairs: list[tuple[Tensor, Tensor]]) -> Callable[[Tensor], Tensor]:
@@ -154,7 +155,7 @@ class ConjugateGradientSolver(NewtonSolver):
         self.curvature_dtype = theta.dtype if fast is None else torch.bfloat16
         #: The last Newton steps, each with the change of the gradient.
         self.pairs: list[tuple[Tensor, Tensor]] = []
-        self.left, self.ratio = theta.new_zeros(2, len(theta), dtype=torch.float64)
+        self.remaining, self.ratio = theta.new_zeros(2, len(theta), dtype=torch.float64)
 
     def _hessian(self, labels: Tensor) -> Callable[[Tensor], Tensor]:
         """Products with the Hessians of some labels."""
@@ -177,17 +178,17 @@ class ConjugateGradientSolver(NewtonSolver):
         inverse = _updated(self._inverse(labels), [(step[labels], change[labels]) for step, change in self.pairs])
         inner = InnerSystems(self._hessian(labels), inverse, self.gradient[labels], self.ratio[labels])
         value, penalty = self.value[labels].abs(), self.penalty[labels]
-        goal = _LEFT * self.goal * value
+        goal = _REMAINING_SHARE * self.goal * value
         # In exact arithmetic, the number of parameters is the maximal number of steps.
         for _ in range(self.theta.shape[1]):
             inner.step()
-            allowed = inner.descent * (inner.descent / value).sqrt().clamp(max=_LEFT)
-            left = torch.maximum(inner.left, _SHARE_OF_BOUND * _bound(inner.residual, penalty))
-            done = (inner.recent <= allowed) & (allowed > goal) | (left <= goal) | ~inner.moves
+            allowed = inner.descent * (inner.descent / value).sqrt().clamp(max=_REMAINING_SHARE)
+            remaining = torch.maximum(inner.remaining, _SHARE_OF_BOUND * _bound(inner.residual, penalty))
+            done = (inner.recent <= allowed) & (allowed > goal) | (remaining <= goal) | ~inner.moves
             # A product for few labels takes nearly as long as for many: the rest continue in the next Newton step.
             if 2 * int(done.sum()) >= len(done):
                 break
-        self.direction[labels], self.left[labels], self.ratio[labels] = inner.solution, left, inner.ratio
+        self.direction[labels], self.remaining[labels], self.ratio[labels] = inner.solution, remaining, inner.ratio
 
     def line_search(self) -> None:
         theta, gradient = self.theta.clone(), self.gradient
@@ -202,13 +203,13 @@ class ConjugateGradientSolver(NewtonSolver):
     def estimate_gap(self) -> Tensor:
         inverse = self._inverse(torch.arange(len(self.theta), device=self.theta.device))
         above = self.ratio.clamp(min=1) * 0.5 * _dots(self.gradient, inverse(self.gradient))
-        # Where promises have not been compared with steps, do not report convergence.
-        least = torch.where(self.ratio > 0, self.left, 4 * self.goal * self.value.abs())
+        # Do not report convergence before predictions have been compared with steps.
+        least = torch.where(self.ratio > 0, self.remaining, 4 * self.goal * self.value.abs())
         return torch.maximum(above, least)
 
     def keep(self, labels: Tensor) -> None:
         super().keep(labels)
-        self.left, self.ratio = self.left[labels], self.ratio[labels]
+        self.remaining, self.ratio = self.remaining[labels], self.ratio[labels]
         self.pairs = [(step[labels], change[labels]) for step, change in self.pairs]
 
 

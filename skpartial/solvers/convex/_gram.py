@@ -62,7 +62,7 @@ class Gram:
                 self._matrix.addmm_(root.T, root)
         if not bool(torch.isfinite(self._matrix.diagonal()).all()):
             raise overflow_error(features.dtype)
-        self._spectrum: tuple[Tensor, Tensor] | None = None
+        self._eigenpairs: tuple[Tensor, Tensor] | None = None
         self._factors: dict[float, Tensor] = {}
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
@@ -80,37 +80,37 @@ class Gram:
     def factorize(self, alphas: Sequence[float]) -> None:
         """Prepare for penalties: a Cholesky factor each, or eigenvectors for many penalties or if a factor fails."""
         self._factors = {}
-        for alpha in alphas if len(alphas) < MANY_ALPHAS and self._spectrum is None else ():
+        for alpha in alphas if len(alphas) < MANY_ALPHAS and self._eigenpairs is None else ():
             system = self._matrix.clone()
             system.diagonal().add_(alpha)
             factor, info = torch.linalg.cholesky_ex(system)
             # Share of a column that is independent of those before it; if it is only rounding, the matrix is singular.
-            left = float((factor.diagonal().square() / system.diagonal().clamp(min=1e-300)).min())
-            if int(info) == 0 and left > len(system) * torch.finfo(system.dtype).eps:
+            independent = float((factor.diagonal().square() / system.diagonal().clamp(min=1e-300)).min())
+            if int(info) == 0 and independent > len(system) * torch.finfo(system.dtype).eps:
                 self._factors[alpha] = factor
         if len(self._factors) < len(alphas):
             self._factors = {}
-            self._axes()
+            self._eigen()
 
-    def _axes(self) -> tuple[Tensor, Tensor]:
+    def _eigen(self) -> tuple[Tensor, Tensor]:
         """Eigenvalues, with those at rounding level set to zero, and eigenvectors."""
-        if self._spectrum is None:
+        if self._eigenpairs is None:
             values, vectors = torch.linalg.eigh(self._matrix)
             least = values[-1].clamp(min=0) * torch.finfo(values.dtype).eps * len(values)
-            self._spectrum = torch.where(values > least, values, 0.0), vectors
-        return self._spectrum
+            self._eigenpairs = torch.where(values > least, values, 0.0), vectors
+        return self._eigenpairs
 
-    def _inverse_times(self, alpha: float, columns: Tensor) -> Tensor:
+    def _solve(self, alpha: float, columns: Tensor) -> Tensor:
         """The inverse of B plus a penalty, or the pseudo-inverse if singular, times columns (p, k)."""
         if alpha in self._factors:
             return torch.cholesky_solve(columns, self._factors[alpha])
-        values, vectors = self._axes()
+        values, vectors = self._eigen()
         shifted = values + alpha
         inverse = torch.where(shifted > 0, 1 / shifted, 0.0)
         return vectors @ ((vectors.T @ columns) * inverse[:, None])
 
     def moments(self, a: Tensor) -> Tensor:
-        """Moments for regressions on a / v, with a of shape (k, m): shape (p, k), float64.
+        """Right-hand sides (p, k), in float64, of regressions on targets a / v, with a of shape (k, m).
 
         A constant in a / v adds nothing to sums of centred rows, so targets need not be centred.
         """
@@ -124,30 +124,31 @@ class Gram:
         return sums
 
     def weights(self, alpha: float, moments: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (k, d) of regressions with these moments, and twice the gain over predicting the means, (k,)."""
-        found = self._inverse_times(alpha, moments)
+        """Weights (k, d) of regressions with these moments, and twice the descent from the mean prediction, (k,)."""
+        solution = self._solve(alpha, moments)
         if self._dual:
-            return found.T @ self._root, (found * (self._matrix @ moments)).sum(0)
-        return found.T, (found * moments).sum(0)
+            return solution.T @ self._root, (solution * (self._matrix @ moments)).sum(0)
+        return solution.T, (solution * moments).sum(0)
 
     def hat(self, alphas: Sequence[float]) -> Tensor:
         """Diagonals of the hat matrices, without the share of the intercept, shape (A, m)."""
         if not all(alpha in self._factors for alpha in alphas):
-            return self._hat_by_axes(alphas)
-        found = self.v.new_empty(len(alphas), len(self.v))
+            return self._hat_by_eigenvectors(alphas)
+        diagonals = self.v.new_empty(len(alphas), len(self.v))
         if self._dual:
             identity = torch.eye(len(self.v), dtype=self.v.dtype, device=self.v.device)
             for i, alpha in enumerate(alphas):
-                found[i] = 1 - alpha * _quadratic(self._factors[alpha], identity)
-            return found
+                diagonals[i] = 1 - alpha * _quadratic(self._factors[alpha], identity)
+            return diagonals
         for part, X in self._blocks():
             root = self._weighted(part, X)
             for i, alpha in enumerate(alphas):
-                found[i, part] = _quadratic(self._factors[alpha], root)
-        return found
+                diagonals[i, part] = _quadratic(self._factors[alpha], root)
+        return diagonals
 
-    def _hat_by_axes(self, alphas: Sequence[float]) -> Tensor:
-        values, vectors = self._axes()
+    def _hat_by_eigenvectors(self, alphas: Sequence[float]) -> Tensor:
+        """The same by eigenvectors, for many penalties."""
+        values, vectors = self._eigen()
         shifted = values[:, None] + torch.as_tensor(alphas, dtype=values.dtype, device=values.device)
         inverses = torch.where(shifted > 0, 1 / shifted, 0.0)
         if self._dual:
@@ -157,5 +158,5 @@ class Gram:
 
 
 def _quadratic(factor: Tensor, rows: Tensor) -> Tensor:
-    """The quadratic form of the inverse of a matrix, given its Cholesky factor, for rows (m, p): shape (m,)."""
+    """The quadratic form of an inverse matrix at each of the rows (m, p), given the Cholesky factor: shape (m,)."""
     return torch.linalg.solve_triangular(factor, rows.T, upper=False).square_().sum(0)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from skpartial.features._base import overflow_error
-from skpartial.solvers.convex._logistic import LogisticProblem, rarer
+from skpartial.solvers.convex._logistic import LogisticProblem, smaller_probability
 
 __all__ = ["Design", "NewtonSolver", "Products"]
 
@@ -22,7 +22,7 @@ __all__ = ["Design", "NewtonSolver", "Products"]
 _MAX_LINE_SEARCH = 30
 # A line search ends when the derivative along the line has fallen to this share. A more exact search saves no Newton
 # steps; a less exact one costs some where probabilities become certain.
-_FLAT = 0.2
+_LINE_TOL = 0.2
 
 
 class Products(Protocol):
@@ -76,7 +76,7 @@ class NewtonSolver(ABC):
     gap : Tensor of float64, shape (k,)
         Estimated relative gaps after the step.
     finished, stuck : Tensor of bool, shape (k,)
-        Labels that have converged or are stuck; labels that rounding allows no further descent.
+        Labels that have converged or are stuck; labels whose objective cannot decrease beyond rounding.
     """
 
     direction: Tensor
@@ -113,21 +113,21 @@ class NewtonSolver(ABC):
         self.value, self.total_curvature, self.slope = theta.new_empty(3, len(theta), dtype=torch.float64)
         self.gap = torch.full_like(self.value, float("inf"))
         self.finished, self.stuck, self.idle = theta.new_zeros(3, len(theta), dtype=torch.bool)
-        plain = not bool(theta[:, :-1].any())
+        only_intercepts = not bool(theta[:, :-1].any())
         shape = self.problem.s.shape
-        self.logits = theta[:, -1:].expand(shape).clone() if plain else self.design.forward(theta)
+        self.logits = theta[:, -1:].expand(shape).clone() if only_intercepts else self.design.forward(theta)
         self.residual = torch.empty_like(self.logits)
         self.curvature = torch.empty_like(self.logits, dtype=self.curvature_dtype)
         for part in self.problem.blocks():
-            q = rarer(self.logits[part])
+            q = smaller_probability(self.logits[part])
             self._evaluate(part, q, self.problem.residual(part, self.logits[part], q))
         self.update_gradient()
 
     def _evaluate(self, part: slice, q: Tensor, residual: Tensor) -> None:
-        """Compute objectives and derivatives of a slice of labels; q are the probabilities of the rarer signs."""
+        """Compute objectives and derivatives of a slice of labels; q are the smaller class probabilities."""
         curvature, logits = self.problem.curvature(part, q), self.logits[part]
         self.residual[part], self.curvature[part] = residual, curvature
-        self.total_curvature[part] = self.problem.over_rows(curvature.sum(1).double())
+        self.total_curvature[part] = self.problem.sum_over_processes(curvature.sum(1).double())
         squares = (self.theta[part].double().square() * self.penalty[part]).sum(1)
         self.value[part] = self.problem.data_term(part, logits) + 0.5 * squares
 
@@ -168,23 +168,23 @@ class NewtonSolver(ABC):
         low, high = torch.zeros_like(step), torch.full_like(step, float("inf"))
         for n_left in reversed(range(_MAX_LINE_SEARCH)):
             logits = torch.addcmul(start, change, step.to(change.dtype)[:, None])
-            q = rarer(logits)
+            q = smaller_probability(logits)
             residual = problem.residual(part, logits, q)
-            along = problem.over_rows(torch.linalg.vecdot(residual, change).double())
-            end = along + linear + step * quadratic
+            data_slope = problem.sum_over_processes(torch.linalg.vecdot(residual, change).double())
+            end_slope = data_slope + linear + step * quadratic
             # By convexity, a step beyond the minimum ends above it by at most the step times the derivative at its end.
-            good = (end.abs() <= _FLAT * slope.abs()) & (step * end <= _FLAT * value) | (slope >= 0)
-            if not n_left or bool(good.all()):
+            done = (end_slope.abs() <= _LINE_TOL * slope.abs()) & (step * end_slope <= _LINE_TOL * value) | (slope >= 0)
+            if not n_left or bool(done.all()):
                 break
-            curved = torch.linalg.vecdot(problem.curvature(part, q).mul_(change), change).double()
-            bend = problem.over_rows(curved) + quadratic
-            low, high = torch.where(end < 0, step, low), torch.where(end >= 0, step, high)
-            proposal = step - end / bend.clamp(min=1e-300)
+            data_curvature = torch.linalg.vecdot(problem.curvature(part, q).mul_(change), change).double()
+            end_curvature = problem.sum_over_processes(data_curvature) + quadratic
+            low, high = torch.where(end_slope < 0, step, low), torch.where(end_slope >= 0, step, high)
+            proposal = step - end_slope / end_curvature.clamp(min=1e-300)
             inside = (proposal > low) & (proposal < high) & (proposal < 8 * step)
-            middle = torch.where(torch.isinf(high), 4 * step, 0.5 * (low + high))
+            fallback = torch.where(torch.isinf(high), 4 * step, 0.5 * (low + high))
             # The last evaluation is at a point of descent.
-            new = torch.where(inside, proposal, middle) if n_left > 1 else low
-            step = torch.where(good, step, new)
+            new = torch.where(inside, proposal, fallback) if n_left > 1 else low
+            step = torch.where(done, step, new)
         self.theta[part].addcmul_(self.direction[part], step.to(self.theta.dtype)[:, None])
         self.logits[part] = logits
         self._evaluate(part, q, residual)

@@ -17,7 +17,7 @@ from skpartial.solvers.convex._sketch import Sketch
 __all__ = ["PreparedFeatures"]
 
 # Columns are scaled anew if more than this share of the total row weight has moved to other rows.
-_SAME_WEIGHTS = 0.05
+_MAX_WEIGHT_CHANGE = 0.05
 
 
 class _SharedProducts:
@@ -78,7 +78,7 @@ class PreparedFeatures:
     def __init__(self, features: Features, processes: Processes = ALONE) -> None:
         self.features, self.processes = features, processes
         self._taken: tuple[Tensor, PreparedFeatures] | None = None
-        self._asked: Tensor | None = None
+        self._weights: Tensor | None = None
         self._sketch: Sketch | None = None
         self._gram: Gram | None = None
 
@@ -97,12 +97,12 @@ class PreparedFeatures:
         Rounding then affects columns of different units and offsets alike, and the penalty stays the same along most
         directions.
         """
-        asked = problem.row_weight.double()
-        asked /= asked.sum()
-        if self._asked is not None and 0.5 * float((self._asked - asked).abs().sum()) <= _SAME_WEIGHTS:
+        normalized = problem.row_weight.double()
+        normalized /= normalized.sum()
+        if self._weights is not None and 0.5 * float((self._weights - normalized).abs().sum()) <= _MAX_WEIGHT_CHANGE:
             return
         # Over all rows: one pass costs little compared with the passes that the processes share.
-        row_weight, mean, variance = moments(self.features, asked)
+        row_weight, mean, variance = moments(self.features, normalized)
         varying = variance[variance > 0]
         least = 10 * float(varying.median()) if len(varying) else 0.0
         features, own = self.features, self.processes.share(self.features.n_rows)
@@ -110,7 +110,7 @@ class PreparedFeatures:
             features = features.part(own)
         self._row_weight = row_weight[own]
         self.columns = ScaledColumns(features, mean, units(variance + least, features.dtype))
-        self.bfloat16, self._asked, self._sketch = self.columns.bfloat16(), asked, None
+        self.bfloat16, self._weights, self._sketch = self.columns.bfloat16(), normalized, None
 
     @property
     def design(self) -> Design:

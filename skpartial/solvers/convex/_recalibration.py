@@ -23,10 +23,10 @@ from torch import Tensor
 __all__ = ["positive_slopes"]
 
 # Bounds of the slopes: below the first, scores carry no information about the labels, or are reversed.
-_LEAST, _MOST = 1e-2, 1e3
+_MIN_SLOPE, _MAX_SLOPE = 1e-2, 1e3
 _MAX_STEPS = 30
 # Relative change of a slope that ends the search: the error after it is about its square.
-_CLOSE = 1e-2
+_STEP_TOL = 1e-2
 
 
 def positive_slopes(scores: Tensor, s: Tensor, a: Tensor) -> Tensor:
@@ -46,32 +46,32 @@ def positive_slopes(scores: Tensor, s: Tensor, a: Tensor) -> Tensor:
     Tensor of float64, shape (k,)
         Positive factors.
     """
-    total, present = s.sum(1, dtype=torch.float64), a.sum(1, dtype=torch.float64)
+    total, positive = s.sum(1, dtype=torch.float64), a.sum(1, dtype=torch.float64)
     n_rows = (s > 0).sum(1).double()
-    share = torch.where(total > 0, present / total, 0.5).clamp(0, 1)
-    of_present, of_absent = 1 / (n_rows * share + 2), 1 / (n_rows * (1 - share) + 2)
+    share = torch.where(total > 0, positive / total, 0.5).clamp(0, 1)
+    epsilon_positive, epsilon_negative = 1 / (n_rows * share + 2), 1 / (n_rows * (1 - share) + 2)
     weighted = s * scores
     # Weighted sum of t' x.
-    pull = torch.linalg.vecdot(a, scores).double() * (1 - of_present - of_absent)
-    pull += weighted.sum(1).double() * of_absent
+    target_sum = torch.linalg.vecdot(a, scores).double() * (1 - epsilon_positive - epsilon_negative)
+    target_sum += weighted.sum(1).double() * epsilon_negative
     squares = weighted * scores
-    low, high = torch.full_like(total, _LEAST), torch.full_like(total, _MOST)
-    # Start from the slope that is right for scores of an intercept alone.
-    lean = 2 * (2 * share - 1)
-    slope = torch.where(lean.abs() > 1e-3, (share / (1 - share)).log() / lean, 1.0).clamp(1, 10)
-    arrived = torch.zeros_like(slope, dtype=torch.bool)
+    low, high = torch.full_like(total, _MIN_SLOPE), torch.full_like(total, _MAX_SLOPE)
+    # Start from the slope that is right for a model with an intercept only, whose scores are the mean target.
+    mean_target = 2 * (2 * share - 1)
+    slope = torch.where(mean_target.abs() > 1e-3, (share / (1 - share)).log() / mean_target, 1.0).clamp(1, 10)
+    converged = torch.zeros_like(slope, dtype=torch.bool)
     for _ in range(_MAX_STEPS):
         p = (scores * slope.to(scores.dtype)[:, None]).sigmoid_()
-        derivative = torch.linalg.vecdot(weighted, p).double() - pull
-        bend = torch.linalg.vecdot(squares, torch.addcmul(p, p, p, value=-1)).double()
+        derivative = torch.linalg.vecdot(weighted, p).double() - target_sum
+        curvature = torch.linalg.vecdot(squares, torch.addcmul(p, p, p, value=-1)).double()
         low, high = torch.where(derivative < 0, slope, low), torch.where(derivative < 0, high, slope)
         # The derivative is concave, so Newton steps from below fall short of the minimum; in log a they do so by less.
-        proposal = slope * torch.exp(-derivative / (bend * slope).clamp(min=1e-300))
+        proposal = slope * torch.exp(-derivative / (curvature * slope).clamp(min=1e-300))
         inside = (proposal > low) & (proposal < high)
         # A converged label stays fixed, so that results do not depend on the other labels.
-        new = torch.where(arrived, slope, torch.where(inside, proposal, (low * high).sqrt()))
-        arrived |= (new / slope - 1).abs() <= _CLOSE
+        new = torch.where(converged, slope, torch.where(inside, proposal, (low * high).sqrt()))
+        converged |= (new / slope - 1).abs() <= _STEP_TOL
         slope = new
-        if bool(arrived.all()):
+        if bool(converged.all()):
             break
     return slope

@@ -111,7 +111,7 @@ def gathered_rows(problem: LogisticProblem, features: ResidentFeatures, labels: 
     GatheredRows
         A group. The next group overwrites its matrices, because allocating memory takes longer than filling it.
     """
-    X, room = features.X, features.X.new_empty(0)
+    X, buffer = features.X, features.X.new_empty(0)
     for key in (-problem.alpha, problem.entries, problem.count):
         labels = labels[torch.argsort(key[labels], stable=True)]
     _, sharing = problem.entries[labels].unique_consecutive(return_counts=True)
@@ -121,18 +121,18 @@ def gathered_rows(problem: LogisticProblem, features: ResidentFeatures, labels: 
         size = max(1, int((entries <= max(_GROUP_ENTRIES, X.numel())).sum()))
         first, shared, sharing = first[:size], sharing[:size], sharing[size:]
         group, labels = labels[: int(shared.sum())], labels[int(shared.sum()) :]
-        rows = _rows_of(problem.s[first] > 0, problem.count[first])
-        if len(room) < rows.numel():
-            room = X.new_empty(rows.numel(), X.shape[1])
-        gathered = torch.index_select(X, 0, rows.flatten(), out=room[: rows.numel()])
+        rows = _padded_rows(problem.s[first] > 0, problem.count[first])
+        if len(buffer) < rows.numel():
+            buffer = X.new_empty(rows.numel(), X.shape[1])
+        gathered = torch.index_select(X, 0, rows.flatten(), out=buffer[: rows.numel()])
         yield GatheredRows(group, shared, rows, gathered.view(*rows.shape, -1))
 
 
-def _rows_of(weighs: Tensor, count: Tensor) -> Tensor:
+def _padded_rows(nonzero: Tensor, count: Tensor) -> Tensor:
     """Rows in which each label has non-zero weight, shape (k, m), padded with a row of weight zero."""
-    label, row = torch.nonzero(weighs, as_tuple=True)
+    label, row = torch.nonzero(nonzero, as_tuple=True)
     position = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[label]
-    rows = weighs.to(torch.int8).argmin(1)[:, None].repeat(1, int(count.max()))
+    rows = nonzero.to(torch.int8).argmin(1)[:, None].repeat(1, int(count.max()))
     rows[label, position] = row
     return rows
 
@@ -141,8 +141,8 @@ def _products(matrices: Sequence[Tensor], vectors: Tensor, sharing: Sequence[int
     """Products of matrices (p, q), each with the next few, or the next one, of vectors (k, q): shape (k, p)."""
     results = vectors.new_empty(len(vectors), matrices[0].shape[0])
     if sharing is not None and max(sharing) > 1:
-        for matrix, few, result in zip(matrices, vectors.split(sharing), results.split(sharing)):
-            torch.mm(few, matrix.T, out=result)
+        for matrix, block, result in zip(matrices, vectors.split(sharing), results.split(sharing)):
+            torch.mm(block, matrix.T, out=result)
         return results
     # Batched products of matrices with single vectors would take several times as long.
     for matrix, vector, result in zip(matrices, vectors, results):
@@ -241,16 +241,16 @@ class RowBasis:
 
     def to_features(self, theta: Tensor) -> Tensor:
         """Parameters (k, d + 1) for the features as passed."""
-        share = torch.linalg.solve_triangular(self.root.mT, theta[:, :-1, None].double(), upper=True)
-        weights = _products([rows.T for rows in self._rows], share[:, :, 0].to(theta.dtype)).double()
+        coefficients = torch.linalg.solve_triangular(self.root.mT, theta[:, :-1, None].double(), upper=True)
+        weights = _products([rows.T for rows in self._rows], coefficients[:, :, 0].to(theta.dtype)).double()
         intercept = theta[:, -1].double() - weights @ self._center
         return torch.cat([weights, intercept[:, None]], dim=1).to(theta.dtype)
 
     def from_features(self, theta: Tensor) -> Tensor:
         """Coordinates (k, m + 1) with the same scores as parameters (k, d + 1) for the features as passed."""
         scores = _products(self._rows, theta[:, :-1]).double()[:, :, None]
-        inside = torch.linalg.solve_triangular(self.root, scores, upper=False)[:, :, 0]
-        return torch.cat([inside, self._intercept(theta)], dim=1).to(theta.dtype)
+        coordinates = torch.linalg.solve_triangular(self.root, scores, upper=False)[:, :, 0]
+        return torch.cat([coordinates, self._intercept(theta)], dim=1).to(theta.dtype)
 
     def scores(self, theta: Tensor) -> Tensor:
         """Logits (k, m) for parameters (k, d + 1) in the units of the features as passed."""

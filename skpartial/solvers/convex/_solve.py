@@ -21,10 +21,10 @@ __all__ = ["Outcome", "Report", "solve_round"]
 
 # Cholesky factors are used up to this many features, and up to this many multiplications for all labels, which take
 # milliseconds.
-_CHOLESKY_FEATURES, _CHOLESKY_PRODUCTS = 64, 1 << 27
+_CHOLESKY_FEATURES, _CHOLESKY_MULTIPLICATIONS = 64, 1 << 27
 # Maximal number of directions of the sketch, and number of rows that a label needs for each: with few rows, few
 # directions matter.
-_MAX_RANK, _ROWS_A_DIRECTION = 256, 5
+_MAX_RANK, _ROWS_PER_DIRECTION = 256, 5
 
 # Takes the objectives and relative gaps of all labels and a function that returns their parameters; True asks to stop.
 Report = Callable[[Tensor, Tensor, Callable[[], Tensor]], bool]
@@ -75,8 +75,8 @@ class _Round:
 
     def __init__(self, theta: Tensor, *, tol: float, max_iter: int, report: Report) -> None:
         self.theta, self.max_iter, self.report = theta, max_iter, report
-        #: Smaller gaps cannot be resolved in float32.
-        self.enough = max(tol, 20 * torch.finfo(theta.dtype).eps)
+        #: The tolerance, or the least gap that the type can resolve.
+        self.tol = max(tol, 20 * torch.finfo(theta.dtype).eps)
         self.gap = torch.zeros(len(theta), dtype=torch.float64, device=theta.device)
         self.objective = torch.zeros_like(self.gap)
         self.imprecise = torch.zeros(len(theta), dtype=torch.bool, device=theta.device)
@@ -93,7 +93,7 @@ class _Round:
         def report(solver: NewtonSolver) -> bool:
             active = labels[solver.active]
             self.objective[active], self.gap[active] = solver.value, solver.gap
-            self.imprecise[active] = solver.stuck & (solver.gap > self.enough)
+            self.imprecise[active] = solver.stuck & (solver.gap > self.tol)
             if solver.drops_finished:
                 self.theta = current()
             self.stopped = self.report(self.objective, self.gap, current)
@@ -110,9 +110,9 @@ class _Round:
     def _objectives(self, problem: LogisticProblem, logits: Scores, labels: Tensor) -> Tensor:
         """Objectives of some labels at their current parameters, in float64."""
         theta = self.theta[labels]
-        values, found = 0.5 * problem.alpha * theta[:, :-1].double().square().sum(1), logits(theta)
+        values, x = 0.5 * problem.alpha * theta[:, :-1].double().square().sum(1), logits(theta)
         for part in problem.blocks():
-            values[part] += problem.data_term(part, found[part])
+            values[part] += problem.data_term(part, x[part])
         return values
 
     def check(self, problem: LogisticProblem, logits: Scores, labels: Tensor) -> Tensor:
@@ -123,14 +123,14 @@ class _Round:
         """
         reached = self._objectives(problem, logits, labels)
         error = (reached - self.objective[labels]).abs() / self.objective[labels].abs().clamp(min=1e-300)
-        wrong = error > 4 * self.enough
+        wrong = error > 4 * self.tol
         self.gap[labels] = torch.where(wrong, torch.maximum(error, self.gap[labels]), self.gap[labels])
         self.imprecise[labels] |= wrong
         return wrong
 
     def outcome(self) -> Outcome:
         """The result for all labels."""
-        return Outcome(self.theta, self.gap, (self.gap > self.enough) | self.imprecise, self.imprecise)
+        return Outcome(self.theta, self.gap, (self.gap > self.tol) | self.imprecise, self.imprecise)
 
 
 def solve_round(
@@ -167,13 +167,13 @@ def solve_round(
     if 2 * int(problem.count[labels].max()) < n_rows:
         rows = torch.nonzero((problem.s[labels] > 0).any(0)).squeeze(1)
         n_rows = len(rows)
-    exact = d <= _CHOLESKY_FEATURES and n_rows * (d + 1) ** 2 * len(labels) <= _CHOLESKY_PRODUCTS
+    exact = d <= _CHOLESKY_FEATURES and n_rows * (d + 1) ** 2 * len(labels) <= _CHOLESKY_MULTIPLICATIONS
     if isinstance(features, ResidentFeatures) and not exact and bool((problem.alpha[labels] > 0).all()):
         basis, _ = cheapest_rows(problem.count[labels], n_rows, d)
         if bool(basis.any()):
             state.begin(problem, features, labels)
-            left = _solve_in_basis(state, features, problem, labels[basis])
-            labels = torch.cat([labels[~basis], left]).sort().values
+            remaining = _solve_in_basis(state, features, problem, labels[basis])
+            labels = torch.cat([labels[~basis], remaining]).sort().values
     if not len(labels) or state.stopped:
         return state.outcome()
     # If half of the rows have weight zero for all labels, they are left out.
@@ -188,30 +188,33 @@ def solve_round(
 
 def _solve_in_basis(state: _Round, features: ResidentFeatures, problem: LogisticProblem, labels: Tensor) -> Tensor:
     """Solve for labels in a basis of each label's rows; returns labels for which that is not precise enough."""
-    left = []
+    remaining = []
     for group in gathered_rows(problem, features, labels):
         basis = RowBasis(group.X, problem.s[group.first].gather(1, group.rows) > 0)
-        left.append(_follow_path(state, problem, group, basis) if basis.usable else group.labels)
+        remaining.append(_follow_path(state, problem, group, basis) if basis.usable else group.labels)
         if state.stopped:
             break
-    state.begin(problem, features, torch.cat(left))
-    return torch.cat(left)
+    state.begin(problem, features, torch.cat(remaining))
+    return torch.cat(remaining)
 
 
 def _follow_path(state: _Round, problem: LogisticProblem, group: GatheredRows, basis: RowBasis) -> Tensor:
-    """Solve for labels that share bases, with decreasing penalties, each from the optimum of the one before."""
-    left = [group.labels[:0]]
+    """Solve for labels that share bases, with decreasing penalties, each from the previous optimum.
+
+    Returns labels for which that is not precise enough.
+    """
+    remaining = [group.labels[:0]]
     for which, labels, previous in group.path():
         own, part = basis.take(which), problem.take_own_rows(labels, group.rows[which])
         before, start = state.theta[labels], own.from_features(state.theta[previous])
-        state.solve(DualCholeskySolver(part, own, start, state.enough), labels)
+        state.solve(DualCholeskySolver(part, own, start, state.tol), labels)
         wrong = state.check(part, own.scores, labels)
         if state.stopped:
             break
-        left.append(labels[wrong])
+        remaining.append(labels[wrong])
         # A column much larger than the others dominates inner products of rows, but not products with scaled columns.
         state.theta[labels[wrong]] = before[wrong]
-    return torch.cat(left)
+    return torch.cat(remaining)
 
 
 def _solve_by_factors(state: _Round, features: Features, problem: LogisticProblem, labels: Tensor) -> None:
@@ -226,10 +229,10 @@ def _solve_by_products(state: _Round, prepared: PreparedFeatures, problem: Logis
     """Solve by conjugate gradients: labels with few weighted rows on these rows, the others together on all rows."""
     prepared.scale(problem)
     features, columns = prepared.features, prepared.columns
-    rows_of_a_label = float(problem.count[labels].double().mean())
-    sketch = prepared.sketch(max(1, min(int(rows_of_a_label / _ROWS_A_DIRECTION), _MAX_RANK)))
+    rows_per_label = float(problem.count[labels].double().mean())
+    sketch = prepared.sketch(max(1, min(int(rows_per_label / _ROWS_PER_DIRECTION), _MAX_RANK)))
     # The estimate of the gap is occasionally a little too low.
-    goal = max(state.enough / 2, 20 * torch.finfo(features.dtype).eps)
+    goal = max(state.tol / 2, 20 * torch.finfo(features.dtype).eps)
 
     def solve(labels: Tensor, part: LogisticProblem, design: Design, fast: Products | None, scores: Scores) -> None:
         start = columns.from_features(state.theta[labels]).to(features.dtype)

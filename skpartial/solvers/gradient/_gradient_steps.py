@@ -29,7 +29,7 @@ from skpartial.training._data import DataSource, LabeledRows, bootstrap_weights
 from skpartial.training._loop import Learner, Report
 from skpartial.training._predict import HeadPredictor
 from skpartial.training._problem import Problem
-from skpartial.training._targets import prior_intercepts, starting_masses
+from skpartial.training._targets import prior_intercepts, starting_sign_weights
 
 __all__ = ["GradientSteps"]
 
@@ -40,8 +40,8 @@ class _Labels:
     def __init__(self, problem: Problem, data: TrainingData, state: State | None) -> None:
         self.source = DataSource(data, problem.weights, problem.device, problem.dtype)
         self.mean_weight = self.source.total_weight() / (data.n_rows * data.n_labels)
-        masses = starting_masses(problem, self.source, state, problem.first_epoch)
-        if masses is None:
+        sign_weights = starting_sign_weights(problem, self.source, state, problem.first_epoch)
+        if sign_weights is None:
             # A label without known entries is not fitted, however the loss treats unknown entries.
             known = torch.as_tensor(np.asarray(data.nearest_labels().count(axis=0)), device=problem.device)
             self.unfitted = known == 0
@@ -49,7 +49,7 @@ class _Labels:
             self.prior = torch.where(self.unfitted, -math.log(2 * assumed + 1), 0.0)
         else:
             surrogate = problem.loss.surrogate if isinstance(problem.loss, PointwiseLoss) else "logistic"
-            self.unfitted, self.prior = prior_intercepts(*masses, surrogate)
+            self.unfitted, self.prior = prior_intercepts(*sign_weights, surrogate)
 
 
 def _build(

@@ -57,26 +57,26 @@ def test_descents_and_residuals_are_those_of_the_models(models):
 
 
 def test_what_is_left_is_told_from_what_steps_have_brought(models):
-    """Unknown at first, then never far below the truth, though promises are."""
+    """Unknown at first, then never far below the truth, though predictions are."""
     inner = systems(models)
     for n_steps in range(1, 16):
         inner.step()
         if n_steps < 5:
-            assert torch.isinf(inner.left).all()
+            assert torch.isinf(inner.remaining).all()
         elif n_steps > 6:
-            assert (inner.left > 0.3 * above(models, inner.solution)).all()
+            assert (inner.remaining > 0.3 * above(models, inner.solution)).all()
 
 
 def test_an_inverse_that_is_too_small_is_found_out(models):
-    """By a factor of a hundred: promises are as much too small."""
+    """By a factor of a hundred: predictions are as much too small."""
     hessian, inverse, gradient = models
     expected, inner = systems(models), systems((hessian, inverse / 100, gradient))
     for _ in range(8):
         expected.step()
         inner.step()
     torch.testing.assert_close(inner.solution, expected.solution)
-    torch.testing.assert_close(inner.left, expected.ratio * inner.left / inner.ratio * 100)
-    assert (inner.left > 0.3 * above(models, inner.solution)).all()
+    torch.testing.assert_close(inner.remaining, expected.ratio * inner.remaining / inner.ratio * 100)
+    assert (inner.remaining > 0.3 * above(models, inner.solution)).all()
 
 
 def test_a_label_at_its_minimum_stays_there(models):
@@ -86,7 +86,7 @@ def test_a_label_at_its_minimum_stays_there(models):
     inner.step()
     assert torch.isfinite(inner.solution).all()
     assert not inner.solution[1].any()
-    assert inner.left[1] == 0
+    assert inner.remaining[1] == 0
     assert inner.moves.tolist() == [True, False, True]
 
 
@@ -99,6 +99,6 @@ def test_a_hessian_that_rounding_has_turned_ends_the_steps(models):
     for _ in range(9):
         inner.step()
         expected.step()
-    assert torch.isfinite(inner.left).all()
+    assert torch.isfinite(inner.remaining).all()
     assert not inner.solution[1].any()
     torch.testing.assert_close(inner.solution[[0, 2]], expected.solution[[0, 2]])

@@ -8,7 +8,7 @@ import torch
 
 from skpartial.features._matrix import ResidentFeatures
 from skpartial.losses import AssumeNegative
-from skpartial.solvers.convex._logistic import LogisticProblem, rarer
+from skpartial.solvers.convex._logistic import LogisticProblem, smaller_probability
 from skpartial.training._data import DataSource
 from skpartial.training._targets import FoldedTargets
 
@@ -26,7 +26,7 @@ def test_what_is_all_but_certain_keeps_its_digits(make_problem, dtype, digits, s
         problem = LogisticProblem(
             FoldedTargets(task, task.loss, DataSource(task.data, task.weights, x.device, dtype)), 0, dtype, x.device
         )
-        everything, q = slice(None), rarer(x.T)
+        everything, q = slice(None), smaller_probability(x.T)
         target, z = -problem.minus_a.numpy()[0] / problem.s.numpy()[0], x.numpy()[:, 0].astype(np.longdouble)
         one, p, other = np.longdouble(1), 1 / (1 + np.exp(-z)), 1 / (1 + np.exp(z))
         target = target.astype(np.longdouble)

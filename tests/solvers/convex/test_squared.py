@@ -62,7 +62,7 @@ def ridges(X, Y, loss, alpha, weights=None):
 
 def by_products(monkeypatch):
     """Let no label have a factor of its own."""
-    monkeypatch.setattr(_squared, "_worth_a_factor", lambda *args: [])
+    monkeypatch.setattr(_squared, "_groups_to_factorize", lambda *args: [])
 
 
 def check_same_up_to_slope(clf, coef, intercept, rtol=1e-8):
@@ -170,7 +170,7 @@ def test_leave_one_out_refuses_what_looks_at_logits(make_problem):
 
 def test_leave_one_out_refuses_what_does_not_fit(make_problem, monkeypatch):
     X, Y = data()
-    monkeypatch.setattr(_squared, "_MOST_ENTRIES", 10)
+    monkeypatch.setattr(_squared, "_MAX_ENTRIES", 10)
     with pytest.raises(ValueError, match=r"X of shape \(120, 20\) takes too much memory: use folds"):
         leave_one_out(make_problem(ResidentFeatures(torch.tensor(X)), Y, IgnoreUnknown()), [0.1])
     # A fit goes another way.
@@ -189,7 +189,7 @@ def test_slopes_are_about_the_same_by_typical_rows(loss, monkeypatch):
     about = PartialLabelClassifier(loss, alpha=0.01, solver=FullBatch(tol=1e-10)).fit(X, Y)
     sizes = [np.linalg.norm(clf.coef_, axis=1) for clf in (exact, about)]
     np.testing.assert_allclose(sizes[0], sizes[1], rtol=0.06)
-    monkeypatch.setattr(_squared, "_typical_gram", lambda *args: None)
+    monkeypatch.setattr(_squared, "_average_gram", lambda *args: None)
     trained = PartialLabelClassifier(loss, alpha=0.01, solver=FullBatch(tol=1e-10)).fit(X, Y)
     off = [np.abs(np.linalg.norm(clf.coef_, axis=1) / sizes[0] - 1).max() for clf in (about, trained)]
     assert off[0] < 0.5 * off[1]

@@ -94,7 +94,7 @@ def test_what_differs_is_solved_apart(data, problems, rounds):
 
 def test_a_block_begins_at_the_last_optimum_of_its_loss(data, problems, monkeypatch):
     """From strong penalties to weak ones; whatever the order that they are passed in."""
-    monkeypatch.setattr(_full_batch, "_TOGETHER_BYTES", 1)
+    monkeypatch.setattr(_full_batch, "_PROBLEM_BYTES", 1)
     candidates = [(AssumeNegative(), 1e-2), (IgnoreUnknown(), 1.01e-2), (AssumeNegative(), 1.02e-2)]
     tasks = [(FullBatch(tol=1e-10), problem) for problem in problems(data, candidates)]
     together = solve_tasks(tasks)
@@ -108,7 +108,7 @@ def test_a_block_begins_at_the_last_optimum_of_its_loss(data, problems, monkeypa
 
 def test_where_rounds_begin_matters(data, problems, monkeypatch):
     """Large loss looks at the logits: no block begins where another one ended."""
-    monkeypatch.setattr(_full_batch, "_TOGETHER_BYTES", 1)
+    monkeypatch.setattr(_full_batch, "_PROBLEM_BYTES", 1)
     candidates = [(LargeLoss("reject", delta=0.05), alpha) for alpha in (1e-3, 1e-1)]
     tasks = [(FullBatch(tol=1e-12, rounds=2), problem) for problem in problems(data, candidates)]
     for one, (solver, problem) in zip(solve_tasks(tasks), tasks):
@@ -118,7 +118,7 @@ def test_where_rounds_begin_matters(data, problems, monkeypatch):
 def test_large_groups_are_split(data, problems, rounds, monkeypatch):
     tasks = [(FullBatch(tol=1e-13), problem) for problem in problems(data, CANDIDATES)]
     whole = solve_tasks(tasks)
-    monkeypatch.setattr(_full_batch, "_TOGETHER_BYTES", 3 * tasks[0][0].working_bytes(tasks[0][1]))
+    monkeypatch.setattr(_full_batch, "_PROBLEM_BYTES", 3 * tasks[0][0].working_bytes(tasks[0][1]))
     parts = solve_tasks(tasks)
     assert rounds == [16, 12, 4]
     for one, other in zip(whole, parts):
