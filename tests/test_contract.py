@@ -119,8 +119,10 @@ def test_partial_fit_keeps_its_units(partial_data):
     X, Y = partial_data
     solver = Minibatch(batch_size=len(X), learning_rate=0.01)
     clf = PartialLabelClassifier(solver=solver, random_state=0).partial_fit(X, Y)
-    scale = clf._optimizer_state["input_scale"]
-    assert clf.partial_fit(100 * X, Y)._optimizer_state["input_scale"] == scale
+    scale, center = clf._optimizer_state["units"]
+    later = clf.partial_fit(100 * X, Y)._optimizer_state["units"]
+    assert later[0] == scale
+    np.testing.assert_array_equal(later[1], center)
 
 
 def test_minibatches_start_from_the_prior(partial_data):

@@ -204,7 +204,7 @@ def centered_units(features: Features, row_weight: Tensor | None) -> InputUnits:
     Parameters
     ----------
     features : Features
-        Features with n rows.
+        Features with n rows; of maps, the averages over positions count.
     row_weight : Tensor of shape (n,) or None
         Weight of each row.
 
@@ -213,6 +213,7 @@ def centered_units(features: Features, row_weight: Tensor | None) -> InputUnits:
     InputUnits
         In the type and on the device of the features; without a center if all rows are equal.
     """
+    features = features.averages if isinstance(features, MapFeatures) else features
     _, mean, variance = moments(features, row_weight)
     square = float((mean.square() + variance).mean())
     if float(variance.mean()) <= _LEAST_VARIANCE * square:

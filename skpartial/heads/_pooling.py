@@ -24,7 +24,7 @@ class PooledModule(LinearModule):
         Channels of the feature maps, and number of labels.
     """
 
-    # Not every pooling adds a constant of all regions to the logit.
+    # Not every pooling turns a constant that all regions share into the same constant of the logit.
     centers = False
 
     def score_maps(self, features: Tensor) -> Tensor:
@@ -38,13 +38,15 @@ class PooledModule(LinearModule):
 
     @override
     def forward(self, features: Tensor) -> Tensor:
-        return self.pool(self.score_maps(features).flatten(2)) + self.bias
+        logits = self.pool(self.score_maps(features).flatten(2)) + self.bias
+        return logits if self.center is None else logits - self.input_scale * (self.weight @ self.center)
 
 
 class _AverageModule(PooledModule):
     def __init__(self, n_features: int, n_labels: int, boost: float) -> None:
         super().__init__(n_features, n_labels)
         self.boost = boost
+        self.centers = boost == 1
 
     @override
     def pool(self, scores: Tensor) -> Tensor:

@@ -201,7 +201,7 @@ def test_iterative_loss_in_rounds(partial_data):
     assert by_batches.fit(X, seen).predict(X).sum() > plain.predict(X).sum()
 
 
-@pytest.mark.parametrize("solver", [FullBatch(rounds=3), Minibatch(max_epochs=12)], ids=["rounds", "epochs"])
+@pytest.mark.parametrize("solver", [FullBatch(rounds=3), Minibatch(max_epochs=20)], ids=["rounds", "epochs"])
 def test_relabelling(partial_data, solver):
     X, Y = partial_data
     before = Y.copy()

@@ -1,38 +1,42 @@
-r"""From scores to log odds: one positive factor per label, so that no score changes its sign.
+r"""From scores to log odds by Platt scaling: a positive slope and an intercept per label.
 
-The factor a of a label minimises the weighted cross-entropy of out-of-sample scores x, with one added row of each sign,
-as in Platt scaling:
+Slope a and intercept c of a label minimise the weighted cross-entropy of out-of-sample scores x, with one added row of
+each sign:
 
 .. math::
 
-    \sum_i s_i \left[ \operatorname{softplus}(a x_i) - t'_i a x_i \right], \quad
+    \sum_i s_i \left[ \operatorname{softplus}(a x_i + c) - t'_i (a x_i + c) \right], \quad
     t' = t (1 - \epsilon_+ - \epsilon_-) + \epsilon_-, \quad \epsilon_\pm = \frac{1}{n_\pm + 2}
 
 where the positives and negatives of the label are worth :math:`n_+` and :math:`n_-` rows.
 
+The intercept matters for rare labels. Squared error draws their scores to the target of the negatives, with small
+differences between rows: a slope alone would keep these differences small next to those between labels.
+
 Source: J. Platt, "Probabilistic outputs for support vector machines and comparisons to regularized likelihood methods",
 Advances in Large Margin Classifiers, 1999; H.-T. Lin, C.-J. Lin, R. Weng, "A note on Platt's probabilistic outputs for
-support vector machines", Machine Learning 2007. Their method also has an intercept, which moves the decision.
+support vector machines", Machine Learning 2007.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
-__all__ = ["positive_slopes"]
+__all__ = ["log_odds_map"]
 
-# Bounds of the slopes: below the first, scores carry no information about the labels, or are reversed.
-_MIN_SLOPE, _MAX_SLOPE = 1e-2, 1e3
-_MAX_STEPS = 30
-# Relative change of a slope that ends the search: the error after it is about its square.
-_STEP_TOL = 1e-2
+# Least slope for scores with a variance of 1: below it, scores carry no information about the labels, or are reversed.
+_MIN_SLOPE = 1e-3
+_MAX_STEPS, _MAX_HALVINGS = 50, 30
+# The objective is within half of this of its minimum; a standard error of the parameters changes it by one half.
+_DECREMENT = 1e-4
 
 
-def positive_slopes(scores: Tensor, s: Tensor, a: Tensor) -> Tensor:
-    """Factors that turn scores into log odds.
+def log_odds_map(scores: Tensor, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+    """Slopes and intercepts that turn scores into log odds.
 
-    Newton's method within a bracket, for all labels at once.
+    Newton's method with step halving, for all labels at once.
 
     Parameters
     ----------
@@ -43,35 +47,92 @@ def positive_slopes(scores: Tensor, s: Tensor, a: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor of float64, shape (k,)
-        Positive factors.
+    slope, intercept : Tensor of float64, shape (k,)
+        The slopes are positive.
     """
     total, positive = s.sum(1, dtype=torch.float64), a.sum(1, dtype=torch.float64)
     n_rows = (s > 0).sum(1).double()
     share = torch.where(total > 0, positive / total, 0.5).clamp(0, 1)
     epsilon_positive, epsilon_negative = 1 / (n_rows * share + 2), 1 / (n_rows * (1 - share) + 2)
-    weighted = s * scores
-    # Weighted sum of t' x.
-    target_sum = torch.linalg.vecdot(a, scores).double() * (1 - epsilon_positive - epsilon_negative)
-    target_sum += weighted.sum(1).double() * epsilon_negative
-    squares = weighted * scores
-    low, high = torch.full_like(total, _MIN_SLOPE), torch.full_like(total, _MAX_SLOPE)
-    # Start from the slope that is right for a model with an intercept only, whose scores are the mean target.
-    mean_target = 2 * (2 * share - 1)
-    slope = torch.where(mean_target.abs() > 1e-3, (share / (1 - share)).log() / mean_target, 1.0).clamp(1, 10)
-    converged = torch.zeros_like(slope, dtype=torch.bool)
+    mean, deviation = _mean_and_deviation(scores, s, total)
+    x = scores.sub(mean.to(scores.dtype)[:, None]).div_(deviation.to(scores.dtype)[:, None])
+    # Weights times smoothed targets.
+    aims = a * (1 - epsilon_positive - epsilon_negative).to(a.dtype)[:, None]
+    aims.addcmul_(s, epsilon_negative.to(s.dtype)[:, None])
+    smoothed = aims.sum(1, dtype=torch.float64) / total.clamp(min=1e-300)
+    theta = torch.stack([torch.zeros_like(total), smoothed.clamp(1e-9, 1 - 1e-9).logit()])
+    value = _cross_entropy(theta, x, s, aims)
+    active = total > 0
     for _ in range(_MAX_STEPS):
-        p = (scores * slope.to(scores.dtype)[:, None]).sigmoid_()
-        derivative = torch.linalg.vecdot(weighted, p).double() - target_sum
-        curvature = torch.linalg.vecdot(squares, torch.addcmul(p, p, p, value=-1)).double()
-        low, high = torch.where(derivative < 0, slope, low), torch.where(derivative < 0, high, slope)
-        # The derivative is concave, so Newton steps from below fall short of the minimum; in log a they do so by less.
-        proposal = slope * torch.exp(-derivative / (curvature * slope).clamp(min=1e-300))
-        inside = (proposal > low) & (proposal < high)
+        step, decrement = _newton_step(theta, x, s, aims)
         # A converged label stays fixed, so that results do not depend on the other labels.
-        new = torch.where(converged, slope, torch.where(inside, proposal, (low * high).sqrt()))
-        converged |= (new / slope - 1).abs() <= _STEP_TOL
-        slope = new
-        if bool(converged.all()):
+        active &= decrement > _DECREMENT
+        if not bool(active.any()):
             break
-    return slope
+        theta, value = _line_search(theta, torch.where(active, step, 0.0), value, decrement, x, s, aims)
+    slope, intercept = theta
+    useless = slope < _MIN_SLOPE
+    slope = torch.where(useless, _MIN_SLOPE, slope)
+    intercept = torch.where(useless, smoothed.clamp(1e-9, 1 - 1e-9).logit(), intercept)
+    slope = slope / deviation
+    return slope, intercept - slope * mean
+
+
+def _mean_and_deviation(scores: Tensor, s: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted means and standard deviations of scores, the latter 1 where the scores are all equal."""
+    mean = torch.linalg.vecdot(s, scores).double() / total.clamp(min=1e-300)
+    centered = scores - mean.to(scores.dtype)[:, None]
+    variance = torch.linalg.vecdot(s, centered.square_()).double() / total.clamp(min=1e-300)
+    deviation = variance.sqrt()
+    equal = deviation <= 10 * torch.finfo(scores.dtype).eps * mean.abs()
+    return mean, torch.where(equal | (deviation == 0), 1.0, deviation)
+
+
+def _logits(theta: Tensor, x: Tensor) -> Tensor:
+    slope, intercept = theta.to(x.dtype)[:, :, None]
+    return torch.addcmul(intercept, slope, x)
+
+
+def _cross_entropy(theta: Tensor, x: Tensor, s: Tensor, aims: Tensor) -> Tensor:
+    """The objective of each label."""
+    logits = _logits(theta, x)
+    return torch.linalg.vecdot(s, softplus(logits)).double() - torch.linalg.vecdot(aims, logits).double()
+
+
+def _newton_step(theta: Tensor, x: Tensor, s: Tensor, aims: Tensor) -> tuple[Tensor, Tensor]:
+    """Newton steps (2, k), and how much each would decrease a quadratic objective, times 2."""
+    p = _logits(theta, x).sigmoid_()
+    curvature = torch.addcmul(p, p, p, value=-1).mul_(s)
+    residual = p.mul_(s).sub_(aims)
+    gradient = torch.stack([torch.linalg.vecdot(residual, x), residual.sum(1)]).double()
+    weighted = curvature * x
+    h_slope, h_mixed = torch.linalg.vecdot(weighted, x).double(), weighted.sum(1).double()
+    h_intercept = curvature.sum(1).double()
+    # A small multiple of the identity keeps the 2 x 2 systems solvable.
+    ridge = 1e-10 * (h_slope + h_intercept) + 1e-30
+    h_slope, h_intercept = h_slope + ridge, h_intercept + ridge
+    determinant = (h_slope * h_intercept - h_mixed.square()).clamp(min=1e-300)
+    step = torch.stack(
+        [
+            (h_mixed * gradient[1] - h_intercept * gradient[0]) / determinant,
+            (h_mixed * gradient[0] - h_slope * gradient[1]) / determinant,
+        ]
+    )
+    return step, -(step * gradient).sum(0)
+
+
+def _line_search(
+    theta: Tensor, step: Tensor, value: Tensor, decrement: Tensor, x: Tensor, s: Tensor, aims: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Halve the steps of labels whose objectives they do not decrease; returns parameters and objectives."""
+    length = torch.ones_like(value)
+    for _ in range(_MAX_HALVINGS):
+        new = theta + length * step
+        reached = _cross_entropy(new, x, s, aims)
+        # Rounding may hide a small decrease.
+        slack = 1e-6 * value.abs()
+        worse = ~(reached <= value - 1e-4 * length * decrement + slack)
+        if not bool(worse.any()):
+            break
+        length = torch.where(worse, 0.5 * length, length)
+    return new, reached

@@ -38,7 +38,7 @@ from skpartial.losses import PointwiseLoss
 from skpartial.solvers.convex._gram import MANY_ALPHAS, Gram
 from skpartial.solvers.convex._logistic import LogisticProblem
 from skpartial.solvers.convex._prepared import PreparedFeatures
-from skpartial.solvers.convex._recalibration import positive_slopes
+from skpartial.solvers.convex._recalibration import log_odds_map
 from skpartial.solvers.convex._rows import BATCHED, PRODUCTS
 from skpartial.solvers.convex._solve import Outcome, Report, solve_round
 from skpartial.training._data import DataSource
@@ -261,10 +261,14 @@ def _leave_rows_out(features: Features, problem: SquaredProblem, fits: Iterator[
         yield LeftOut(labels, alpha, theta, scores, objective, error.expand_as(objective))
 
 
-def _slopes(problem: SquaredProblem, labels: Tensor, scores: Tensor) -> Tensor:
-    """Factors (k,) that turn scores (k, n) of labels into log odds."""
+def _calibrated(problem: SquaredProblem, labels: Tensor, theta: Tensor, scores: Tensor) -> Tensor:
+    """Parameters (k, d + 1) of log odds, given those of scores and out-of-sample scores (k, n) of labels."""
     blocks = zip(labels.split(_LABELS_PER_BLOCK), scores.split(_LABELS_PER_BLOCK))
-    return torch.cat([positive_slopes(x, problem.s[block], -problem.minus_a[block]) for block, x in blocks])
+    maps = [log_odds_map(x, problem.s[block], -problem.minus_a[block]) for block, x in blocks]
+    slope, intercept = (torch.cat(parts) for parts in zip(*maps))
+    found = theta.double() * slope[:, None]
+    found[:, -1] += intercept
+    return found.to(theta.dtype)
 
 
 def _closed_form(
@@ -339,7 +343,7 @@ def solve_squared_round(
     Returns
     -------
     Outcome
-        The optimal parameters, times a positive factor per label that turns logits into log odds.
+        The parameters of log odds: weights are the optimal ones times a positive factor per label.
     """
     outcome, objective, remaining = _solve_by_factors(prepared, problem, theta, tol)
     if not len(remaining) and not bool(problem.unfitted.all()):
@@ -374,8 +378,7 @@ def _solve_by_factors(
     remaining = ~problem.unfitted
     for fit in _closed_form(prepared, problem, chosen):
         objective[fit.labels], gap[fit.labels], remaining[fit.labels] = fit.objective, fit.gap, False
-        slope = _slopes(problem, fit.labels, fit.scores)
-        theta[fit.labels] = (fit.theta.double() * slope[:, None]).to(theta.dtype)
+        theta[fit.labels] = _calibrated(problem, fit.labels, fit.theta, fit.scores)
     imprecise = gap > 4 * max(tol, 20 * torch.finfo(theta.dtype).eps)
     return Outcome(theta, gap, imprecise, imprecise), objective, torch.nonzero(remaining).squeeze(1)
 
@@ -395,7 +398,7 @@ def _recalibrate(prepared: PreparedFeatures, problem: SquaredProblem, theta: Ten
         scores = prepared.features.scores(theta[part])
         if gram is not None:
             _leave_rows_out_approximately(gram, problem.take(part), scores)
-        theta[part] *= _slopes(problem, part, scores).to(theta.dtype)[:, None]
+        theta[part] = _calibrated(problem, part, theta[part], scores)
 
 
 def _average_gram(prepared: PreparedFeatures, problem: SquaredProblem) -> Gram | None:

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.base import clone
 from sklearn.linear_model import Ridge, RidgeCV
@@ -23,7 +23,7 @@ from skpartial.losses import AssumeNegative, Block, IgnoreUnknown, LargeLoss, Pa
 from skpartial.model_selection import BatchedGridSearchCV
 from skpartial.solvers import FullBatch, Minibatch
 from skpartial.solvers.convex import _squared
-from skpartial.solvers.convex._recalibration import positive_slopes
+from skpartial.solvers.convex._recalibration import log_odds_map
 from skpartial.solvers.convex._squared import leave_one_out
 
 LOSSES = [
@@ -65,27 +65,27 @@ def by_products(monkeypatch):
     monkeypatch.setattr(_squared, "_groups_to_factorize", lambda *args: [])
 
 
-def check_same_up_to_slope(clf, coef, intercept, rtol=1e-8):
-    """Weights and intercepts are those given, times one positive number a label."""
-    slope = (clf.coef_ * coef).sum(1) / np.square(coef).sum(1)
-    assert (slope > 0).all()
-    np.testing.assert_allclose(clf.coef_, slope[:, None] * coef, rtol=0, atol=rtol * np.abs(clf.coef_).max())
-    np.testing.assert_allclose(
-        clf.intercept_, slope * intercept, rtol=0, atol=rtol * (1 + np.abs(clf.intercept_).max())
-    )
-    return slope
+@pytest.fixture
+def uncalibrated(monkeypatch):
+    """Logits in the units of the targets."""
+    monkeypatch.setattr(_squared, "log_odds_map", lambda x, s, a: (torch.ones(len(x)), torch.zeros(len(x))))
+
+
+def check_ridges(clf, coef, intercept, rtol=1e-8):
+    np.testing.assert_allclose(clf.coef_, coef, rtol=0, atol=rtol * np.abs(coef).max())
+    np.testing.assert_allclose(clf.intercept_, intercept, rtol=0, atol=rtol * (1 + np.abs(intercept).max()))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
-def test_optimum_is_that_of_ridge(loss, shape, weighted):
+def test_optimum_is_that_of_ridge(loss, shape, weighted, uncalibrated):
     X, Y = data(*shape)
     weights = np.random.default_rng(1).uniform(0, 3, len(X)) if weighted else None
     if weighted:
         weights[:5] = 0
     clf = PartialLabelClassifier(loss, alpha=0.03).fit(X, Y, sample_weight=weights)
-    check_same_up_to_slope(clf, *ridges(X, Y, loss, 0.03, weights))
+    check_ridges(clf, *ridges(X, Y, loss, 0.03, weights))
     assert clf.n_iter_ == 1
 
 
@@ -109,12 +109,12 @@ def test_every_label_has_a_penalty_of_its_own(shape, monkeypatch):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
-def test_optimum_by_products(loss, shape, monkeypatch):
+def test_optimum_by_products(loss, shape, monkeypatch, uncalibrated):
     """What is too large for factors is left to conjugate gradients."""
     by_products(monkeypatch)
     X, Y = data(*shape)
     clf = PartialLabelClassifier(loss, alpha=0.03, solver=FullBatch(tol=1e-13)).fit(X, Y)
-    check_same_up_to_slope(clf, *ridges(X, Y, loss, 0.03), rtol=1e-4)
+    check_ridges(clf, *ridges(X, Y, loss, 0.03), rtol=1e-4)
 
 
 def brute_force(X, Y, loss, alpha):
@@ -168,7 +168,7 @@ def test_leave_one_out_refuses_what_looks_at_logits(make_problem):
         leave_one_out(make_problem(ResidentFeatures(torch.tensor(X)), Y, LargeLoss()), [0.1])
 
 
-def test_leave_one_out_refuses_what_does_not_fit(make_problem, monkeypatch):
+def test_leave_one_out_refuses_what_does_not_fit(make_problem, monkeypatch, uncalibrated):
     X, Y = data()
     monkeypatch.setattr(_squared, "_MAX_ENTRIES", 10)
     with pytest.raises(ValueError, match=r"X of shape \(120, 20\) takes too much memory: use folds"):
@@ -177,7 +177,7 @@ def test_leave_one_out_refuses_what_does_not_fit(make_problem, monkeypatch):
     fitted = PartialLabelClassifier(IgnoreUnknown(surrogate="squared"), alpha=0.03, solver=FullBatch(tol=1e-13)).fit(
         X, Y
     )
-    check_same_up_to_slope(fitted, *ridges(X, Y, IgnoreUnknown(), 0.03), rtol=1e-4)
+    check_ridges(fitted, *ridges(X, Y, IgnoreUnknown(), 0.03), rtol=1e-4)
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
@@ -198,25 +198,26 @@ def test_slopes_are_about_the_same_by_typical_rows(loss, monkeypatch):
 # ---------------------------------------------------------------------------------------------------- recalibration
 
 
+def cross_entropy(parameters, scores, s, target):
+    x = parameters[0] * scores + parameters[1]
+    return (s * (np.logaddexp(0, x) - target * x)).sum()
+
+
 @settings(max_examples=25)
-@given(st.integers(0, 10**6), st.floats(0.1, 8))
-def test_slope_minimises_cross_entropy(seed, scale):
+@given(st.integers(0, 10**6), st.floats(0.1, 8), st.floats(-3, 3))
+def test_the_map_minimises_cross_entropy(seed, scale, offset):
     rng = np.random.default_rng(seed)
-    scores = scale * rng.normal(size=80)
-    present = np.where(rng.logistic(size=80) < scores / scale, 0.95, 0.05)
+    scores = scale * rng.normal(size=80) + offset
+    present = np.where(rng.logistic(size=80) < (scores - offset) / scale - 1, 0.95, 0.05)
     s = rng.uniform(0, 1, 80)
     share = (s * present).sum() / s.sum()
     up, down = 1 / (80 * share + 2), 1 / (80 * (1 - share) + 2)
     target = present * (1 - up - down) + down
-
-    def cross_entropy(log_slope):
-        x = np.exp(log_slope) * scores
-        return (s * (np.logaddexp(0, x) - target * x)).sum()
-
-    best = minimize_scalar(cross_entropy, bounds=np.log([1e-2, 1e3]), method="bounded", options={"xatol": 1e-9})
-    a = torch.tensor(s * present)[None]
-    found = float(positive_slopes(torch.tensor(scores)[None], torch.tensor(s)[None], a))
-    assert found == pytest.approx(np.exp(best.x), rel=2e-3)
+    standard = (scores - offset) / scale
+    best = minimize(cross_entropy, [1.0, 0.0], args=(standard, s, target), bounds=[(1e-3, None), (None, None)])
+    found = log_odds_map(*(torch.tensor(each)[None] for each in (scores, s, s * present)))
+    reached = cross_entropy([float(each) for each in found], scores, s, target)
+    assert reached == pytest.approx(best.fun, abs=2e-3)
 
 
 def test_slope_of_scores_that_are_all_right_or_all_wrong():
@@ -225,21 +226,48 @@ def test_slope_of_scores_that_are_all_right_or_all_wrong():
     for times in (1, 10, 100):
         scores = torch.tensor([[2.0, 1.5, -1.0, -2.0]]).repeat(1, times)
         s, present = torch.ones_like(scores), (scores > 0).float()
-        slopes.append(float(positive_slopes(scores, s, present)))
-        assert 0 < float(positive_slopes(-scores, s, present)) < 0.02
+        slopes.append(float(log_odds_map(scores, s, present)[0]))
+        assert 0 < float(log_odds_map(-scores, s, present)[0]) < 0.02
     assert 0.5 < slopes[0] < slopes[1] < slopes[2] < 20
 
 
+def test_labels_without_information_get_their_share():
+    """Whether scores are all equal, or say nothing of the targets."""
+    for scores in (torch.full((1, 100), -1.7), torch.tensor([[1.0, -1.0]]).repeat(1, 50)):
+        present = torch.zeros(1, 100)
+        present[0, :10] = 1
+        slope, intercept = log_odds_map(scores, torch.ones(1, 100), present)
+        share = torch.sigmoid(slope[:, None] * scores + intercept[:, None]).mean()
+        assert float(share) == pytest.approx(0.1, abs=0.01)
+
+
 @pytest.mark.parametrize("known", [0.3, 1.0])
-def test_predictions_agree_and_keep_their_sign(known):
+def test_predictions_agree_and_scores_keep_their_order(known):
     X, Y = data(known=known)
     clf = PartialLabelClassifier(IgnoreUnknown(surrogate="squared"), alpha=0.01).fit(X, Y)
     coef, intercept = ridges(X, Y, IgnoreUnknown(), 0.01)
     raw, decision = X @ coef.T + intercept, clf.decision_function(X)
-    np.testing.assert_array_equal(raw > 0, decision > 0)
+    for of_label, ridge in zip(decision.T, raw.T):
+        slope, _ = np.polyfit(ridge, of_label, 1)
+        assert slope > 0
+        assert np.corrcoef(ridge, of_label)[0, 1] == pytest.approx(1)
     np.testing.assert_array_equal(clf.predict(X), decision > 0)
     np.testing.assert_array_equal(clf.predict_proba(X) > 0.5, decision > 0)
     np.testing.assert_allclose(clf.predict_proba(X), expit(decision))
+
+
+def test_rare_labels_are_told_apart():
+    """Differences between labels do not drown what distinguishes the rows of a rare label."""
+    rng = np.random.default_rng(0)
+    n_labels = 300
+    own = np.arange(3000) % n_labels
+    X = rng.normal(size=(n_labels, 40))[own] + 0.5 * rng.normal(size=(3000, 40))
+    Y = np.eye(n_labels, dtype=np.int8)[own]
+    clf = SinglePositiveClassifier(AssumeNegative(surrogate="squared"), threshold=0.5).fit(X[:2700], Y[:2700])
+    scores = clf.decision_function(X[2700:])
+    rank = (scores > scores[np.arange(300), own[2700:]][:, None]).sum(1)
+    # With a slope per label and no intercept, a third of them.
+    assert (rank < 10).mean() > 0.9
 
 
 def test_probabilities_are_calibrated():
@@ -265,8 +293,9 @@ def test_integer_weights_are_repetitions():
     loss = AssumeNegative(surrogate="squared")
     weighted = SinglePositiveClassifier(loss, alpha=0.02, threshold=0.5).fit(X, Y, sample_weight=counts)
     repeated = SinglePositiveClassifier(loss, alpha=0.02, threshold=0.5).fit(X.repeat(counts, 0), Y.repeat(counts, 0))
-    slope = check_same_up_to_slope(weighted, repeated.coef_, repeated.intercept_)
-    assert ((slope > 0.5) & (slope < 1)).all()
+    slope = (weighted.coef_ * repeated.coef_).sum(1) / np.square(repeated.coef_).sum(1)
+    np.testing.assert_allclose(weighted.coef_, slope[:, None] * repeated.coef_, rtol=1e-7)
+    assert ((slope > 0.3) & (slope < 1)).all()
     kept = SinglePositiveClassifier(loss, alpha=0.02, threshold=0.5).fit(
         X[counts > 0], Y[counts > 0], sample_weight=counts[counts > 0]
     )
@@ -322,14 +351,14 @@ def test_columns_far_from_zero_in_float32():
 
 
 @pytest.mark.parametrize("shape", [(120, 20), (50, 90)], ids=str)
-def test_no_penalty(shape):
+def test_no_penalty(shape, uncalibrated):
     """The solution of least norm, where there are many."""
     X, Y = data(*shape, known=1.0)
     X = np.c_[X, X[:, :2]]
     clf = PartialLabelClassifier(IgnoreUnknown(surrogate="squared"), alpha=0.0).fit(X, Y)
     centered = X - X.mean(0)
     coef = np.linalg.lstsq(centered, 2.0 * Y, rcond=1e-10)[0].T
-    check_same_up_to_slope(clf, coef, 2 * Y.mean(0) - coef @ X.mean(0), rtol=1e-6)
+    check_ridges(clf, coef, 2 * Y.mean(0) - coef @ X.mean(0), rtol=1e-6)
 
 
 def test_inputs_are_left_alone():

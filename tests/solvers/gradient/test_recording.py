@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from skpartial import PartialLabelClassifier
 from skpartial.features._choice import as_features
 from skpartial.features._matrix import ResidentFeatures
+from skpartial.features._moments import InputUnits
 from skpartial.heads import Linear
 from skpartial.losses import AssumeNegative, IgnoreUnknown, LargeLoss, PartialBCE, WeakAssumeNegative
 from skpartial.relabeling import Relabeling
@@ -314,7 +315,8 @@ def test_steps_on_cuda_neither_wait_nor_mix_devices(partial_data, make_problem, 
         features = ResidentFeatures(torch.zeros(120, 6, device=device))
         problem = make_problem(features, Y, AssumeNegative(label_smoothing=0.1), head=OnDevice())
         plan = Minibatch(optimizer, 0.1, batch_size=8, max_epochs=3, clip_norm=clip_norm).plan(problem)
-        together = LinearPass([LinearSteps(problem, plan, 1.0) for _ in range(2)])
+        units = InputUnits(1.0, torch.zeros(6, device=device))
+        together = LinearPass([LinearSteps(problem, plan, units) for _ in range(2)])
         for epoch in (1, 2):
             assert together.run(torch.arange(120), epoch).device == device
     assert len(works) == 1

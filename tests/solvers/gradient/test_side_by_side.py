@@ -248,7 +248,7 @@ def test_what_is_trained_alone(problem):
         replace(plain, validation=Validation(plain.features, lambda logits: 0.0)),
         replace(plain, start=zeros),
         replace(plain, previous_states={"loss": {}}),
-        replace(plain, optimizer_state={"input_scale": 1.0}),
+        replace(plain, optimizer_state={"units": (1.0, None)}),
         replace(plain, network=lambda head: head),
         replace(plain, head=AveragePooling()),
     ]
