@@ -244,7 +244,7 @@ class CategoryGNN(Head):
     learning_rate : float, default=1.0
         Multiplies the learning rate of the network. At 1, the rate is 0.3 / max(D, 30) where the rate of a linear head
         is 1 / max(d, 30).
-    penalty : float, default=0.3
+    penalty : float, default=1.0
         L2 penalty of all parameters of the network, as a multiple of the penalty of weights for features with a root
         mean square of 1. Without it, the network can increase logits at no cost, and so undo the penalty of the
         weights. If it is too strong, the parameters go to zero, and the logits are those of `base`.
@@ -297,7 +297,7 @@ class CategoryGNN(Head):
         n_neighbors: int = 20,
         base: str | Head = "linear",
         learning_rate: float = 1.0,
-        penalty: float = 0.3,
+        penalty: float = 1.0,
     ) -> None:
         self.n_steps = n_steps
         self.hidden_size = hidden_size
