@@ -247,7 +247,8 @@ class CategoryGNN(Head):
     penalty : float, default=1.0
         L2 penalty of all parameters of the network, as a multiple of the penalty of weights for features with a root
         mean square of 1. Without it, the network can increase logits at no cost, and so undo the penalty of the
-        weights. If it is too strong, the parameters go to zero, and the logits are those of `base`.
+        weights. If it is too strong, the parameters go to zero, and the logits are those of `base`: at the default
+        this often happens. If labels depend on each other in a way that features do not show, try 0.1.
 
     Attributes
     ----------

@@ -35,8 +35,10 @@ _OF_LINEAR = 0.3
 class Minibatch(Solver):
     r"""Train by stochastic gradients on seeded, shuffled batches of rows.
 
-    Batches are slices of tensors that stay on the device. During training, features are divided by their root mean
-    square, so that a learning rate means the same whatever the units of the features. The L2 penalty and the fitted
+    Batches are slices of tensors that stay on the device. During training, features are centred (sparse ones by their
+    products, so that they stay sparse) and divided by their root mean square, so that a learning rate means the same
+    whatever the units of the features, and steps are not slowed down by their mean. Heads other than linear ones and
+    :class:`~skpartial.heads.LabelEmbedding` get features that are scaled but not centred. The L2 penalty and the fitted
     coefficients refer to the features as passed. With validation rows the best epoch is kept, else the last one.
 
     Learning rates in papers and other software refer to the features as passed; use them with ``rescale=False``. For
@@ -65,7 +67,8 @@ class Minibatch(Solver):
     weight_decay : float, default=0.0
         L2 penalty of a network's weights before the head; `alpha` penalises the head.
     schedule : {"constant", "cosine"}, default="constant"
-        Whether step sizes are constant, or decrease to zero along a cosine.
+        Whether step sizes are constant, or decrease to zero along a cosine. ``solver="auto"`` uses "cosine" for
+        nonlinear heads on features, and if a regulariser refines a trained head.
     warm_up : float, default=0.0
         Share of all steps during which step sizes rise from zero, in [0, 1).
     clip_norm : float or None, default=None

@@ -385,7 +385,7 @@ def on_images(**more):
     backbone = Backbone(small_network(), image_size=32, finetune="linear_init")
     solver = Minibatch(learning_rate=1e-3, max_epochs=3, batch_size=20)
     return PartialLabelClassifier(
-        "iu", head="gnn", backbone=backbone, solver=solver, alpha=0.01, random_state=0, **more
+        "iu", head=CategoryGNN(penalty=0.1), backbone=backbone, solver=solver, alpha=0.01, random_state=0, **more
     )
 
 

@@ -1,0 +1,96 @@
+"""Features are centred in minibatch training: a change of coordinates, which reaches the same optimum sooner."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from numpy.testing import assert_allclose
+
+from skpartial import PartialLabelClassifier
+from skpartial.datasets import make_digit_scenes
+from skpartial.features._choice import as_features
+from skpartial.features._moments import InputUnits, centered_units
+from skpartial.heads import CategoryGNN, Ensemble, HeadContext, LabelEmbedding, Linear
+from skpartial.heads._module import build_head
+from skpartial.labels import drop_labels
+from skpartial.metrics import mean_average_precision
+from skpartial.solvers import FullBatch, Minibatch
+
+HEADS = [Linear(), Ensemble(n_members=2), LabelEmbedding(n_components=3), CategoryGNN(n_steps=1)]
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    """Pixels, whose mean is much longer than their spread."""
+    found = make_digit_scenes(900, random_state=0)
+    Y = drop_labels(found.target[:600], known=0.3, random_state=0)
+    X = found.data.astype(np.float64)
+    return X[:600], Y, X[600:], found.target[600:]
+
+
+def test_default_steps_reach_the_optimum(scenes):
+    """Without centring they are seven points below it."""
+    X, Y, X_test, Y_test = scenes
+    reached = [
+        mean_average_precision(
+            Y_test, PartialLabelClassifier(solver=s, random_state=0).fit(X, Y).decision_function(X_test)
+        )
+        for s in (FullBatch(), Minibatch())
+    ]
+    assert reached[1] == pytest.approx(reached[0], abs=0.01)
+
+
+@pytest.mark.parametrize("head", HEADS, ids=repr)
+def test_a_constant_added_to_features_changes_nothing(scenes, head):
+    X, Y, X_test, _ = scenes
+    solver = Minibatch(max_epochs=2)
+    fits = [
+        PartialLabelClassifier(head=head, solver=solver, alpha=0.01, random_state=0).fit(shift + X, Y)
+        for shift in (0, 10)
+    ]
+    logits = [clf.decision_function(shift + X_test) for clf, shift in zip(fits, (0, 10))]
+    assert_allclose(logits[0], logits[1], atol=1e-7)
+
+
+@pytest.mark.parametrize("head", HEADS, ids=repr)
+def test_sparse_rows_are_centred_by_products(scenes, head):
+    X, Y, X_test, _ = scenes
+    clf = PartialLabelClassifier(head=head, solver=Minibatch(max_epochs=2), alpha=0.01, random_state=0)
+    dense = clf.fit(X, Y).decision_function(X_test)
+    assert_allclose(clf.fit(sp.csr_array(X), Y).decision_function(X_test), dense, atol=1e-7)
+
+
+@pytest.mark.parametrize("head", HEADS, ids=repr)
+def test_arrays_refer_to_features_as_passed(head):
+    rng = np.random.default_rng(0)
+    X = torch.as_tensor(rng.normal(3, 1, size=(7, 6)))
+    module = build_head(head, HeadContext(6, 4, seed=0)).double()
+    module.set_units(InputUnits(0.5, torch.as_tensor(rng.normal(3, 1, 6))))
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.as_tensor(rng.normal(size=parameter.shape)))
+    logits = module(X).detach()
+    again = build_head(head, HeadContext(6, 4, seed=0)).double()
+    again.load_arrays(module.arrays())
+    assert_allclose(again(X).detach(), logits, atol=1e-10)
+    # Also in other units.
+    again.set_units(InputUnits(3.0, torch.ones(6)))
+    again.load_arrays(module.arrays())
+    assert_allclose(again(X).detach(), logits, atol=1e-10)
+
+
+def test_units():
+    rng = np.random.default_rng(0)
+    X = rng.normal([1, 2, 300], [1, 2, 3], size=(1000, 3))
+
+    def units(X):
+        held = as_features(X, dtype=torch.float64, device=torch.device("cpu"), max_resident_bytes=None)
+        return centered_units(held, None)
+
+    scale, center = units(X)
+    assert_allclose(center, X.mean(0))
+    assert np.square(scale * (X - X.mean(0))).mean() == pytest.approx(1)
+    # Equal rows have no spread to be scaled by.
+    scale, center = units(np.tile(X[0], (10, 1)))
+    assert center is None
+    assert np.square(scale * X[0]).mean() == pytest.approx(1)
