@@ -186,7 +186,7 @@ def test_minibatches_are_relabelled_by_the_head_of_the_epoch_before(strategy):
     X, Y, _ = make_data()
     solver = Minibatch(max_epochs=4, learning_rate=0.02)
     # Heads that have seen little are sure of everything.
-    theta = 0.05 if strategy == "uncertainty" else THRESHOLDS.get(strategy)
+    theta = 3.0 if strategy == "uncertainty" else THRESHOLDS.get(strategy)
     clf = fitted(Curriculum(strategy, theta, epochs=[4]), X, Y, solver=solver)
     assert len(clf.relabeled_)
     assert set(clf.relabeled_["epoch"]) == {4}
@@ -228,7 +228,7 @@ class Hidden(Head):
 @pytest.mark.parametrize("strategy", ["ensemble", "uncertainty"])
 def test_heads_of_other_kinds(strategy, head):
     X, Y, _ = make_data(n=60)
-    clf = fitted(Curriculum(strategy, 0.05), X, Y, solver=Minibatch(max_epochs=4, learning_rate=0.02), head=head)
+    clf = fitted(Curriculum(strategy, 0.5), X, Y, solver=Minibatch(max_epochs=4, learning_rate=0.02), head=head)
     assert len(clf.relabeled_)
     n_members = 2 if isinstance(head, Ensemble) else 5 if strategy == "ensemble" else 1
     members = clf.member_decision_function(X)
