@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, Self
 
@@ -29,12 +30,14 @@ from skpartial._task import (
     check_input,
     check_parameters,
     hold_out,
+    is_settled,
     load_images,
     open_checkpoints,
     resolve_shorthand,
 )
 from skpartial._unchanged import estimators_in, unchanged_on_failure
 from skpartial._versioned import VersionedPickles
+from skpartial.features._moments import Spread
 from skpartial.labels._forms import check_label_names, check_same_names, is_vector
 from skpartial.losses import Loss
 from skpartial.regularizers import Regularizer
@@ -195,14 +198,16 @@ class BasePartialLabelClassifier(
         """Train for one epoch on a batch of rows, starting from the current parameters.
 
         Takes minibatch steps, with the settings of `solver` if it is a `Minibatch`. The optimiser's moments live until
-        the next `fit`; :func:`skpartial.save` keeps them, pickles do not. `validation_fraction` is not used.
+        the next `fit`. The units of features in training, and the value of ``alpha="auto"``, are those of a `fit`
+        before, or of the first 1,000 rows of the stream. `validation_fraction` is not used.
 
         Parameters
         ----------
         X, y, sample_weight
             As in `fit`. Chunks of an iterable or a Parquet file are each trained on once, as they are read.
         classes : array-like, default=None
-            For 1-D y the two classes, required in the first call; for a label matrix the names of the labels, optional.
+            For 1-D y the two classes, needed in the first call if its y does not hold both; for a label matrix the
+            names of the labels, optional.
 
         Returns
         -------
@@ -233,7 +238,9 @@ class BasePartialLabelClassifier(
         target = encode_target(
             self, y, classes=self._classes_of_stream(y, classes, first), matrix=not first and not self._binary
         )
-        rows = Rows.check(X, target, sample_weight).rescaled()
+        known = getattr(self, "_spread", None)
+        earlier = None if known is None else Spread(**known | {"mean": torch.as_tensor(known["mean"])})
+        rows = replace(Rows.check(X, target, sample_weight).rescaled(), earlier=earlier)
         names = None if classes is None or target.binary else np.asarray(classes, dtype=object)
         check_same_names(target.labels.names, names, "classes", "y", "pass list(y.columns)")
         if not first:
@@ -246,7 +253,8 @@ class BasePartialLabelClassifier(
             seed=self._draw_seed(),
             solver=one_epoch,
             incremental=True,
-            alpha=getattr(self, "alpha_", None),
+            # The first rows of a stream may be too few to tell their spread.
+            alpha=self.alpha_ if not first and (earlier is None or is_settled(earlier)) else None,
             warns=first,
         )
         (stage,) = plan.stages
@@ -353,12 +361,13 @@ class BasePartialLabelClassifier(
         check_label_names(self.label_names_, target.labels.names, "y")
 
     def __getstate__(self) -> dict[str, Any]:
-        """State to pickle: without what only a running `partial_fit` needs, and for machines without the fit's device.
+        """State to pickle, also for machines without the fit's device.
 
         A network that the user passed as a module is stored once, as fitted.
         """
         state: dict[str, Any] = super().__getstate__()
-        state = {key: value for key, value in state.items() if key != "_optimizer_state"}
+        if "_optimizer_state" in state:
+            state["_optimizer_state"] = _on_cpu(state["_optimizer_state"])
         if "_states" in state:
             states = state["_states"].items()
             state["_states"] = {name: {key: t.cpu() for key, t in tensors.items()} for name, tensors in states}
@@ -419,3 +428,14 @@ class BasePartialLabelClassifier(
         tags.target_tags.two_d_labels = True
         tags.input_tags.sparse = True
         return tags
+
+
+def _on_cpu(value: Any) -> Any:
+    """Copies of nested lists, tuples and dicts with their tensors on the CPU."""
+    if isinstance(value, torch.Tensor):
+        return value.cpu()
+    if isinstance(value, dict):
+        return {key: _on_cpu(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_on_cpu(each) for each in value)
+    return value

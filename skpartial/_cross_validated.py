@@ -143,7 +143,7 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
         what = "a whole number of at least 1, or a sequence of 'auto' and numbers of at least 0"
         if isinstance(self.alphas, Integral):
             check_whole(self, "alphas", self.alphas, 1, what)
-        elif isinstance(self.alphas, str) or not np.iterable(self.alphas) or not len(list(self.alphas)):
+        elif np.ndim(self.alphas) != 1 or not len(self.alphas):
             raise wrong_value(self, "alphas", what, self.alphas)
         else:
             for alpha in self.alphas:
@@ -180,11 +180,13 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
         scores = self._scores_of(alphas, candidate, data, given, self._splits(data, groups))
         best = choose_alpha(numbers, scores, auto)
         if best is None:
-            warn(
-                f"{type(self).__name__} cannot score any fold, so alpha is the value of 'auto', {auto:.3g}: a held-out "
-                "part of y needs a label with a known positive and a known negative, and 1-D y needs both classes in "
-                "each training part.",
+            why = (
+                "a held-out part of y needs a label with a known positive and a known negative, and 1-D y needs both "
+                "classes in each training part"
             )
+            if self.scoring is not None:
+                why = f"scoring={self.scoring!r} returned no number; {why}"
+            warn(f"{type(self).__name__} cannot score any fold, so alpha is the value of 'auto', {auto:.3g}: {why}.")
         self.alphas_, self.scores_ = numbers, scores
         self.best_score_ = float("nan") if best is None else float(scores[best][_scored(scores)].mean())
         self._best_alpha = auto if best is None else float(numbers[best])

@@ -6,7 +6,7 @@ fixes where each check belongs in that order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
@@ -20,11 +20,13 @@ from torch import nn
 from skpartial import heads, losses
 from skpartial._fingerprint import rows_key
 from skpartial._rows import Rows
+from skpartial._seeding import seeded
 from skpartial._state import Stateful, TrainingContext
 from skpartial._task import make_problem, resolve_solver, warn_if_ambiguous
 from skpartial._warnings import running_search, warn
 from skpartial.exceptions import UnfittableLabelsWarning
 from skpartial.heads._ensemble import members_of_linear
+from skpartial.heads._module import build_head
 from skpartial.solvers import Solver
 from skpartial.training._checkpoints import CheckpointFolder
 from skpartial.training._problem import Monitor, Problem, Solution
@@ -46,6 +48,7 @@ _OF_ONE_FIT = (
     "skipped_",
     "train_rows_",
     "_optimizer_state",
+    "_spread",
     "_states",
     "_state_rows",
 )
@@ -207,6 +210,8 @@ class FitPlan:
         # The stages before the last one are done.
         self.stages, problem = [stage], stage.problem
         start = estimator._parameters() if problem.network is None else _arrays_of(estimator.network_)
+        if problem.network is None and repr(problem.head) != repr(estimator._head):
+            _check_same_parameters(problem, start, estimator._head)
         problem.start = shift_intercepts(problem.head, start, -estimator._shift)
         known = getattr(estimator, "_states", {})
         for name, state in known.items():
@@ -361,6 +366,8 @@ class FitPlan:
                 # So that pickling the estimator in between changes nothing.
                 solution.states = {name: state for name, state in solution.states.items() if name not in of_rows}
             found |= {"_states": solution.states, "_state_rows": self._rows_key if of_rows else None}
+        if problem.spread is not None:
+            found["_spread"] = problem.spread._asdict() | {"mean": problem.spread.mean.numpy()}
         if problem.incremental:
             found["_optimizer_state"] = solution.optimizer_state
         gone = {*_OF_ONE_FIT, *getattr(estimator, "_results", ())}
@@ -406,6 +413,17 @@ def shift_intercepts(head: heads.Head, parameters: dict[str, Any], shift: float 
         return by_label.reshape(bias.shape)
 
     return {name: shifted(value) if name in names else value for name, value in parameters.items()}
+
+
+def _check_same_parameters(problem: Problem, start: Mapping[str, NDArray[Any]], fitted: heads.Head) -> None:
+    """Refuse to continue a fit with a head whose parameters have other names or shapes."""
+    with seeded(problem.seed):
+        built = build_head(problem.head, problem.head_context).arrays()
+    if {name: np.shape(array) for name, array in built.items()} != {n: np.shape(a) for n, a in start.items()}:
+        raise ValueError(
+            f"warm_start=True continues a fit with head={fitted!r}, whose parameters are not those of "
+            f"{problem.head!r}: set warm_start=False to train the new head from the start."
+        )
 
 
 def _is_of_rows(part: Stateful) -> bool:

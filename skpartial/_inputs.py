@@ -301,7 +301,9 @@ def _encode_vector(y: NDArray[Any], name: str, classes: NDArray[Any] | None, *, 
     if classes is None:
         if len(found) < 2:
             cure = f" {_ONE_LABEL.format(name)}." if column else ""
-            raise ValueError(f"1-D {name} holds only one class, {found[0]!r}, but a classifier needs both.{cure}")
+            raise ValueError(
+                f"1-D {name} holds only one class, {found.tolist()[0]!r}, but a classifier needs both.{cure}"
+            )
         classes = found
     elif not np.isin(found, classes).all():
         raise ValueError(f"1-D {name} holds the classes {found.tolist()}, expected {np.asarray(classes).tolist()}.")

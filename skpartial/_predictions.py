@@ -50,10 +50,6 @@ class Predictions:
     #: the whole.
     _unknown_in_scores: ClassVar[Literal["ignore", "absent"]] = "ignore"
 
-    #: With metadata routing, a search that trains with weights scores without them, as it does without routing, unless
-    #: `set_score_request` asks for them.
-    __metadata_request__score: ClassVar[dict[str, bool]] = {"sample_weight": False}
-
     def decision_function(self, X: Any) -> NDArray[Any]:
         """Logits; a label is predicted where its logit is above 0.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from skpartial._inputs import EncodedTarget, check_label_prior
 from skpartial._weights import check_sample_weight
-from skpartial.features._moments import mean_squared_distance
+from skpartial.features._moments import Spread, spread
 from skpartial.features._rows import take_rows
 from skpartial.labels import LabelMatrix
 
@@ -53,6 +53,8 @@ class Rows:
     unit : float or None, default=None
         The user's weight that is 1 here, if all weights were whole numbers, which stand for repeated rows. None for
         other weights: only their ratios count.
+    earlier : Spread or None, default=None
+        Of the rows before these, if they are one part of a stream.
     """
 
     X: Any
@@ -60,6 +62,7 @@ class Rows:
     weights: NDArray[Any] | None
     prior: NDArray[Any] | None = None
     unit: float | None = None
+    earlier: Spread | None = None
 
     @classmethod
     def check(cls, X: Any, target: EncodedTarget, sample_weight: Any, label_prior: Any = None) -> Rows:
@@ -74,12 +77,13 @@ class Rows:
             return self
         target = EncodedTarget(self.target.labels.take(rows), self.target.classes, self.target.binary)
         weights, prior = (None if part is None else part[rows] for part in (self.weights, self.prior))
-        return Rows(take_rows(self.X, rows), target, weights, prior, self.unit)
+        return Rows(take_rows(self.X, rows), target, weights, prior, self.unit, self.earlier)
 
     @cached_property
-    def mean_squared_distance(self) -> float:
-        """Mean squared distance of the features from their mean; cached, as candidates of a search share the rows."""
-        return mean_squared_distance(self.X, self.row_weight)
+    def spread(self) -> Spread:
+        """Mean of the features, and mean squared distance from it; cached, as candidates of a search share the rows."""
+        found = spread(self.X, self.row_weight, self.n_counted)
+        return found if self.earlier is None else self.earlier.merge(found)
 
     @property
     def row_weight(self) -> torch.Tensor | None:

@@ -34,6 +34,7 @@ from skpartial._weights import check_class_weight
 from skpartial.exceptions import AmbiguousLabelsWarning
 from skpartial.features._base import Features, compute_dtype
 from skpartial.features._choice import as_features
+from skpartial.features._moments import Spread
 from skpartial.features._rows import take_rows
 from skpartial.heads._ensemble import members_of_linear
 from skpartial.labels._data import TrainingData
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from skpartial.images._task import ImageTask
 
 # Minimal share of rows without known labels for a warning, if the loss treats unknown labels as absent.
+_SETTLED_ROWS = 1000
 _MIN_EMPTY_SHARE = 0.5
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "features_options",
     "head_of",
     "hold_out",
+    "is_settled",
     "load_images",
     "make_problem",
     "open_checkpoints",
@@ -173,7 +176,7 @@ def check_input(estimator: Any, images: ImageTask | None, X: Any, *, reset: bool
     except ValueError as error:
         from skpartial.images._sources import holds_images
 
-        if getattr(X, "ndim", 1) < 3 and holds_images(X):
+        if getattr(X, "ndim", 1) < 3 and holds_images(X, named_as_files=True):
             raise ValueError(
                 "X looks like images or their paths, but backbone=None takes features: set a network, such as "
                 "backbone='resnet50', or extract features first with skpartial.ImageFeatures."
@@ -283,9 +286,24 @@ def make_problem(
         validation=validation,
         network=None if images is None else images.network_to_train,
         pretrained=images is not None and images.backbone.is_pretrained,
+        spread=_spread_of(rows, incremental=incremental),
         incremental=incremental,
         processes=fitting_processes(),
     )
+
+
+def is_settled(spread: Spread | None) -> bool:
+    """Whether enough rows of a stream have been seen to fix the units of features and the value of "auto"."""
+    return spread is not None and spread.n_rows >= _SETTLED_ROWS
+
+
+def _spread_of(rows: Rows, *, incremental: bool) -> Spread | None:
+    """The spread of a stream so far; of other rows if "auto" has measured it, and then for good."""
+    if incremental:
+        return rows.earlier if is_settled(rows.earlier) else rows.spread
+    if "spread" not in vars(rows):
+        return None
+    return rows.spread._replace(n_rows=max(rows.spread.n_rows, _SETTLED_ROWS))
 
 
 def check_prior_is_used(estimator: Any, loss: losses.Loss, prior: NDArray[Any] | None) -> None:
@@ -344,8 +362,14 @@ def resolve_shorthand(name: str, value: str, parameters: list[str]) -> Any:
         return solvers.get(value)
     matching = [kind for kind in (FullBatch, Minibatch) if set(parameters) <= set(kind().get_params())]
     if len(matching) != 1:
+        named = ", ".join(f"solver__{parameter}" for parameter in parameters)
+        known = {parameter for kind in (FullBatch, Minibatch) for parameter in kind().get_params()}
+        for parameter in parameters:
+            if parameter not in known:
+                raise ValueError(f"Invalid parameter solver__{parameter}: neither FullBatch nor Minibatch has it.")
+        why = "both solvers have" if matching else "no solver has all of"
         raise ValueError(
-            f"solver='auto' cannot tell which solver is meant by solver__{parameters[0]}: also set solver=FullBatch() "
+            f"solver='auto' cannot tell which solver is meant by {named}, as {why} these: also set solver=FullBatch() "
             "or solver=Minibatch()."
         )
     return matching[0]()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from skpartial import PartialLabelClassifier, SinglePositiveClassifier
+from skpartial import PartialLabelClassifier, SinglePositiveClassifier, _task
 from skpartial.datasets import make_digit_scenes
 from skpartial.features._choice import as_features
 from skpartial.features._moments import mean_squared_distance
@@ -185,13 +185,18 @@ def test_the_best_penalty_falls_as_it_does():
 
 
 @pytest.mark.filterwarnings("ignore::skpartial.exceptions.UnfittableLabelsWarning")
-def test_afresh_in_each_fit_and_kept_in_a_stream():
+def test_afresh_in_each_fit_and_kept_in_a_stream(monkeypatch):
+    monkeypatch.setattr(_task, "_SETTLED_ROWS", 150)
     clf = PartialLabelClassifier(random_state=0).partial_fit(X[:100], Y[:100])
-    first = clf.alpha_
     # Of a stream the end is not known: it counts as many rows.
-    stream = relative(Y[:100], n=10_000)
-    assert clf.partial_fit(10 * X[100:], Y[100:]).alpha_ == first == pytest.approx(stream * distance(X[:100]))
+    assert clf.alpha_ == pytest.approx(relative(Y[:100], n=10_000) * distance(X[:100]))
+    settled = clf.partial_fit(3 * X[100:150], Y[100:150]).alpha_
+    so_far = np.r_[X[:100], 3 * X[100:150]]
+    assert settled == pytest.approx(relative(Y[100:150], n=10_000) * distance(so_far))
+    assert clf.partial_fit(10 * X, Y).alpha_ == settled
     assert clf.fit(10 * X, Y).alpha_ == pytest.approx(RELATIVE * distance(10 * X))
+    # A fit settles it for the stream that follows.
+    assert clf.partial_fit(X[:10], Y[:10]).alpha_ == pytest.approx(RELATIVE * distance(10 * X))
     assert clf.set_params(alpha=0.5).partial_fit(X, Y).alpha_ == 0.5
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 import skpartial
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier
+from skpartial.datasets import make_digit_scenes
 from skpartial.losses import AssumeNegative, IgnoreUnknown, StateTensor, Traits
 from skpartial.relabeling import Relabeling
 from skpartial.solvers import FullBatch, Minibatch
@@ -114,15 +116,47 @@ def test_prediction_is_in_the_wider_of_the_types(partial_data):
     np.testing.assert_allclose(logits, X.astype(np.float32).astype(float) @ double.coef_.T + double.intercept_)
 
 
-def test_partial_fit_keeps_its_units(partial_data):
-    """The moments of the optimiser refer to the units of the first batch, whatever those of a later one."""
+def test_a_stream_keeps_its_units_once_it_knows_them(partial_data):
+    """The first thousand rows tell them, or a fit before."""
     X, Y = partial_data
-    solver = Minibatch(batch_size=len(X), learning_rate=0.01)
-    clf = PartialLabelClassifier(solver=solver, random_state=0).partial_fit(X, Y)
+    many = np.tile(X, (-(-1000 // len(X)), 1))
+    labels = np.tile(Y, (-(-1000 // len(X)), 1))
+    for settle in ("fit", "partial_fit"):
+        clf = getattr(PartialLabelClassifier(random_state=0), settle)(many, labels)
+        alpha = clf.alpha_
+        scale, center = clf.partial_fit(X, Y)._optimizer_state["units"]
+        later = clf.partial_fit(100 * X, Y)._optimizer_state["units"]
+        assert (later[0], clf.alpha_) == (scale, alpha)
+        np.testing.assert_array_equal(later[1], center)
+        np.testing.assert_allclose(center, X.mean(0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("head", ["linear", "embedding"])
+@pytest.mark.parametrize("unit", [1e-3, 1, 1e3])
+def test_a_stream_may_begin_with_a_single_row(unit, head):
+    """Units and "auto" follow from the rows so far, so that they do not depend on how a stream begins."""
+    scenes = make_digit_scenes(700, random_state=0)
+    X, Y = unit * scenes.data[:600].astype(np.float64), scenes.target[:600]
+    clf = PartialLabelClassifier(head=head, random_state=0)
+    for part in (slice(0, 1), slice(1, 3), *(slice(start, start + 100) for start in range(3, 600, 100))):
+        clf.partial_fit(X[part], Y[part])
     scale, center = clf._optimizer_state["units"]
-    later = clf.partial_fit(100 * X, Y)._optimizer_state["units"]
-    assert later[0] == scale
-    np.testing.assert_array_equal(later[1], center)
+    np.testing.assert_allclose(center, X.mean(0), atol=1e-6 * unit)
+    assert np.square(scale * (X - X.mean(0))).mean() == pytest.approx(1)
+    whole = PartialLabelClassifier(random_state=0).partial_fit(X, Y)
+    assert clf.alpha_ == pytest.approx(whole.alpha_)
+    for _ in range(5):
+        clf.partial_fit(X, Y)
+    assert clf.score(unit * scenes.data[600:], scenes.target[600:]) > 0.6
+
+
+def test_a_pickled_stream_goes_on_exactly(partial_data):
+    X, Y = partial_data
+    kept, pickled = PartialLabelClassifier(random_state=0), PartialLabelClassifier(random_state=0)
+    for part in np.array_split(np.arange(len(X)), 4):
+        kept.partial_fit(X[part], Y[part])
+        pickled = pickle.loads(pickle.dumps(pickled.partial_fit(X[part], Y[part])))
+        np.testing.assert_array_equal(pickled.coef_, kept.coef_)
 
 
 def test_minibatches_start_from_the_prior(partial_data):

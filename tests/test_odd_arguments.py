@@ -10,10 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import sklearn
 import torch
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from skpartial import ImageFeatures, PartialLabelClassifier, SinglePositiveClassifier
-from skpartial.heads import WeldonPooling
+from skpartial import ImageFeatures, PartialLabelClassifier, PartialLabelClassifierCV, SinglePositiveClassifier
+from skpartial.heads import Ensemble, WeldonPooling
 from skpartial.images import Backbone
 from skpartial.images._decode import as_pixels
 from skpartial.images._sources import as_source
@@ -418,3 +421,46 @@ def test_odd_shapes_of_maps(data):
     for shape in ((40, 5), (40, 5, 2), (40, 5, 2, 0), (0, 5, 2, 2), (40, 0, 2, 2)):
         with pytest.raises(ValueError, match=r"^head=.*maps|^X has shape"):
             PartialLabelClassifier(IgnoreUnknown(), head=WeldonPooling()).fit(np.zeros(shape), data[1])
+
+
+# ------------------------------------------------------------------------------------------------ found by a reviewer
+
+
+def test_a_pipeline_scores_under_metadata_routing(partial_data):
+    X, Y = partial_data
+    with sklearn.config_context(enable_metadata_routing=True):
+        pipeline = make_pipeline(StandardScaler(), PartialLabelClassifier()).fit(X, Y)
+        assert pipeline.score(X, Y) == pipeline[-1].score(pipeline[:-1].transform(X), Y)
+
+
+@pytest.mark.parametrize("new", ["gnn", "embedding", Ensemble(n_members=2)], ids=repr)
+def test_warm_start_refuses_another_head(partial_data, new):
+    X, Y = partial_data
+    clf = PartialLabelClassifier(warm_start=True, random_state=0).fit(X, Y)
+    with pytest.raises(ValueError, match="warm_start=True continues a fit with head=Linear"):
+        clf.set_params(head=new).fit(X, Y)
+
+
+def test_parameters_that_no_solver_has():
+    with pytest.raises(ValueError, match="Invalid parameter solver__lr: neither FullBatch nor Minibatch has it"):
+        PartialLabelClassifier().set_params(solver__lr=0.1)
+    with pytest.raises(ValueError, match="by solver__max_iter, solver__max_epochs, as no solver has all of these"):
+        PartialLabelClassifier().set_params(solver__max_iter=3, solver__max_epochs=3)
+
+
+def test_a_scorer_without_numbers_is_named(partial_data, recwarn):
+    X, Y = partial_data
+    clf = PartialLabelClassifierCV(2, cv=2, scoring=lambda clf, X, y: float("nan"))
+    warnings.simplefilter("always")
+    clf.fit(X, Y)
+    assert any(re.search("scoring=.* returned no number", str(warning.message)) for warning in recwarn)
+    with pytest.raises(ValueError, match="alphas must be a whole number of at least 1, or a sequence"):
+        PartialLabelClassifierCV(alphas=(10.0**k for k in range(3))).fit(X, Y)
+
+
+def test_words_are_not_taken_for_files(partial_data):
+    _, Y = partial_data
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        PartialLabelClassifier().fit(pd.DataFrame({"city": ["town"] * len(Y)}), Y)
+    with pytest.raises(ValueError, match="X looks like images or their paths"):
+        PartialLabelClassifier().fit(["a.JPG"] * len(Y), Y)

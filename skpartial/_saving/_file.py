@@ -46,7 +46,12 @@ class Tensors:
 
     def add(self, tensor: Tensor, place: str) -> dict[str, str]:
         """Add a dense tensor, named by its place; return its entry for the document."""
-        whole = tensor.detach().cpu().contiguous()
+        # PyTorch takes a tensor of one number for contiguous, whatever its strides.
+        whole = (
+            tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            if tensor.numel() == 1
+            else (tensor.detach().cpu().contiguous())
+        )
         digest = _digest(whole)
         name = self._names.get(digest)
         if name is None:

@@ -31,8 +31,8 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     """Save an estimator to a single file, which `load` reads without executing anything in it.
 
     The file has the layout of safetensors: arrays and networks are tensors, with equal ones stored once, and everything
-    else is JSON in its metadata. It holds the contents of a pickle, and also the optimiser's moments of `partial_fit`,
-    so that a loaded estimator continues like the saved one. It leaves out `memory`, which is a folder on this machine.
+    else is JSON in its metadata. It holds the contents of a pickle, so that a loaded estimator continues like the saved
+    one. It leaves out `memory`, which is a folder on this machine.
 
     Parameters
     ----------

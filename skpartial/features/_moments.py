@@ -12,7 +12,17 @@ from torch import Tensor
 from skpartial.features._base import Features, overflow_error
 from skpartial.features._maps import MapFeatures
 
-__all__ = ["InputUnits", "Moments", "centered_units", "mean_squared_distance", "moments", "unit_scale", "units"]
+__all__ = [
+    "InputUnits",
+    "Moments",
+    "Spread",
+    "centered_units",
+    "mean_squared_distance",
+    "moments",
+    "spread",
+    "unit_scale",
+    "units",
+]
 
 # Range of squared row lengths in which float32 can represent the squares of entries.
 _SAFE_SQUARES = 1e-20, 1e20
@@ -38,6 +48,44 @@ class Moments(NamedTuple):
     row_weight: Tensor
     mean: Tensor
     variance: Tensor
+
+
+class Spread(NamedTuple):
+    """Mean of some rows, and their mean squared distance from it.
+
+    Parameters
+    ----------
+    n_rows : float
+        How many rows.
+    mean : Tensor of float64, shape (d,)
+        Their mean, on the CPU.
+    distance : float
+        Mean squared distance; 0 if all rows are equal.
+    """
+
+    n_rows: float
+    mean: Tensor
+    distance: float
+
+    def merge(self, other: Spread) -> Spread:
+        """The spread of both sets of rows together."""
+        n = self.n_rows + other.n_rows
+        if n == 0:
+            return self
+        share = other.n_rows / n
+        step = other.mean - self.mean
+        within = (1 - share) * self.distance + share * other.distance
+        between = share * (1 - share) * float(step.square().sum())
+        return Spread(n, self.mean + share * step, within + between)
+
+    def units(self, dtype: torch.dtype, *, centered: bool) -> InputUnits:
+        """Units in which these rows have a root mean square of 1, about their mean or about zero."""
+        of_mean, d = float(self.mean.square().sum()), len(self.mean)
+        if centered and self.distance > _LEAST_VARIANCE * (self.distance + of_mean):
+            square, center = self.distance / d, self.mean.to(dtype)
+        else:
+            square, center = (self.distance + of_mean) / d, None
+        return InputUnits(float(units(torch.tensor(square, dtype=torch.float64), dtype)), center)
 
 
 def moments(features: Features, row_weight: Tensor | None) -> Moments:
@@ -135,14 +183,37 @@ def mean_squared_distance(features: Features, row_weight: Tensor | None = None) 
     ValueError
         If squares of the features overflow float64.
     """
+    return spread(features, row_weight).distance or 1.0
+
+
+def spread(features: Features, row_weight: Tensor | None = None, n_rows: float | None = None) -> Spread:
+    """Weighted mean of the rows, and their mean squared distance from it, as in `mean_squared_distance`.
+
+    Parameters
+    ----------
+    features, row_weight
+        As in `mean_squared_distance`.
+    n_rows : float or None, default=None
+        For how many rows these count when they are merged with others; None means all.
+
+    Returns
+    -------
+    Spread
+        The distance is 0 if all rows are equal, or there are none.
+
+    Raises
+    ------
+    ValueError
+        If squares of the features overflow float64.
+    """
     weight = torch.ones(features.n_rows, dtype=torch.float64) if row_weight is None else row_weight.double()
-    weight = weight.to(features.device)
+    weight, n_rows = weight.to(features.device), float(features.n_rows) if n_rows is None else n_rows
     mean, total = torch.zeros(features.n_features, dtype=torch.float64, device=weight.device), 0.0
     for X, w in _weighted_blocks(features, weight):
         mean += (X.T @ w[:, None])[:, 0]
         total += float(w.sum())
     if total == 0:
-        return 1.0
+        return Spread(0.0, mean.cpu(), 0.0)
     mean /= total
     squares, stored = torch.zeros_like(mean), torch.zeros_like(mean)
     for X, w in _weighted_blocks(features, weight):
@@ -158,7 +229,7 @@ def mean_squared_distance(features: Features, row_weight: Tensor | None = None) 
     if not np.isfinite(distance):
         raise overflow_error(features.dtype)
     # Rows that are equal up to rounding are equal in any units.
-    return distance if distance > _ALIKE * float(mean.square().sum()) else 1.0
+    return Spread(n_rows, mean.cpu(), distance if distance > _ALIKE * float(mean.square().sum()) else 0.0)
 
 
 def _weighted_blocks(features: Features, weight: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

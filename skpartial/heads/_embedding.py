@@ -48,6 +48,10 @@ class EmbeddingModule(AffineInput):
         self.register_buffer("fixed", torch.zeros(n_labels, dtype=torch.bool))
         self.register_buffer("constant", torch.zeros(n_labels))
 
+    @property
+    def input_weights(self) -> list[Tensor]:
+        return [self.projection]
+
     @torch.no_grad()
     def set_prior(self, prior: Tensor) -> None:
         self.bias.copy_(prior)

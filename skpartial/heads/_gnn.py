@@ -166,6 +166,10 @@ class CategoryGNNModule(HeadModule):
         return self.base.units
 
     @property
+    def input_weights(self) -> list[Tensor]:
+        return self.base.input_weights
+
+    @property
     def penalty_scale(self) -> float:
         return self.base.penalty_scale
 

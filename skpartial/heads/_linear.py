@@ -36,6 +36,10 @@ class LinearModule(AffineInput):
         self.bias = nn.Parameter(torch.zeros(n_labels))
 
     @property
+    def input_weights(self) -> list[Tensor]:
+        return [self.weight]
+
+    @property
     def mean_weight(self) -> Tensor:
         """Weights (L, d) of the logits that `forward` returns."""
         return self.weight

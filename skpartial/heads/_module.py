@@ -47,6 +47,11 @@ class HeadModule(nn.Module):
         """Factor of `alpha`, so that it refers to features in the units that the estimator documents."""
         return 1.0
 
+    @property
+    def input_weights(self) -> list[Tensor]:
+        """Weights that multiply the scaled features, if they are known."""
+        return []
+
     @abstractmethod
     def set_units(self, units: InputUnits) -> None:
         """Set center and scale of the features at the input."""

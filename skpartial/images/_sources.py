@@ -209,14 +209,21 @@ def _unframed(X: Any) -> Any:
     return X[:, 0] if X.ndim == 2 and X.shape[1] == 1 and X.dtype.kind not in "biufc" else X
 
 
-def holds_images(X: Any) -> bool:
-    """Whether X looks like images rather than rows of features."""
+# How names of image files end.
+_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
+
+
+def holds_images(X: Any, *, named_as_files: bool = False) -> bool:
+    """Whether X looks like images rather than rows of features; strings may have to end like names of image files."""
     X = _unframed(X)
     shape = getattr(X, "shape", None)
     if shape is not None and len(shape) != 1:
         return len(shape) >= 3
     first: Any = next(iter(X), None) if isinstance(X, list | tuple | Dataset) or shape is not None else None
-    if isinstance(first, str | os.PathLike) or _is_record(first):
+    name = first[0] if isinstance(first, list | tuple) and len(first) else first
+    if isinstance(name, str):
+        return not named_as_files or name.lower().endswith(_ENDINGS)
+    if isinstance(first, os.PathLike) or _is_record(first):
         return True
     try:
         return np.ndim(first) >= 2

@@ -37,8 +37,8 @@ class Minibatch(Solver):
 
     Batches are slices of tensors that stay on the device. During training, features are centred (sparse ones by their
     products, so that they stay sparse) and divided by their root mean square, so that a learning rate means the same
-    whatever the units of the features, and steps are not slowed down by their mean. Heads other than linear ones and
-    :class:`~skpartial.heads.LabelEmbedding` get features that are scaled but not centred. The L2 penalty and the fitted
+    whatever the units of the features, and steps are not slowed down by their mean. Modules of your own get features
+    that are scaled but not centred. The L2 penalty and the fitted
     coefficients refer to the features as passed. With validation rows the best epoch is kept, else the last one.
 
     Learning rates in papers and other software refer to the features as passed; use them with ``rescale=False``. For

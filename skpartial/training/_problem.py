@@ -16,6 +16,7 @@ from skpartial._processes import ALONE, Processes
 from skpartial._progress import progress_bar
 from skpartial._state import Predictor, State, Stateful
 from skpartial.features._base import Features
+from skpartial.features._moments import Spread
 from skpartial.heads import Head, HeadContext
 from skpartial.labels import LabelMatrix
 from skpartial.labels._data import TrainingData
@@ -92,6 +93,8 @@ class Problem:
         File in which the state is saved after every epoch, and from which training continues.
     show_batches : bool
         Whether to show a progress bar over batches in every epoch.
+    spread : Spread or None
+        Mean and spread of the features; in a stream, those of all rows so far. None if they were not measured.
     incremental : bool
         Whether these rows are one chunk of a stream, so that a label with only one sign in them may still be fitted.
     processes : Processes, default=one alone
@@ -117,6 +120,7 @@ class Problem:
     pretrained: bool = False
     checkpoint: Checkpoint | None = None
     show_batches: bool = False
+    spread: Spread | None = None
     incremental: bool = False
     processes: Processes = ALONE
 

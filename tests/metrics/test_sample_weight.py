@@ -215,7 +215,7 @@ def test_routed_weights_in_cross_validation(problem):
     with config_context(enable_metadata_routing=True):
         clf = PartialLabelClassifier().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         found = cross_val_score(clf, X, y, cv=2, params={"sample_weight": weights})
-        silent = PartialLabelClassifier().set_fit_request(sample_weight=True)
+        silent = PartialLabelClassifier().set_fit_request(sample_weight=True).set_score_request(sample_weight=False)
         unweighted = cross_val_score(silent, X, y, cv=2, params={"sample_weight": weights})
         scorer = copy.deepcopy(metrics.f1_macro_scorer).set_score_request(sample_weight=False)
         cross_val_score(clf, X, y, cv=2, scoring=scorer, params={"sample_weight": weights})

@@ -566,7 +566,7 @@ def test_maps_are_not_batched():
 
 def test_routing_keeps_candidates_apart():
     with config_context(enable_metadata_routing=True):
-        classifier = clone(CLASSIFIER).set_fit_request(sample_weight=True)
+        classifier = clone(CLASSIFIER).set_fit_request(sample_weight=True).set_score_request(sample_weight=False)
         search = BatchedGridSearchCV(classifier, ALPHAS, cv=FOLDS)
         with pytest.warns(UserWarning, match="metadata routing is enabled"):
             search.fit(X, Y, sample_weight=np.ones(len(X)))

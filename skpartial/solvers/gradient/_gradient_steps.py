@@ -16,6 +16,7 @@ from skpartial._seeding import Randomness
 from skpartial._state import State
 from skpartial._warnings import warn
 from skpartial.features._base import Features
+from skpartial.features._maps import MapFeatures
 from skpartial.features._moments import InputUnits, centered_units, unit_scale
 from skpartial.heads import HeadContext
 from skpartial.heads._module import HeadModule, build_head
@@ -60,8 +61,7 @@ def _build(
     module: nn.Module = head if problem.network is None else problem.network(head)
     module.to(device=problem.device, dtype=problem.dtype)
     if plan.rescale:
-        saved = (problem.optimizer_state or {}).get("units")
-        head.set_units(InputUnits(*saved) if saved else units or _suitable_units(problem, head))
+        head.set_units(units or _suitable_units(problem, head))
     if problem.start is None:
         head.set_prior(prior)
     elif problem.network is None:
@@ -75,6 +75,13 @@ def _build(
 
 def _suitable_units(problem: Problem, head: HeadModule) -> InputUnits:
     """Units in which features have a root mean square of 1, about their mean if the head allows that."""
+    if problem.incremental and isinstance(problem.features, MapFeatures):
+        # Of the first maps of a stream.
+        saved = (problem.optimizer_state or {}).get("units")
+        if saved:
+            return InputUnits(*saved)
+    elif problem.incremental and problem.spread is not None:
+        return problem.spread.units(problem.dtype, centered=head.centers)
     if head.centers:
         return centered_units(problem.features, problem.weights.of_rows)
     return InputUnits(unit_scale(problem.features, problem.weights.of_rows))
@@ -118,7 +125,12 @@ class GradientSteps(Learner):
         self._row_steps = make_row_steps(problem, plan, self.states)
         if problem.optimizer_state is not None:
             # A copy, because PyTorch would change the tensors in place, which the estimator keeps if this fit fails.
+            groups = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
             self.optimizer.load_state_dict(copy.deepcopy(problem.optimizer_state["optimizer"]))
+            # Rates and penalties are those of now.
+            for group, now in zip(self.optimizer.param_groups, groups):
+                group.update(now)
+            self._convert_moments(problem.optimizer_state["units"][0])
         self._generator = torch.Generator().manual_seed(problem.seed)
         drawn = bootstrap_weights(problem.features.n_rows, problem.head.n_members, problem.seed)
         self._bootstrap = None if drawn is None else drawn.to(dtype=problem.dtype, device=problem.device)
@@ -131,6 +143,15 @@ class GradientSteps(Learner):
             for key, spec in problem.parts[name].state_spec().items()
             if spec.project is not None and (name, key) not in self._row_steps
         ]
+
+    def _convert_moments(self, scale: float) -> None:
+        """Convert the optimiser's moments of input weights, which refer to features of another scale."""
+        ratio = self.head.units.scale / scale
+        for weight in self.head.input_weights if ratio != 1 else ():
+            for name, moment in self.optimizer.state.get(weight, {}).items():
+                if isinstance(moment, Tensor) and moment.shape == weight.shape:
+                    # Gradients are proportional to the scale, and the second moment to its square.
+                    moment.mul_(ratio**2 if name.startswith("exp_avg_sq") else ratio)
 
     def take(self, data: TrainingData) -> None:
         """Train on other labels from now on."""
