@@ -52,6 +52,10 @@ class EmbeddingModule(AffineInput):
     def input_weights(self) -> list[Tensor]:
         return [self.projection]
 
+    @property
+    def intercepts(self) -> list[Tensor]:
+        return [self.bias]
+
     @torch.no_grad()
     def set_prior(self, prior: Tensor) -> None:
         self.bias.copy_(prior)

@@ -170,6 +170,10 @@ class CategoryGNNModule(HeadModule):
         return self.base.input_weights
 
     @property
+    def intercepts(self) -> list[Tensor]:
+        return self.base.intercepts
+
+    @property
     def penalty_scale(self) -> float:
         return self.base.penalty_scale
 

@@ -40,6 +40,10 @@ class LinearModule(AffineInput):
         return [self.weight]
 
     @property
+    def intercepts(self) -> list[Tensor]:
+        return [self.bias]
+
+    @property
     def mean_weight(self) -> Tensor:
         """Weights (L, d) of the logits that `forward` returns."""
         return self.weight

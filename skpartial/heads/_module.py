@@ -52,6 +52,11 @@ class HeadModule(nn.Module):
         """Weights that multiply the scaled features, if they are known."""
         return []
 
+    @property
+    def intercepts(self) -> list[Tensor]:
+        """Parameters that are added to logits, if they are known."""
+        return []
+
     @abstractmethod
     def set_units(self, units: InputUnits) -> None:
         """Set center and scale of the features at the input."""

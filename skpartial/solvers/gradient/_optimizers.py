@@ -67,7 +67,20 @@ def _head_groups(problem: Problem, head: HeadModule) -> list[ParameterGroup]:
             f"{type(problem.head).__name__}.parameter_groups must hold each trainable parameter exactly once: set "
             "requires_grad=False for parameters that are not trained."
         )
-    return groups
+    if head.units.center is None:
+        return groups
+    # Without the mean of the features, which all labels share, nothing else moves all logits of a label. Steps of all
+    # weights move a logit by about the root of their number times as much as one of them.
+    factor, own = problem.features.n_features**0.5, {id(p) for p in head.intercepts}
+    found: list[ParameterGroup] = []
+    for group in groups:
+        others = [p for p in group.parameters if id(p) not in own]
+        intercepts = [p for p in group.parameters if id(p) in own]
+        found += [group._replace(parameters=others)] if others else []
+        found += (
+            [group._replace(parameters=intercepts, learning_rate=factor * group.learning_rate)] if intercepts else []
+        )
+    return found
 
 
 def _learned(problem: Problem, states: dict[str, State]) -> Iterator[tuple[str, str, StateTensor]]:
