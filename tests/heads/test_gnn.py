@@ -300,7 +300,7 @@ def test_it_is_cloned_pickled_and_searched(partial_data):
     for copy in (clone(clf).fit(X, Y), pickle.loads(pickle.dumps(clf))):
         np.testing.assert_array_equal(copy.decision_function(X), clf.decision_function(X))
     np.testing.assert_array_equal(head.graph.toarray(), GRAPH)
-    named = PartialLabelClassifier(head="gnn", alpha=0.01, solver=Minibatch(max_epochs=4), random_state=0)
+    named = PartialLabelClassifier(head="gnn", alpha=1e-4, solver=Minibatch(max_epochs=20), random_state=0)
     search = GridSearchCV(named, {"head__n_steps": [1, 3]}, cv=2, error_score="raise").fit(X, Y)
     assert len(set(search.cv_results_["mean_test_score"].round(8))) == 2
     assert search.best_estimator_.head.n_steps in (1, 3)

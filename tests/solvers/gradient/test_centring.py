@@ -79,6 +79,18 @@ def test_arrays_refer_to_features_as_passed(head):
     assert_allclose(again(X).detach(), logits, atol=1e-10)
 
 
+def test_intercepts_move_as_fast_as_logits():
+    """Labels that are far more frequent than a loss starts from: the mean of the features no longer helps them."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 900))
+    Y = np.where(rng.random((400, 3)) < 0.9, 1, -1)
+    # A penalty that leaves nothing but intercepts.
+    first = PartialLabelClassifier(alpha=1e3, solver=Minibatch(), random_state=0).fit(X, -Y)
+    again = first.set_params(warm_start=True).fit(X, Y)
+    # At the rate of a weight they would still be at a tenth.
+    assert (again.predict_proba(X).mean(0) > 0.75).all()
+
+
 def test_units():
     rng = np.random.default_rng(0)
     X = rng.normal([1, 2, 300], [1, 2, 3], size=(1000, 3))
