@@ -226,8 +226,8 @@ def titled(table: str, known: float) -> str:
 
 def shares(options: Namespace) -> Mapping[str, list[float]]:
     """Of each table that is wanted, the shares of labels that are known."""
-    middle, most = options.known[min(1, len(options.known) - 1)], options.known[-1]
-    found = {"figure3": options.known, "4": [middle], "1": [most]}
+    middle = options.known[min(1, len(options.known) - 1)]
+    found = {"figure3": options.known, "4": [middle], "1": [middle]}
     return {table: known for table, known in found.items() if table in options.table}
 
 
