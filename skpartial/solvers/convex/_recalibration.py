@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid, softplus
 
 __all__ = ["log_odds_map"]
 
@@ -60,11 +60,20 @@ def log_odds_map(scores: Tensor, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     aims = a * (1 - epsilon_positive - epsilon_negative).to(a.dtype)[:, None]
     aims.addcmul_(s, epsilon_negative.to(s.dtype)[:, None])
     smoothed = aims.sum(1, dtype=torch.float64) / total.clamp(min=1e-300)
-    theta = torch.stack([torch.zeros_like(total), smoothed.clamp(1e-9, 1 - 1e-9).logit()])
+    prior = smoothed.clamp(1e-9, 1 - 1e-9).logit()
+    theta = _start(x, aims, smoothed, total, prior)
     value = _cross_entropy(theta, x, s, aims)
+    # Without any information of the scores.
+    null = torch.stack([torch.zeros_like(prior), prior])
+    of_null = -total * (smoothed * logsigmoid(prior))
+    of_null -= total * (1 - smoothed) * logsigmoid(-prior)
+    theta, value = torch.where(value <= of_null, theta, null), torch.minimum(value, of_null)
     active = total > 0
     for _ in range(_MAX_STEPS):
         step, decrement = _newton_step(theta, x, s, aims)
+        # Where all probabilities are close to 0 or 1, the curvature rounds to nothing.
+        longest = (4 + theta.abs().amax(0)) / step.abs().amax(0).clamp(min=1e-300)
+        step, decrement = step * longest.clamp(max=1), decrement * longest.clamp(max=1)
         # A converged label stays fixed, so that results do not depend on the other labels.
         active &= decrement > _DECREMENT
         if not bool(active.any()):
@@ -73,9 +82,18 @@ def log_odds_map(scores: Tensor, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     slope, intercept = theta
     useless = slope < _MIN_SLOPE
     slope = torch.where(useless, _MIN_SLOPE, slope)
-    intercept = torch.where(useless, smoothed.clamp(1e-9, 1 - 1e-9).logit(), intercept)
+    intercept = torch.where(useless, prior, intercept)
     slope = slope / deviation
     return slope, intercept - slope * mean
+
+
+def _start(x: Tensor, aims: Tensor, share: Tensor, total: Tensor, prior: Tensor) -> Tensor:
+    """The map (2, k) for standard scores (k, n) that are normal within each sign, with the same variance."""
+    of_positive = torch.linalg.vecdot(aims, x).double() / (share * total).clamp(min=1e-300)
+    of_negative = -of_positive * share / (1 - share).clamp(min=1e-300)
+    within = (1 - share * of_positive.square() - (1 - share) * of_negative.square()).clamp(min=0.05)
+    slope = (of_positive - of_negative) / within
+    return torch.stack([slope, prior - slope * (of_positive + of_negative) / 2])
 
 
 def _mean_and_deviation(scores: Tensor, s: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
