@@ -349,7 +349,8 @@ class TestFit:
         observed = mean_average_precision(Y, np.where(Z == 1, 1.0, 0.0))
         assert mean_average_precision(Y, estimates) > observed + 0.2
         assert mean_average_precision(Y_test, clf.decision_function(X_test)) > 0.75
-        assert abs(estimates.sum(1).mean() - k) < 0.6
+        # Less than half as far from the expected number as estimates of one half.
+        assert abs(estimates.sum(1).mean() - k) < abs(Y.shape[1] / 2 - k) / 2
 
     def test_no_label_of_the_user_is_touched(self, scenes):
         X, _, Z, _, _ = scenes

@@ -67,11 +67,12 @@ def _head_groups(problem: Problem, head: HeadModule) -> list[ParameterGroup]:
             f"{type(problem.head).__name__}.parameter_groups must hold each trainable parameter exactly once: set "
             "requires_grad=False for parameters that are not trained."
         )
-    if head.units.center is None:
+    if not head.centers:
         return groups
     # Without the mean of the features, which all labels share, nothing else moves all logits of a label. Steps of all
     # weights move a logit by about the root of their number times as much as one of them.
-    factor, own = problem.features.n_features**0.5, {id(p) for p in head.intercepts}
+    factor = 1.0 if head.units.center is None else problem.features.n_features**0.5
+    own = {id(p) for p in head.intercepts}
     found: list[ParameterGroup] = []
     for group in groups:
         others = [p for p in group.parameters if id(p) not in own]
