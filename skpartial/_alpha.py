@@ -59,8 +59,8 @@ def resolve_alpha(
     if traits.alpha_exponent:
         relative *= share_known(rows.target.labels, rows.weights) ** traits.alpha_exponent
     if head.keeps_units:
-        return relative * (rows.spread.distance or 1.0)
-    return relative * (rows.spread.distance or 1.0) * unit_scale(rows.X, rows.row_weight) ** 2
+        return relative * rows.spread.mean_squared_distance
+    return relative * rows.spread.mean_squared_distance * unit_scale(rows.X, rows.row_weight) ** 2
 
 
 def share_known(labels: LabelMatrix, weights: NDArray[Any] | None) -> float:

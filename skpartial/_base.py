@@ -239,7 +239,7 @@ class BasePartialLabelClassifier(
             self, y, classes=self._classes_of_stream(y, classes, first), matrix=not first and not self._binary
         )
         known = getattr(self, "_spread", None)
-        earlier = None if known is None else Spread(**known | {"mean": torch.as_tensor(known["mean"])})
+        earlier = None if known is None else Spread(**known)
         rows = replace(Rows.check(X, target, sample_weight).rescaled(), earlier=earlier)
         names = None if classes is None or target.binary else np.asarray(classes, dtype=object)
         check_same_names(target.labels.names, names, "classes", "y", "pass list(y.columns)")
@@ -366,11 +366,7 @@ class BasePartialLabelClassifier(
         A network that the user passed as a module is stored once, as fitted.
         """
         state: dict[str, Any] = super().__getstate__()
-        if "_optimizer_state" in state:
-            state["_optimizer_state"] = _on_cpu(state["_optimizer_state"])
-        if "_states" in state:
-            states = state["_states"].items()
-            state["_states"] = {name: {key: t.cpu() for key, t in tensors.items()} for name, tensors in states}
+        state |= {name: _on_cpu(state[name]) for name in ("_optimizer_state", "_states") if name in state}
         if "network_" in state:
             from skpartial.images._backbones import sharing_weights
 

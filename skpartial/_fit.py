@@ -367,7 +367,7 @@ class FitPlan:
                 solution.states = {name: state for name, state in solution.states.items() if name not in of_rows}
             found |= {"_states": solution.states, "_state_rows": self._rows_key if of_rows else None}
         if problem.spread is not None:
-            found["_spread"] = problem.spread._asdict() | {"mean": problem.spread.mean.numpy()}
+            found["_spread"] = problem.spread._asdict()
         if problem.incremental:
             found["_optimizer_state"] = solution.optimizer_state
         gone = {*_OF_ONE_FIT, *getattr(estimator, "_results", ())}

@@ -176,7 +176,7 @@ def check_input(estimator: Any, images: ImageTask | None, X: Any, *, reset: bool
     except ValueError as error:
         from skpartial.images._sources import holds_images
 
-        if getattr(X, "ndim", 1) < 3 and holds_images(X, named_as_files=True):
+        if getattr(X, "ndim", 1) < 3 and holds_images(X):
             raise ValueError(
                 "X looks like images or their paths, but backbone=None takes features: set a network, such as "
                 "backbone='resnet50', or extract features first with skpartial.ImageFeatures."

@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier, _task
 from skpartial.datasets import make_digit_scenes
 from skpartial.features._choice import as_features
-from skpartial.features._moments import mean_squared_distance
+from skpartial.features._moments import spread
 from skpartial.heads import AveragePooling, CategoryGNN, Head
 from skpartial.images import Backbone
 from skpartial.labels import drop_labels, keep_single_positive
@@ -49,6 +49,10 @@ def distance(X, weight=None):
 
 def held(X, dtype=torch.float64):
     return as_features(X, dtype=dtype, device=torch.device("cpu"))
+
+
+def mean_squared_distance(features, row_weight=None):
+    return spread(features, row_weight).mean_squared_distance
 
 
 def test_mean_squared_distance():

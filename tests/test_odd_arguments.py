@@ -423,7 +423,7 @@ def test_odd_shapes_of_maps(data):
             PartialLabelClassifier(IgnoreUnknown(), head=WeldonPooling()).fit(np.zeros(shape), data[1])
 
 
-# ------------------------------------------------------------------------------------------------ found by a reviewer
+# ------------------------------------------------------------------------ conventions, and what is asked for by mistake
 
 
 def test_a_pipeline_scores_under_metadata_routing(partial_data):

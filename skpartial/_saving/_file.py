@@ -46,12 +46,10 @@ class Tensors:
 
     def add(self, tensor: Tensor, place: str) -> dict[str, str]:
         """Add a dense tensor, named by its place; return its entry for the document."""
-        # PyTorch takes a tensor of one number for contiguous, whatever its strides.
-        whole = (
-            tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-            if tensor.numel() == 1
-            else (tensor.detach().cpu().contiguous())
-        )
+        whole = tensor.detach().cpu().contiguous()
+        if whole.numel() == 1:
+            # PyTorch takes one number for contiguous, whatever its strides.
+            whole = whole.clone(memory_format=torch.contiguous_format)
         digest = _digest(whole)
         name = self._names.get(digest)
         if name is None:

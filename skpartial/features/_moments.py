@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from skpartial.features._base import Features, overflow_error
@@ -17,7 +18,6 @@ __all__ = [
     "Moments",
     "Spread",
     "centered_units",
-    "mean_squared_distance",
     "moments",
     "spread",
     "unit_scale",
@@ -57,15 +57,20 @@ class Spread(NamedTuple):
     ----------
     n_rows : float
         How many rows.
-    mean : Tensor of float64, shape (d,)
-        Their mean, on the CPU.
+    mean : ndarray of float64, shape (d,)
+        Their mean.
     distance : float
         Mean squared distance; 0 if all rows are equal.
     """
 
     n_rows: float
-    mean: Tensor
+    mean: NDArray[np.float64]
     distance: float
+
+    @property
+    def mean_squared_distance(self) -> float:
+        """The distance as a unit of length: 1 if all rows are equal, or there are none."""
+        return self.distance or 1.0
 
     def merge(self, other: Spread) -> Spread:
         """The spread of both sets of rows together."""
@@ -75,17 +80,13 @@ class Spread(NamedTuple):
         share = other.n_rows / n
         step = other.mean - self.mean
         within = (1 - share) * self.distance + share * other.distance
-        between = share * (1 - share) * float(step.square().sum())
+        between = share * (1 - share) * float(step @ step)
         return Spread(n, self.mean + share * step, within + between)
 
     def units(self, dtype: torch.dtype, *, centered: bool) -> InputUnits:
         """Units in which these rows have a root mean square of 1, about their mean or about zero."""
-        of_mean, d = float(self.mean.square().sum()), len(self.mean)
-        if centered and self.distance > _LEAST_VARIANCE * (self.distance + of_mean):
-            square, center = self.distance / d, self.mean.to(dtype)
-        else:
-            square, center = (self.distance + of_mean) / d, None
-        return InputUnits(float(units(torch.tensor(square, dtype=torch.float64), dtype)), center)
+        mean, variance = torch.as_tensor(self.mean), torch.tensor(self.distance / len(self.mean), dtype=torch.float64)
+        return _input_units(mean, variance, dtype, centered=centered)
 
 
 def moments(features: Features, row_weight: Tensor | None) -> Moments:
@@ -156,8 +157,8 @@ def _moments_about(reference: Tensor, blocks: Iterator[tuple[slice, Tensor]], we
     return Moments(weight / total, reference + mean, variance)
 
 
-def mean_squared_distance(features: Features, row_weight: Tensor | None = None) -> float:
-    r"""Weighted mean of the squared distances of rows from their mean: the sum of the column variances.
+def spread(features: Features, row_weight: Tensor | None = None, n_rows: float | None = None) -> Spread:
+    r"""Weighted mean of the rows, and the weighted mean of their squared distances from it.
 
     .. math::
 
@@ -172,34 +173,13 @@ def mean_squared_distance(features: Features, row_weight: Tensor | None = None) 
         Features with n rows.
     row_weight : Tensor of shape (n,) or None, default=None
         Weight of each row; rows of weight 0 are ignored.
-
-    Returns
-    -------
-    float
-        Mean squared distance; 1 if all rows are equal, or there are none.
-
-    Raises
-    ------
-    ValueError
-        If squares of the features overflow float64.
-    """
-    return spread(features, row_weight).distance or 1.0
-
-
-def spread(features: Features, row_weight: Tensor | None = None, n_rows: float | None = None) -> Spread:
-    """Weighted mean of the rows, and their mean squared distance from it, as in `mean_squared_distance`.
-
-    Parameters
-    ----------
-    features, row_weight
-        As in `mean_squared_distance`.
     n_rows : float or None, default=None
-        For how many rows these count when they are merged with others; None means all.
+        For how many rows these count when they are merged with others; None means n.
 
     Returns
     -------
     Spread
-        The distance is 0 if all rows are equal, or there are none.
+        The distance is the sum of the column variances; 0 if all rows are equal, or there are none.
 
     Raises
     ------
@@ -213,7 +193,7 @@ def spread(features: Features, row_weight: Tensor | None = None, n_rows: float |
         mean += (X.T @ w[:, None])[:, 0]
         total += float(w.sum())
     if total == 0:
-        return Spread(0.0, mean.cpu(), 0.0)
+        return Spread(0.0, mean.cpu().numpy(), 0.0)
     mean /= total
     squares, stored = torch.zeros_like(mean), torch.zeros_like(mean)
     for X, w in _weighted_blocks(features, weight):
@@ -229,7 +209,8 @@ def spread(features: Features, row_weight: Tensor | None = None, n_rows: float |
     if not np.isfinite(distance):
         raise overflow_error(features.dtype)
     # Rows that are equal up to rounding are equal in any units.
-    return Spread(n_rows, mean.cpu(), distance if distance > _ALIKE * float(mean.square().sum()) else 0.0)
+    alike = distance <= _ALIKE * float(mean.square().sum())
+    return Spread(n_rows, mean.cpu().numpy(), 0.0 if alike else distance)
 
 
 def _weighted_blocks(features: Features, weight: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -286,10 +267,15 @@ def centered_units(features: Features, row_weight: Tensor | None) -> InputUnits:
     """
     features = features.averages if isinstance(features, MapFeatures) else features
     _, mean, variance = moments(features, row_weight)
-    square = float((mean.square() + variance).mean())
-    if float(variance.mean()) <= _LEAST_VARIANCE * square:
-        return InputUnits(float(units(torch.tensor(square, dtype=torch.float64), features.dtype)))
-    return InputUnits(float(units(variance.mean(), features.dtype)), mean.to(features.dtype))
+    return _input_units(mean, variance, features.dtype, centered=True)
+
+
+def _input_units(mean: Tensor, variance: Tensor, dtype: torch.dtype, *, centered: bool) -> InputUnits:
+    """Units from the means and variances of columns; about zero if the columns hardly vary."""
+    square = (mean.square() + variance).mean()
+    if centered and float(variance.mean()) > _LEAST_VARIANCE * float(square):
+        return InputUnits(float(units(variance.mean(), dtype)), mean.to(dtype))
+    return InputUnits(float(units(square, dtype)))
 
 
 def unit_scale(features: Features, row_weight: Tensor | None) -> float:
@@ -309,4 +295,4 @@ def unit_scale(features: Features, row_weight: Tensor | None) -> float:
     """
     features = features.averages if isinstance(features, MapFeatures) else features
     _, mean, variance = moments(features, row_weight)
-    return float(units((mean.square() + variance).mean(), features.dtype))
+    return _input_units(mean, variance, features.dtype, centered=False).scale

@@ -74,23 +74,15 @@ class EmbeddingModule(AffineInput):
     def arrays(self) -> dict[str, NDArray[Any]]:
         found = {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.state_dict().items()}
         found["projection"] *= found["projection"].dtype.type(self.input_scale)
-        found["bias"] -= self._shift(found["projection"], found["embedding"])
+        found["bias"] -= self.shift(found["projection"], found["embedding"])
         return found
 
     @torch.no_grad()
     def load_arrays(self, arrays: dict[str, NDArray[Any]]) -> None:
         self.load_state_dict({name: torch.as_tensor(np.asarray(value)) for name, value in arrays.items()})
-        shift = self._shift(np.asarray(arrays["projection"]), np.asarray(arrays["embedding"]))
+        shift = self.shift(np.asarray(arrays["projection"]), np.asarray(arrays["embedding"]))
         self.bias.add_(torch.as_tensor(shift).to(self.bias))
         self.projection.div_(self.input_scale)
-
-    def _shift(self, projection: NDArray[Any], embedding: NDArray[Any]) -> NDArray[Any]:
-        """What centring adds to the intercepts, given a projection of the features as passed."""
-        if self.center is None:
-            return np.zeros(len(embedding), embedding.dtype)
-        center = projection @ self.center.cpu().numpy().astype(np.float64)
-        shift: NDArray[Any] = (embedding @ center).astype(embedding.dtype)
-        return shift
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits of a batch."""

@@ -50,7 +50,7 @@ class LinearMembersModule(LinearModule):
     def forward(self, features: Tensor) -> Tensor:
         """Mean logits of a batch over the members, which is linear as well."""
         bias = self.bias.unflatten(0, (self.n_members, -1)).mean(0)
-        return torch.add(bias, self.product(features, self.mean_weight), alpha=self.input_scale)
+        return self.affine(features, self.mean_weight, bias)
 
 
 class _Members(nn.Module):

@@ -63,21 +63,14 @@ class LinearModule(AffineInput):
     def arrays(self) -> dict[str, NDArray[Any]]:
         found = {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.state_dict().items()}
         found["weight"] *= found["weight"].dtype.type(self.input_scale)
-        found["bias"] -= self._shift(found["weight"])
+        found["bias"] -= self.shift(found["weight"])
         return found
 
     @torch.no_grad()
     def load_arrays(self, arrays: dict[str, NDArray[Any]]) -> None:
         self.load_state_dict({name: torch.as_tensor(value) for name, value in arrays.items()})
-        self.bias.add_(torch.as_tensor(self._shift(np.asarray(arrays["weight"]))).to(self.bias))
+        self.bias.add_(torch.as_tensor(self.shift(np.asarray(arrays["weight"]))).to(self.bias))
         self.weight.div_(self.input_scale)
-
-    def _shift(self, weight: NDArray[Any]) -> NDArray[Any]:
-        """What centring adds to the intercepts, given weights for the features as passed."""
-        if self.center is None:
-            return np.zeros(len(weight), weight.dtype)
-        shift: NDArray[Any] = (weight @ self.center.cpu().numpy().astype(np.float64)).astype(weight.dtype)
-        return shift
 
     def _dropped(self, features: Tensor) -> Tensor:
         """Features after dropout."""
@@ -93,7 +86,13 @@ class LinearModule(AffineInput):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits of a batch."""
-        return torch.add(self.bias, self.product(self._dropped(features), self.weight), alpha=self.input_scale)
+        return self.affine(self._dropped(features), self.weight, self.bias)
+
+    def affine(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The affine map of a batch by some weights and intercepts, in the units of the head."""
+        if features.is_sparse:
+            return torch.add(bias, self.product(features, weight), alpha=self.input_scale)
+        return torch.addmm(bias, self.centered(features), weight.T, alpha=self.input_scale)
 
 
 class Linear(Head):

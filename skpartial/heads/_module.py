@@ -119,13 +119,25 @@ class AffineInput(HeadModule):
         # Weights for features in the units in which they were passed are these times the scale.
         return self.input_scale**2
 
+    def centered(self, features: Tensor) -> Tensor:
+        """A batch without the center; sparse rows stay as they are, as they would not be sparse."""
+        return features if self.center is None or features.is_sparse else features - self.center
+
     def product(self, features: Tensor, weight: Tensor) -> Tensor:
         """Products (b, k) of the rows of a batch, centred but not scaled, with weights (k, d)."""
         if not features.is_sparse:
-            return (features if self.center is None else features - self.center) @ weight.T
+            return self.centered(features) @ weight.T
         found = torch.sparse.mm(features, weight.T)
-        # Centred rows would not be sparse.
         return found if self.center is None else found - weight @ self.center
+
+    def shift(self, *weights: NDArray[Any]) -> Any:
+        """What the center adds to the intercepts, if the features as passed go through these matrices."""
+        if self.center is None:
+            return 0
+        shift = self.center.cpu().numpy().astype(np.float64)
+        for weight in weights:
+            shift = weight @ shift
+        return shift.astype(weights[0].dtype)
 
 
 class WrappedHead(HeadModule):

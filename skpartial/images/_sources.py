@@ -213,8 +213,8 @@ def _unframed(X: Any) -> Any:
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
 
 
-def holds_images(X: Any, *, named_as_files: bool = False) -> bool:
-    """Whether X looks like images rather than rows of features; strings may have to end like names of image files."""
+def holds_images(X: Any) -> bool:
+    """Whether X looks like images, or paths that end like those of images, rather than rows of features."""
     X = _unframed(X)
     shape = getattr(X, "shape", None)
     if shape is not None and len(shape) != 1:
@@ -222,7 +222,7 @@ def holds_images(X: Any, *, named_as_files: bool = False) -> bool:
     first: Any = next(iter(X), None) if isinstance(X, list | tuple | Dataset) or shape is not None else None
     name = first[0] if isinstance(first, list | tuple) and len(first) else first
     if isinstance(name, str):
-        return not named_as_files or name.lower().endswith(_ENDINGS)
+        return name.lower().endswith(_ENDINGS)
     if isinstance(first, os.PathLike) or _is_record(first):
         return True
     try:

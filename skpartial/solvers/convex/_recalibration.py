@@ -50,35 +50,29 @@ def log_odds_map(scores: Tensor, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     slope, intercept : Tensor of float64, shape (k,)
         The slopes are positive.
     """
-    total, positive = s.sum(1, dtype=torch.float64), a.sum(1, dtype=torch.float64)
-    n_rows = (s > 0).sum(1).double()
-    share = torch.where(total > 0, positive / total, 0.5).clamp(0, 1)
-    epsilon_positive, epsilon_negative = 1 / (n_rows * share + 2), 1 / (n_rows * (1 - share) + 2)
+    total = s.sum(1, dtype=torch.float64)
     mean, deviation = _mean_and_deviation(scores, s, total)
     x = scores.sub(mean.to(scores.dtype)[:, None]).div_(deviation.to(scores.dtype)[:, None])
-    # Weights times smoothed targets.
-    aims = a * (1 - epsilon_positive - epsilon_negative).to(a.dtype)[:, None]
-    aims.addcmul_(s, epsilon_negative.to(s.dtype)[:, None])
-    smoothed = aims.sum(1, dtype=torch.float64) / total.clamp(min=1e-300)
-    prior = smoothed.clamp(1e-9, 1 - 1e-9).logit()
-    theta = _start(x, aims, smoothed, total, prior)
-    value = _cross_entropy(theta, x, s, aims)
-    # Without any information of the scores.
+    targets = _smoothed(s, a, total)
+    share = targets.sum(1, dtype=torch.float64) / total.clamp(min=1e-300)
+    prior = share.clamp(1e-9, 1 - 1e-9).logit()
+    theta = _start(x, targets, share, total, prior)
+    value = _cross_entropy(theta, x, s, targets)
+    # The intercept alone, for scores that are far from normal.
     null = torch.stack([torch.zeros_like(prior), prior])
-    of_null = -total * (smoothed * logsigmoid(prior))
-    of_null -= total * (1 - smoothed) * logsigmoid(-prior)
-    theta, value = torch.where(value <= of_null, theta, null), torch.minimum(value, of_null)
+    null_value = -total * (share * logsigmoid(prior) + (1 - share) * logsigmoid(-prior))
+    theta, value = torch.where(value <= null_value, theta, null), torch.minimum(value, null_value)
     active = total > 0
     for _ in range(_MAX_STEPS):
-        step, decrement = _newton_step(theta, x, s, aims)
+        step, decrement = _newton_step(theta, x, s, targets)
         # Where all probabilities are close to 0 or 1, the curvature rounds to nothing.
-        longest = (4 + theta.abs().amax(0)) / step.abs().amax(0).clamp(min=1e-300)
-        step, decrement = step * longest.clamp(max=1), decrement * longest.clamp(max=1)
+        shortened = ((4 + theta.abs().amax(0)) / step.abs().amax(0).clamp(min=1e-300)).clamp(max=1)
+        step, decrement = step * shortened, decrement * shortened
         # A converged label stays fixed, so that results do not depend on the other labels.
         active &= decrement > _DECREMENT
         if not bool(active.any()):
             break
-        theta, value = _line_search(theta, torch.where(active, step, 0.0), value, decrement, x, s, aims)
+        theta, value = _line_search(theta, torch.where(active, step, 0.0), value, decrement, x, s, targets)
     slope, intercept = theta
     useless = slope < _MIN_SLOPE
     slope = torch.where(useless, _MIN_SLOPE, slope)
@@ -87,9 +81,18 @@ def log_odds_map(scores: Tensor, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     return slope, intercept - slope * mean
 
 
-def _start(x: Tensor, aims: Tensor, share: Tensor, total: Tensor, prior: Tensor) -> Tensor:
+def _smoothed(s: Tensor, a: Tensor, total: Tensor) -> Tensor:
+    """Weights of entries (k, n), times targets to which a row of each sign is added."""
+    share = torch.where(total > 0, a.sum(1, dtype=torch.float64) / total, 0.5).clamp(0, 1)
+    n_rows = (s > 0).sum(1).double()
+    epsilon_positive, epsilon_negative = 1 / (n_rows * share + 2), 1 / (n_rows * (1 - share) + 2)
+    targets = a * (1 - epsilon_positive - epsilon_negative).to(a.dtype)[:, None]
+    return targets.addcmul_(s, epsilon_negative.to(s.dtype)[:, None])
+
+
+def _start(x: Tensor, targets: Tensor, share: Tensor, total: Tensor, prior: Tensor) -> Tensor:
     """The map (2, k) for standard scores (k, n) that are normal within each sign, with the same variance."""
-    of_positive = torch.linalg.vecdot(aims, x).double() / (share * total).clamp(min=1e-300)
+    of_positive = torch.linalg.vecdot(targets, x).double() / (share * total).clamp(min=1e-300)
     of_negative = -of_positive * share / (1 - share).clamp(min=1e-300)
     within = (1 - share * of_positive.square() - (1 - share) * of_negative.square()).clamp(min=0.05)
     slope = (of_positive - of_negative) / within
@@ -111,17 +114,17 @@ def _logits(theta: Tensor, x: Tensor) -> Tensor:
     return torch.addcmul(intercept, slope, x)
 
 
-def _cross_entropy(theta: Tensor, x: Tensor, s: Tensor, aims: Tensor) -> Tensor:
+def _cross_entropy(theta: Tensor, x: Tensor, s: Tensor, targets: Tensor) -> Tensor:
     """The objective of each label."""
     logits = _logits(theta, x)
-    return torch.linalg.vecdot(s, softplus(logits)).double() - torch.linalg.vecdot(aims, logits).double()
+    return torch.linalg.vecdot(s, softplus(logits)).double() - torch.linalg.vecdot(targets, logits).double()
 
 
-def _newton_step(theta: Tensor, x: Tensor, s: Tensor, aims: Tensor) -> tuple[Tensor, Tensor]:
+def _newton_step(theta: Tensor, x: Tensor, s: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Newton steps (2, k), and how much each would decrease a quadratic objective, times 2."""
     p = _logits(theta, x).sigmoid_()
     curvature = torch.addcmul(p, p, p, value=-1).mul_(s)
-    residual = p.mul_(s).sub_(aims)
+    residual = p.mul_(s).sub_(targets)
     gradient = torch.stack([torch.linalg.vecdot(residual, x), residual.sum(1)]).double()
     weighted = curvature * x
     h_slope, h_mixed = torch.linalg.vecdot(weighted, x).double(), weighted.sum(1).double()
@@ -140,13 +143,13 @@ def _newton_step(theta: Tensor, x: Tensor, s: Tensor, aims: Tensor) -> tuple[Ten
 
 
 def _line_search(
-    theta: Tensor, step: Tensor, value: Tensor, decrement: Tensor, x: Tensor, s: Tensor, aims: Tensor
+    theta: Tensor, step: Tensor, value: Tensor, decrement: Tensor, x: Tensor, s: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Halve the steps of labels whose objectives they do not decrease; returns parameters and objectives."""
     length = torch.ones_like(value)
     for _ in range(_MAX_HALVINGS):
         new = theta + length * step
-        reached = _cross_entropy(new, x, s, aims)
+        reached = _cross_entropy(new, x, s, targets)
         # Rounding may hide a small decrease.
         slack = 1e-6 * value.abs()
         worse = ~(reached <= value - 1e-4 * length * decrement + slack)

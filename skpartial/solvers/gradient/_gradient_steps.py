@@ -125,11 +125,9 @@ class GradientSteps(Learner):
         self._row_steps = make_row_steps(problem, plan, self.states)
         if problem.optimizer_state is not None:
             # A copy, because PyTorch would change the tensors in place, which the estimator keeps if this fit fails.
-            groups = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-            self.optimizer.load_state_dict(copy.deepcopy(problem.optimizer_state["optimizer"]))
+            moments = copy.deepcopy(problem.optimizer_state["optimizer"]["state"])
             # Rates and penalties are those of now.
-            for group, now in zip(self.optimizer.param_groups, groups):
-                group.update(now)
+            self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
             self._convert_moments(problem.optimizer_state["units"][0])
         self._generator = torch.Generator().manual_seed(problem.seed)
         drawn = bootstrap_weights(problem.features.n_rows, problem.head.n_members, problem.seed)

@@ -129,7 +129,7 @@ class LinearPass:
         self.learners = learners
         self.n_labels = learners[0].problem.labels.n_labels
         heads = [learner.head for learner in learners]
-        self.scale, self.center = heads[0].units
+        self.head, (self.scale, self.center) = heads[0], heads[0].units
         self.weight, self.weight_gradient = _joined([head.weight for head in heads])
         self.bias, self.bias_gradient = _joined([head.bias for head in heads])
         self.fixed = all(map(has_fixed_targets, [learner.problem.loss for learner in learners]))
@@ -187,16 +187,10 @@ class LinearPass:
         for learner in learners:
             learner.move()
 
-    def _centered(self, features: Tensor) -> Tensor:
-        """A batch without the means of the columns; sparse rows stay as they are."""
-        return features if self.center is None or features.is_sparse else features - self.center
-
     def _forward(self, features: Tensor, out: Tensor) -> Tensor:
-        """Logits of a batch, shape (K L, b): the layout in which both products are fastest."""
+        """Logits of a centred batch, shape (K L, b): the layout in which both products are fastest."""
         if features.is_sparse:
-            product = torch.sparse.mm(features, self.weight.T).T
-            if self.center is not None:
-                product = product - (self.weight @ self.center)[:, None]
+            product = self.head.product(features, self.weight).T
             return torch.add(self.bias[:, None], product, alpha=self.scale, out=out)
         return torch.addmm(self.bias[:, None], self.weight, features.T, alpha=self.scale, out=out)
 
@@ -214,7 +208,7 @@ class LinearPass:
     def fixed_gradients(self, steps: _Steps, sizes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
         """Features and gradients in the logits of batches of these sizes, with targets known in advance."""
         parts = zip(*(tensor.split(sizes, 1) for tensor in steps[1:]))
-        for features, (factor, offset, x, gradient) in zip(map(self._centered, steps.features), parts):
+        for features, (factor, offset, x, gradient) in zip(map(self.head.centered, steps.features), parts):
             self._forward(features, x)
             torch.sigmoid(x, out=gradient)
             yield features, torch.addcmul(offset, gradient, factor, out=gradient)
@@ -316,7 +310,7 @@ class LinearPass:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Features and gradients in the logits of batches, computed by the losses."""
         start = 0
-        for features, rows in zip(map(self._centered, self.learners[0].problem.features.batches(batches)), batches):
+        for features, rows in zip(map(self.head.centered, self.learners[0].problem.features.batches(batches)), batches):
             batch = chunk.part(slice(start, start + len(rows)))
             start += len(rows)
             logits = self._forward(features, self.weight.new_empty(len(self.weight), len(rows)))

@@ -59,7 +59,7 @@ def make_optimizer(
 
 
 def _head_groups(problem: Problem, head: HeadModule) -> list[ParameterGroup]:
-    """Parameter groups of the head; raises an error unless they hold each trainable parameter exactly once."""
+    """Parameter groups of the head, intercepts apart; refuses groups that do not hold each trainable parameter once."""
     groups = problem.head.parameter_groups(head.inner)
     named = sorted(id(p) for group in groups for p in group.parameters)
     if named != sorted(id(p) for p in head.parameters() if p.requires_grad):
@@ -69,18 +69,16 @@ def _head_groups(problem: Problem, head: HeadModule) -> list[ParameterGroup]:
         )
     if not head.centers:
         return groups
-    # Without the mean of the features, which all labels share, nothing else moves all logits of a label. Steps of all
-    # weights move a logit by about the root of their number times as much as one of them.
+    # Nothing but its intercept moves all logits of a label if features are centred. A step of all weights moves a logit
+    # by about the root of their number times as much as that of one weight.
     factor = 1.0 if head.units.center is None else problem.features.n_features**0.5
     own = {id(p) for p in head.intercepts}
     found: list[ParameterGroup] = []
     for group in groups:
-        others = [p for p in group.parameters if id(p) not in own]
-        intercepts = [p for p in group.parameters if id(p) in own]
-        found += [group._replace(parameters=others)] if others else []
-        found += (
-            [group._replace(parameters=intercepts, learning_rate=factor * group.learning_rate)] if intercepts else []
-        )
+        for are_intercepts, multiple in ((False, 1.0), (True, factor)):
+            some = [p for p in group.parameters if (id(p) in own) == are_intercepts]
+            if some:
+                found.append(group._replace(parameters=some, learning_rate=multiple * group.learning_rate))
     return found
 
 
