@@ -28,9 +28,11 @@ def scenes():
     return X[:600], Y, X[600:], found.target[600:]
 
 
-def test_default_steps_reach_the_optimum(scenes):
-    """Without centring they are seven points below it."""
+@pytest.mark.parametrize("offset", [0, 1e4])
+def test_default_steps_reach_the_optimum(scenes, offset):
+    """Without centring they are seven points below it, and fifty far from zero."""
     X, Y, X_test, Y_test = scenes
+    X, X_test = (X + offset).astype(np.float32), (X_test + offset).astype(np.float32)
     reached = [
         mean_average_precision(
             Y_test, PartialLabelClassifier(solver=s, random_state=0).fit(X, Y).decision_function(X_test)
