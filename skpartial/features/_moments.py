@@ -30,8 +30,8 @@ _SAFE_SQUARES = 1e-20, 1e20
 _SAMPLE_ROWS = 64
 # Mean squared distances of rows from their mean below this share of the squared mean are rounding errors.
 _ALIKE = 1e-28
-# Columns that vary by fewer units of their last digit than this keep nothing but rounding when they are centred.
-_LEAST_DIGITS = 16
+# Columns of float32 that vary by less than this share of their mean square keep little but rounding when centred.
+_LEAST_VARIANCE = 1e-11
 
 
 class Moments(NamedTuple):
@@ -273,8 +273,7 @@ def centered_units(features: Features, row_weight: Tensor | None) -> InputUnits:
 def _input_units(mean: Tensor, variance: Tensor, dtype: torch.dtype, *, centered: bool) -> InputUnits:
     """Units from the means and variances of columns; about zero if the columns hardly vary."""
     square = (mean.square() + variance).mean()
-    least = (_LEAST_DIGITS * torch.finfo(dtype).eps) ** 2
-    if centered and float(variance.mean()) > least * float(square):
+    if centered and float(variance.mean()) > _LEAST_VARIANCE * float(square):
         return InputUnits(float(units(variance.mean(), dtype)), mean.to(dtype))
     return InputUnits(float(units(square, dtype)))
 
