@@ -1,6 +1,7 @@
 """Processes that fit together: each is called with the same data and processes its share of the rows.
 
-All use of torch.distributed by a fit is here, and all of it is built on one operation: a sum over the processes.
+All messages of a fit are sent from here, and all are one operation: a sum over the processes. Only the shards of
+parameters (`_shards.py`) are exchanged by PyTorch itself.
 """
 
 from __future__ import annotations

@@ -56,17 +56,21 @@ def main() -> None:
         nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
     )
     images = np.random.default_rng(0).integers(0, 256, (512, 32, 32, 3), dtype=np.uint8)
-    network = PartialLabelClassifier(
-        "iu",
-        backbone=Backbone(body, weights=None, image_size=32),
-        solver=Minibatch(max_epochs=1, batch_size=64),
-        random_state=0,
-    )
+
+    def network(**solver: bool) -> Callable[[], object]:
+        return lambda: PartialLabelClassifier(
+            "iu",
+            backbone=Backbone(body, weights=None, image_size=32),
+            solver=Minibatch(max_epochs=1, batch_size=64, **solver),
+            random_state=0,
+        ).fit(images, Y[:512])
+
     timed = {
         "convex, 20,000 x 512 x 50": linear(FullBatch()),
         "minibatch epoch of a linear head, batches of 200": linear(Minibatch(max_epochs=1)),
         "the same, batches of 2,000": linear(Minibatch(max_epochs=1, batch_size=2000)),
-        "epoch of a small network, 512 images of 32 x 32": lambda: network.fit(images, Y[:512]),
+        "epoch of a small network, 512 images of 32 x 32": network(),
+        "the same, with shards of its parameters": network(shard_parameters=True),
     }
     for name, fit in timed.items():
         took = seconds(fit)

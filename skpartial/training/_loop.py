@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skpartial._processes import Processes
+from skpartial._shards import whole
 from skpartial._state import Predictor, State, TrainingContext
 from skpartial.features._base import Features
 from skpartial.heads import HeadContext
@@ -337,14 +338,18 @@ class Training:
         waited = self._best.waited if validation is not None else self._progress.waited
         if self.patience is not None and waited >= self.patience:
             log.stopped = True
-        if problem.checkpoint is not None and problem.processes.is_first:
-            problem.checkpoint.save(self._content(epoch))
+        if problem.checkpoint is not None:
+            # In every process, because shards of parameters may have to be put together.
+            content = self._content(epoch)
+            if problem.processes.is_first:
+                problem.checkpoint.save(content)
 
     def _content(self, epoch: int) -> dict[str, Any]:
         kept = self._kept
         if kept is not None:
             # Usually the labels of the best epoch are those now in use.
-            kept = {**kept, "data": None if kept["data"] is self._data else _to_tensors(kept["data"])}
+            data = None if kept["data"] is self._data else _to_tensors(kept["data"])
+            kept = {**kept, "tensors": whole(kept["tensors"]), "data": data}
         return {
             "epoch": epoch,
             "data": None if self._data is self.problem.data else _to_tensors(self._data),

@@ -52,9 +52,14 @@ def _dropouts(head: nn.Module) -> list[Any]:
     return [module for module in head.modules() if isinstance(module, nn.modules.dropout._DropoutNd)]
 
 
-def _batches(features: Features, rows: Tensor | None) -> Iterator[Tensor]:
+def _batches(features: Features, rows: Tensor | None, n_batches: int | None = None) -> Iterator[Tensor]:
     index = torch.arange(features.n_rows) if rows is None else rows
-    return iter(features.batches(index.split(max(1, _BATCH_BYTES // max(1, features.row_bytes)))))
+    n_batches = n_batches or _n_batches(features, len(index))
+    return iter(features.batches(index.tensor_split(n_batches)))
+
+
+def _n_batches(features: Features, n_rows: int) -> int:
+    return max(1, -(-n_rows // max(1, _BATCH_BYTES // max(1, features.row_bytes))))
 
 
 def predict_logits(module: HeadModule, features: Features, *, members: bool = False) -> Tensor:
@@ -91,17 +96,20 @@ class HeadPredictor:
 
     def _of_rows(self, rows: Tensor | None, answer: Callable[[Tensor], Tensor], dim: int = 0) -> Tensor:
         """Results of a function of the head's inputs for some rows, joined along an axis."""
+        index = torch.arange(self._features.n_rows) if rows is None else rows
+        # As many batches in every process, in case they exchange parameters.
+        n_batches = _n_batches(self._features, self._processes.largest_share(len(index)))
 
-        def compute(index: Tensor) -> Tensor:
+        def compute(part: Tensor) -> Tensor:
             with _evaluating(self._network or self._head):
-                return torch.cat([answer(seen) for seen in self._seen(index)], dim=dim)
+                return torch.cat([answer(seen) for seen in self._seen(part, n_batches)], dim=dim)
 
-        return self._processes.compute(compute, torch.arange(self._features.n_rows) if rows is None else rows, dim)
+        return self._processes.compute(compute, index, dim)
 
-    def _seen(self, rows: Tensor | None) -> Iterator[Tensor]:
+    def _seen(self, rows: Tensor | None, n_batches: int | None = None) -> Iterator[Tensor]:
         """Inputs of the head, batch by batch."""
         see: Any = None if self._network is None else self._network.features
-        for batch in _batches(self._features, rows):
+        for batch in _batches(self._features, rows, n_batches):
             yield batch if see is None else see(batch)
 
     def logits(self, rows: Tensor | None) -> Tensor:

@@ -75,23 +75,78 @@ def minibatch(loss: Any = "iu", kind: Any = PartialLabelClassifier, **parameters
     return coefficients(clf.fit(X, np.maximum(Y, 0) if kind is SinglePositiveClassifier else Y))
 
 
-def images(norm: bool) -> dict[str, Any]:
+class Failing(LargeLoss):
+    """Rejects large losses, and may fail in the third epoch."""
+
+    fails = False
+
+    def begin_epoch(self, state: Any, epoch: int, context: Any = None) -> None:
+        super().begin_epoch(state, epoch, context)
+        if epoch == 3 and Failing.fails:
+            raise InterruptedError
+
+
+def images(norm: bool, checkpoint_dir: Any = None, regularizer: Any = None, **solver: Any) -> dict[str, Any]:
     scenes = make_digit_scenes(33, random_state=0)
     torch.manual_seed(0)
     body = nn.Sequential(
         nn.Conv2d(3, 4, 5, stride=4), *([nn.BatchNorm2d(4)] if norm else []), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
     )
     clf = PartialLabelClassifier(
-        "ll_r",
+        Failing(),
         backbone=Backbone(body, weights=None, image_size=32, finetune="linear_init", augment=None),
-        solver=Minibatch(max_epochs=2, batch_size=8, optimizer="sgd", learning_rate=0.1),
+        solver=Minibatch(**{"max_epochs": 2, "batch_size": 8, "optimizer": "sgd", "learning_rate": 0.1, **solver}),
         validation_fraction=0.25,
+        checkpoint_dir=checkpoint_dir,
+        regularizer=regularizer,
         random_state=0,
     )
     clf.fit(scenes.images, drop_labels(scenes.target, known=0.7, random_state=0))
     return {name: tensor.numpy() for name, tensor in clf.network_.state_dict().items()} | {
-        "score": clf.history_[-1]["validation_score"]
+        "scores": [r["validation_score"] for r in clf.history_ if "validation_score" in r],
+        "losses": [r["loss"] for r in clf.history_ if "loss" in r],
     }
+
+
+def interrupted(**solver: Any) -> dict[str, Any]:
+    """A fit that fails in its third epoch and is begun again; in one process it does not fail."""
+    if not dist.is_initialized():
+        return images(norm=False, max_epochs=4, **solver)
+    folder, Failing.fails = Path(sys.argv[1]) / "checkpoints", True
+    try:
+        images(norm=False, checkpoint_dir=folder, max_epochs=4, **solver)
+    except InterruptedError:
+        Failing.fails = False
+    assert list(folder.glob("*/*.pt"))
+    return images(norm=False, checkpoint_dir=folder, max_epochs=4, **solver)
+
+
+def held() -> dict[str, Any]:
+    """Numbers that a process holds of the parameters and of the moments of a ResNet, and how many there are."""
+    from skpartial.solvers.gradient._gradient_steps import GradientSteps
+
+    found, finish = {}, GradientSteps.finish
+
+    def count(self: Any) -> None:
+        body = list(self.module.body.parameters())
+        moments = [self.optimizer.state[p][name] for p in body for name in ("exp_avg", "exp_avg_sq")]
+        for name, tensors in (("parameters", body), ("moments", moments)):
+            held = [t.to_local() if hasattr(t, "to_local") else t for t in tensors]
+            found[name] = [sum(t.numel() for t in some) for some in (held, tensors)]
+        finish(self)
+
+    GradientSteps.finish = count
+    try:
+        scenes = make_digit_scenes(9, random_state=0)
+        PartialLabelClassifier(
+            "an",
+            backbone=Backbone("resnet18", weights=None, image_size=32),
+            solver=Minibatch(max_epochs=1, batch_size=9, shard_parameters=True),
+            random_state=0,
+        ).fit(scenes.images, scenes.target)
+    finally:
+        GradientSteps.finish = finish
+    return found
 
 
 def full_batch(loss: Any = "iu", X: Any = None, **parameters: Any) -> dict[str, Any]:
@@ -173,6 +228,11 @@ CASES: dict[str, Any] = {
     ),
     "images": lambda: images(norm=False),
     "batch norm": lambda: images(norm=True),
+    "shards": lambda: images(norm=False, shard_parameters=True, accumulate=3, clip_norm=0.5),
+    "shards, interrupted": lambda: interrupted(shard_parameters=True, optimizer="adam", learning_rate=1e-3),
+    "shards, regularizer": lambda: images(False, regularizer=InteractiveSmoothness(n_atoms=2), shard_parameters=True),
+    "shards held": held,
+    "shards, batch norm": lambda: images(norm=True, shard_parameters=True),
     "convex": full_batch,
     "convex, float32": lambda: full_batch(X=data(np.float32)[0], solver=FullBatch(tol=1e-7)),
     "convex, sparse": lambda: full_batch(X=sp.csr_array(np.where(np.abs(data()[0]) > 1, data()[0], 0))),

@@ -56,7 +56,10 @@ def found_by_two(tmp_path_factory, interpreters):
 
 
 # What differs: draws of each process, norms of a piece, a seed that was not given, and what these cases are about.
-OTHERS = {"dropout", "batch norm", "seed", "choice of alpha", "other arguments", "counted", "shared products"}
+OTHERS = {
+    "dropout", "batch norm", "shards, batch norm", "seed", "choice of alpha", "other arguments", "counted",
+    "shared products", "shards held",
+}  # fmt: skip
 EXACT = [name for name in cases.CASES if name not in OTHERS]
 
 
@@ -70,7 +73,7 @@ def test_two_processes_find_what_one_does(found_by_two, name):
             np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-5 * np.abs(value).max(), err_msg=key)
 
 
-@pytest.mark.parametrize("name", ["dropout", "batch norm", "seed", "choice of alpha"])
+@pytest.mark.parametrize("name", ["dropout", "batch norm", "shards, batch norm", "seed", "choice of alpha"])
 def test_what_is_drawn_or_seen_in_pieces_is_the_same_in_both(found_by_two, name):
     first, second = (found_by_two(name, rank) for rank in range(2))
     for key, value in first.items():
@@ -79,7 +82,23 @@ def test_what_is_drawn_or_seen_in_pieces_is_the_same_in_both(found_by_two, name)
 
 def test_scores_with_batch_norms_are_alike(found_by_two):
     # Every process norms its piece of eight images: another network, as it is with solver__accumulate.
-    assert found_by_two("batch norm", 0)["score"] == pytest.approx(cases.run("batch norm")["score"], abs=0.1)
+    found, alone = (run["scores"][-1] for run in (found_by_two("batch norm", 0), cases.run("batch norm")))
+    assert found == pytest.approx(alone, abs=0.1)
+
+
+def test_shards_change_no_step(found_by_two):
+    whole, divided = found_by_two("batch norm", 0), found_by_two("shards, batch norm", 0)
+    for key, value in whole.items():
+        np.testing.assert_allclose(divided[key], value, rtol=1e-5, atol=1e-5 * np.abs(value).max(), err_msg=key)
+
+
+def test_processes_divide_parameters_and_moments(found_by_two):
+    for rank in range(2):
+        for held, of_all in found_by_two("shards held", rank).values():
+            assert of_all > 1e7
+            assert held == pytest.approx(of_all / 2, rel=0.01)
+    for held, of_all in cases.run("shards held").values():
+        assert held == of_all
 
 
 def test_dropout_is_drawn_anew_in_every_process(found_by_two):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skpartial._seeding import Randomness
+from skpartial._shards import clip_norm, is_shard, local, shard, shards_like, sum_gradients, whole
 from skpartial._state import State
 from skpartial._warnings import warn
 from skpartial.features._base import Features
@@ -59,7 +60,8 @@ def _build(
     """The module to train and the head in it, initialised from the seed or from the start of the problem."""
     head = build_head(problem.head, context)
     module: nn.Module = head if problem.network is None else problem.network(head)
-    module.to(device=problem.device, dtype=problem.dtype)
+    module.to(dtype=problem.dtype)
+    head.to(device=problem.device)
     if plan.rescale:
         head.set_units(units or _suitable_units(problem, head))
     if problem.start is None:
@@ -70,7 +72,9 @@ def _build(
         # A network may start from parameters of the head only.
         start = {name: torch.as_tensor(np.asarray(value)) for name, value in problem.start.items()}
         module.load_state_dict(start, strict=False)
-    return module, head
+    if plan.shard_parameters and problem.network is not None and problem.processes.size > 1:
+        module.body = shard(module.body, problem.device)  # type: ignore[arg-type]
+    return module.to(device=problem.device), head
 
 
 def _suitable_units(problem: Problem, head: HeadModule) -> InputUnits:
@@ -127,7 +131,7 @@ class GradientSteps(Learner):
             # A copy, because PyTorch would change the tensors in place, which the estimator keeps if this fit fails.
             moments = copy.deepcopy(problem.optimizer_state["optimizer"]["state"])
             # Rates and penalties are those of now.
-            self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+            self._load_optimizer(self.optimizer.state_dict() | {"state": moments})
             self._convert_moments(problem.optimizer_state["units"][0])
         self._generator = torch.Generator().manual_seed(problem.seed)
         drawn = bootstrap_weights(problem.features.n_rows, problem.head.n_members, problem.seed)
@@ -185,7 +189,8 @@ class GradientSteps(Learner):
                 f"{self.plan.learning_rate:g}) or alpha (now {self.problem.alpha:g}), or look for extreme values in X."
             )
         # The loss of a batch is computed before its step, and the last step may have diverged.
-        if not all(bool(parameter.isfinite().all()) for parameter in self.module.parameters()):
+        finite = all(bool(local(parameter).isfinite().all()) for parameter in self.module.parameters())
+        if self.problem.processes.any(not finite):
             raise ValueError(
                 f"Parameters are no longer finite after epoch {epoch}: lower solver__learning_rate (now "
                 f"{self.plan.learning_rate:g}) or alpha (now {self.problem.alpha:g}), or look for extreme values in X."
@@ -266,13 +271,15 @@ class GradientSteps(Learner):
                 if self._pieces == 1:
                     step, term = self._backward(features, known, epoch, step_of)
                 else:
-                    step, term = self._backward_in_pieces(features, step_of), 0.0
+                    # As many pieces in every process, in case they exchange parameters.
+                    n_pieces = max(1, min(self._pieces, len(rows) // sharing.size))
+                    step, term = self._backward_in_pieces(features, n_pieces, step_of), 0.0
                 break
             except torch.OutOfMemoryError:
-                self._halve(len(rows))
+                self._double_pieces(len(rows))
                 assert drawn is not None
                 self._randomness.restore(drawn)
-        sharing.sum_all(p.grad for p in self.module.parameters() if p.grad is not None)
+        sum_gradients(list(self.module.parameters()), sharing)
         self._take_gradients("loss", step.state, known.rows, 1.0)
         self._penalize()
         self.move()
@@ -337,7 +344,7 @@ class GradientSteps(Learner):
     def move(self) -> None:
         """Move the parameters, and learned tensors that do not belong to rows, by their gradients."""
         if self.plan.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.module.parameters(), self.plan.clip_norm)
+            clip_norm(list(self.module.parameters()), self.plan.clip_norm, self.problem.processes)
         self._move_by_gradients()
         with torch.no_grad():
             for name, key, project in self._projections:
@@ -393,7 +400,7 @@ class GradientSteps(Learner):
         leaves = {key: state[key].detach().requires_grad_() for key in learned}
         return state | leaves, leaves
 
-    def _backward_in_pieces(self, features: Tensor, step_of: Callable[[Tensor], Step]) -> Step:
+    def _backward_in_pieces(self, features: Tensor, n_pieces: int, step_of: Callable[[Tensor], Step]) -> Step:
         """Gradients of a batch that passes through in parts: once for all logits, and once more for gradients per part.
 
         The loss, which may compare entries, thus gets the whole batch; only batch norms see parts.
@@ -403,7 +410,7 @@ class GradientSteps(Learner):
                 f"The regularizer {self.problem.regularizer!r} needs whole batches: use Minibatch(accumulate=1), and a "
                 "smaller batch_size if memory runs out."
             )
-        parts = _pieces_of(features, max(1, min(self._pieces, len(features))))
+        parts = _pieces_of(features, n_pieces)
         drawn = self._randomness.state()
         buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
         with torch.no_grad():
@@ -416,11 +423,16 @@ class GradientSteps(Learner):
             self._logits(part).backward(gradient)
         return step
 
-    def _halve(self, n_rows: int) -> None:
+    def _double_pieces(self, n_rows: int) -> None:
         """Double the number of parts in which batches pass through, or raise an error."""
         self.optimizer.zero_grad()
         if self.problem.device.type == "cuda":
             torch.cuda.empty_cache()
+        if any(map(is_shard, self.module.parameters())):
+            raise ValueError(
+                f"Memory on {self.problem.device} ran out in a batch of {n_rows} rows, which a process that shares "
+                "parameters cannot repeat alone: raise solver__accumulate, or lower solver__batch_size."
+            ) from None
         if self._pieces >= n_rows or self.problem.network is None:
             raise ValueError(
                 f"Memory on {self.problem.device} ran out in a batch of {n_rows} rows: lower solver__batch_size"
@@ -437,8 +449,8 @@ class GradientSteps(Learner):
     def state_dict(self) -> dict[str, Any]:
         """Everything that a pass depends on."""
         return {
-            "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "module": whole(self.module.state_dict()),
+            "optimizer": whole(self.optimizer.state_dict()),
             "states": self.saved_states(),
             "rows": {f"{name} {key}": steps.state_dict() for (name, key), steps in self._row_steps.items()},
             "generator": self._generator.get_state(),
@@ -449,28 +461,37 @@ class GradientSteps(Learner):
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Load the result of `state_dict`."""
-        self.module.load_state_dict(saved["module"])
+        self.load(saved["module"])
         self.load_states(saved["states"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        self._load_optimizer(saved["optimizer"])
         for (name, key), steps in self._row_steps.items():
             steps.load_state_dict(saved["rows"][f"{name} {key}"])
         self._generator.set_state(saved["generator"])
         self._randomness.restore(saved["random"])
         self._pieces, self._n_steps = saved["pieces"], saved["n_steps"]
 
+    def _load_optimizer(self, saved: dict[str, Any]) -> None:
+        """Load a state of the optimiser with whole tensors."""
+        state = dict(saved["state"])
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for i, parameter in enumerate(parameters):
+            if i in state and is_shard(parameter):
+                state[i] = shards_like(state[i], dict.fromkeys(state[i], parameter))
+        self.optimizer.load_state_dict(saved | {"state": state})
+
     def tensors(self) -> dict[str, Tensor]:
-        """The parameters, without copying."""
+        """The parameters, without copying; of divided ones, the shards of this process."""
         return self.module.state_dict()
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Restore parameters from the result of `tensors`."""
-        self.module.load_state_dict(tensors)
+        """Restore parameters from the result of `tensors`, or from whole tensors."""
+        self.module.load_state_dict(shards_like(tensors, self.module.state_dict()))
 
     def parameters(self) -> dict[str, NDArray[Any]]:
         """Copies of parameters and buffers as arrays, for features in the units in which they were passed."""
         if self.module is self.head:
             return self.head.arrays()
-        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.module.state_dict().items()}
+        return {name: whole(tensor.detach()).cpu().numpy().copy() for name, tensor in self.module.state_dict().items()}
 
     def finish(self) -> None:
         """Give labels that cannot be fitted their prior, unless later rows may still know them."""
@@ -480,6 +501,6 @@ class GradientSteps(Learner):
     def optimizer_state(self) -> dict[str, Any]:
         """State from which a later pass over other rows continues."""
         return {
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": whole(self.optimizer.state_dict()),
             "units": tuple(self.head.units),
         }

@@ -60,7 +60,7 @@ class LinearSteps(GradientSteps):
         try:
             return self._alone.run(order, epoch)[0]
         except torch.OutOfMemoryError:
-            self._halve(self.plan.batch_size)
+            self._double_pieces(self.plan.batch_size)
             raise
 
     def _move_by_gradients(self) -> None:

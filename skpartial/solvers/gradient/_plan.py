@@ -29,6 +29,8 @@ class Plan:
         Maximal norm of the gradient of all parameters.
     accumulate : int
         Number of parts in which a batch passes through the network.
+    shard_parameters : bool
+        Whether processes that train together divide the parameters of the network.
     max_epochs, batch_size : int
         Maximal number of epochs, and number of rows per batch.
     shuffle : bool
@@ -50,6 +52,7 @@ class Plan:
     warm_up: float
     clip_norm: float | None
     accumulate: int
+    shard_parameters: bool
     max_epochs: int
     batch_size: int
     shuffle: bool
