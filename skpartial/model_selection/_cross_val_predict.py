@@ -16,7 +16,7 @@ from sklearn.utils import indexable
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 
 from skpartial._inputs import rows_of_labels
-from skpartial.model_selection._folds import is_vector, over_folds
+from skpartial.model_selection._folds import is_one_dimensional, over_folds
 from skpartial.model_selection._groups import check_apart, check_groups_used, check_splitter
 
 __all__ = ["cross_val_predict"]
@@ -94,7 +94,7 @@ def cross_val_predict(
     """
     if y is not None:
         y = rows_of_labels(y)
-    if y is None or is_vector(y):
+    if y is None or is_one_dimensional(y):
         check_splitter(cv, X, y, groups)
         return model_selection.cross_val_predict(
             estimator,

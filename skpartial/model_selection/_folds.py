@@ -12,13 +12,13 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skpartial._sklearn_compat import check_method_params, safe_split
 
-__all__ = ["is_vector", "over_folds"]
+__all__ = ["is_one_dimensional", "over_folds"]
 
 Split = tuple[NDArray[Any], NDArray[Any]]
 
 
-def is_vector(y: Any) -> bool:
-    """Whether y is 1-D, and so not a label matrix."""
+def is_one_dimensional(y: Any) -> bool:
+    """Whether y has one dimension; unlike a fit, splits read a matrix of one column as a label matrix."""
     if hasattr(y, "ndim"):
         return bool(y.ndim == 1)
     try:

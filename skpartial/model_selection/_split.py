@@ -14,7 +14,7 @@ from skpartial._checks import check_choice, check_flag, check_whole
 from skpartial._sklearn_compat import num_samples, validate_shuffle_split
 from skpartial.labels import LabelMatrix
 from skpartial.labels._forms import plain
-from skpartial.model_selection._folds import is_vector
+from skpartial.model_selection._folds import is_one_dimensional
 from skpartial.model_selection._stratification import deal_out, indicators
 
 __all__ = ["PartialLabelKFold", "PartialLabelShuffleSplit"]
@@ -38,7 +38,7 @@ def _check_unlabelled(splitter: Any, value: Any) -> Any:
 
 def _labelled_rows(y: Any, n_rows: int, unlabelled: str) -> NDArray[np.intp]:
     """Rows to assign: all rows, or those with a known label."""
-    if unlabelled == "split" or is_vector(y):
+    if unlabelled == "split" or is_one_dimensional(y):
         return np.arange(n_rows)
     rows = np.flatnonzero(LabelMatrix.encode(y, name="y").count(axis=1) > 0)
     if not len(rows):
@@ -164,7 +164,7 @@ class PartialLabelKFold(BaseCrossValidator):
 
     def _iter_test_masks(self, X: Any = None, y: Any = None, groups: Any = None) -> Iterator[NDArray[np.bool_]]:
         n_rows = num_samples(X)
-        if is_vector(y):
+        if is_one_dimensional(y):
             by_class = StratifiedKFold(self.n_splits, shuffle=self.shuffle, random_state=self.random_state)
             for _, test in by_class.split(np.empty((n_rows, 0)), plain(y, "y")):
                 mask = np.zeros(n_rows, dtype=bool)
@@ -277,7 +277,7 @@ class PartialLabelShuffleSplit(BaseShuffleSplit):
         self, X: Any, y: Any = None, groups: Any = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         n_rows = num_samples(X)
-        if is_vector(y):
+        if is_one_dimensional(y):
             by_class = StratifiedShuffleSplit(
                 self.n_splits, test_size=self.test_size, train_size=self.train_size, random_state=self.random_state
             )

@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from skpartial.labels import LabelMatrix
 from skpartial.labels._forms import plain
-from skpartial.model_selection._folds import is_vector
+from skpartial.model_selection._folds import is_one_dimensional
 
 __all__ = ["deal_out", "indicators"]
 
@@ -37,7 +37,7 @@ def indicators(y: Any) -> sp.csr_array:
     csr_array of shape (n, n_columns)
         The positives and the negatives of every label, or the classes; then a column of ones for the row itself.
     """
-    if is_vector(y):
+    if is_one_dimensional(y):
         check_classification_targets(y)
         classes, found = np.unique(plain(y, "y"), return_inverse=True)
         ends = np.arange(len(found) + 1)
