@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from skpartial import heads, losses
 from skpartial._rows import Rows
+from skpartial.features._maps import MapFeatures
 from skpartial.features._moments import unit_scale
 from skpartial.labels import LabelMatrix
 
@@ -60,7 +61,12 @@ def resolve_alpha(
         relative *= share_known(rows.target.labels, rows.weights) ** traits.alpha_exponent
     if head.keeps_units:
         return relative * rows.spread.mean_squared_distance
-    return relative * rows.spread.mean_squared_distance * unit_scale(rows.X, rows.row_weight) ** 2
+    if incremental and not isinstance(rows.X, MapFeatures):
+        # By all parts so far, as the units of the head are.
+        scale = rows.spread.units(rows.X.dtype, centered=False).scale
+    else:
+        scale = unit_scale(rows.X, rows.row_weight)
+    return relative * rows.spread.mean_squared_distance * scale**2
 
 
 def share_known(labels: LabelMatrix, weights: NDArray[Any] | None) -> float:

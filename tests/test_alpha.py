@@ -204,6 +204,15 @@ def test_afresh_in_each_fit_and_kept_in_a_stream(monkeypatch):
     assert clf.set_params(alpha=0.5).partial_fit(X, Y).alpha_ == 0.5
 
 
+def test_modules_of_a_stream_get_a_penalty_by_all_parts_so_far():
+    clf = PartialLabelClassifier(head=Hidden(), random_state=0).partial_fit(X[:100], Y[:100])
+    settled = clf.partial_fit(3 * X[100:150], Y[100:150]).alpha_
+    so_far = np.r_[X[:100], 3 * X[100:150]]
+    # They see features with a root mean square of 1.
+    expected = relative(Y[100:150], n=10_000) * distance(so_far) / np.square(so_far).mean()
+    assert settled == pytest.approx(expected)
+
+
 def test_each_fold_of_a_search_has_its_own():
     grid = {"alpha": ["auto", 1.0], "loss": ["iu", "partial_bce"]}
     plain = GridSearchCV(PartialLabelClassifier(), grid, cv=3).fit(X, Y)
