@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from skpartial import heads, losses
 from skpartial._rows import Rows
+from skpartial._warnings import warn
+from skpartial.features._base import Features
 from skpartial.features._maps import MapFeatures
-from skpartial.features._moments import unit_scale
+from skpartial.features._moments import uneven_columns, unit_scale
 from skpartial.labels import LabelMatrix
 
-__all__ = ["resolve_alpha", "share_known"]
+__all__ = ["resolve_alpha", "share_known", "warn_if_uneven"]
 
 # What "auto" stands for where a network learns its own features.
 _ALPHA_OF_NETWORKS = 1e-4
@@ -67,6 +69,18 @@ def resolve_alpha(
     else:
         scale = unit_scale(rows.X, rows.row_weight)
     return relative * rows.spread.mean_squared_distance * scale**2
+
+
+def warn_if_uneven(features: Features) -> None:
+    """Warn if columns have such different units that one penalty cannot suit all of them."""
+    found = uneven_columns(features)
+    if found is not None:
+        largest, quartile = found
+        warn(
+            f"A quarter of the columns of X have standard deviations of at most {quartile:.3g}, and one has "
+            f"{largest:.3g}: the penalty (alpha) that suits wide columns leaves narrow ones without effect. Scale X "
+            "first, such as by make_pipeline(StandardScaler(), ...)."
+        )
 
 
 def share_known(labels: LabelMatrix, weights: NDArray[Any] | None) -> float:

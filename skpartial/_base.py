@@ -275,8 +275,8 @@ class BasePartialLabelClassifier(
             problem.optimizer_state = getattr(self, "_optimizer_state", None)
             problem.previous_states = dict(getattr(self, "_states", {}))
         solution = plan.solve(problem.monitor)
-        past, shift = (None, 0.0) if first else (self.history_, self._shift)
-        plan.accept(solution, names=names, past=past, shift=shift)
+        shift, more = self._shift_of_stream(plan, solution, first=first)
+        plan.accept(solution, names=names, past=None if first else self.history_, shift=shift, more=more)
         return self
 
     def _classes_of_stream(self, y: Any, classes: Any, first: bool) -> NDArray[Any] | None:
@@ -316,6 +316,12 @@ class BasePartialLabelClassifier(
     def _find_shift(self, plan: FitPlan, solution: Solution) -> float | NDArray[Any]:
         """Number to add to the logits of a solution, so that a label is predicted where its logit is above 0."""
         return 0.0
+
+    def _shift_of_stream(
+        self, plan: FitPlan, solution: Solution, *, first: bool
+    ) -> tuple[float | NDArray[Any], dict[str, Any]]:
+        """The same after a part of a stream, with attributes that the next part needs."""
+        return 0.0 if first else self._shift, {}
 
     def _draw_seed(self) -> int:
         try:

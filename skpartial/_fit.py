@@ -18,6 +18,7 @@ from sklearn.base import clone
 from torch import nn
 
 from skpartial import heads, losses
+from skpartial._alpha import warn_if_uneven
 from skpartial._fingerprint import rows_key
 from skpartial._rows import Rows
 from skpartial._seeding import seeded
@@ -48,6 +49,7 @@ _OF_ONE_FIT = (
     "skipped_",
     "train_rows_",
     "_optimizer_state",
+    "_recorded",
     "_spread",
     "_states",
     "_state_rows",
@@ -128,7 +130,7 @@ class FitPlan:
         alpha : float or None, default=None
             Value of "auto" from an earlier part of the stream.
         warns : bool, default=True
-            Whether to warn about ambiguous labels.
+            Whether to warn about ambiguous labels and uneven features.
 
         Returns
         -------
@@ -182,6 +184,8 @@ class FitPlan:
                 add("all", replace(rows, X=batches), held_batches, how, images)
         cls._check_agreement(stages)
         ambiguous = warns and not rows.target.binary and warn_if_ambiguous(estimator, stages[0].problem)
+        if warns and images is None and isinstance(estimator.alpha, str):
+            warn_if_uneven(stages[0].problem.features)
         return cls(estimator, rows, stages, images, ambiguous)
 
     @staticmethod
@@ -335,6 +339,7 @@ class FitPlan:
         names: NDArray[Any] | None = None,
         past: list[dict[str, Any]] | None = None,
         shift: float | NDArray[Any] = 0.0,
+        more: dict[str, Any] | None = None,
     ) -> None:
         """Set the fitted attributes all at once, and warn about labels that could not be fitted.
 
@@ -348,12 +353,15 @@ class FitPlan:
             The history of a fit that this one continues; its names and results stay, and its warnings were given.
         shift : float or ndarray of shape (L,), default=0.0
             Number to add to all logits in predictions.
+        more : dict or None, default=None
+            Further attributes of the estimator.
         """
         estimator, problem = self.estimator, self.stages[-1].problem
         found: dict[str, Any] = {"alpha_": problem.alpha} if past is not None else self.attributes(names)
         context = solution.head_context
         parameters = shift_intercepts(problem.head, solution.parameters, shift)
         found |= {"_head_context": context, "_shift": shift} | self.parameter_attributes(parameters, context)
+        found |= more or {}
         found["history_"] = [*(past or []), *solution.history]
         found["n_iter_"] = len(found["history_"])
         if solution.best_epoch is not None:

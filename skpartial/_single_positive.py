@@ -13,7 +13,7 @@ from skpartial._base import BasePartialLabelClassifier
 from skpartial._checks import check_number
 from skpartial._docstrings import CLASSIFIER_ATTRIBUTES, CLASSIFIER_PARAMETERS, fill
 from skpartial._fit import FitPlan
-from skpartial._threshold import logits_of_strangers, recorded_threshold
+from skpartial._threshold import logits_of_strangers, recorded_mean, recorded_threshold, threshold_of
 from skpartial.heads import Head
 from skpartial.losses import Loss
 from skpartial.regularizers import Regularizer
@@ -23,6 +23,9 @@ from skpartial.thresholds import Threshold
 from skpartial.training._problem import Solution
 
 __all__ = ["SinglePositiveClassifier"]
+
+# In a stream, the mean probability of recorded positives forgets rows at this rate.
+_ROWS_OF_STREAM = 1000
 
 
 @fill(parameters=CLASSIFIER_PARAMETERS, attributes=CLASSIFIER_ATTRIBUTES)
@@ -53,11 +56,14 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
     {parameters}
     threshold : float in (0, 1), "auto" or a rule of skpartial.thresholds, default="auto"
         Lowest fitted probability at which a label is predicted; 0.5 leaves the fitted intercepts unchanged. "auto"
-        estimates it by a second fit on two thirds of the rows, if the loss gives every unknown entry the full weight of
-        a negative and there are no class weights, no relabelling and no smoothing of negatives; else it is 0.5. With
+        estimates it by a second fit on two thirds of the rows, for the losses "an", "an_ls" and
+        :class:`~skpartial.losses.LargeLoss`; class weights and smoothing are taken into account. For other losses,
+        which raise the probabilities of unrecorded positives themselves, and for complete labels it is 0.5. With
         :class:`~skpartial.thresholds.Prevalence`, labels are predicted as often as a given prevalence; with
         :class:`~skpartial.thresholds.Recall`, a given share of the recorded positives is found. Both need three more
-        fits, each on two thirds of the rows. `partial_fit` keeps the threshold of the previous fit.
+        fits, each on two thirds of the rows. `partial_fit` keeps the threshold of a `fit` before, unless a number is
+        given. Without one, "auto" is an average over about the last 1,000 rows, of probabilities after training on
+        them, and a rule raises an error.
 
     Attributes
     ----------
@@ -151,15 +157,38 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
         if isinstance(self.threshold, Threshold):
             self.threshold.check(plan.rows.target.labels.n_labels)
             return -self.threshold.find(*logits_of_strangers(plan, solution))
-        return -float(logit(self._resolve_threshold(plan, solution)))
+        shift = -logit(self._resolve_threshold(plan, solution))
+        return shift if np.ndim(shift) else float(shift)
 
-    def _resolve_threshold(self, plan: FitPlan, solution: Solution) -> float:
+    @override
+    def _shift_of_stream(
+        self, plan: FitPlan, solution: Solution, *, first: bool
+    ) -> tuple[float | NDArray[Any], dict[str, Any]]:
+        if not isinstance(self.threshold, str | Threshold):
+            return -float(logit(self.threshold)), {}
+        earlier = getattr(self, "_recorded", (0.0, 0.0) if first else None)
+        if earlier is None:  # a fit has set the threshold
+            return super()._shift_of_stream(plan, solution, first=first)
+        if isinstance(self.threshold, Threshold):
+            raise ValueError(
+                f"partial_fit cannot apply threshold={self.threshold!r}, which needs all rows: call fit on some rows "
+                "first, or pass a number or 'auto'."
+            )
+        if plan.stages[-1].problem.loss.traits().recorded is None:
+            return 0.0, {}
+        assert solution.predictor is not None
+        kept = float(np.exp(-plan.rows.n_counted / _ROWS_OF_STREAM))
+        found = recorded_mean(plan, plan.rows, solution.predictor)
+        recorded = tuple(kept * before + now for before, now in zip(earlier, found))
+        shift = -logit(threshold_of(recorded, plan))
+        return shift if np.ndim(shift) else float(shift), {"_recorded": recorded}
+
+    def _resolve_threshold(self, plan: FitPlan, solution: Solution) -> float | NDArray[np.float64]:
         """The number that was given, or the estimate for "auto"."""
         if not isinstance(self.threshold, str):
             return float(self.threshold)
         labels = plan.rows.target.labels
         complete = labels.n_known == labels.n_rows * labels.n_labels
-        plain = self.class_weight is None and self.relabeling is None
-        if complete or not plain or not plan.stages[-1].problem.loss.traits().recorded:
+        if complete or plan.stages[-1].problem.loss.traits().recorded is None:
             return 0.5
         return recorded_threshold(plan, solution)

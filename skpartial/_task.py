@@ -447,13 +447,20 @@ def split_rows(n_rows: int, fraction: Any, rng: np.random.RandomState) -> tuple[
 def warn_if_ambiguous(estimator: Any, problem: Problem) -> bool:
     """Warn if y has no -1 and the loss ignores zeros, which the user may have meant as absent; returns whether so."""
     ambiguous = problem.loss.traits().unknown == "ignore" and not problem.labels.has_absent
+    if not problem.labels.n_known and problem.relabeling is None and not problem.incremental:
+        warn(
+            "y holds no known label (1 is present, -1 absent, 0 unknown), so nothing is learned. If 0 means absent, "
+            "pass skpartial.labels.recode(y, present=1, absent=0).",
+            AmbiguousLabelsWarning,
+        )
+        return True
     if ambiguous:
         assumes = estimator._unknown_in_scores == "absent"
-        cure = "a loss that assumes negatives, such as 'an'" if assumes else "SinglePositiveClassifier or loss='an'"
+        cure = "a loss that assumes negatives, such as 'an'" if assumes else "SinglePositiveClassifier"
         warn(
             f"y holds no -1: {type(estimator).__name__}(loss={estimator.loss!r}) reads 0 as unknown, so no label has "
-            "negatives and all weights stay zero. If 0 means absent, pass 2 * y - 1; if only positives were recorded, "
-            f"use {cure}.",
+            "negatives and all weights stay zero. If 0 means absent, pass skpartial.labels.recode(y, present=1, "
+            f"absent=0); if only positives were recorded, use {cure}.",
             AmbiguousLabelsWarning,
         )
     _warn_if_empty(estimator, problem)
@@ -470,10 +477,18 @@ def _warn_if_empty(estimator: Any, problem: Problem) -> None:
         return
     empty = int((problem.labels.count(axis=1) == 0).sum())
     if _MIN_EMPTY_SHARE * n_rows <= empty < n_rows:
+        if problem.labels.has_absent:
+            cure = (
+                "If they are not annotated, add relabeling=skpartial.relabeling.Propagation(), use a loss that ignores "
+                "unknown entries, or leave these rows out; if nothing is present in them, set their labels to -1."
+            )
+        else:
+            cure = (
+                "That is right for background rows, such as random sites; set their labels to -1 to say so, which "
+                "changes nothing else. If nobody annotated them, leave them out."
+            )
         warn(
-            f"{empty} of {n_rows} rows of y have no known label, and loss={estimator.loss!r} treats all "
-            "their labels as absent. If they are not annotated, add relabeling=skpartial.relabeling.Propagation(), "
-            "use a loss that ignores unknown entries, or leave these rows out; if nothing is present in them, set "
-            "their labels to -1.",
+            f"{empty} of {n_rows} rows of y have no known label, and loss={estimator.loss!r} treats all their labels "
+            f"as absent. {cure}",
             AmbiguousLabelsWarning,
         )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, logit
 from sklearn.utils import gen_batches
 
 from skpartial._fit import FitPlan
@@ -20,7 +20,7 @@ from skpartial.heads._module import rebuild_head
 from skpartial.training._predict import HeadPredictor
 from skpartial.training._problem import Solution
 
-__all__ = ["logits_of_strangers", "recorded_threshold"]
+__all__ = ["logits_of_strangers", "recorded_mean", "recorded_threshold", "threshold_of"]
 
 # Share of the rows that is held out, and how many rows there have to be.
 _HELD_OUT, _LEAST_ROWS = 1 / 3, 3
@@ -33,25 +33,30 @@ _FOLDS = 3
 _SHARE = 0.45
 
 
-def recorded_threshold(plan: FitPlan, solution: Solution) -> float:
-    r"""The smallest probability of being recorded at which a label is predicted.
+def recorded_threshold(plan: FitPlan, solution: Solution) -> NDArray[np.float64]:
+    r"""The smallest fitted probability at which a label is predicted.
 
     Suppose that a positive is recorded with probability c, whatever the row. Then the probability of being recorded is
     c times that of being present, and a model gives recorded positives that it has not seen the probability c on
     average. So a model is trained on two thirds of the rows and predicts the others. All labels share c, so that rare
     ones do not depend on a handful of rows. Training a network twice would take too long: it predicts its own rows.
 
+    Fitted probabilities differ from those of being recorded in two ways, which are reversed first. Class weights
+    multiply the odds of a label by the ratio r of the weights of positives and negatives. Smoothed negatives give
+    entries that are never recorded a probability s above 0: the threshold is :math:`s + 0.45 (\bar{p} - s)` for a mean
+    probability :math:`\bar{p}` of recorded positives.
+
     Parameters
     ----------
     plan : FitPlan
-        The fit.
+        The fit; its loss has the trait `recorded`.
     solution : Solution
         Its result.
 
     Returns
     -------
-    float
-        In (0, 1); one half if no positive is recorded among the predicted rows.
+    ndarray of float64, shape () or (L,)
+        In (0, 1); of shape (L,) with class weights. One half if no positive is recorded among the predicted rows.
 
     References
     ----------
@@ -65,15 +70,43 @@ def recorded_threshold(plan: FitPlan, solution: Solution) -> float:
         predictor = _fit_on_others(plan, plan.rows.take(fitted).rescaled(), asked.X)
     else:
         asked, predictor = plan.rows, _own_predictor(solution)
-    labels, weights = asked.target.labels, _entry_weights(asked)
+    return threshold_of(recorded_mean(plan, asked, predictor), plan)
+
+
+def recorded_mean(plan: FitPlan, asked: Rows, predictor: Predictor) -> tuple[float, float]:
+    """Sum of the predicted probabilities of recorded positives of some rows, and the sum of their weights.
+
+    They are those of unweighted classes, as in `recorded_threshold`.
+    """
+    labels, weights, ratio = asked.target.labels, _entry_weights(asked), _log_ratio(plan)
     total = weight = 0.0
     for rows in gen_batches(labels.n_rows, max(1, _ASKED_ENTRIES // labels.n_labels)):
         present = labels.rows(rows) == 1
-        logits = predictor.logits(torch.arange(rows.start, rows.stop)).cpu().numpy()[present]
+        logits = predictor.logits(torch.arange(rows.start, rows.stop)).cpu().numpy().astype(np.float64) - ratio
         counts = weights[rows][present]
-        total += float(expit(logits.astype(np.float64)) @ counts)
+        total += float(expit(logits[present]) @ counts)
         weight += float(counts.sum())
-    return _SHARE * total / weight if weight > 0 else 0.5
+    return total, weight
+
+
+def threshold_of(recorded: tuple[float, float], plan: FitPlan) -> NDArray[np.float64]:
+    """The threshold for the result of `recorded_mean`, shape () or (L,)."""
+    total, weight = recorded
+    if weight == 0:
+        return np.array(0.5)
+    floor = plan.stages[-1].problem.loss.traits().recorded
+    assert floor is not None
+    return np.asarray(expit(logit(floor + _SHARE * (total / weight - floor)) + _log_ratio(plan)))
+
+
+def _log_ratio(plan: FitPlan) -> NDArray[np.float64]:
+    """Log of the ratio of the weights of positives and negatives, shape () or (L,); 0 where one of them is 0."""
+    weights = plan.stages[-1].problem.weights
+    if weights.by_class is None:
+        return np.zeros(())
+    negative, _, positive = weights.by_class.cpu().numpy().astype(np.float64).T
+    both = (negative > 0) & (positive > 0)
+    return np.log(np.where(both, positive, 1.0) / np.where(both, negative, 1.0))
 
 
 def _own_predictor(solution: Solution) -> Predictor:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from scipy.special import logit
-from sklearn.base import clone
 from sklearn.metrics import f1_score
 from sklearn.model_selection import GridSearchCV
 
@@ -11,10 +10,11 @@ from skpartial import SinglePositiveClassifier
 from skpartial.datasets import make_digit_scenes
 from skpartial.heads import CategoryGNN
 from skpartial.labels import keep_single_positive
-from skpartial.losses import ROLE
+from skpartial.losses import ROLE, AssumeNegative
 from skpartial.metrics import f1_micro_unknown_absent_scorer
 from skpartial.model_selection import BatchedGridSearchCV
 from skpartial.solvers import Minibatch
+from skpartial.thresholds import Prevalence
 from skpartial.training._predict import HeadPredictor
 
 SCENES = make_digit_scenes(900, scans="train", random_state=0)
@@ -62,13 +62,74 @@ def test_it_is_what_held_out_presences_are_given():
     "parameters",
     [
         {"loss": "wan"},
-        {"loss": "an_ls"},
         {"loss": ROLE(2.4), "solver": Minibatch(max_epochs=1)},
-        {"class_weight": "balanced"},
     ],
 )
 def test_where_probabilities_are_not_those_of_being_recorded(parameters):
     assert SinglePositiveClassifier(**parameters, random_state=0).fit(X, SEEN).threshold_ == 0.5
+
+
+def f1_of(clf):
+    return f1_score(TEST.target, clf.predict(TEST.data), average="micro")
+
+
+@pytest.mark.parametrize("parameters", [{"loss": "an_ls"}, {"loss": "ll_r"}, {"class_weight": [2.0] * 10}], ids=str)
+def test_losses_near_the_plain_one_have_a_threshold_of_their_own(parameters):
+    half = SinglePositiveClassifier(**parameters, threshold=0.5, random_state=0).fit(X, SEEN)
+    clf = SinglePositiveClassifier(**parameters, random_state=0).fit(X, SEEN)
+    assert f1_of(clf) > f1_of(SinglePositiveClassifier().fit(X, SEEN)) - 0.03
+    assert f1_of(clf) > f1_of(half) + 0.1
+
+
+def test_smoothed_negatives_raise_the_threshold_from_their_own_probability():
+    smoothed = AssumeNegative((0.0, 0.1))
+    clf = SinglePositiveClassifier(smoothed).fit(X, SEEN)
+    order = np.random.RandomState(0).permutation(900)
+    fitted, asked = np.sort(order[:600]), np.sort(order[600:])
+    other = SinglePositiveClassifier(smoothed, threshold=0.5, alpha=clf.alpha_).fit(X[fitted], SEEN[fitted])
+    given = other.predict_proba(X[asked])[SEEN[asked] == 1].mean()
+    assert clf.threshold_ == pytest.approx(0.1 + 0.45 * (given - 0.1), rel=1e-4)
+
+
+def test_class_weights_move_the_odds_of_their_label():
+    weight = np.linspace(1, 4, 10)
+    clf = SinglePositiveClassifier(class_weight=weight).fit(X, SEEN)
+    # Up to the factor that the weights bring, all labels have the same threshold.
+    np.testing.assert_allclose(logit(clf.threshold_) - np.log(weight), logit(clf.threshold_[0]), rtol=1e-6)
+    pairs = SinglePositiveClassifier(class_weight=np.c_[3 * np.ones(10), 3 * weight]).fit(X, SEEN)
+    np.testing.assert_allclose(pairs.threshold_, clf.threshold_, rtol=1e-3)
+
+
+def parts(size):
+    return [slice(start, start + size) for start in range(0, len(X), size)]
+
+
+@pytest.mark.parametrize("size", [30, 300])
+def test_a_stream_finds_about_the_threshold_of_a_fit(size):
+    clf, whole = SinglePositiveClassifier(random_state=0), SinglePositiveClassifier().fit(X, SEEN)
+    for _ in range(4):
+        for part in parts(size):
+            clf.partial_fit(X[part], SEEN[part])
+    assert f1_of(clf) > f1_of(whole) - 0.06
+    np.testing.assert_array_equal(clf.predict(X), clf.predict_proba(X) > 0.5)
+    # Intercepts move by the newest threshold only.
+    plain = SinglePositiveClassifier(random_state=0, threshold=0.5)
+    for _ in range(4):
+        for part in parts(size):
+            plain.partial_fit(X[part], SEEN[part])
+    np.testing.assert_allclose(clf.intercept_, plain.intercept_ - logit(clf.threshold_), rtol=1e-4)
+
+
+def test_numbers_and_rules_in_a_stream():
+    clf = SinglePositiveClassifier(threshold=0.1).partial_fit(X, SEEN)
+    assert clf.threshold_ == pytest.approx(0.1)
+    assert clf.set_params(threshold=0.2).partial_fit(X, SEEN).threshold_ == pytest.approx(0.2)
+    rule = SinglePositiveClassifier(threshold=Prevalence(0.2))
+    with pytest.raises(ValueError, match=r"Prevalence.*needs all rows: call fit on some rows first"):
+        rule.partial_fit(X, SEEN)
+    found = rule.fit(X, SEEN).threshold_
+    np.testing.assert_array_equal(rule.partial_fit(X, SEEN).threshold_, found)
+    assert SinglePositiveClassifier("wan").partial_fit(X, SEEN).threshold_ == 0.5
 
 
 def test_complete_labels_and_classes_need_none():
@@ -81,8 +142,6 @@ def test_going_on_does_not_move_intercepts_twice():
     intercept, steps = clf.intercept_.copy(), clf.n_iter_
     assert clf.fit(X, SEEN).n_iter_ < steps
     np.testing.assert_allclose(clf.intercept_, intercept, atol=1e-3)
-    slow = clone(clf).set_params(solver=Minibatch(learning_rate=0.0)).partial_fit(X, SEEN)
-    assert slow.threshold_ == 0.5
     # A stream goes on with the threshold of the fit before it.
     clf.set_params(solver=Minibatch(learning_rate=0.0)).partial_fit(X[:50], SEEN[:50])
     np.testing.assert_allclose(clf.intercept_, intercept, atol=1e-3)

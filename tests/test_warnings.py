@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skpartial import PartialLabelClassifier
+from skpartial import PartialLabelClassifier, PartialLabelClassifierCV
 from skpartial.exceptions import AmbiguousLabelsWarning, UnfittableLabelsWarning
 from skpartial.images import Backbone, ImageFeatures
 from skpartial.metrics import mean_average_precision_unknown_absent_scorer
@@ -124,7 +124,7 @@ def test_a_process_that_works_for_a_search_warns_once():
     code = f"""
 import numpy as np, sys
 from sklearn.model_selection import GridSearchCV
-from skpartial import PartialLabelClassifier
+from skpartial import PartialLabelClassifier, PartialLabelClassifierCV
 from skpartial.metrics import mean_average_precision_unknown_absent_scorer as scoring
 X, Y = np.array({X.round(3).tolist()}), np.array({RARE.tolist()})
 GridSearchCV(PartialLabelClassifier(), {{"alpha": [1e-3, 1e-2, 1e-1, 1]}}, scoring=scoring, cv=5, n_jobs=2).fit(X, Y)
@@ -133,3 +133,56 @@ GridSearchCV(PartialLabelClassifier(), {{"alpha": [1e-3, 1e-2, 1e-1, 1]}}, scori
     # One for each process.
     assert 1 <= done.stderr.count("labels cannot be fitted in a fold") <= 2, done.stderr
     assert "unless it made these" in done.stderr
+
+
+TABLE = np.random.default_rng(0).normal(size=(60, 5)) * [600, 400, 5, 0.8, 0.15]
+TABLE_Y = np.where(TABLE[:, :2] + TABLE[:, 1:3] * [1, 100] > 0, 1, -1)
+
+
+def test_columns_in_different_units():
+    words = r"A quarter of the columns of X have standard deviations of at most .*Scale X first"
+    with pytest.warns(UserWarning, match=words) as record:
+        PartialLabelClassifier().fit(TABLE, TABLE_Y)
+    assert len(record) == 1
+    with pytest.warns(UserWarning, match=words) as record:
+        GridSearchCV(PartialLabelClassifier(), {"loss": ["iu", "partial_bce"]}, cv=2).fit(TABLE, TABLE_Y)
+    assert len(record) == 1
+    # Features of one unit, in any unit; scaled ones; and a penalty of the user's.
+    PartialLabelClassifier().fit(1e6 * TABLE[:, :2], TABLE_Y)
+    make_pipeline(StandardScaler(), PartialLabelClassifier()).fit(TABLE, TABLE_Y)
+    PartialLabelClassifier(alpha=0.1).fit(TABLE, TABLE_Y)
+
+
+def test_labels_of_which_none_is_known():
+    for loss in ("iu", "an"):
+        with pytest.warns(AmbiguousLabelsWarning, match="y holds no known label"):
+            PartialLabelClassifier(loss).fit(TABLE[:, :1], np.zeros_like(TABLE_Y))
+
+
+@pytest.mark.parametrize(("has_absent", "cure"), [(True, "Propagation"), (False, "right for background rows")])
+def test_rows_without_known_labels(has_absent, cure):
+    Y = TABLE_Y.copy() if has_absent else np.maximum(TABLE_Y, 0)
+    Y[20:] = 0
+    with pytest.warns(AmbiguousLabelsWarning, match=cure):
+        PartialLabelClassifier("an").fit(TABLE[:, :1], Y)
+
+
+@pytest.mark.parametrize(
+    ("scoring", "instead"),
+    [
+        ("f1_macro", "skpartial.metrics.f1_macro_scorer, or f1_macro_unknown_absent_scorer if"),
+        ("accuracy", "skpartial.metrics.exact_match_scorer"),
+        ("mean_average_precision", "skpartial.metrics.mean_average_precision_scorer"),
+        (["f1_micro"], "skpartial.metrics.f1_micro_scorer"),
+        ({"loss": "neg_log_loss"}, "a scorer such as"),
+    ],
+)
+def test_names_of_metrics_that_know_no_unknown_labels(scoring, instead):
+    X = TABLE[:, :1]
+    with pytest.raises(ValueError, match=f"which know no unknown labels. Pass {instead}"):
+        BatchedGridSearchCV(PartialLabelClassifier(), {"alpha": [1, 2]}, scoring=scoring, refit=False).fit(X, TABLE_Y)
+    if isinstance(scoring, str):
+        with pytest.raises(ValueError, match=instead):
+            PartialLabelClassifierCV(scoring=scoring).fit(X, TABLE_Y)
+    # One column of classes is what these metrics are made for.
+    BatchedGridSearchCV(PartialLabelClassifier(), {"alpha": [1, 2]}, scoring="f1", cv=2).fit(X, TABLE_Y[:, 0])

@@ -144,9 +144,8 @@ class LabelDescription:
             per_row = "One label per row is" if (self.present_per_row == 1).all() else "Some labels are"
             notes.append(
                 f"{per_row} known to be present, none to be absent (positive-only labels). Use "
-                "SinglePositiveClassifier, or a loss that assumes something about unknown entries ('an_ls', 'wan', "
-                "...): a loss that ignores them learns that everything is present. Score with "
-                "unknown='absent'."
+                "SinglePositiveClassifier: a loss that ignores unknown entries learns that everything is present. "
+                "Score with unknown='absent'."
             )
             notes.append(
                 "If 0 means absent in these labels, they are complete: "

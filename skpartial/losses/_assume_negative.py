@@ -82,9 +82,7 @@ class AssumeNegative(PointwiseLoss):
     @override
     def traits(self) -> Traits:
         traits = self._convex_traits("absent" if self.unknown_weight != 0 else "ignore", ALPHA_OF_ABSENCES)
-        # With smoothed negatives, probabilities are no longer those of being recorded.
-        recorded = self.unknown_weight == 1 and self._smoothing()[1] == 0
-        return replace(traits, recorded=recorded)
+        return replace(traits, recorded=float(self._smoothing()[1]) if self.unknown_weight == 1 else None)
 
     def _smoothing(self) -> tuple[float, float]:
         s = self.label_smoothing

@@ -7,7 +7,7 @@ check this, because predictions have no names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from typing_extensions import override
@@ -37,6 +37,38 @@ def make_scorer(
 ) -> LabelScorer:
     """Like scikit-learn's function of this name."""
     return LabelScorer(metric, 1 if greater_is_better else -1, options, response_method)
+
+
+# Scorers for names that differ from those of scikit-learn by more than their ending.
+_OTHER_NAMES = {"accuracy": "exact_match", "average_precision": "mean_average_precision"}
+
+
+def check_scoring(scoring: Any) -> None:
+    """Refuse names of scikit-learn's metrics, which read label matrices differently, in `scoring` of any form.
+
+    Parameters
+    ----------
+    scoring : str, callable, list, tuple, dict or None
+        As in scikit-learn's searches.
+
+    Raises
+    ------
+    ValueError
+        With the scorer of `skpartial.metrics` to pass instead.
+    """
+    several = scoring.values() if isinstance(scoring, Mapping) else scoring
+    names = [scoring] if isinstance(scoring, str) else several if isinstance(several, Collection) else []
+    for name in names:
+        if not isinstance(name, str):
+            continue
+        stem = name.removeprefix("neg_").removesuffix("_scorer").removesuffix("_ovr")
+        ours = stem if f"{stem}_scorer" in globals() else _OTHER_NAMES.get(stem)
+        instead = "a scorer such as skpartial.metrics.f1_macro_scorer"
+        if ours is not None:
+            instead = f"skpartial.metrics.{ours}_scorer, or {ours}_unknown_absent_scorer if only positives are known"
+        raise ValueError(
+            f"scoring={name!r}: names stand for metrics of scikit-learn, which know no unknown labels. Pass {instead}."
+        )
 
 
 _SCORES = ("decision_function", "predict_proba")

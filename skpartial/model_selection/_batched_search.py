@@ -31,6 +31,8 @@ from skpartial._sklearn_compat import (
 from skpartial._unchanged import unchanged_on_failure
 from skpartial._versioned import VersionedPickles
 from skpartial._warnings import warn
+from skpartial.labels._forms import is_vector
+from skpartial.metrics._scorers import check_scoring
 from skpartial.model_selection._groups import check_splitter
 from skpartial.model_selection._together import Evaluation, configured, last_step, reason_against
 
@@ -159,6 +161,8 @@ class BatchedGridSearchCV(VersionedPickles, Documented, GridSearchCV):
         self
             The fitted search.
         """
+        if y is not None and not is_vector(y):
+            check_scoring(self.scoring)
         with unchanged_on_failure(self):
             return self._fit(X, y, params)
 
