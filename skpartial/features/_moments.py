@@ -34,8 +34,8 @@ _SAMPLE_ROWS = 64
 _UNEVEN_ROWS, _UNEVEN = 1000, 30
 # Mean squared distances of rows from their mean below this share of the squared mean are rounding errors.
 _ALIKE = 1e-28
-# Columns of float32 that vary by less than this share of their mean square keep little but rounding when centred.
-_LEAST_VARIANCE = 1e-11
+# Variances of columns are at least this share of their mean squares; columns at this bound count as constant.
+_LEAST_VARIANCE = 1e-14
 
 
 class Moments(NamedTuple):
@@ -120,16 +120,20 @@ def moments(features: Features, row_weight: Tensor | None) -> Moments:
     n, device = features.n_rows, features.device
     weight = torch.ones(n, dtype=torch.float64) if row_weight is None else row_weight.double()
     weight = weight.to(device)
-    sample = features.batch(torch.nonzero(weight.cpu() > 0).squeeze(1)[:: max(1, n // _SAMPLE_ROWS)])
+    counted = torch.nonzero(weight.cpu() > 0).squeeze(1)
+    if len(counted) > _SAMPLE_ROWS:
+        # Drawn, because every so-and-so-many-th row may be of another kind.
+        drawn = torch.randint(len(counted), (_SAMPLE_ROWS,), generator=torch.Generator().manual_seed(0))
+        counted = counted[drawn.sort().values]
+    sample = features.batch(counted)
     dense = not sample.is_sparse
     sample = (sample if dense else sample.to_dense()).double()
     # Sums about the centre of a column avoid cancellation. Sparse rows are not centred, to stay sparse.
     reference = sample.median(0).values if dense else torch.zeros_like(sample[0])
-    limit = 16 * float((sample - reference).square().sum(1).median())
-    if limit <= 1e-12 * float(reference.square().sum()):
-        # Most rows are equal: use their lengths to find long rows.
-        reference = torch.zeros_like(reference)
-        limit = 16 * float(sample.square().sum(1).median())
+    distance = (sample - reference).square().sum(1)
+    # Where most rows are equal, such as those of rare features, the others are not long.
+    distance = distance[distance > 1e-13 * reference.square().sum()]
+    limit = 16 * float(distance.median()) if len(distance) else 0.0
     # Squares of ordinary numbers do not need float64, which takes twice as long.
     low, high = _SAFE_SQUARES
     found = None
@@ -157,7 +161,7 @@ def _moments_about(reference: Tensor, blocks: Iterator[tuple[slice, Tensor]], we
         mean_square += (squares.T @ shares)[:, 0]
     total = weight.sum()
     mean, mean_square = mean / total, mean_square / total
-    variance = torch.maximum(mean_square - mean.square(), 1e-14 * (mean_square + reference.square()))
+    variance = torch.maximum(mean_square - mean.square(), _LEAST_VARIANCE * (mean_square + reference.square()))
     return Moments(weight / total, reference + mean, variance)
 
 
@@ -303,11 +307,11 @@ def centered_units(features: Features, row_weight: Tensor | None) -> InputUnits:
 
 
 def _input_units(mean: Tensor, variance: Tensor, dtype: torch.dtype, *, centered: bool) -> InputUnits:
-    """Units from the means and variances of columns; about zero if the columns hardly vary."""
-    square = (mean.square() + variance).mean()
-    if centered and float(variance.mean()) > _LEAST_VARIANCE * float(square):
-        return InputUnits(float(units(variance.mean(), dtype)), mean.to(dtype))
-    return InputUnits(float(units(square, dtype)))
+    """Units from the means and variances of columns; about zero if all columns are constant."""
+    varies = variance > 2 * _LEAST_VARIANCE * mean.square()
+    if centered and bool(varies.any()):
+        return InputUnits(float(units((variance * varies).mean(), dtype)), mean.to(dtype))
+    return InputUnits(float(units((mean.square() + variance).mean(), dtype)))
 
 
 def unit_scale(features: Features, row_weight: Tensor | None) -> float:

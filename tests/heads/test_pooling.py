@@ -41,7 +41,8 @@ def test_without_a_boost_it_is_the_linear_head_on_averages(maps, optimizer):
 
 def test_the_boost_is_the_formula(maps):
     X, Z, _ = maps
-    clf = SinglePositiveClassifier(LargeLoss(), head=AveragePooling(boost=5.0), random_state=0).fit(X, Z == 1)
+    head = AveragePooling(boost=5.0)
+    clf = SinglePositiveClassifier(LargeLoss(), head=head, threshold=0.5, random_state=0).fit(X, Z == 1)
     weight, bias = clf.head_parameters_["weight"], clf.head_parameters_["bias"]
     scores = np.einsum("jc,nchw->njhw", weight, X)
     boosted = np.where(scores > 0, 5 * scores, scores)

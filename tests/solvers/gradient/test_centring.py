@@ -15,7 +15,14 @@ from skpartial.heads._module import build_head
 from skpartial.labels import drop_labels
 from skpartial.solvers import FullBatch, Minibatch
 
-HEADS = [Linear(), Ensemble(n_members=2), LabelEmbedding(n_components=3), CategoryGNN(n_steps=1)]
+HEADS = [
+    Linear(),
+    Ensemble(n_members=2),
+    LabelEmbedding(n_components=3),
+    CategoryGNN(n_steps=1),
+    Ensemble(LabelEmbedding(n_components=3), n_members=2),
+    Ensemble(CategoryGNN(n_steps=1), n_members=2),
+]
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +110,54 @@ def test_units():
     scale, center = units(np.tile(X[0], (10, 1)))
     assert center is None
     assert np.square(scale * X[0]).mean() == pytest.approx(1)
+
+
+def units_of(X):
+    dtype = torch.as_tensor(X).dtype
+    return centered_units(as_features(X, dtype=dtype, device=torch.device("cpu"), max_resident_bytes=None), None)
+
+
+def unit_normal(n_rows=400, seed=0):
+    """Rows of unit variance, whose default fit has logits with a standard deviation near four."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_rows, 8))
+    return X, np.where(X @ rng.normal(size=(8, 4)) + 0.5 * rng.normal(size=(n_rows, 4)) > 0, 1, -1)
+
+
+def logits_of(X, Y):
+    return PartialLabelClassifier(solver=Minibatch(), random_state=0).fit(X, Y).decision_function(X)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("constant", [1e4, 1e9])
+def test_constant_columns_have_no_influence(dtype, constant):
+    X, Y = unit_normal()
+    expected = logits_of(X.astype(dtype), Y)
+    wider = np.c_[X, np.full(400, constant)].astype(dtype)
+    # The default rate depends on the number of columns.
+    assert_allclose(logits_of(wider, Y), expected, atol=0.1 * expected.std())
+    if constant < 1e6:  # products of sparse float32 rows are rounded before the center is subtracted
+        assert_allclose(logits_of(sp.csr_array(wider), Y), logits_of(wider, Y), atol=0.01)
+
+
+@pytest.mark.parametrize("offset", [1e5, 1e6])
+def test_features_far_from_zero(offset):
+    X, Y = unit_normal()
+    assert_allclose(logits_of(X + offset, Y), logits_of(X, Y), atol=1e-3)
+
+
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_rare_features_far_from_zero(offset):
+    """Most rows are equal: sums about zero would cancel in float32."""
+    rng = np.random.default_rng(0)
+    X = (rng.random((4000, 3)) < 0.02).astype(np.float32)
+    units = units_of(X + np.float32(offset))
+    assert units.scale == pytest.approx(1 / X.astype(np.float64).var(0).mean() ** 0.5, rel=0.01)
+    assert_allclose(units.center, X.mean(0) + offset, rtol=1e-6)
+
+
+def test_the_order_of_rows_has_no_influence_on_the_units():
+    X, _ = unit_normal(6400)
+    X[::100] *= 1e-6
+    ordered, mixed = units_of(X), units_of(np.random.default_rng(0).permutation(X))
+    assert ordered.scale == pytest.approx(mixed.scale, rel=1e-3)
