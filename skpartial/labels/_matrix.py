@@ -69,6 +69,11 @@ def _check_values(values: NDArray[Any], name: str) -> None:
             cure = "skpartial.labels.recode converts other codes."
             if odd.tolist() == [2]:
                 cure += " If scikit-learn's cross_val_predict renumbered them, use skpartial.model_selection's."
+            elif block.dtype.kind == "u" and odd.tolist() == [np.iinfo(block.dtype).max]:
+                cure = (
+                    f"Unsigned numbers ({block.dtype}) cannot hold -1: if this is 2 * {name} - 1, take "
+                    f"skpartial.labels.recode({name}, present=1, absent=0) of the original {name} instead."
+                )
             raise ValueError(
                 f"Unknown label type: {name} holds {', '.join(map(str, odd.tolist()))}; a label matrix holds only "
                 f"1 (present), -1 (absent) and 0 (unknown). {cure}"

@@ -166,6 +166,14 @@ def test_sparse_recode(Y):
     np.testing.assert_array_equal(answer.toarray(), Y)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])
+@pytest.mark.parametrize("form", [np.asarray, pd.DataFrame, sp.csr_array, sp.coo_array, sp.csc_matrix])
+def test_complete_labels_of_any_form_and_type(form, dtype):
+    answer = recode(form(np.array([[1, 0, 0], [0, 1, 0]], dtype=dtype)), present=1, absent=0)
+    assert np.asarray(answer).dtype == np.int8
+    np.testing.assert_array_equal(answer, [[1, -1, -1], [-1, 1, -1]])
+
+
 @pytest.mark.parametrize(
     "Y, codes, message",
     [
@@ -177,7 +185,6 @@ def test_sparse_recode(Y):
         ([[1, 0]], {"present": 1, "absent": np.nan}, "Y holds 0 at row 0, label 1"),
         ([[1, 0]], {"present": None, "absent": 0}, "present must be the code"),
         ([1, 0], {"present": 1, "absent": 0}, r"got shape \(2,\)"),
-        (sp.csr_array([[1, 0]]), {"present": 1, "absent": 0}, "implicit zeros of a sparse Y are absent"),
         (sp.csr_array([[1, 0]]), {"present": 1, "absent": 2}, "implicit zeros of a sparse Y are without a code"),
         ([[1, 0]], {"present": {2: 1}, "absent": 0}, "present has codes for the label 2, which is not one of 0, 1"),
         ([[1, 0]], {"present": {0: 1}, "absent": {0: 1}}, "1 is given as present and as absent"),
