@@ -252,15 +252,20 @@ def _recode(Y: Any, codes: tuple[Any, Any, Any], hint: str, threshold: Any = Non
         result[hidden], coded[hidden] = 0, True
     if not coded.all():
         row, label = (int(index[0]) for index in np.nonzero(~coded))
-        raise _without_code(values[row, label], row, label, codings, hint)
+        raise _without_code(values[row, label], row, label, codings, hint, names)
     return frame_like(Y, result) if is_table(Y) else result
 
 
-def _without_code(value: Any, row: int, label: int, codings: Codings, hint: str) -> ValueError:
+def _without_code(
+    value: Any, row: int, label: int, codings: Codings, hint: str, names: list[str] | None = None
+) -> ValueError:
+    called = str(label) if names is None else repr(names[label])
+    if isinstance(value, str) and names is not None:
+        hint = f"if {called} is not a column of labels, leave it out; else {_HINT}"
     if isinstance(value, float | np.floating) and 0 < value < 1:
         hint = "if it is a share of annotators, pass threshold=, with present=1 and absent=0."
     return ValueError(
-        f"Y holds {value!s} at row {row}, label {label}, which none of {described(codings.of(label))} covers; {hint}"
+        f"Y holds {value!s} at row {row}, label {called}, which none of {described(codings.of(label))} covers; {hint}"
     )
 
 

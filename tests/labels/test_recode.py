@@ -206,6 +206,15 @@ def test_errors(Y, codes, message):
         recode(Y, **codes)
 
 
+def test_errors_name_the_column():
+    table = pd.DataFrame({"cat": [1, 2], "file": ["a.png", "b.png"]})
+    with pytest.raises(ValueError, match="Y holds 2 at row 1, label 'cat'"):
+        recode(table[["cat"]], present=1)
+    for convert in (from_nan, lambda Y: recode(Y, present=[1, 2])):
+        with pytest.raises(ValueError, match=r"a.png at row 0, label 'file'.*if 'file' is not a column"):
+            convert(table.replace(2, 1))
+
+
 def test_from_nan_does_not_guess():
     hint = r"if -1 is absent and 0 unknown already, fill NaN with 0 instead, Y.fillna\(0\)"
     with pytest.raises(ValueError, match=f"Y holds -1.0 at row 0, label 1, which none of present=1, absent=0.*{hint}"):
