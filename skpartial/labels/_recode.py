@@ -236,7 +236,9 @@ def _recode(Y: Any, codes: tuple[Any, Any, Any], hint: str, threshold: Any = Non
     hidden = np.ma.getmaskarray(Y) if isinstance(Y, np.ma.MaskedArray) else None
     values = plain(np.ma.getdata(Y) if hidden is not None else Y, "Y")
     if values.ndim != 2:
-        raise ValueError(f"Y must be a matrix of shape (n_rows, n_labels), got shape {values.shape}.")
+        cure = f" For one label, pass {'Y.to_frame()' if hasattr(Y, 'to_frame') else 'pandas.DataFrame(Y)'}."
+        cure = cure if values.ndim == 1 else ""
+        raise ValueError(f"Y must be a matrix of shape (n_rows, n_labels), got shape {values.shape}.{cure}")
     if sp.issparse(values):
         if _zeros_are_unknown(values, codes):
             return _recode_sparse(values, codes, hint, threshold)

@@ -206,6 +206,16 @@ def test_errors(Y, codes, message):
         recode(Y, **codes)
 
 
+def test_one_label_is_a_table_of_one_column():
+    for values, advice in (
+        (pd.Series([1.0, np.nan]), r"Y\.to_frame\(\)"),
+        (np.array([1.0, np.nan]), r"pandas.DataFrame\(Y\)"),
+        ([1.0, np.nan], r"pandas.DataFrame\(Y\)"),
+    ):
+        with pytest.raises(ValueError, match=rf"got shape \(2,\)\. For one label, pass {advice}\."):
+            from_nan(values)
+
+
 def test_errors_name_the_column():
     table = pd.DataFrame({"cat": [1, 2], "file": ["a.png", "b.png"]})
     with pytest.raises(ValueError, match="Y holds 2 at row 1, label 'cat'"):
