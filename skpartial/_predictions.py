@@ -192,8 +192,9 @@ class Predictions:
         if reading == "ignore" and not labels.has_absent:
             raise ValueError(
                 "Labels without any known negative (-1) cannot be scored over known entries: every ranking of them is "
-                "perfect. If 0 means absent, pass 2 * y - 1; if only positives were recorded, use "
-                "SinglePositiveClassifier, or skpartial.metrics.mean_average_precision_unknown_absent_scorer."
+                "perfect. If 0 means absent, pass skpartial.labels.recode(y, present=1, absent=0); if only positives "
+                "were recorded, use SinglePositiveClassifier, or "
+                "skpartial.metrics.mean_average_precision_unknown_absent_scorer."
             )
         return lambda logits: mean_average_precision(labels, logits, unknown=reading, sample_weight=sample_weight)
 

@@ -125,7 +125,7 @@ def test_positive_only_labels_are_scored_with_unknown_as_absent(partial_data):
     assert clf.score(X, seen) == mean_average_precision(seen, clf.decision_function(X), unknown="absent") < 1
     # A recorded absence, in all rows or in some, does not change how the others are read.
     assert clf.score(X, Y) == clf.score(X, seen)
-    with pytest.raises(ValueError, match=r"If 0 means absent, pass 2 \* y - 1"):
+    with pytest.raises(ValueError, match=r"If 0 means absent, pass skpartial.labels.recode"):
         PartialLabelClassifier("an").fit(X, Y).score(X, seen)
 
 
