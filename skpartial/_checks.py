@@ -19,6 +19,7 @@ __all__ = [
     "check_least",
     "check_n_jobs",
     "check_number",
+    "check_same_rows",
     "check_unmasked",
     "check_whole",
     "listed",
@@ -103,3 +104,12 @@ def check_n_jobs(owner: object, value: Any) -> None:
     """Refuse a number of jobs that is not valid in joblib."""
     if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value == 0):
         raise wrong_value(owner, "n_jobs", "None or a whole number other than 0", value)
+
+
+def check_same_rows(n_rows: int, n_labelled: int, name: str = "X", name_of_labels: str = "y") -> None:
+    """Refuse labels whose number of rows differs from that of the features."""
+    if n_rows != n_labelled:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: {name} has {n_rows} rows, but "
+            f"{name_of_labels} has {n_labelled}."
+        )

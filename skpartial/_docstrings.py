@@ -122,7 +122,7 @@ best_score_ : float
 
 CLASSIFIER_ATTRIBUTES = """\
 classes_ : ndarray of shape (L, 2), or (2,) after 1-D y
-    [0, 1] for every label; the two classes if y was 1-D.
+    [0, 1] for every label, whose names are in `label_names_`; the two classes if y was 1-D.
 label_names_ : ndarray of str, shape (L,)
     Columns of y if it was a DataFrame, else "0", "1" and so on.
 coef_ : ndarray of shape (L, d)

@@ -76,10 +76,15 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, maps: bool 
         )
     if maps and 0 in shape:
         raise ValueError(f"X has shape {tuple(shape)}, but feature maps need at least one row, channel and region.")
-    if not maps and len(shape) == 4:
+    if not maps and len(shape) in (3, 4):
+        of_maps = (
+            " If X holds feature maps, average them over their regions first, or use a head that pools them, such as "
+            "skpartial.heads.AveragePooling()."
+        )
         raise ValueError(
-            f"X has 4 dimensions, but head={estimator.head!r} takes features of shape (n, d): average feature maps "
-            "over their regions first, or use a head that pools them, such as skpartial.heads.AveragePooling()."
+            f"X has {len(shape)} dimensions, but head={estimator.head!r} takes features of shape (n, d). If X holds "
+            "images, set a network, such as backbone='resnet50', or extract features first with "
+            f"skpartial.ImageFeatures.{of_maps if len(shape) == 4 else ''}"
         )
     if hasattr(X, "columns") and len(shape) == 2 and shape[1] == 0:
         raise ValueError(f"X is a DataFrame of shape {tuple(shape)}, but needs at least one column.")
@@ -247,6 +252,11 @@ def _as_array(y: Any, name: str) -> NDArray[Any]:
 # Unambiguous forms, whatever values a subset holds.
 _ONE_LABEL = "For one label with unknown entries, pass a DataFrame of one column, or scipy.sparse.csr_array({})"
 
+_NO_WRAPPER = (
+    " If MultiOutputClassifier, OneVsRestClassifier or another wrapper splits the label matrix into columns, leave it "
+    "out: the classifier takes all labels at once."
+)
+
 
 def _refuse_ambiguous(y: NDArray[Any], name: str, *, column: bool) -> None:
     """Refuse a vector with both -1 and 0: subsets with only one of the two would mean something else."""
@@ -259,7 +269,7 @@ def _refuse_ambiguous(y: NDArray[Any], name: str, *, column: bool) -> None:
         raise ValueError(
             f"{what} holds {'-1, 0 and 1' if 1 in found else '-1 and 0'}, which is ambiguous: Only binary "
             f"classification is supported. {_ONE_LABEL.format(matrix)}; for more classes use "
-            "skpartial.labels.from_classes."
+            f"skpartial.labels.from_classes.{'' if column else _NO_WRAPPER}"
         )
 
 
@@ -271,20 +281,27 @@ def _values(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _refuse_missing(y: NDArray[Any], name: str) -> None:
-    """Refuse missing values among strings or objects, which would become a class of their own."""
+    """Refuse missing values, which would be an error in scikit-learn or, among strings, become a class of their own."""
     missing = missing_entries(y)
-    if missing.any():
-        raise ValueError(
-            f"Input {name} contains NaN: row {int(np.argmax(missing))} has no class, and every row of a 1-D {name} "
-            "needs one. Leave such rows out, or convert the classes to a label matrix."
-        )
+    if not missing.any():
+        return
+    found = set(_values(y[~missing]).tolist())
+    cure = ", or convert the classes to a label matrix."
+    if found <= {0, 1}:
+        cure = f"; for one label with unknown entries, pass skpartial.labels.from_nan(pandas.DataFrame({name}))."
+    elif found <= {-1, 1}:
+        cure = f"; for one label with unknown entries, pass pandas.DataFrame({name}).fillna(0)."
+    raise ValueError(
+        f"Input {name} contains NaN: row {int(np.argmax(missing))} has no class, and every row of a 1-D {name} needs "
+        f"one. Leave such rows out{cure}"
+    )
 
 
 def _encode_vector(y: NDArray[Any], name: str, classes: NDArray[Any] | None, *, column: bool) -> EncodedTarget:
-    if y.dtype.kind == "f" or (y.dtype == object and all(isinstance(value, float | None) for value in y)):
-        # One message for NaN, infinity and None, from scikit-learn.
-        y = check_array(y, ensure_2d=False, dtype=np.float64 if y.dtype == object else None, input_name=name)
     _refuse_missing(y, name)
+    if y.dtype.kind == "f" or (y.dtype == object and all(isinstance(value, float) for value in y)):
+        # The message for infinity, from scikit-learn.
+        y = check_array(y, ensure_2d=False, dtype=np.float64 if y.dtype == object else None, input_name=name)
     _refuse_ambiguous(y, name, column=column)
     found = _values(y)
     kind = type_of_target(y, input_name=name, raise_unknown=True)

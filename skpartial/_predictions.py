@@ -13,9 +13,11 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
 from skpartial import heads
+from skpartial._checks import check_same_rows
 from skpartial._chunks import HubImages, chunks_of, is_chunked, is_hub_dataset, is_pair
 from skpartial._devices import choose_device
 from skpartial._inputs import check_features
+from skpartial._sklearn_compat import num_samples
 from skpartial._task import predict_images
 from skpartial.features._base import compute_dtype
 from skpartial.features._choice import as_features
@@ -173,12 +175,14 @@ class Predictions:
         if self._binary:
             predicted = self.classes_[(logits[..., 0] > 0).astype(np.int64)]
             truth = plain(y, "y")
+            check_same_rows(logits.shape[-2], num_samples(truth))
             scores = [
                 accuracy_score(truth, candidate, sample_weight=sample_weight)
                 for candidate in predicted.reshape(-1, predicted.shape[-1])
             ]
             return scores[0] if logits.ndim == 2 else np.array(scores)
         labels = LabelMatrix.encode(y)
+        check_same_rows(logits.shape[-2], labels.n_rows)
         check_label_names(self.label_names_, labels.names, "y")
         return self._scorer(labels, sample_weight)(logits)
 

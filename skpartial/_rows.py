@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from skpartial._checks import check_same_rows
 from skpartial._inputs import EncodedTarget, check_label_prior
 from skpartial._weights import check_sample_weight
 from skpartial.features._moments import Spread, spread
@@ -24,11 +25,7 @@ __all__ = ["Rows", "check_same_length"]
 
 def check_same_length(X: Any, labels: LabelMatrix, name: str, name_of_labels: str) -> None:
     """Refuse labels whose number of rows differs from that of X."""
-    if X.shape[0] != labels.n_rows:
-        raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: {name} has {X.shape[0]} rows, but "
-            f"{name_of_labels} has {labels.n_rows}."
-        )
+    check_same_rows(X.shape[0], labels.n_rows, name, name_of_labels)
 
 
 def _are_whole(weights: NDArray[Any]) -> bool:

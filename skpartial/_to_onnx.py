@@ -165,7 +165,8 @@ def _parts(estimator: Any) -> _Parts:
             f"to_onnx only supports pipelines of StandardScaler and a classifier, got a {type(other).__name__}: for "
             "images use the classifier's backbone, or convert other steps with skl2onnx and merge the models."
         )
-    raise ValueError(f"to_onnx takes a classifier of skpartial, got a {type(estimator).__name__}.")
+    cure = ": pass its best_estimator_" if hasattr(estimator, "best_estimator_") else ""
+    raise ValueError(f"to_onnx takes a classifier of skpartial, got a {type(estimator).__name__}{cure}.")
 
 
 def _linear(classifier: Any) -> Any:

@@ -118,11 +118,8 @@ def check_class_weight(
         weights = _balanced(target.labels, unknown, sample_weight)
     elif isinstance(class_weight, Mapping) or hasattr(class_weight, "to_dict"):
         by_name = dict(class_weight if isinstance(class_weight, Mapping) else class_weight.to_dict())
-        if not target.binary and target.labels.names is None:
-            raise ValueError(
-                "class_weight is a dict, but y has no label names: pass y as a DataFrame, or class_weight as an array "
-                f"of shape ({n_labels},), the weights of positives, or ({n_labels}, 2)."
-            )
+        if not target.binary and (target.labels.names is None or (by_name and by_name.keys() <= {-1, 0, 1})):
+            _refuse_classes(by_name, target.labels.names, n_labels)
         names = target.classes.tolist() if target.labels.names is None else list(target.labels.names)
         strange = [key for key in by_name if key not in set(names)]
         if strange:
@@ -152,6 +149,23 @@ def check_class_weight(
         raise ValueError("class_weight must hold finite weights of at least 0, and not only zeros.")
     middle = weights[:, 0] if unknown == "absent" else np.ones(n_labels)
     return _of_ordinary_size(np.column_stack([weights[:, 0], middle, weights[:, 1]]), dtype)
+
+
+def _refuse_classes(class_weight: dict[Any, Any], names: NDArray[Any] | None, n_labels: int) -> None:
+    """Refuse a dict without names of labels for a label matrix."""
+    if class_weight.keys() <= {-1, 0, 1} and 1 in class_weight:
+        absent = class_weight.get(-1, class_weight.get(0, 1))
+        raise ValueError(
+            f"class_weight has the keys {', '.join(map(repr, class_weight))}, but with a label matrix its keys are "
+            "names of labels, and its values the weights of positives. If these are weights of negatives and "
+            f"positives, pass class_weight=numpy.tile([{absent!r}, {class_weight[1]!r}], ({n_labels}, 1)), which has a "
+            "row per label."
+        )
+    if names is None:
+        raise ValueError(
+            "class_weight is a dict, but y has no label names: pass y as a DataFrame, or class_weight as an array of "
+            f"shape ({n_labels},), the weights of positives, or ({n_labels}, 2), those of negatives and positives."
+        )
 
 
 def _of_ordinary_size(weights: NDArray[np.float64], dtype: torch.dtype) -> NDArray[np.float64]:

@@ -85,7 +85,8 @@ class Prevalence(Threshold):
 
     @override
     def check(self, n_labels: int | None = None) -> None:
-        what = "a number in (0, 1), or one per label"
+        per_entry = "the mean number of labels per row divided by the number of labels"
+        what = f"a number in (0, 1), {per_entry}, or one per label"
         shares = np.asarray(self.prevalence)
         if shares.ndim == 0:
             check_number(self, "prevalence", self.prevalence, "(0, 1)", what)

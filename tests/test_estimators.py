@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -14,10 +15,12 @@ from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import skpartial
 from skpartial import PartialLabelClassifier, SinglePositiveClassifier, metrics
 from skpartial.exceptions import AmbiguousLabelsWarning, UnfittableLabelsWarning
 from skpartial.labels import LabelMatrix
@@ -199,8 +202,13 @@ def test_class_weights_by_name(partial_data):
     expected = PartialLabelClassifier(class_weight=[1, 3, 1, 1, 0.5]).fit(X, frame).coef_
     for form in ({"b": 3, "e": 0.5}, pandas.Series({"e": 0.5, "b": 3.0})):
         np.testing.assert_array_equal(PartialLabelClassifier(class_weight=form).fit(X, frame).coef_, expected)
-    with pytest.raises(ValueError, match="class_weight is a dict, but y has no label names"):
-        PartialLabelClassifier(class_weight={0: 1, 1: 3}).fit(X, Y)
+    with pytest.raises(ValueError, match=r"class_weight is a dict, but y has no label names.*\(5, 2\), those of neg"):
+        PartialLabelClassifier(class_weight={"b": 3}).fit(X, Y)
+    for y in (Y, frame):
+        with pytest.raises(ValueError, match="its keys are names of labels") as caught:
+            PartialLabelClassifier(class_weight={0: 1, 1: 3}).fit(X, y)
+        call = re.search(r"class_weight=numpy(.*), which", str(caught.value))
+        np.testing.assert_array_equal(eval(f"np{call[1]}"), [[1, 3]] * 5)
     with pytest.raises(ValueError, match="class_weight names 'f', which is not among the labels 'a', 'b'"):
         PartialLabelClassifier(class_weight={"f": 2}).fit(X, frame)
 
@@ -714,11 +722,15 @@ def test_wrong_data(partial_data):
     with pytest.raises(ValueError, match="X contains NaN or infinity"):
         clf.fit(torch.tensor(np.where(X > 1, np.inf, X)), Y)
     with pytest.raises(ValueError, match="tensor of shape"):
-        clf.fit(torch.zeros(3, 2, 2), Y[:3])
+        clf.fit(torch.zeros(3, 2, 2, 2, 2), Y[:3])
     with pytest.raises(ValueError, match=r"from_names"):
         clf.fit(X[:2], [["cat"], ["dog", "cat"]])
+    with pytest.raises(ValueError, match=r"X has 3 dimensions.*If X holds images, set a network.*ImageFeatures"):
+        clf.fit(np.zeros((120, 4, 4)), Y)
     with pytest.raises(ValueError, match="1-D y holds -1, 0 and 1, which is ambiguous"):
         clf.fit(X, Y[:, 0])
+    with pytest.raises(ValueError, match=r"If MultiOutputClassifier, .* leave it out: the classifier takes all labels"):
+        MultiOutputClassifier(clf).fit(X, Y)
     with pytest.raises(ValueError, match="from_classes"):
         clf.fit(X, np.arange(120) % 4)
     with pytest.raises(ValueError, match="belong together"):
@@ -729,6 +741,19 @@ def test_wrong_data(partial_data):
         clone(clf).set_params(validation_fraction=0.1).fit(X, Y, X_val=X, y_val=Y)
     with pytest.raises(ValueError, match="6 features"):
         clf.fit(X, Y).predict(X[:, :4])
+
+
+@pytest.mark.parametrize("absent, form", [(0, np.array), (0, list), (-1, np.array), (0, "Series"), (-1, "Series")])
+def test_one_label_with_missing_values_is_converted_by_the_call_in_the_message(partial_data, absent, form):
+    X, Y = partial_data
+    values = np.select([Y[:, 0] == 1, Y[:, 0] == -1], [1.0, absent], np.nan)
+    y = (pd.Series if form == "Series" else form)(values)
+    with pytest.raises(ValueError, match=f"contains NaN: row {np.argmax(np.isnan(values))} has no class") as caught:
+        PartialLabelClassifier().fit(X, y)
+    call = re.search(r"unknown entries, pass (.*)\.$", str(caught.value))
+    converted = eval(call[1], {"pandas": pd, "skpartial": skpartial, "y": y})
+    np.testing.assert_array_equal(np.ravel(converted), Y[:, 0])
+    assert PartialLabelClassifier().fit(X, converted).predict(X).shape == (120, 1)
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_species_records(truth, capsys):
     page = run_page("species")
 
     assert (page["Y"].loc[sites.index, species].to_numpy() == recorded).all()
-    predicted = pd.DataFrame(page["clf"].predict(page["sites"].iloc[page["test"]]), columns=page["clf"].label_names_)
+    predicted = pd.DataFrame(page["clf"].predict(page["sites"].iloc[page["test"]]), columns=page["Y"].columns)
     overlooked = truth[page["test"]] & ~recorded[page["test"]]
     assert predicted[species].to_numpy()[overlooked].mean() > 0.6  # the threshold lies below one half
     assert predicted[species].to_numpy()[~truth[page["test"]]].mean() < 0.3

@@ -123,7 +123,7 @@ def test_one_of_your_own():
     [
         (Recall(0.0), r"Recall: recall must be a number in \(0, 1\], got 0.0"),
         (Recall(0.5, per_label="no"), "Recall: per_label must be"),
-        (Prevalence(1.5), r"Prevalence: prevalence must be a number in \(0, 1\), or one per label, got 1.5"),
+        (Prevalence(1.5), r"must be a number in \(0, 1\), the mean number of labels per row divided by .*, got 1.5"),
         (Prevalence([0.5, 0.0]), r"got \[0.5, 0.0\]"),
         (Prevalence([0.5, 0.2]), "prevalence has 2 numbers, but y has 10 labels"),
         (Recall, "threshold must be 'auto', a number"),

@@ -25,6 +25,7 @@ from skpartial.datasets._files import (
     read_table,
     shown,
 )
+from skpartial.labels._frames import check_names
 
 __all__ = ["load_chexpert"]
 
@@ -55,9 +56,14 @@ def _policy(name: str, given: Any, findings: Sequence[str]) -> NDArray[np.int8]:
     return signs
 
 
-def _findings(table: Table) -> list[str]:
-    """Columns that are findings: all after AP/PA, or without it all but the known other columns."""
+def _findings(table: Table, wanted: Sequence[str] | None) -> list[str]:
+    """Columns that are findings: the wanted ones, else all after AP/PA, or without it all but the known other ones."""
     names = list(table.columns)
+    if wanted is not None:
+        strange = [name for name in wanted if name not in names]
+        if strange:
+            fault(table.path, f"has no column {strange[0]!r}, which findings names; its columns are {shown(names, 20)}")
+        return list(wanted)
     after = names[names.index("AP/PA") + 1 :] if "AP/PA" in names else names
     found = [name for name in after if name not in _NO_FINDINGS]
     if not found:
@@ -71,7 +77,7 @@ def _labels(
     """Signs of the findings of a table."""
     labels = np.empty((len(table.lines), len(findings)), dtype=np.int8)
     for j, finding in enumerate(findings):
-        values = table.numbers(finding)
+        values = table.numbers(finding, " if it is a finding; pass findings= to choose the columns of findings")
         unread = np.isnan(values)
         strange = ~unread & ~np.isin(values, (1, 0, -1))
         if strange.any():
@@ -131,7 +137,13 @@ def _tables(path: Path, subset: str) -> dict[str, Table]:
 
 
 def load_chexpert(
-    path: Any, *, subset: str = "all", blank: Any = "unknown", uncertain: Any = "unknown", sparse: bool = False
+    path: Any,
+    *,
+    subset: str = "all",
+    findings: Sequence[str] | None = None,
+    blank: Any = "unknown",
+    uncertain: Any = "unknown",
+    sparse: bool = False,
 ) -> Bunch:
     r"""Read a table like CheXpert's: one row per image, one column per finding.
 
@@ -143,6 +155,9 @@ def load_chexpert(
         absent, -1 uncertain, and blank not mentioned.
     subset : {"all", "train", "val", "test"}, default="all"
         The official split, in the files ``train.csv``, ``valid.csv`` and ``test.csv``; "all" is all files that exist.
+    findings : list of str or None, default=None
+        Columns that hold findings, in this order. None takes all columns after AP/PA, or without it all columns but
+        Path, Sex, Age and Frontal/Lateral; name the findings if the table has other columns, such as identifiers.
     blank, uncertain : {"unknown", "present", "absent"} or dict, default="unknown"
         Meaning of blank and of uncertain entries. A dict gives it per finding, with unknown for all others:
         ``uncertain={"Edema": "present", "Cardiomegaly": "absent"}``. The paper's U-Ignore is "unknown", U-Ones
@@ -211,22 +226,23 @@ def load_chexpert(
     check_subset(subset, tuple(_FILES))
     check_flag(None, "sparse", sparse)
     tables = _tables(as_path(path), subset)
-    findings: list[str] = []
+    wanted = None if findings is None else check_names(findings, "findings")
+    names: list[str] = []
     for table in tables.values():
-        named = _findings(table)
-        findings = findings or named
-        if set(named) != set(findings):
+        named = _findings(table, wanted)
+        names = names or named
+        if set(named) != set(names):
             fault(table.path, f"has different findings from {next(iter(tables.values())).path.name}")
-    signs = [_policy(name, given, findings) for name, given in (("blank", blank), ("uncertain", uncertain))]
+    signs = [_policy(name, given, names) for name, given in (("blank", blank), ("uncertain", uncertain))]
     parts = list(tables.values())
-    target = np.concatenate([_labels(table, findings, *signs) for table in parts])
+    target = np.concatenate([_labels(table, names, *signs) for table in parts])
     has_views = all("Frontal/Lateral" in table.columns for table in parts)
     return make_bunch(
         "CheXpert",
         _ABOUT,
         paths=np.array([name for table in parts for name in _paths(table)]),
         target=as_wanted(target, sparse=sparse),
-        label_names=findings,
+        label_names=names,
         groups=np.array([patient for table in parts for patient in _patients(table)]),
         views=np.array([view for table in parts for view in table.columns["Frontal/Lateral"]]) if has_views else None,
         split=None if "" in tables else np.repeat(list(tables), [len(table.lines) for table in parts]),

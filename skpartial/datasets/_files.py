@@ -61,14 +61,14 @@ class Table(NamedTuple):
     columns: dict[str, list[str]]
     lines: list[int]
 
-    def numbers(self, name: str) -> NDArray[np.float64]:
-        """A column as numbers; blanks and NA are NaN."""
+    def numbers(self, name: str, cure: str = "") -> NDArray[np.float64]:
+        """A column as numbers; blanks and NA are NaN. The error about other values ends with `cure`."""
         values = self.columns[name]
         # Convert each distinct value once: findings and labels have few.
         found = {value: _number(value) for value in set(values)}
         if None in found.values():
             i = next(i for i, value in enumerate(values) if found[value] is None)
-            fault(self.path, f"holds {values[i]!r} in column {name!r}, which should be a number", self.lines[i])
+            fault(self.path, f"holds {values[i]!r} in column {name!r}, which should be a number{cure}", self.lines[i])
         return np.array([found[value] for value in values], dtype=np.float64)
 
 

@@ -110,13 +110,20 @@ def from_torchvision(name: str, weights: str | os.PathLike[str] | None) -> Body:
         model = _torchvision_network(name, side, choice)
     except (URLError, OSError, RuntimeError) as error:
         raise ValueError(
-            f"Backbone: the weights {choice} of {name!r} could not be downloaded ({error}). If you are offline, pass "
-            f"the path of a file of weights, Backbone({name!r}, weights='FILE'), or weights=None for a random start."
+            f"Backbone: the weights {choice} of {name!r} could not be downloaded ({error}). " + _if_offline(name)
         ) from error
     if path is not None:
         load_weights(model, path, name)
     size = None if choice is None else preset.crop_size[0]
     return Body(model, size, (tuple(preset.mean), tuple(preset.std)), Architecture(name, side))
+
+
+def _if_offline(name: str) -> str:
+    call = f"ImageFeatures(backbone=Backbone({name!r}, weights="
+    return (
+        f"If you are offline, pass the path of a file of weights, {call}'FILE')), or start at random, {call}None)); "
+        "the classifiers take the same backbone."
+    )
 
 
 def _torchvision_network(name: str, image_size: int | None, weights: Any = None) -> nn.Module:
@@ -149,8 +156,7 @@ def from_timm(name: str, weights: str | os.PathLike[str] | None) -> Body:
     except Exception as error:
         # timm and the hub raise errors of many kinds, which all mean the same here.
         raise ValueError(
-            f"Backbone: timm could not make {name!r} with weights={weights!r} ({error}). If you are offline, pass the "
-            "path of a file of weights, or weights=None for a random start."
+            f"Backbone: timm could not make {name!r} with weights={weights!r} ({error}). " + _if_offline(f"timm/{name}")
         ) from error
     if weights is not None and not pretrained:
         load_weights(model, Path(os.fspath(weights)), name)

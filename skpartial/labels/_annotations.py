@@ -11,13 +11,22 @@ from numpy.typing import NDArray
 
 from skpartial._checks import check_choice
 from skpartial.labels._fields import annotation_fields
-from skpartial.labels._frames import assemble, check_ids, check_names, check_output
+from skpartial.labels._frames import assemble, check_ids, check_names, check_output, is_missing
 from skpartial.labels._recode import Codings, check_shares, described, make_codings, recoded_values
 from skpartial.labels._shares import check_threshold, decided, shares_of
 
 __all__ = ["from_annotations"]
 
 _COLUMNS = ("row", "label", "value")
+
+
+def _refuse_missing(value: Any, at: int, what: str) -> None:
+    """Refuse an annotation without a row or label."""
+    if is_missing(value):
+        raise ValueError(
+            f"The {what} of annotation {at} is missing ({value!r}): leave out annotations without a {what}, such as by "
+            f"annotations.dropna(subset=[{what!r}]) for a DataFrame with a column of this name."
+        )
 
 
 def _look_up(values: list[Any], names: Sequence[Any], what: str) -> NDArray[np.int64]:
@@ -29,6 +38,7 @@ def _look_up(values: list[Any], names: Sequence[Any], what: str) -> NDArray[np.i
         raise ValueError(f"The {what}s of annotations must be hashable: strings, numbers or tuples.") from None
     if (found < 0).any():
         first = int(np.argmin(found))
+        _refuse_missing(values[first], first, what)
         shown = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
         raise ValueError(
             f"The {what} {values[first]!r} of annotation {first} is not in {what}_names, which holds {shown}: add it, "
@@ -44,6 +54,7 @@ def _positions(values: list[Any], size: int | None, what: str) -> NDArray[np.int
         for i, value in enumerate(values):
             if isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer():
                 continue
+            _refuse_missing(value, i, what)
             if isinstance(value, str):
                 raise ValueError(f"The {what} {value!r} of annotation {i} is a name, but {names} is None: pass it.")
             raise ValueError(f"The {what} of annotation {i} must be a position, or one of {names}; got {value!r}.")
@@ -253,6 +264,7 @@ def from_annotations(
     if ids is None and n_labels is None and any(isinstance(name, str) for name in label):
         odd = next((i for i, name in enumerate(label) if not isinstance(name, str)), None)
         if odd is not None:
+            _refuse_missing(label[odd], odd, "label")
             raise ValueError(
                 f"The label of annotation {odd} is {label[odd]!r}, but others are strings: pass label_names."
             )

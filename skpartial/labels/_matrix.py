@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from skpartial.labels._forms import RaggedRows, column_names, plain
 from skpartial.labels._memory import check_fits
+from skpartial.labels._text import OTHER_FORMS, advice_on_text
 
 __all__ = ["LabelMatrix", "present_share"]
 
@@ -27,10 +28,9 @@ def _names(Y: Any, name: str) -> NDArray[Any] | None:
     return np.asarray(names, dtype=object)
 
 
-def _not_numbers(name: str, what: str) -> ValueError:
+def _not_numbers(name: str, what: str, cure: str = OTHER_FORMS) -> ValueError:
     return ValueError(
-        f"Unknown label type: {name} {what}; a label matrix holds 1 (present), -1 (absent) and 0 (unknown). "
-        "skpartial.labels has from_names, from_annotations and recode for other forms."
+        f"Unknown label type: {name} {what}; a label matrix holds 1 (present), -1 (absent) and 0 (unknown). {cure}"
     )
 
 
@@ -69,19 +69,24 @@ def _check_values(values: NDArray[Any], name: str) -> None:
             cure = "skpartial.labels.recode converts other codes."
             if odd.tolist() == [2]:
                 cure += " If scikit-learn's cross_val_predict renumbered them, use skpartial.model_selection's."
+            elif block.dtype.kind == "u" and odd.tolist() == [np.iinfo(block.dtype).max]:
+                cure = (
+                    f"Unsigned numbers ({block.dtype}) cannot hold -1: if this is 2 * {name} - 1, take "
+                    f"skpartial.labels.recode({name}, present=1, absent=0) of the original {name} instead."
+                )
             raise ValueError(
                 f"Unknown label type: {name} holds {', '.join(map(str, odd.tolist()))}; a label matrix holds only "
                 f"1 (present), -1 (absent) and 0 (unknown). {cure}"
             )
 
 
-def _numbers(array: NDArray[Any], name: str) -> NDArray[Any]:
-    """Convert an array of objects to numbers; return any other array unchanged."""
-    if array.dtype != object:
+def _numbers(array: NDArray[Any], name: str, names: NDArray[Any] | None) -> NDArray[Any]:
+    """Convert an array of objects to numbers; return any other array unchanged. `names` are those of the columns."""
+    if array.dtype.kind not in "OUS":
         return array
     if any(isinstance(value, (str, bytes)) for value in array.flat):
         # NumPy would convert the string "1" to the number 1.
-        raise _not_numbers(name, "holds values that are not numbers")
+        raise _not_numbers(name, *advice_on_text(array, names, name))
     try:
         return array.astype(np.float64)
     except (TypeError, ValueError):
@@ -193,9 +198,9 @@ class LabelMatrix:
             values = _sparse_values(array, name)
             cls._check_shape(values.shape, name)
             return cls(values, names)
-        array = _numbers(array, name)
         if array.ndim != 2:
             raise ValueError(f"{name} must be a matrix of shape (n_rows, n_labels), got shape {array.shape}.")
+        array = _numbers(array, name, names)
         cls._check_shape(array.shape, name)
         _check_values(array, name)
         return cls(np.ascontiguousarray(array, dtype=np.int8), names)

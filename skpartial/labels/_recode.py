@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from skpartial.labels._forms import column_names, has_masked_rows, is_table, plain
 from skpartial.labels._frames import frame_like, is_missing, missing_entries
+from skpartial.labels._memory import check_fits
 from skpartial.labels._shares import check_threshold, decided, shares_of
 
 __all__ = ["from_nan", "recode"]
@@ -164,14 +165,14 @@ def recode(Y: Any, *, present: Any, absent: Any = None, unknown: Any = (), thres
     Returns
     -------
     ndarray of int8, DataFrame or csr_array of int8, shape (n, L)
-        A DataFrame for a DataFrame, with its columns and index; a csr_array for a sparse matrix, for which 0 must be
-        an `unknown` code.
+        A DataFrame for a DataFrame, with its columns and index. A csr_array for a sparse matrix if 0 is an `unknown`
+        code, else an ndarray, since every entry is then known.
 
     Raises
     ------
     ValueError
-        If Y holds a value without a code, if a code has two meanings, or if the implicit zeros of a sparse Y are not
-        unknown.
+        If Y holds a value without a code, which includes the implicit zeros of a sparse Y, or if a code has two
+        meanings.
 
     See Also
     --------
@@ -234,10 +235,15 @@ def _recode(Y: Any, codes: tuple[Any, Any, Any], hint: str, threshold: Any = Non
         Y = np.ma.array(Y)
     hidden = np.ma.getmaskarray(Y) if isinstance(Y, np.ma.MaskedArray) else None
     values = plain(np.ma.getdata(Y) if hidden is not None else Y, "Y")
-    if sp.issparse(values):
-        return _recode_sparse(values, codes, hint, threshold)
     if values.ndim != 2:
-        raise ValueError(f"Y must be a matrix of shape (n_rows, n_labels), got shape {values.shape}.")
+        cure = f" For one label, pass {'Y.to_frame()' if hasattr(Y, 'to_frame') else 'pandas.DataFrame(Y)'}."
+        cure = cure if values.ndim == 1 else ""
+        raise ValueError(f"Y must be a matrix of shape (n_rows, n_labels), got shape {values.shape}.{cure}")
+    if sp.issparse(values):
+        if _zeros_are_unknown(values, codes):
+            return _recode_sparse(values, codes, hint, threshold)
+        check_fits(values.shape, "A label matrix", "make 0 the code of unknown, or take fewer rows or labels at a time")
+        values = values.toarray()
     names = column_names(Y)
     codings = make_codings(*codes, list(Y.columns) if hasattr(Y, "iloc") else names or range(values.shape[1]))
     result, coded = recoded_values(values, codings.common)
@@ -248,32 +254,42 @@ def _recode(Y: Any, codes: tuple[Any, Any, Any], hint: str, threshold: Any = Non
         result[hidden], coded[hidden] = 0, True
     if not coded.all():
         row, label = (int(index[0]) for index in np.nonzero(~coded))
-        raise _without_code(values[row, label], row, label, codings, hint)
+        raise _without_code(values[row, label], row, label, codings, hint, names)
     return frame_like(Y, result) if is_table(Y) else result
 
 
-def _without_code(value: Any, row: int, label: int, codings: Codings, hint: str) -> ValueError:
+def _without_code(
+    value: Any, row: int, label: int, codings: Codings, hint: str, names: list[str] | None = None
+) -> ValueError:
+    called = str(label) if names is None else repr(names[label])
+    if isinstance(value, str) and names is not None:
+        hint = f"if {called} is not a column of labels, leave it out; else {_HINT}"
     if isinstance(value, float | np.floating) and 0 < value < 1:
         hint = "if it is a share of annotators, pass threshold=, with present=1 and absent=0."
     return ValueError(
-        f"Y holds {value!s} at row {row}, label {label}, which none of {described(codings.of(label))} covers; {hint}"
+        f"Y holds {value!s} at row {row}, label {called}, which none of {described(codings.of(label))} covers; {hint}"
     )
 
 
+def _zeros_are_unknown(Y: Any, codes: tuple[Any, Any, Any]) -> bool:
+    """Whether the implicit zeros of a sparse Y are unknown, so that the result can be sparse, too."""
+    codings = make_codings(*codes, range(Y.shape[1]))
+    unknown = True
+    for coding in (codings.common, *codings.own.values()):
+        zero, coded = recoded_values(np.zeros(1), coding)
+        if not coded[0] and Y.nnz < Y.shape[0] * Y.shape[1]:
+            raise ValueError(
+                f"The implicit zeros of a sparse Y are without a code in {described(coding)}: make 0 the code of "
+                "unknown or of absent."
+            )
+        unknown &= bool(coded[0]) and zero[0] == 0
+    return unknown
+
+
 def _recode_sparse(Y: Any, codes: tuple[Any, Any, Any], hint: str, threshold: Any) -> sp.csr_array:
-    if Y.ndim != 2:
-        raise ValueError(f"Y must be a matrix of shape (n_rows, n_labels), got shape {Y.shape}.")
     matrix = sp.csr_array(Y, copy=True)
     matrix.sum_duplicates()
     codings = make_codings(*codes, range(matrix.shape[1]))
-    for coding in (codings.common, *codings.own.values()):
-        zero, zero_coded = recoded_values(np.zeros(1), coding)
-        if matrix.nnz < matrix.shape[0] * matrix.shape[1] and (zero[0] != 0 or not zero_coded[0]):
-            meaning = {1: "present", -1: "absent", 0: "without a code"}[int(zero[0])]
-            raise ValueError(
-                f"The implicit zeros of a sparse Y are {meaning} in {described(coding)}, but only unknown entries can "
-                "be left out of a sparse label matrix: convert Y.toarray(), or make 0 the code of unknown."
-            )
     result, coded = recoded_values(matrix.data, codings.common)
     for label, coding in codings.own.items():
         entries = matrix.indices == label

@@ -98,6 +98,8 @@ def label_report(
 ) -> Any:
     r"""Report the metrics of a classifier: one row per label, then summaries over all labels.
 
+    pandas leaves out columns that do not fit the line: in a script, print ``report.to_string()``.
+
     The interval of average precision is the logit interval of Boyd, Eng and Page,
 
     .. math::

@@ -12,7 +12,8 @@ from typing import Any
 
 from typing_extensions import override
 
-from skpartial._sklearn_compat import Scorer
+from skpartial._checks import check_same_rows
+from skpartial._sklearn_compat import Scorer, num_samples
 from skpartial.labels._forms import check_label_names, column_names, fitted_label_names
 from skpartial.metrics._classification import exact_match, f1, hamming_loss, precision, recall
 from skpartial.metrics._ranking import label_ranking_loss, mean_average_precision, mean_roc_auc
@@ -20,12 +21,18 @@ from skpartial.metrics._top_k import precision_at_k, recall_at_k
 
 
 class LabelScorer(Scorer):
-    """A scorer that compares the names of labels, if both y and the fitted estimator have names."""
+    """A scorer that compares numbers of rows, and the names of labels if both y and the fitted estimator have names."""
 
     @override
     def _score(self, method_caller: Callable[..., Any], estimator: Any, X: Any, y_true: Any, **kwargs: Any) -> Any:
         check_label_names(fitted_label_names(estimator), column_names(y_true), "y")
-        return super()._score(method_caller, estimator, X, y_true, **kwargs)
+
+        def checked(*args: Any, **options: Any) -> Any:
+            predicted = method_caller(*args, **options)
+            check_same_rows(num_samples(predicted), num_samples(y_true))
+            return predicted
+
+        return super()._score(checked, estimator, X, y_true, **kwargs)
 
 
 def make_scorer(

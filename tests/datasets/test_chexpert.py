@@ -115,6 +115,21 @@ def test_a_byte_order_mark_and_quotes(folder):
     np.testing.assert_array_equal(after.target, before.target)
 
 
+def test_findings_beside_other_columns(folder):
+    for path in folder.glob("*.csv"):
+        header, *rows = path.read_text().splitlines()
+        path.write_text("\n".join([f"{header},Patient ID", *(f"{row},A17" for row in rows)]))
+    with pytest.raises(ValueError, match=r"'A17' in column 'Patient ID', .*pass findings= to choose"):
+        load_chexpert(folder)
+    bunch = load_chexpert(folder, findings=["Edema", "No Finding"])
+    assert bunch.label_names == ["Edema", "No Finding"]
+    np.testing.assert_array_equal(bunch.target, expected(0, 0)[:, [2, 0]])
+    with pytest.raises(ValueError, match="has no column 'Oedema', which findings names; its columns are 'Path'"):
+        load_chexpert(folder, findings=["Oedema"])
+    with pytest.raises(ValueError, match="findings must be a list of names, got the string 'Edema'"):
+        load_chexpert(folder, findings="Edema")
+
+
 def line(values, path="CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg"):
     return f"{HEADER}\n{path},Female,68,Frontal,AP,{values}\n"
 
@@ -124,7 +139,7 @@ def line(values, path="CheXpert-v1.0-small/train/patient00001/study1/view1_front
     [
         (line("1.0,,-1.0"), "line 2, has 8 fields, but the header names 9 columns"),
         (line("1.0,,-1.0,2.0"), "line 2, holds 2 for 'Support Devices', which should be 1, 0, -1 or blank"),
-        (line("yes,,-1.0,1.0"), "line 2, holds 'yes' in column 'No Finding', which should be a number"),
+        (line("yes,,-1.0,1.0"), "line 2, holds 'yes' in column 'No Finding', which should be a number if .* findings="),
         (line("1,1,1,1") + line("1,1,1,1").split("\n")[1], "lists the image '.*' more than once"),
         (
             line("1,1,1,1", "study1/1.jpg"),

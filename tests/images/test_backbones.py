@@ -170,9 +170,10 @@ def test_downloads_that_fail(monkeypatch, weights, error):
     monkeypatch.setattr(sys.modules["torchvision.models._api"], "load_state_dict_from_url", fail)
     with pytest.raises(ValueError, match=r"weights .*IMAGENET1K_V1 of 'resnet18' could not be downloaded") as caught:
         Backbone("resnet18", weights).load()
-    assert "pass the path of a file of weights, Backbone('resnet18', weights='FILE'), or weights=None" in str(
-        caught.value
-    )
+    calls = re.findall(r"ImageFeatures\(backbone=.*?\)\)", str(caught.value))
+    features = [eval(call, {"ImageFeatures": images.ImageFeatures, "Backbone": Backbone}) for call in calls]
+    assert [feature.backbone.weights for feature in features] == ["FILE", None]
+    assert {feature.backbone.model for feature in features} == {"resnet18"}
     assert caught.value.__cause__ is error
 
 

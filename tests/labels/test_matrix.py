@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import numpy as np
@@ -187,14 +188,17 @@ def test_stored_zeros_are_no_duplicates():
         ([[2, 0]], "Unknown label type: y holds 2; .*recode"),
         ([[0.5, 3, 0.25, -7]], r"Unknown label type: y holds -7.0, 0.25, 0.5;"),
         (np.array([[255, 0]], dtype=np.uint8), "y holds 255;"),
+        (2 * np.array([[1, 0]], dtype=np.uint8) - 1, r"uint8\) cannot hold -1.*recode\(y, present=1, absent=0\)"),
+        (2 * np.array([[1, 0]], dtype=np.uint16) - 1, r"y holds 65535;.*\(uint16\) cannot hold -1"),
+        (np.array([[255, 7]], dtype=np.uint8), "y holds 7, 255; .*recode converts other codes"),
         (sp.csr_array([[3, 0]]), "y holds 3;"),
         ([[1, np.nan]], r"NaN or infinity.*0 means absent.*from_nan.*0 means unknown already.*y.fillna\(0\)"),
         ([[1, None]], "NaN or infinity.*from_nan"),
         ([[1, np.inf]], "NaN or infinity"),
         (sp.csr_array([[np.nan, 0]]), "NaN or infinity"),
         (pd.DataFrame({"a": pd.array([1, None], dtype="Int8")}), "NaN or infinity.*from_nan"),
-        ([["cat"], ["dog"]], "Unknown label type: y has dtype <U3;.*from_names"),
-        (np.array([["1", "0"]], dtype=object), "values that are not numbers.*from_names"),
+        ([["cat"], ["dog"]], "Unknown label type: y holds 'cat', 'dog';.*from_names"),
+        (np.array([["1", "0"]], dtype=object), "y holds '0', '1';.*from_names"),
         ([["cat"], ["dog", "cat"]], "rows of different lengths.*from_names"),
         ([[object()]], "values that are not numbers"),
         ([[1j]], "Unknown label type: y has dtype complex128"),
@@ -203,6 +207,42 @@ def test_stored_zeros_are_no_duplicates():
 def test_errors(Y, message):
     with pytest.raises(ValueError, match=message):
         LabelMatrix.encode(Y)
+
+
+FILES = [f"{i}.png" for i in range(6)]
+SIGNS = [1, 0, -1, 1, 0, -1]
+TICKS = ["x", None] * 3
+
+
+@pytest.mark.parametrize(
+    "columns, fault, cure",
+    [
+        ({"file": FILES, "cat": SIGNS}, "the column 'file'", r"y.drop\(columns=\['file'\]\)"),
+        ({"file": FILES, "cat": TICKS}, "the column 'file'", r"y.drop\(columns=\['file'\]\)"),
+        ({"sex": TICKS, "cat": SIGNS, "file": FILES}, "the columns 'sex', 'file'", r"\(columns=\['sex', 'file'\]\)"),
+        ({"file": FILES, "other": FILES}, "text, such as '0.png'", "from_names, from_annotations and recode"),
+        ({"cat": ["?", 1, 0, 0, 1, 0], "dog": SIGNS}, "'[?]' and numbers", r"recode\(y, present=..., absent=..., "),
+        ({"cat": ["a", "b", "c"] * 2, "dog": TICKS}, "'a', 'b', 'c', 'x' and missing values", "what each value means"),
+    ],
+)
+def test_text_in_a_table(columns, fault, cure):
+    with pytest.raises(ValueError, match=f"y holds (text in )?{fault};.*{cure}"):
+        LabelMatrix.encode(pd.DataFrame(columns))
+
+
+@pytest.mark.parametrize(
+    "column, answers",
+    [(TICKS, ([1, 0], [1, -1])), (["yes", "no"], ([1, -1],)), (["no", "yes", np.nan], ([-1, 1, 0],))],
+)
+def test_text_that_stands_for_labels_is_converted_by_the_call_in_the_message(column, answers):
+    y = pd.DataFrame({"cat": column, "dog": column}, dtype=object)
+    with pytest.raises(ValueError) as caught:
+        LabelMatrix.encode(y)
+    calls = re.findall(r"skpartial\.labels\.(recode\(.*?\))", str(caught.value))
+    assert len(calls) == len(answers)
+    for call, answer in zip(calls, answers):
+        converted = eval(call, {"recode": recode, "np": np, "y": y})
+        assert LabelMatrix.encode(converted).values[: len(answer), 0].tolist() == answer
 
 
 def test_errors_name_the_argument():

@@ -166,6 +166,14 @@ def test_sparse_recode(Y):
     np.testing.assert_array_equal(answer.toarray(), Y)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])
+@pytest.mark.parametrize("form", [np.asarray, pd.DataFrame, sp.csr_array, sp.coo_array, sp.csc_matrix])
+def test_complete_labels_of_any_form_and_type(form, dtype):
+    answer = recode(form(np.array([[1, 0, 0], [0, 1, 0]], dtype=dtype)), present=1, absent=0)
+    assert np.asarray(answer).dtype == np.int8
+    np.testing.assert_array_equal(answer, [[1, -1, -1], [-1, 1, -1]])
+
+
 @pytest.mark.parametrize(
     "Y, codes, message",
     [
@@ -177,7 +185,6 @@ def test_sparse_recode(Y):
         ([[1, 0]], {"present": 1, "absent": np.nan}, "Y holds 0 at row 0, label 1"),
         ([[1, 0]], {"present": None, "absent": 0}, "present must be the code"),
         ([1, 0], {"present": 1, "absent": 0}, r"got shape \(2,\)"),
-        (sp.csr_array([[1, 0]]), {"present": 1, "absent": 0}, "implicit zeros of a sparse Y are absent"),
         (sp.csr_array([[1, 0]]), {"present": 1, "absent": 2}, "implicit zeros of a sparse Y are without a code"),
         ([[1, 0]], {"present": {2: 1}, "absent": 0}, "present has codes for the label 2, which is not one of 0, 1"),
         ([[1, 0]], {"present": {0: 1}, "absent": {0: 1}}, "1 is given as present and as absent"),
@@ -197,6 +204,25 @@ def test_sparse_recode(Y):
 def test_errors(Y, codes, message):
     with pytest.raises(ValueError, match=message):
         recode(Y, **codes)
+
+
+def test_one_label_is_a_table_of_one_column():
+    for values, advice in (
+        (pd.Series([1.0, np.nan]), r"Y\.to_frame\(\)"),
+        (np.array([1.0, np.nan]), r"pandas.DataFrame\(Y\)"),
+        ([1.0, np.nan], r"pandas.DataFrame\(Y\)"),
+    ):
+        with pytest.raises(ValueError, match=rf"got shape \(2,\)\. For one label, pass {advice}\."):
+            from_nan(values)
+
+
+def test_errors_name_the_column():
+    table = pd.DataFrame({"cat": [1, 2], "file": ["a.png", "b.png"]})
+    with pytest.raises(ValueError, match="Y holds 2 at row 1, label 'cat'"):
+        recode(table[["cat"]], present=1)
+    for convert in (from_nan, lambda Y: recode(Y, present=[1, 2])):
+        with pytest.raises(ValueError, match=r"a.png at row 0, label 'file'.*if 'file' is not a column"):
+            convert(table.replace(2, 1))
 
 
 def test_from_nan_does_not_guess():

@@ -141,3 +141,15 @@ def test_positive_only_labels_say_what_to_do(problem):
         else:
             with pytest.raises(ValueError, match='unknown="absent"'):
                 scorer(model, X, positive_only)
+
+
+@pytest.mark.parametrize("name", ["score", "binary", *SCORERS])
+def test_other_numbers_of_rows_are_told_as_in_fit(problem, name):
+    X, y = problem
+    y = y[:, 0] > 0 if name == "binary" else y
+    with pytest.raises(ValueError) as in_fit:
+        PartialLabelClassifier().fit(X, y[:5])
+    clf = PartialLabelClassifier(alpha=0.1).fit(X, y)
+    with pytest.raises(ValueError, match="X has 120 rows, but y has 5") as in_score:
+        SCORERS[name](clf, X, y[:5]) if name in SCORERS else clf.score(X, y[:5])
+    assert str(in_score.value) == str(in_fit.value)

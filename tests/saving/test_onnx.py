@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from torch import nn
@@ -126,6 +127,10 @@ def test_what_cannot_be_written(data, monkeypatch):
         to_onnx(PartialLabelClassifier())
     for wrong, message in (
         (StandardScaler(), "takes a classifier of skpartial, got a StandardScaler"),
+        (
+            fitted(GridSearchCV(PartialLabelClassifier(), {"alpha": [0.1]}, cv=2), X, Y),
+            "a GridSearchCV: pass its best_estimator_",
+        ),
         (fitted(make_pipeline(MinMaxScaler(), PartialLabelClassifier()), X, Y), "got a MinMaxScaler"),
     ):
         with pytest.raises(ValueError, match=message):
