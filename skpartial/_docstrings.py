@@ -55,14 +55,15 @@ solver : "auto", "full_batch", "minibatch", FullBatch or Minibatch, default="aut
 
 _ALPHA = """\
 alpha : float or "auto", default="auto"
-    L2 penalty on the weights of each label, as in scikit-learn's SGDClassifier: the objective is
-    loss + alpha / (2 L) ||W||^2. Intercepts are not penalised. A nonlinear head documents which of its parameters are
-    penalised, for features scaled to a root mean square of 1. "auto" is proportional to the mean squared distance of
-    the rows of X from their mean, weighted by `sample_weight`, so that a common factor of X does not matter; columns
-    with different units should be standardised. (For feature maps, the mean is over all positions.) For n rows, the factor is c * (n / 1000)^(-3/4), where c depends on the loss:
-    for losses that ignore unknown entries, it is 3e-4 times the fourth root of the share of known entries (see
-    :doc:`/user_guide/estimators`). Weights that are whole numbers count as repeated rows, and a stream of `partial_fit`
-    as at least 10,000 rows. When a whole network is fine-tuned, "auto" is 1e-4. `alpha_` is the value used."""
+    L2 penalty on the weights of each label, as in scikit-learn's SGDClassifier: the objective is loss + alpha / (2 L)
+    ||W||^2. Intercepts are not penalised. A nonlinear head documents which of its parameters are penalised, for
+    features scaled to a root mean square of 1. "auto" is proportional to the mean squared distance of the rows of X
+    from their mean, weighted by `sample_weight`, so that a common factor of X does not matter; columns with different
+    units should be standardised. (For feature maps, the mean is over all positions.) For n rows, the factor is c * (n /
+    1000)^(-3/4), where c depends on the loss: for losses that ignore unknown entries, it is 3e-4 times the fourth root
+    of the share of known entries (see :doc:`/user_guide/estimators`). Weights that are whole numbers count as repeated
+    rows, and a stream of `partial_fit` as at least 10,000 rows. When a whole network is fine-tuned, "auto" is 1e-4.
+    `alpha_` is the value used."""
 
 _AFTER_ALPHA = """\
 class_weight : None, "balanced", array-like of shape (L,) or (L, 2), dict or Series, default=None
