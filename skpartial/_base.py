@@ -206,10 +206,11 @@ class BasePartialLabelClassifier(
         Parameters
         ----------
         X, y, sample_weight
-            As in `fit`. Chunks of an iterable or a Parquet file are each trained on once, as they are read.
+            As in `fit`. Chunks of an iterable or a Parquet file are each trained on once, as they are read;
+            `sample_weight` may come in chunks, too.
         classes : array-like, default=None
             For 1-D y the two classes, needed in the first call if its y does not hold both; for a label matrix the
-            names of the labels, optional.
+            names of the labels, optional. Numbers are turned into text, as the columns of a DataFrame are.
 
         Returns
         -------
@@ -278,7 +279,9 @@ class BasePartialLabelClassifier(
                 check_same_parameters(problem, start, self._head, "partial_fit", "call fit, or partial_fit of a clone,")
             problem.start = shift_intercepts(self._head, start, -self._shift)
             problem.first_epoch = self.n_iter_ + 1
-            problem.optimizer_state = getattr(self, "_optimizer_state", None)
+            # Moments from equal rows say nothing about directions in which rows differ.
+            if earlier is None or earlier.distance > 0:
+                problem.optimizer_state = getattr(self, "_optimizer_state", None)
             problem.previous_states = dict(getattr(self, "_states", {}))
         solution = plan.solve(problem.monitor)
         shift, more = self._shift_of_stream(plan, solution, first=first)

@@ -134,7 +134,7 @@ def pairs_of(X: Any, y: Any, sample_weight: Any = None) -> Iterator[tuple[Any, A
         if weights is not None:
             weight = next(weights, None)
             if weight is None:
-                raise ValueError(f"Chunk {number} of X has no sample_weight: pass a chunk of weights for each chunk of X.")
+                raise ValueError(f"Chunk {number} of X has no sample_weight: pass weights for each chunk of X.")
         else:
             weight = None if sample_weight is None else _slice(sample_weight, start, stop)
         yield rows, own, weight
