@@ -65,16 +65,17 @@ def recorded_threshold(plan: FitPlan, solution: Solution) -> NDArray[np.float64]
     n_rows = plan.rows.target.labels.n_rows
     if plan.images is None and n_rows >= _LEAST_ROWS:
         # A fixed split: a fit without other random draws has the same threshold without a seed.
-        chosen, held_out = split_rows(n_rows, _HELD_OUT, np.random.RandomState(0))
-        fitted, asked = plan.rows.take(chosen), plan.rows.take(held_out)
-        if _has_weight(fitted):
-            return threshold_of(recorded_mean(plan, asked, _fit_on_others(plan, fitted.rescaled(), asked.X)), plan)
+        fitted, held_out = split_rows(n_rows, _HELD_OUT, np.random.RandomState(0))
+        if _has_weight(plan.rows, fitted):
+            asked = plan.rows.take(held_out)
+            predictor = _fit_on_others(plan, plan.rows.take(fitted).rescaled(), asked.X)
+            return threshold_of(recorded_mean(plan, asked, predictor), plan)
     return threshold_of(recorded_mean(plan, plan.rows, _own_predictor(solution)), plan)
 
 
-def _has_weight(rows: Rows) -> bool:
-    """Whether some of the rows count, so that they can be fitted."""
-    return rows.weights is None or bool(rows.weights.any())
+def _has_weight(rows: Rows, chosen: NDArray[np.int64]) -> bool:
+    """Whether some of the chosen rows count, so that they can be fitted."""
+    return rows.weights is None or bool(rows.weights[chosen].any())
 
 
 def recorded_mean(plan: FitPlan, asked: Rows, predictor: Predictor) -> tuple[float, float]:
@@ -150,13 +151,14 @@ def logits_of_strangers(
     recorded, weights = plan.rows.target.labels.toarray() == 1, _entry_weights(plan.rows)
     # Always the same, as above.
     order = np.random.RandomState(0).permutation(len(recorded))
-    folds = [(asked, plan.rows.take(np.setdiff1d(order, asked))) for asked in np.array_split(order, _FOLDS)]
+    folds = [(asked, np.setdiff1d(order, asked)) for asked in np.array_split(order, _FOLDS)]
     alone = plan.images is not None or len(recorded) < _LEAST_ROWS
-    if alone or not all(_has_weight(fitted) for _, fitted in folds):
+    if alone or not all(_has_weight(plan.rows, fitted) for _, fitted in folds):
         return _all_logits(_own_predictor(solution)), recorded, weights
     logits = np.empty(recorded.shape)
     for asked, fitted in folds:
-        logits[asked] = _all_logits(_fit_on_others(plan, fitted.rescaled(), plan.rows.take(asked).X))
+        others = plan.rows.take(fitted).rescaled()
+        logits[asked] = _all_logits(_fit_on_others(plan, others, plan.rows.take(asked).X))
     return logits, recorded, weights
 
 
