@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,7 +21,7 @@ from skpartial import heads
 from skpartial._checks import wrong_value
 from skpartial._chunks import is_chunked, pairs_of, read_chunks
 from skpartial._documentation import Documented
-from skpartial._fit import FitPlan, shift_intercepts
+from skpartial._fit import FitPlan, check_same_parameters, shift_intercepts
 from skpartial._inputs import EncodedTarget, encode_target
 from skpartial._predictions import Predictions
 from skpartial._processes import fitting_processes
@@ -39,6 +40,7 @@ from skpartial._unchanged import estimators_in, unchanged_on_failure
 from skpartial._versioned import VersionedPickles
 from skpartial.features._moments import Spread
 from skpartial.labels._forms import check_label_names, check_same_names, is_vector
+from skpartial.labels._frames import missing_entries
 from skpartial.losses import Loss
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
@@ -204,10 +206,11 @@ class BasePartialLabelClassifier(
         Parameters
         ----------
         X, y, sample_weight
-            As in `fit`. Chunks of an iterable or a Parquet file are each trained on once, as they are read.
+            As in `fit`. Chunks of an iterable or a Parquet file are each trained on once, as they are read;
+            `sample_weight` may come in chunks, too.
         classes : array-like, default=None
             For 1-D y the two classes, needed in the first call if its y does not hold both; for a label matrix the
-            names of the labels, optional.
+            names of the labels, optional. Numbers are turned into text, as the columns of a DataFrame are.
 
         Returns
         -------
@@ -238,13 +241,15 @@ class BasePartialLabelClassifier(
         target = encode_target(
             self, y, classes=self._classes_of_stream(y, classes, first), matrix=not first and not self._binary
         )
+        names = None if classes is None or target.binary else _as_label_names(classes)
         known = getattr(self, "_spread", None)
         earlier = None if known is None else Spread(**known)
         rows = replace(Rows.check(X, target, sample_weight).rescaled(), earlier=earlier)
-        names = None if classes is None or target.binary else np.asarray(classes, dtype=object)
         check_same_names(target.labels.names, names, "classes", "y", "pass list(y.columns)")
         if not first:
             self._check_same_shape("partial_fit", target, self.n_features_in_)
+        # The first rows of a stream may be too few to tell their spread.
+        settled = not first and (earlier is None or is_settled(earlier))
         settings = self.solver.get_params() if isinstance(self.solver, Minibatch) else {}
         one_epoch = Minibatch(**{**settings, "max_epochs": 1, "patience": None})
         plan = FitPlan.make(
@@ -253,8 +258,7 @@ class BasePartialLabelClassifier(
             seed=self._draw_seed(),
             solver=one_epoch,
             incremental=True,
-            # The first rows of a stream may be too few to tell their spread.
-            alpha=self.alpha_ if not first and (earlier is None or is_settled(earlier)) else None,
+            alpha=self.alpha_ if settled and self._alpha_is_auto else None,
             warns=first,
         )
         (stage,) = plan.stages
@@ -270,9 +274,14 @@ class BasePartialLabelClassifier(
                     f"partial_fit cannot train {part!r}, which keeps a state for every training row: use fit."
                 )
         if not first:
-            problem.start = shift_intercepts(self._head, self._parameters(), -self._shift)
+            start = self._parameters()
+            if repr(problem.head) != repr(self._head):
+                check_same_parameters(problem, start, self._head, "partial_fit", "call fit, or partial_fit of a clone,")
+            problem.start = shift_intercepts(self._head, start, -self._shift)
             problem.first_epoch = self.n_iter_ + 1
-            problem.optimizer_state = getattr(self, "_optimizer_state", None)
+            # Moments from equal rows say nothing about directions in which rows differ.
+            if earlier is None or earlier.distance > 0:
+                problem.optimizer_state = getattr(self, "_optimizer_state", None)
             problem.previous_states = dict(getattr(self, "_states", {}))
         solution = plan.solve(problem.monitor)
         shift, more = self._shift_of_stream(plan, solution, first=first)
@@ -281,17 +290,20 @@ class BasePartialLabelClassifier(
 
     def _classes_of_stream(self, y: Any, classes: Any, first: bool) -> NDArray[Any] | None:
         """The two classes of 1-D y in a stream, if known; refuses classes that differ from those of earlier calls."""
-        if classes is not None and np.ndim(classes) != 1:
-            raise ValueError(
-                "classes must be None or a list of the classes or label names, got "
-                + (f"an array of shape {np.shape(classes)}." if np.ndim(classes) else f"{classes!r}.")
-            )
+        if classes is not None:
+            _check_classes(classes)
         if not first:
             expected = self.classes_ if self._binary else self.label_names_
-            if classes is not None and set(np.asarray(classes).tolist()) != set(expected.tolist()):
-                raise ValueError(f"classes={classes!r} differ from the classes of earlier calls, {expected.tolist()}.")
-            if classes is not None and not self._binary and np.asarray(classes).tolist() != expected.tolist():
-                raise ValueError(f"classes must name the labels in the order of earlier calls, {expected.tolist()}.")
+            if classes is not None:
+                given = (np.asarray(classes) if self._binary else _as_label_names(classes)).tolist()
+                if set(given) != set(expected.tolist()):
+                    raise ValueError(
+                        f"classes={classes!r} differ from the classes of earlier calls, {expected.tolist()}."
+                    )
+                if not self._binary and given != expected.tolist():
+                    raise ValueError(
+                        f"classes must name the labels in the order of earlier calls, {expected.tolist()}."
+                    )
             return self.classes_ if self._binary else None
         if classes is None or not is_vector(y):
             return None
@@ -430,6 +442,28 @@ class BasePartialLabelClassifier(
         tags.target_tags.two_d_labels = True
         tags.input_tags.sparse = True
         return tags
+
+
+def _check_classes(classes: Any) -> None:
+    """Refuse `classes` of a stream that are not a list, or of which some are missing."""
+    try:
+        shape = np.shape(classes)
+    except ValueError:
+        shape = None
+    if shape is None or len(shape) != 1:
+        got = f"an array of shape {shape}" if shape else repr(classes)
+        raise ValueError(f"classes must be None or a list of the classes or label names, got {got}.")
+    if missing_entries(np.asarray(classes, dtype=object)).any():
+        raise ValueError(f"classes must not hold missing values, got {classes!r}: give every class or label a name.")
+
+
+def _as_label_names(classes: Any) -> NDArray[Any]:
+    """Names of labels as text, like the columns of a DataFrame; refuses duplicates."""
+    names = [str(name) for name in np.asarray(classes, dtype=object).tolist()]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"classes names the label {twice[0]!r} more than once: give every label its own name.")
+    return np.array(names, dtype=object)
 
 
 def _on_cpu(value: Any) -> Any:

@@ -115,6 +115,7 @@ def pairs_of(X: Any, y: Any, sample_weight: Any = None) -> Iterator[tuple[Any, A
         If the numbers of rows and labels differ.
     """
     labels = chunks_of(y) if is_chunked(y) else None
+    weights = chunks_of(sample_weight) if is_chunked(sample_weight) else None
     start = 0
     for number, chunk in enumerate(chunks_of(X)):
         rows, own = chunk if is_pair(chunk) else (chunk, None)
@@ -130,7 +131,13 @@ def pairs_of(X: Any, y: Any, sample_weight: Any = None) -> Iterator[tuple[Any, A
             raise ValueError(
                 f"Chunk {number} of X has no labels: pass y, whole or in chunks, or pairs (features, labels) as X."
             )
-        yield rows, own, None if sample_weight is None else _slice(sample_weight, start, stop)
+        if weights is not None:
+            weight = next(weights, None)
+            if weight is None:
+                raise ValueError(f"Chunk {number} of X has no sample_weight: pass weights for each chunk of X.")
+        else:
+            weight = None if sample_weight is None else _slice(sample_weight, start, stop)
+        yield rows, own, weight
         start = stop
     left = next(labels, None) if labels is not None else None
     total = start if labels is not None or y is None else _n_rows(y)
@@ -138,7 +145,10 @@ def pairs_of(X: Any, y: Any, sample_weight: Any = None) -> Iterator[tuple[Any, A
         raise ValueError("X yields no chunk: an exhausted iterator must be created again.")
     if left is not None or total != start:
         raise ValueError(f"y has more rows than X, which has {start}.")
-    if sample_weight is not None and _n_rows(sample_weight) != start:
+    if weights is not None:
+        if next(weights, None) is not None:
+            raise ValueError(f"sample_weight has more chunks than X, which has {start} rows.")
+    elif sample_weight is not None and _n_rows(sample_weight) != start:
         raise ValueError(f"sample_weight holds {_n_rows(sample_weight)} weights for the {start} rows of X.")
 
 

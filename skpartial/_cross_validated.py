@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -35,6 +35,7 @@ from skpartial.labels._forms import plain
 from skpartial.losses import Loss
 from skpartial.model_selection import BatchedGridSearchCV, PartialLabelGroupKFold, PartialLabelKFold
 from skpartial.model_selection._groups import check_apart
+from skpartial.model_selection._positions import splits_as_positions
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
 from skpartial.solvers import FullBatch, Solver
@@ -93,7 +94,7 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
         Parameters
         ----------
         X, y, sample_weight, label_prior
-            As in `PartialLabelClassifier.fit`. Weights are used in training; scores are unweighted.
+            As in `PartialLabelClassifier.fit`. Weights are used in training and in scores, as in `GridSearchCV`.
         X_val, y_val : like X and y, default=None
             Held-out rows to choose the epoch of the fit on all rows; not used to choose alpha.
         groups : array-like of shape (n,) or None, default=None
@@ -151,6 +152,8 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
                     check_number(self, "alphas", alpha, "[0, inf)", what)
         if isinstance(self.cv, Integral):
             check_whole(self, "cv", self.cv, 2, "a number of folds of at least 2, a splitter or splits")
+        if self.scoring is not None and not isinstance(self.scoring, str) and not callable(self.scoring):
+            raise wrong_value(self, "scoring", "None or a single scorer, because one score chooses alpha", self.scoring)
 
     def _choose(self, X: Any, y: Any, fit_params: dict[str, Any], groups: Any) -> None:
         """Set the attributes of the search, and the penalty to use."""
@@ -177,13 +180,16 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
         X, y = indexable(X, np.ravel(plain(y, "y")) if target.binary else rows_of_labels(y))
         data = _Data(X, y, target)
         given = {name: value for name, value in fit_params.items() if value is not None}
-        scores = self._scores_of(alphas, candidate, data, given, self._splits(data, groups))
+        counted = None if rows.row_weight is None else rows.row_weight.numpy() > 0
+        scores = self._scores_of(alphas, candidate, data, given, self._splits(data, groups), counted)
         best = choose_alpha(numbers, scores, auto)
         if best is None:
             why = (
                 "a held-out part of y needs a label with a known positive and a known negative, and 1-D y needs both "
                 "classes in each training part"
             )
+            if counted is not None:
+                why += "; rows of weight 0 do not count"
             if self.scoring is not None:
                 why = f"scoring={self.scoring!r} returned no number; {why}"
             warn(f"{type(self).__name__} cannot score any fold, so alpha is the value of 'auto', {auto:.3g}: {why}.")
@@ -204,6 +210,8 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
             # Processes that fit together need the same folds.
             random_state = self.random_state if fitting_processes() is ALONE else self._draw_seed()
             cv = folds(int(cv), random_state=random_state)
+        elif isinstance(cv, Iterable) and not hasattr(cv, "split") and not isinstance(cv, str):
+            cv = splits_as_positions(cv, data.target.labels.n_rows)
         splits: list[Split] = list(check_cv(cv).split(data.X, data.y, groups))
         check_apart(splits, groups, cv)
         return splits
@@ -215,17 +223,19 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
         data: _Data,
         fit_params: dict[str, Any],
         splits: list[Split],
+        counted: NDArray[np.bool_] | None,
     ) -> NDArray[np.float64]:
-        """The score of every alpha on every fold, NaN for folds that cannot be scored."""
+        """The score of every alpha on every fold, NaN for folds that cannot be scored; `counted` rows have a weight."""
         scores = np.full((len(alphas), len(splits)), np.nan)
-        can_be_scored = np.array([self._can_be_scored(data.target, *split) for split in splits])
+        usable = [self._can_be_scored(data.target, *_counted(split, counted)) for split in splits]
+        can_be_scored = np.array(usable, dtype=bool)
         if not can_be_scored.any():
             return scores
         search = BatchedGridSearchCV(
             candidate,
             {"alpha": list(alphas)},
             scoring=self.scoring,
-            cv=[split for split, usable in zip(splits, can_be_scored) if usable],
+            cv=[split for split, can_be in zip(splits, usable) if can_be],
             refit=False,
         )
         # All arguments are passed on: metadata routing is not needed.
@@ -235,12 +245,16 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
             # Documented, and the same in every fold.
             warnings.filterwarnings("ignore", ".*does not support sample_weight")
             results = search.fit(data.X, data.y, **fit_params).cv_results_
+        if "split0_test_score" not in results:
+            raise wrong_value(self, "scoring", "a scorer that returns one number, not several", self.scoring)
         per_fold = [results[f"split{fold}_test_score"] for fold in range(search.n_splits_)]
         scores[:, can_be_scored] = np.transpose(per_fold)
         return scores
 
     def _can_be_scored(self, target: EncodedTarget, train: NDArray[Any], test: NDArray[Any]) -> bool:
         """Whether a fold can be fitted and scored by the classifier's own score; other scorers do their own checks."""
+        if not len(train) or not len(test):
+            return False
         if target.binary:
             return len(np.unique(target.labels.take(train).toarray())) == 2
         if self.scoring is not None:
@@ -251,6 +265,12 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
         except ValueError:
             return False
         return True
+
+
+def _counted(split: Split, counted: NDArray[np.bool_] | None) -> Split:
+    """The parts of a split without the rows that do not count; None stands for rows that all count."""
+    train, test = split
+    return split if counted is None else (train[counted[train]], test[counted[test]])
 
 
 def _scored(scores: NDArray[np.float64]) -> NDArray[np.bool_]:

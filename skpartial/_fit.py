@@ -35,7 +35,7 @@ from skpartial.training._problem import Monitor, Problem, Solution
 if TYPE_CHECKING:
     from skpartial.images._task import ImageTask
 
-__all__ = ["FitPlan", "Stage", "shift_intercepts"]
+__all__ = ["FitPlan", "Stage", "check_same_parameters", "shift_intercepts"]
 
 # With `store_state="auto"`, results of the size of y are kept up to this many bytes.
 _STORE_BYTES = 100_000_000
@@ -215,7 +215,7 @@ class FitPlan:
         self.stages, problem = [stage], stage.problem
         start = estimator._parameters() if problem.network is None else _arrays_of(estimator.network_)
         if problem.network is None and repr(problem.head) != repr(estimator._head):
-            _check_same_parameters(problem, start, estimator._head)
+            check_same_parameters(problem, start, estimator._head, "warm_start=True", "set warm_start=False")
         problem.start = shift_intercepts(problem.head, start, -estimator._shift)
         known = getattr(estimator, "_states", {})
         for name, state in known.items():
@@ -360,7 +360,8 @@ class FitPlan:
         found: dict[str, Any] = {"alpha_": problem.alpha} if past is not None else self.attributes(names)
         context = solution.head_context
         parameters = shift_intercepts(problem.head, solution.parameters, shift)
-        found |= {"_head_context": context, "_shift": shift} | self.parameter_attributes(parameters, context)
+        found |= {"_head_context": context, "_shift": shift, "_alpha_is_auto": isinstance(estimator.alpha, str)}
+        found |= self.parameter_attributes(parameters, context)
         found |= more or {}
         found["history_"] = [*(past or []), *solution.history]
         found["n_iter_"] = len(found["history_"])
@@ -423,14 +424,28 @@ def shift_intercepts(head: heads.Head, parameters: dict[str, Any], shift: float 
     return {name: shifted(value) if name in names else value for name, value in parameters.items()}
 
 
-def _check_same_parameters(problem: Problem, start: Mapping[str, NDArray[Any]], fitted: heads.Head) -> None:
-    """Refuse to continue a fit with a head whose parameters have other names or shapes."""
+def check_same_parameters(
+    problem: Problem, start: Mapping[str, NDArray[Any]], fitted: heads.Head, what: str, cure: str
+) -> None:
+    """Refuse to continue a fit with a head whose parameters have other names or shapes.
+
+    Parameters
+    ----------
+    problem : Problem
+        The problem to be solved, with the new head.
+    start : mapping of str to ndarray
+        The fitted parameters.
+    fitted : Head
+        The fitted head.
+    what, cure : str
+        For the message: what continues the fit, and how to start again.
+    """
     with seeded(problem.seed):
         built = build_head(problem.head, problem.head_context).arrays()
     if {name: np.shape(array) for name, array in built.items()} != {n: np.shape(a) for n, a in start.items()}:
         raise ValueError(
-            f"warm_start=True continues a fit with head={fitted!r}, whose parameters are not those of "
-            f"{problem.head!r}: set warm_start=False to train the new head from the start."
+            f"{what} continues a fit with head={fitted!r}, whose parameters are not those of {problem.head!r}: {cure} "
+            "to train the new head from the start."
         )
 
 

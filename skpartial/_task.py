@@ -300,10 +300,13 @@ def is_settled(spread: Spread | None) -> bool:
 def _spread_of(rows: Rows, *, incremental: bool) -> Spread | None:
     """The spread of a stream so far; of other rows if "auto" has measured it, and then for good."""
     if incremental:
-        return rows.earlier if is_settled(rows.earlier) else rows.spread
-    if "spread" not in vars(rows):
+        found = rows.earlier if rows.earlier is not None and is_settled(rows.earlier) else rows.spread
+    elif "spread" in vars(rows):
+        found = rows.spread._replace(n_rows=max(rows.spread.n_rows, _SETTLED_ROWS))
+    else:
         return None
-    return rows.spread._replace(n_rows=max(rows.spread.n_rows, _SETTLED_ROWS))
+    # Equal rows tell no more about the units than one row does.
+    return found if found.distance > 0 else found._replace(n_rows=min(found.n_rows, 1.0))
 
 
 def check_prior_is_used(estimator: Any, loss: losses.Loss, prior: NDArray[Any] | None) -> None:

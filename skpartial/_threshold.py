@@ -66,11 +66,16 @@ def recorded_threshold(plan: FitPlan, solution: Solution) -> NDArray[np.float64]
     if plan.images is None and n_rows >= _LEAST_ROWS:
         # A fixed split: a fit without other random draws has the same threshold without a seed.
         fitted, held_out = split_rows(n_rows, _HELD_OUT, np.random.RandomState(0))
-        asked = plan.rows.take(held_out)
-        predictor = _fit_on_others(plan, plan.rows.take(fitted).rescaled(), asked.X)
-    else:
-        asked, predictor = plan.rows, _own_predictor(solution)
-    return threshold_of(recorded_mean(plan, asked, predictor), plan)
+        if _has_weight(plan.rows, fitted):
+            asked = plan.rows.take(held_out)
+            predictor = _fit_on_others(plan, plan.rows.take(fitted).rescaled(), asked.X)
+            return threshold_of(recorded_mean(plan, asked, predictor), plan)
+    return threshold_of(recorded_mean(plan, plan.rows, _own_predictor(solution)), plan)
+
+
+def _has_weight(rows: Rows, chosen: NDArray[np.int64]) -> bool:
+    """Whether some of the chosen rows count, so that they can be fitted."""
+    return rows.weights is None or bool(rows.weights[chosen].any())
 
 
 def recorded_mean(plan: FitPlan, asked: Rows, predictor: Predictor) -> tuple[float, float]:
@@ -124,8 +129,8 @@ def logits_of_strangers(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
     """Logits of all rows by models that have not seen them, for threshold rules.
 
-    Each third of the rows is predicted by a fit on the others. If a network is trained, or there are too few rows, the
-    fit itself predicts all of them.
+    Each third of the rows is predicted by a fit on the others. If a network is trained, there are too few rows, or the
+    others all have weight 0, the fit itself predicts all of them.
 
     Parameters
     ----------
@@ -144,14 +149,16 @@ def logits_of_strangers(
         Of the entries.
     """
     recorded, weights = plan.rows.target.labels.toarray() == 1, _entry_weights(plan.rows)
-    if plan.images is not None or len(recorded) < _LEAST_ROWS:
-        return _all_logits(_own_predictor(solution)), recorded, weights
-    logits = np.empty(recorded.shape)
     # Always the same, as above.
     order = np.random.RandomState(0).permutation(len(recorded))
-    for asked in np.array_split(order, _FOLDS):
-        fitted = np.setdiff1d(order, asked)
-        logits[asked] = _all_logits(_fit_on_others(plan, plan.rows.take(fitted).rescaled(), plan.rows.take(asked).X))
+    folds = [(asked, np.setdiff1d(order, asked)) for asked in np.array_split(order, _FOLDS)]
+    alone = plan.images is not None or len(recorded) < _LEAST_ROWS
+    if alone or not all(_has_weight(plan.rows, fitted) for _, fitted in folds):
+        return _all_logits(_own_predictor(solution)), recorded, weights
+    logits = np.empty(recorded.shape)
+    for asked, fitted in folds:
+        others = plan.rows.take(fitted).rescaled()
+        logits[asked] = _all_logits(_fit_on_others(plan, others, plan.rows.take(asked).X))
     return logits, recorded, weights
 
 

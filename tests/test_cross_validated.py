@@ -13,7 +13,7 @@ import torch
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skpartial import (
@@ -357,3 +357,54 @@ def test_the_choice_is_stable_where_little_is_known():
         chosen.append(np.log10(clf.alpha_))
         best.append(np.log10(clf.alphas_[np.nanmean(clf.scores_, axis=1).argmax()]))
     assert np.std(chosen) < np.std(best)
+
+
+def test_folds_without_weight_are_skipped(partial_data):
+    X, Y = partial_data
+    weights = np.ones(len(X))
+    weights[: len(X) // 2] = 0
+    for given in (weights, np.repeat(weights[:, None], Y.shape[1], axis=1)):
+        clf = PartialLabelClassifierCV(ALPHAS, cv=KFold(4)).fit(X, Y, sample_weight=given)
+        assert np.isnan(clf.scores_).any(axis=0).tolist() == [True, True, False, False]
+        assert clf.best_score_ == pytest.approx(clf.scores_[clf.alphas_ == clf.alpha_, 2:].mean())
+    with pytest.warns(UserWarning, match="cannot score any fold.*; rows of weight 0 do not count") as caught:
+        clf = PartialLabelClassifierCV(ALPHAS, cv=KFold(2)).fit(X, Y, sample_weight=weights)
+    assert len(caught) == 1
+    assert np.isnan(clf.scores_).all()
+
+
+@pytest.mark.parametrize(
+    "scoring", [[roc_auc_scorer], (roc_auc_scorer,), {"area": roc_auc_scorer}, ["accuracy", "f1_macro"]]
+)
+def test_one_score_chooses(partial_data, scoring):
+    clf = PartialLabelClassifierCV(ALPHAS, scoring=scoring)
+    with pytest.raises(ValueError, match="scoring must be None or a single scorer, because one score chooses alpha"):
+        clf.fit(*partial_data)
+
+
+def test_scorers_return_one_number(partial_data):
+    clf = PartialLabelClassifierCV(ALPHAS, cv=2, scoring=lambda estimator, X, y: {"a": 0.5, "b": 0.3})
+    with pytest.raises(ValueError, match="scoring must be a scorer that returns one number, not several"):
+        clf.fit(*partial_data)
+
+
+@pytest.mark.parametrize(
+    "split", [([0, 1], [10**6]), ([-(10**6)], [0]), ([0, 1],), ([0.5], [1]), 3, ([True], [False]), ([0], [1], [2])]
+)
+def test_splits_are_pairs_of_positions(partial_data, split):
+    clf = PartialLabelClassifierCV(ALPHAS, cv=[(np.arange(60), np.arange(60, 120)), split])
+    with pytest.raises(ValueError, match=r"Split 1 of cv must be a pair \(train, test\) of positions"):
+        clf.fit(*partial_data)
+
+
+def test_splits_may_be_masks_or_count_from_the_end(partial_data):
+    X, Y = partial_data
+    n = len(X)
+    forms = [
+        (np.arange(n) < 100, np.arange(n) >= 100),
+        (range(100), range(100, n)),
+        (range(-n, 100 - n), range(100 - n, 0)),
+    ]
+    first, *others = (PartialLabelClassifierCV(ALPHAS, cv=[split]).fit(X, Y).scores_ for split in forms)
+    for other in others:
+        np.testing.assert_array_equal(other, first)

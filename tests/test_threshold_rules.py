@@ -132,3 +132,14 @@ def test_one_of_your_own():
 def test_what_has_no_meaning(threshold, message):
     with pytest.raises(ValueError, match=message):
         SinglePositiveClassifier(threshold=threshold).fit(X, SEEN)
+
+
+@pytest.mark.filterwarnings("ignore::skpartial.exceptions.UnfittableLabelsWarning")
+@pytest.mark.parametrize("threshold", [Prevalence(0.5), Recall(0.9), "auto"])
+@pytest.mark.parametrize("row", range(5))
+def test_weight_on_a_single_row(threshold, row):
+    X, Y = np.random.RandomState(0).randn(60, 4), np.eye(4, dtype=int)[np.arange(60) % 4]
+    weights = np.zeros(60)
+    weights[row] = 1
+    clf = SinglePositiveClassifier(threshold=threshold).fit(X, Y, sample_weight=weights)
+    assert np.isfinite(clf.threshold_).all()

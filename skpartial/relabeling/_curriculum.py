@@ -17,6 +17,7 @@ from skpartial._checks import check_choice, check_flag, check_number, check_whol
 from skpartial._state import State, StateTensor, TrainingContext
 from skpartial._warnings import warn
 from skpartial.heads import Ensemble, Head
+from skpartial.labels import LabelMatrix
 from skpartial.labels._data import TrainingData
 from skpartial.relabeling._base import Relabeling, RelabelingContext
 from skpartial.relabeling._precision import N_BINS, binned_precision, precision_at
@@ -59,7 +60,8 @@ class Curriculum(Relabeling):
     - "all": every entry by the sign of x. This is a baseline in the paper, called "2 steps";
     - "calibrated": every entry whose label is right with a probability of at least :math:`\theta` (0.8), weighted by
       that probability. It is measured on held-out entries: before each relabelling, a different fifth of the known
-      entries is kept out of training. Precision is computed in 20 bins of predicted probabilities, and interpolated.
+      entries is kept out of training. Precision is computed in 20 bins of predicted probabilities, and interpolated. It
+      needs known positives and known negatives.
 
     Numbers in brackets are default thresholds; the paper has 2 for "threshold" and "ensemble", and 5 for "positives". A
     logit of 0 counts as negative. Known entries are never changed. A loss that depends on the share of known labels per
@@ -76,7 +78,9 @@ class Curriculum(Relabeling):
         weights. "balanced" keeps the weighted share of positives of each label as it is among known entries: weak
         labels of the under-represented sign have weight 0.3, and those of the other sign less. A model is more
         confident about the more frequent sign, usually negative, so with equal weights positives would become rarer
-        with every relabelling. For "positives", "balanced" is 0.3. The paper has 1.
+        with every relabelling. For "positives", "balanced" is 0.3. A label without any known negative has no share to
+        keep: its weak labels have weight 1. If positives were recorded on purpose and only a few negatives, their share
+        among known entries is far from the truth: pass 1. The paper has 1.
     epochs : sequence of int, or None, default=None
         Epochs or rounds before which to relabel, counted from 1; at least 2. None relabels once, halfway through the
         planned number. The paper relabels before epochs 10 and 15.
@@ -93,6 +97,11 @@ class Curriculum(Relabeling):
     --------
     skpartial.losses.PartialBCE : The loss of the paper.
     skpartial.heads.Ensemble : Trains members side by side.
+
+    Raises
+    ------
+    ValueError
+        If the strategy is "calibrated" and y lacks known positives or known negatives.
 
     Notes
     -----
@@ -193,6 +202,7 @@ class Curriculum(Relabeling):
 
     @override
     def start(self, context: TrainingContext, previous: State | None = None) -> State:
+        self._check_known(context.given.labels)
         shape = context.n_rows, context.n_labels
         if previous is not None and previous["value"].shape == shape:
             return {name: previous[name].clone() for name in self.state_spec()}
@@ -205,6 +215,15 @@ class Curriculum(Relabeling):
             state["fold"] = torch.randint(_FOLDS, shape, generator=context.generator, dtype=torch.int8)
             state["precision"] = torch.full((N_BINS, 2), torch.nan, dtype=torch.float64)
         return state
+
+    def _check_known(self, given: LabelMatrix) -> None:
+        """Refuse to measure precision on known entries of one sign, which every prediction of that sign gets right."""
+        for sign, kind in ((1, "positives"), (-1, "negatives")):
+            if self.strategy == "calibrated" and not given.count(sign, axis=0).any():
+                raise ValueError(
+                    "Curriculum(strategy='calibrated') measures precision on known positives and known negatives, but "
+                    f"y has no known {kind}: record some, or choose another strategy, such as 'threshold'."
+                )
 
     def _epochs(self, context: TrainingContext) -> list[int]:
         """Epochs before which labels are given."""
@@ -285,12 +304,18 @@ class Curriculum(Relabeling):
             if self.weight != "balanced":
                 weak *= self.weight
             else:
-                weak *= _BALANCED if self.strategy == "positives" else _BALANCED * _balance(labels * known, value, weak)
+                weak *= self._balanced(labels * known, value, weak)
             weights = np.where(value != 0, weak, 1).astype(np.float32)
         if self.strategy == "calibrated" and held_out is not None:
             assert weights is not None
             weights[known & (state["fold"].cpu().numpy() == held_out)] = 0
         return TrainingData.encode(sp.csr_array(labels) if given.is_sparse else labels, weights=weights)
+
+    def _balanced(self, given: NDArray[Any], value: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
+        """Factors, shape (n, L) or (L,), of the weights of weak labels for "balanced"."""
+        factors = _BALANCED if self.strategy == "positives" else _BALANCED * _balance(given, value, weights)
+        # Recorded positives alone tell no share. A loss that treats unknown as negative would lose its negatives.
+        return np.where((given == -1).any(0), factors, np.float32(1))
 
     @override
     def fitted_attributes(self, state: State | None, context: TrainingContext | None = None) -> dict[str, Any]:

@@ -10,14 +10,15 @@ import pytest
 import scipy.sparse as sp
 import torch
 from sklearn.base import clone
+from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
-from skpartial import PartialLabelClassifier
+from skpartial import PartialLabelClassifier, SinglePositiveClassifier
 from skpartial.datasets import make_digit_scenes
 from skpartial.heads import Ensemble, Head, Linear
 from skpartial.images import Backbone
-from skpartial.labels import drop_labels
+from skpartial.labels import drop_labels, keep_single_positive
 from skpartial.relabeling import Curriculum
 from skpartial.solvers import FullBatch, Minibatch
 from skpartial.training._checkpoints import Checkpoint
@@ -335,7 +336,7 @@ def test_a_fit_that_ended_halfway_goes_on_to_equal_weights_and_records(tmp_path,
 SCRIPT = """
 import os, signal, sys
 import numpy as np
-from skpartial import PartialLabelClassifier
+from skpartial import PartialLabelClassifier, SinglePositiveClassifier
 from skpartial.relabeling import Curriculum
 from skpartial.solvers import Minibatch
 from skpartial.training._checkpoints import Checkpoint
@@ -419,3 +420,53 @@ def test_what_has_no_meaning_is_refused(partial_data, parameters, message):
     clf = PartialLabelClassifier(relabeling=Curriculum(**parameters), alpha=ALPHA)
     with pytest.raises(ValueError, match="Curriculum: " + message):
         clf.fit(*partial_data)
+
+
+@pytest.mark.parametrize("strategy", ["threshold", "proportion", "all", "ensemble", "uncertainty", "positives"])
+def test_balanced_weights_do_not_harm_recorded_positives(strategy):
+    scenes = make_digit_scenes(400, random_state=0)
+    seen = keep_single_positive(scenes.target, random_state=0)
+    relabeling = Curriculum(strategy, 0.01 if strategy == "uncertainty" else None, n_members=2)
+    plain = SinglePositiveClassifier(random_state=0).fit(scenes.data, seen)
+    clf = SinglePositiveClassifier(relabeling=relabeling, random_state=0).fit(scenes.data, seen)
+    before, after = (average_precision_score(scenes.target == 1, c.predict_proba(scenes.data)) for c in (plain, clf))
+    assert after > before - 0.01
+    assert clf.predict(scenes.data).mean() < 1.2 * plain.predict(scenes.data).mean()
+
+
+@pytest.mark.parametrize("strategy", ["threshold", "positives"])
+def test_balanced_weights_are_1_for_labels_without_known_negatives(strategy):
+    X, Y, _ = make_data()
+    Y[:, 0] = np.where(Y[:, 0] == 1, 1, 0)
+    weights = []
+
+    class Noted(Curriculum):
+        def relabel(self, context):
+            data = super().relabel(context)
+            weights.append(None if data is None else data.weights)
+            return data
+
+    theta = THRESHOLDS[strategy]
+    clf = SinglePositiveClassifier(relabeling=Noted(strategy, theta, epochs=[2]), threshold=0.5, random_state=0)
+    clf.fit(X, Y)
+    weak = as_matrix(clf.relabeled_, Y.shape) != 0
+    found = [each for each in weights if each is not None][-1]
+    assert weak[:, 0].any()
+    assert (found[weak & (np.arange(Y.shape[1]) == 0)] == 1).all()
+    assert (found[weak & (np.arange(Y.shape[1]) > 0)] <= np.float32(0.3)).all()
+
+
+@pytest.mark.parametrize(("sign", "kind"), [(1, "negatives"), (-1, "positives"), (0, "positives")])
+def test_precision_is_not_measured_on_entries_of_one_sign(sign, kind):
+    X, Y, _ = make_data()
+    clf = SinglePositiveClassifier(relabeling=Curriculum("calibrated"))
+    with pytest.raises(ValueError, match=rf"Curriculum\(strategy='calibrated'\).* no known {kind}: record some"):
+        clf.fit(X, np.where(sign == Y, Y, 0))
+
+
+@pytest.mark.filterwarnings("ignore::skpartial.exceptions.UnfittableLabelsWarning")
+@pytest.mark.parametrize("strategy", ["threshold", "proportion", "all", "ensemble", "uncertainty", "positives"])
+def test_labels_without_any_known_entry_are_fitted_as_without_a_curriculum(strategy):
+    X, Y, _ = make_data()
+    clf = SinglePositiveClassifier(relabeling=Curriculum(strategy)).fit(X, 0 * Y)
+    assert not clf.predict(X).any()
