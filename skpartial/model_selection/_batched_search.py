@@ -161,7 +161,7 @@ class BatchedGridSearchCV(VersionedPickles, Documented, GridSearchCV):
         self
             The fitted search.
         """
-        if y is not None and not is_vector(y):
+        if y is not None and not is_vector(y) and hasattr(last_step(self.estimator), "_unknown_in_scores"):
             check_scoring(self.scoring)
         with unchanged_on_failure(self):
             return self._fit(X, y, params)
