@@ -6,6 +6,7 @@ from typing import Any
 
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from torch import Tensor
 
 from skpartial import heads, losses
 from skpartial._rows import Rows
@@ -71,15 +72,16 @@ def resolve_alpha(
     return relative * rows.spread.mean_squared_distance * scale**2
 
 
-def warn_if_uneven(features: Features) -> None:
+def warn_if_uneven(features: Features, row_weight: Tensor | None) -> None:
     """Warn if columns have such different units that one penalty cannot suit all of them."""
-    found = uneven_columns(features)
+    found = uneven_columns(features, row_weight)
     if found is not None:
         largest, quartile = found
         warn(
             f"A quarter of the columns of X have standard deviations of at most {quartile:.3g}, and one has "
-            f"{largest:.3g}: the penalty (alpha) that suits wide columns leaves narrow ones without effect. Scale X "
-            "first, such as by make_pipeline(StandardScaler(), ...)."
+            f"{largest:.3g}. If columns have different units, scale X first, such as by "
+            "make_pipeline(StandardScaler(), ...): the penalty (alpha) that suits wide columns leaves narrow ones "
+            "without effect."
         )
 
 

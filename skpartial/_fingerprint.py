@@ -152,9 +152,9 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, nn.Module):
         return type(value).__qualname__, module_key(value)
     if isinstance(value, BaseEstimator):
-        # The length of training does not change the identity of a fit: see `Solver.length_parameters`.
-        lengths = value.length_parameters() if hasattr(value, "length_parameters") else ()
-        parameters = {name: part for name, part in value.get_params(deep=False).items() if name not in lengths}
+        # The length of training, and where numbers are held, do not change the identity of a fit.
+        others = [*getattr(value, "length_parameters", tuple)(), *getattr(value, "placement_parameters", ())]
+        parameters = {name: part for name, part in value.get_params(deep=False).items() if name not in others}
         return type(value).__qualname__, _canonical(parameters)
     if isinstance(value, dict):
         return [(str(key), _canonical(item)) for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))]

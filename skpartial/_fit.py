@@ -185,7 +185,7 @@ class FitPlan:
         cls._check_agreement(stages)
         ambiguous = warns and not rows.target.binary and warn_if_ambiguous(estimator, stages[0].problem)
         if warns and images is None and isinstance(estimator.alpha, str):
-            warn_if_uneven(stages[0].problem.features)
+            warn_if_uneven(stages[0].problem.features, rows.row_weight)
         return cls(estimator, rows, stages, images, ambiguous)
 
     @staticmethod

@@ -285,11 +285,11 @@ def _refuse_missing(y: NDArray[Any], name: str) -> None:
     missing = missing_entries(y)
     if not missing.any():
         return
-    found = set(_values(y[~missing]).tolist())
+    found = _values(y[~missing]).tolist()
     cure = ", or convert the classes to a label matrix."
-    if found <= {0, 1}:
+    if all(value in (0, 1) for value in found):
         cure = f"; for one label with unknown entries, pass skpartial.labels.from_nan(pandas.DataFrame({name}))."
-    elif found <= {-1, 1}:
+    elif all(value in (-1, 1) for value in found):
         cure = f"; for one label with unknown entries, pass pandas.DataFrame({name}).fillna(0)."
     raise ValueError(
         f"Input {name} contains NaN: row {int(np.argmax(missing))} has no class, and every row of a 1-D {name} needs "

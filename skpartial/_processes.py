@@ -9,8 +9,8 @@ from __future__ import annotations
 import atexit
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,10 @@ from torch import Tensor
 
 from skpartial.exceptions import ProcessLostError
 
-__all__ = ["ALONE", "Processes", "fitting_processes"]
+__all__ = ["ALONE", "Processes", "fitting_processes", "lost_processes_told"]
 
+# What gloo and NCCL say of a process that does not answer.
+_LOST = re.compile(r"gloo|NCCL|ncclComm|[Cc]onnection (closed|reset)")
 # Environment variables that torchrun sets in every process.
 _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -149,13 +151,29 @@ def _told(work: Callable[[], Any]) -> Any:
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        # The first sentence of gloo's message, without the place in its source.
-        said = re.sub(r"^\[\S*\] *", "", str(error).strip() or type(error).__name__)
-        first_line = said.splitlines()[0].split(". ")[0][:200]
-        raise ProcessLostError(
-            f"Another process of this fit has ended or does not answer ({first_line}): restart all processes; with "
-            "checkpoint_dir the fit then resumes from the last saved epoch."
-        ) from error
+        raise _lost(error) from error
+
+
+def _lost(error: RuntimeError) -> ProcessLostError:
+    # The first sentence of gloo's message, without the place in its source.
+    said = re.sub(r"^\[\S*\] *", "", str(error).strip() or type(error).__name__)
+    first_line = said.splitlines()[0].split(". ")[0][:200]
+    return ProcessLostError(
+        f"Another process of this fit has ended or does not answer ({first_line}): restart all processes; with "
+        "checkpoint_dir the fit then resumes from the last saved epoch."
+    )
+
+
+@contextmanager
+def lost_processes_told(processes: Processes) -> Iterator[None]:
+    """Raise `ProcessLostError` for the errors of PyTorch's own messages, which shards of parameters need."""
+    try:
+        yield
+    except RuntimeError as error:
+        known = isinstance(error, ProcessLostError | torch.OutOfMemoryError)
+        if processes.size == 1 or known or not _LOST.search(str(error)):
+            raise
+        raise _lost(error) from error
 
 
 def fitting_processes() -> Processes:

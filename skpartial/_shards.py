@@ -69,9 +69,9 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def whole(value: Any) -> Any:
-    """Put the divided tensors in dicts, lists and tuples together. All processes have to call this."""
+    """Put the divided tensors in dicts, lists and tuples together, on the CPU. All processes have to call this."""
     if is_shard(value):
-        return value.full_tensor()
+        return value.full_tensor().cpu()
     if isinstance(value, Mapping):
         return {key: whole(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

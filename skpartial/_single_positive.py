@@ -15,6 +15,7 @@ from skpartial._docstrings import CLASSIFIER_ATTRIBUTES, CLASSIFIER_PARAMETERS, 
 from skpartial._fit import FitPlan
 from skpartial._threshold import logits_of_strangers, recorded_mean, recorded_threshold, threshold_of
 from skpartial.heads import Head
+from skpartial.labels import LabelMatrix
 from skpartial.losses import Loss
 from skpartial.regularizers import Regularizer
 from skpartial.relabeling import Relabeling
@@ -58,7 +59,8 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
         Lowest fitted probability at which a label is predicted; 0.5 leaves the fitted intercepts unchanged. "auto"
         estimates it by a second fit on two thirds of the rows, for the losses "an", "an_ls" and
         :class:`~skpartial.losses.LargeLoss`; class weights and smoothing are taken into account. For other losses,
-        which raise the probabilities of unrecorded positives themselves, and for complete labels it is 0.5. With
+        which raise the probabilities of unrecorded positives themselves, and for complete labels it is 0.5. A
+        relabelling takes part in both fits. With
         :class:`~skpartial.thresholds.Prevalence`, labels are predicted as often as a given prevalence; with
         :class:`~skpartial.thresholds.Recall`, a given share of the recorded positives is found. Both need three more
         fits, each on two thirds of the rows. `partial_fit` keeps the threshold of a `fit` before, unless a number is
@@ -164,22 +166,25 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
     def _shift_of_stream(
         self, plan: FitPlan, solution: Solution, *, first: bool
     ) -> tuple[float | NDArray[Any], dict[str, Any]]:
-        if not isinstance(self.threshold, str | Threshold):
-            return -float(logit(self.threshold)), {}
+        # Absent if a fit has set the threshold: sum of probabilities of recorded positives, and of weights.
         earlier = getattr(self, "_recorded", (0.0, 0.0) if first else None)
-        if earlier is None:  # a fit has set the threshold
+        kept = {} if earlier is None else {"_recorded": earlier}
+        if not isinstance(self.threshold, str | Threshold):
+            return -float(logit(self.threshold)), kept
+        if earlier is None:
             return super()._shift_of_stream(plan, solution, first=first)
         if isinstance(self.threshold, Threshold):
             raise ValueError(
                 f"partial_fit cannot apply threshold={self.threshold!r}, which needs all rows: call fit on some rows "
                 "first, or pass a number or 'auto'."
             )
-        if plan.stages[-1].problem.loss.traits().recorded is None:
-            return 0.0, {}
+        complete = earlier == (0.0, 0.0) and _is_complete(plan.rows.target.labels)
+        if complete or plan.stages[-1].problem.loss.traits().recorded is None:
+            return 0.0, kept
         assert solution.predictor is not None
-        kept = float(np.exp(-plan.rows.n_counted / _ROWS_OF_STREAM))
+        share = float(np.exp(-plan.rows.n_counted / _ROWS_OF_STREAM))
         found = recorded_mean(plan, plan.rows, solution.predictor)
-        recorded = tuple(kept * before + now for before, now in zip(earlier, found))
+        recorded = share * earlier[0] + found[0], share * earlier[1] + found[1]
         shift = -logit(threshold_of(recorded, plan))
         return shift if np.ndim(shift) else float(shift), {"_recorded": recorded}
 
@@ -187,8 +192,10 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
         """The number that was given, or the estimate for "auto"."""
         if not isinstance(self.threshold, str):
             return float(self.threshold)
-        labels = plan.rows.target.labels
-        complete = labels.n_known == labels.n_rows * labels.n_labels
-        if complete or plan.stages[-1].problem.loss.traits().recorded is None:
+        if _is_complete(plan.rows.target.labels) or plan.stages[-1].problem.loss.traits().recorded is None:
             return 0.5
         return recorded_threshold(plan, solution)
+
+
+def _is_complete(labels: LabelMatrix) -> bool:
+    return labels.n_known == labels.n_rows * labels.n_labels

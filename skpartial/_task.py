@@ -487,8 +487,8 @@ def _warn_if_empty(estimator: Any, problem: Problem) -> None:
             )
         else:
             cure = (
-                "That is right for background rows, such as random sites; set their labels to -1 to say so, which "
-                "changes nothing else. If nobody annotated them, leave them out."
+                "That is right for background rows, such as random sites; set their labels to -1 to say so. If nobody "
+                "annotated them, leave them out."
             )
         warn(
             f"{empty} of {n_rows} rows of y have no known label, and loss={estimator.loss!r} treats all their labels "

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+from scipy.special import expit
 from sklearn.utils import gen_batches
 
 from skpartial._fit import FitPlan
@@ -41,10 +41,12 @@ def recorded_threshold(plan: FitPlan, solution: Solution) -> NDArray[np.float64]
     average. So a model is trained on two thirds of the rows and predicts the others. All labels share c, so that rare
     ones do not depend on a handful of rows. Training a network twice would take too long: it predicts its own rows.
 
-    Fitted probabilities differ from those of being recorded in two ways, which are reversed first. Class weights
-    multiply the odds of a label by the ratio r of the weights of positives and negatives. Smoothed negatives give
-    entries that are never recorded a probability s above 0: the threshold is :math:`s + 0.45 (\bar{p} - s)` for a mean
-    probability :math:`\bar{p}` of recorded positives.
+    Fitted probabilities p differ from those of being recorded, r, by class weights, of ratio w of positives to
+    negatives, and by label smoothing, which gives entries that are never and always recorded the probabilities a and b:
+
+    .. math:: p = \frac{w b r + a (1 - r)}{w r + 1 - r}, \quad r = \frac{p - a}{w b - a - (w - 1) p}
+
+    The threshold is the p of 0.45 times the mean r of recorded positives.
 
     Parameters
     ----------
@@ -81,15 +83,18 @@ def _has_weight(rows: Rows, chosen: NDArray[np.int64]) -> bool:
 def recorded_mean(plan: FitPlan, asked: Rows, predictor: Predictor) -> tuple[float, float]:
     """Sum of the predicted probabilities of recorded positives of some rows, and the sum of their weights.
 
-    They are those of unweighted classes, as in `recorded_threshold`.
+    They are those of being recorded, as in `recorded_threshold`.
     """
-    labels, weights, ratio = asked.target.labels, _entry_weights(asked), _log_ratio(plan)
+    labels, weights = asked.target.labels, _entry_weights(asked)
+    never, always, ratio = _of_recorded(plan)
     total = weight = 0.0
     for rows in gen_batches(labels.n_rows, max(1, _ASKED_ENTRIES // labels.n_labels)):
         present = labels.rows(rows) == 1
-        logits = predictor.logits(torch.arange(rows.start, rows.stop)).cpu().numpy().astype(np.float64) - ratio
+        logits = predictor.logits(torch.arange(rows.start, rows.stop)).cpu().numpy().astype(np.float64)
+        p = expit(logits).clip(never, always)
+        probabilities = (p - never) / (ratio * always - never - (ratio - 1) * p)
         counts = weights[rows][present]
-        total += float(expit(logits[present]) @ counts)
+        total += float(probabilities[present] @ counts)
         weight += float(counts.sum())
     return total, weight
 
@@ -99,19 +104,21 @@ def threshold_of(recorded: tuple[float, float], plan: FitPlan) -> NDArray[np.flo
     total, weight = recorded
     if weight == 0:
         return np.array(0.5)
-    floor = plan.stages[-1].problem.loss.traits().recorded
-    assert floor is not None
-    return np.asarray(expit(logit(floor + _SHARE * (total / weight - floor)) + _log_ratio(plan)))
+    never, always, ratio = _of_recorded(plan)
+    r = _SHARE * total / weight
+    return np.asarray((ratio * always * r + never * (1 - r)) / (ratio * r + 1 - r))
 
 
-def _log_ratio(plan: FitPlan) -> NDArray[np.float64]:
-    """Log of the ratio of the weights of positives and negatives, shape () or (L,); 0 where one of them is 0."""
-    weights = plan.stages[-1].problem.weights
-    if weights.by_class is None:
-        return np.zeros(())
-    negative, _, positive = weights.by_class.cpu().numpy().astype(np.float64).T
+def _of_recorded(plan: FitPlan) -> tuple[float, float, NDArray[np.float64]]:
+    """Fitted probabilities of entries that are never and always recorded, and ratios of class weights, () or (L,)."""
+    problem = plan.stages[-1].problem
+    recorded = problem.loss.traits().recorded
+    assert recorded is not None
+    if problem.weights.by_class is None:
+        return *recorded, np.ones(())
+    negative, _, positive = problem.weights.by_class.cpu().numpy().astype(np.float64).T
     both = (negative > 0) & (positive > 0)
-    return np.log(np.where(both, positive, 1.0) / np.where(both, negative, 1.0))
+    return *recorded, np.where(both, positive, 1.0) / np.where(both, negative, 1.0)
 
 
 def _own_predictor(solution: Solution) -> Predictor:

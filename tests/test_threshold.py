@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import logit
+from sklearn.base import clone
 from sklearn.metrics import f1_score
 from sklearn.model_selection import GridSearchCV
 
@@ -87,7 +88,7 @@ def test_smoothed_negatives_raise_the_threshold_from_their_own_probability():
     order = np.random.RandomState(0).permutation(900)
     fitted, asked = np.sort(order[:600]), np.sort(order[600:])
     other = SinglePositiveClassifier(smoothed, threshold=0.5, alpha=clf.alpha_).fit(X[fitted], SEEN[fitted])
-    given = other.predict_proba(X[asked])[SEEN[asked] == 1].mean()
+    given = other.predict_proba(X[asked])[SEEN[asked] == 1].clip(0.1).mean()
     assert clf.threshold_ == pytest.approx(0.1 + 0.45 * (given - 0.1), rel=1e-4)
 
 
@@ -98,6 +99,25 @@ def test_class_weights_move_the_odds_of_their_label():
     np.testing.assert_allclose(logit(clf.threshold_) - np.log(weight), logit(clf.threshold_[0]), rtol=1e-6)
     pairs = SinglePositiveClassifier(class_weight=np.c_[3 * np.ones(10), 3 * weight]).fit(X, SEEN)
     np.testing.assert_allclose(pairs.threshold_, clf.threshold_, rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::skpartial.exceptions.AmbiguousLabelsWarning")
+def test_weights_with_smoothing():
+    """By the weighted optimum of the smoothed loss at a rate r of recording, for rows that tell nothing."""
+    rng = np.random.default_rng(0)
+    recorded = (rng.random((4000, 2)) < [0.1, 0.3]).astype(int)
+    smoothing, weight = (0.02, 0.1), np.array([3.0, 0.5])
+    nothing = np.zeros((4000, 1))
+    clf = SinglePositiveClassifier(AssumeNegative(smoothing), class_weight=weight).fit(nothing, recorded)
+
+    def fitted(r):
+        return (weight * (1 - smoothing[0]) * r + smoothing[1] * (1 - r)) / (weight * r + 1 - r)
+
+    half = clone(clf).set_params(threshold=0.5).fit(nothing, recorded)
+    np.testing.assert_allclose(half.predict_proba(nothing)[0], fitted(recorded.mean(0)), rtol=1e-3)
+    # The mean rate at which recorded entries are recorded.
+    mean = (recorded.mean(0) @ recorded.sum(0)) / recorded.sum()
+    np.testing.assert_allclose(clf.threshold_, fitted(0.45 * mean), rtol=0.03)
 
 
 def parts(size):
@@ -129,12 +149,21 @@ def test_numbers_and_rules_in_a_stream():
         rule.partial_fit(X, SEEN)
     found = rule.fit(X, SEEN).threshold_
     np.testing.assert_array_equal(rule.partial_fit(X, SEEN).threshold_, found)
-    assert SinglePositiveClassifier("wan").partial_fit(X, SEEN).threshold_ == 0.5
+    stream = SinglePositiveClassifier("wan", random_state=0).partial_fit(X, SEEN)
+    assert stream.threshold_ == 0.5
+    # The stream goes on estimating where it may.
+    assert stream.set_params(loss="an").partial_fit(X, SEEN).threshold_ < 0.4
+    assert stream.set_params(threshold=0.6).partial_fit(X, SEEN).threshold_ == pytest.approx(0.6)
+    assert stream.set_params(threshold="auto").partial_fit(X, SEEN).threshold_ < 0.4
 
 
 def test_complete_labels_and_classes_need_none():
     assert SinglePositiveClassifier().fit(X, SCENES.target).threshold_ == 0.5
     assert SinglePositiveClassifier().fit(X, SEEN[:, 0] == 1).threshold_ == 0.5
+    for y in (SCENES.target, SEEN[:, 0] == 1):
+        clf = SinglePositiveClassifier(random_state=0)
+        for part in parts(300):
+            assert clf.partial_fit(X[part], y[part]).threshold_ == 0.5
 
 
 def test_going_on_does_not_move_intercepts_twice():

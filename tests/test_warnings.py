@@ -140,7 +140,7 @@ TABLE_Y = np.where(TABLE[:, :2] + TABLE[:, 1:3] * [1, 100] > 0, 1, -1)
 
 
 def test_columns_in_different_units():
-    words = r"A quarter of the columns of X have standard deviations of at most .*Scale X first"
+    words = r"A quarter of the columns of X have standard deviations of at most .*scale X first"
     with pytest.warns(UserWarning, match=words) as record:
         PartialLabelClassifier().fit(TABLE, TABLE_Y)
     assert len(record) == 1
@@ -151,6 +151,9 @@ def test_columns_in_different_units():
     PartialLabelClassifier().fit(1e6 * TABLE[:, :2], TABLE_Y)
     make_pipeline(StandardScaler(), PartialLabelClassifier()).fit(TABLE, TABLE_Y)
     PartialLabelClassifier(alpha=0.1).fit(TABLE, TABLE_Y)
+    # Rows of weight 0 do not exist.
+    far = np.r_[TABLE[:, :2], 1e6 * TABLE[:, :1] * [0, 1]]
+    PartialLabelClassifier().fit(far, np.r_[TABLE_Y, TABLE_Y], np.repeat([1, 0], 60))
 
 
 def test_labels_of_which_none_is_known():

@@ -31,7 +31,7 @@ _SAFE_SQUARES = 1e-20, 1e20
 _SAMPLE_ROWS = 64
 # Number of rows that tell whether columns have different units, and the ratio of standard deviations that says so.
 # Those of pixels and outputs of networks differ less (by 10 at most on five data sets), those of tables often more.
-_UNEVEN_ROWS, _UNEVEN = 1000, 30
+_UNEVEN_ROWS, _UNEVEN_BYTES, _UNEVEN = 1000, 32 << 20, 30
 # Mean squared distances of rows from their mean below this share of the squared mean are rounding errors.
 _ALIKE = 1e-28
 # Variances of columns are at least this share of their mean squares; columns at this bound count as constant.
@@ -221,13 +221,15 @@ def spread(features: Features, row_weight: Tensor | None = None, n_rows: float |
     return Spread(n_rows, mean.cpu().numpy(), 0.0 if alike else distance)
 
 
-def uneven_columns(features: Features) -> tuple[float, float] | None:
+def uneven_columns(features: Features, row_weight: Tensor | None = None) -> tuple[float, float] | None:
     """Whether the columns differ so much in spread that they must have different units.
 
     Parameters
     ----------
     features : Features
         Features with n rows; sparse ones and maps are not examined.
+    row_weight : Tensor of shape (n,) or None, default=None
+        Weight of each row; rows of weight 0 are ignored.
 
     Returns
     -------
@@ -237,11 +239,13 @@ def uneven_columns(features: Features) -> tuple[float, float] | None:
     """
     if isinstance(features, MapFeatures) or features.n_features == 1:
         return None
-    rows = torch.arange(0, features.n_rows, max(1, features.n_rows // _UNEVEN_ROWS))
-    sample = features.batch(rows)
+    n = features.n_rows
+    counted = torch.arange(n) if row_weight is None else torch.nonzero(row_weight.cpu() > 0).squeeze(1)
+    most = min(_UNEVEN_ROWS, max(2, _UNEVEN_BYTES // max(1, features.row_bytes)))
+    sample = features.batch(counted[:: -(-len(counted) // most) if len(counted) else 1])
     if sample.is_sparse or len(sample) < 2:
         return None
-    deviations = sample.double().std(0)
+    deviations = sample.double().std(0).cpu()
     deviations = deviations[deviations > 0]
     if not len(deviations):
         return None

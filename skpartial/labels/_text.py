@@ -49,7 +49,9 @@ def advice_on_text(values: NDArray[Any], names: NDArray[Any] | None, name: str) 
         return fault, cure if names is not None else f"{cure} If rows list their labels, use from_names."
     which = np.flatnonzero(only_text)
     columns = listed_names([int(j) if names is None else names[j] for j in which])
-    drop = "" if names is None or len(which) > _MOST_CODES else f", as in {name}.drop(columns=[{columns}])"
+    # Names are text here, even if those of the table are numbers.
+    told = names is not None and len(which) <= _MOST_CODES and not any(str(names[j]).isdigit() for j in which)
+    drop = f", as in {name}.drop(columns=[{columns}])" if told else ""
     return (
         f"holds text in the column{'s' if len(which) > 1 else ''} {columns}",
         f"Select the columns of labels{drop}, and convert labels that are text with skpartial.labels.recode.",

@@ -82,7 +82,8 @@ class AssumeNegative(PointwiseLoss):
     @override
     def traits(self) -> Traits:
         traits = self._convex_traits("absent" if self.unknown_weight != 0 else "ignore", ALPHA_OF_ABSENCES)
-        return replace(traits, recorded=float(self._smoothing()[1]) if self.unknown_weight == 1 else None)
+        present, unknown = self._smoothing()
+        return replace(traits, recorded=(float(unknown), 1 - float(present)) if self.unknown_weight == 1 else None)
 
     def _smoothing(self) -> tuple[float, float]:
         s = self.label_smoothing

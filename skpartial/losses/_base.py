@@ -48,10 +48,10 @@ class Traits:
         Whether the loss depends on the epoch.
     uses_prior : bool, default=False
         Whether the loss uses the `label_prior` passed to `fit`, which it finds in `start`.
-    recorded : float or None, default=None
+    recorded : tuple of two floats or None, default=None
         If predicted probabilities are those of being recorded as positive, which are smaller than those of being
-        positive: the probability for entries that are never recorded, 0 unless negatives are smoothed. So it is where
-        unknown entries count as negatives with full weight, but for some with large losses. Else None.
+        positive: the probabilities for entries that are never and always recorded, 0 and 1 without label smoothing. So
+        it is where unknown entries count as negatives with full weight, but for some with large losses. Else None.
     relative_alpha : float, default=1.5e-4
         The value of ``alpha="auto"`` for this loss with 1,000 rows, relative to the mean squared distance of the
         features from their mean.
@@ -67,7 +67,7 @@ class Traits:
     rows_need_present: bool = False
     scheduled: bool = False
     uses_prior: bool = False
-    recorded: float | None = None
+    recorded: tuple[float, float] | None = None
     relative_alpha: float = 1.5e-4
     alpha_exponent: float = 0.0
 

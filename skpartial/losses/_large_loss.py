@@ -112,7 +112,9 @@ class LargeLoss(PointwiseLoss):
     @override
     def traits(self) -> Traits:
         relative = self._relative_alpha("absent", ALPHA_OF_ABSENCES)
-        return Traits(iterative=self.eps == 0, unknown="absent", scheduled=True, recorded=0.0, relative_alpha=relative)
+        return Traits(
+            iterative=self.eps == 0, unknown="absent", scheduled=True, recorded=(0.0, 1.0), relative_alpha=relative
+        )
 
     @override
     def check(self, labels: LabelMatrix | None = None) -> None:

@@ -106,6 +106,8 @@ class Minibatch(Solver):
     Minibatch(batch_size=16, learning_rate=0.001, max_epochs=10)
     """
 
+    placement_parameters = ("shard_parameters",)
+
     def __init__(
         self,
         optimizer: Literal["adam", "adamw", "sgd"] = "adam",

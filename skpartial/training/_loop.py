@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skpartial._processes import Processes
+from skpartial._processes import Processes, lost_processes_told
 from skpartial._shards import whole
 from skpartial._state import Predictor, State, TrainingContext
 from skpartial.features._base import Features
@@ -410,7 +410,8 @@ def train(
     def run(trainings: Sequence[Training], epoch: int) -> list[dict[str, Any] | None]:
         return [learner.run(epoch, trainings[0].log.report)]
 
-    return train_together([Training(problem, learner, n_epochs, patience=patience, tol=tol)], run)[0]
+    with lost_processes_told(problem.processes):
+        return train_together([Training(problem, learner, n_epochs, patience=patience, tol=tol)], run)[0]
 
 
 def train_together(

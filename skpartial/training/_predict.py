@@ -99,6 +99,7 @@ class HeadPredictor:
         index = torch.arange(self._features.n_rows) if rows is None else rows
         # As many batches in every process, in case they exchange parameters.
         n_batches = _n_batches(self._features, self._processes.largest_share(len(index)))
+        n_batches = min(n_batches, max(1, len(index) // self._processes.size))
 
         def compute(part: Tensor) -> Tensor:
             with _evaluating(self._network or self._head):

@@ -160,6 +160,7 @@ def test_pooled_heads_take_the_maps(network, scenes, finetune):
         backbone=backbone(network, finetune=finetune),
         head=AveragePooling(boost=5),
         solver=QUICK,
+        threshold=0.5,
         random_state=0,
     ).fit(images, single)
     with torch.no_grad():

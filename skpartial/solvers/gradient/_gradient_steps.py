@@ -74,6 +74,7 @@ def _build(
         module.load_state_dict(start, strict=False)
     if plan.shard_parameters and problem.network is not None and problem.processes.size > 1:
         module.body = shard(module.body, problem.device)  # type: ignore[arg-type]
+        module.channels_last = False  # type: ignore[assignment]
     return module.to(device=problem.device), head
 
 
