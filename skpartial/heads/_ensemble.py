@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import override
 
 from skpartial._checks import check_whole
-from skpartial.features._moments import InputUnits
 from skpartial.heads._base import Head, HeadContext, ParameterGroup
 from skpartial.heads._linear import Linear, LinearModule
-from skpartial.heads._module import HeadModule, build_head
+from skpartial.heads._module import CombinedHead, HeadModule, build_head
 
 __all__ = ["Ensemble", "LinearMembersModule", "members_of_linear"]
 
@@ -56,7 +54,7 @@ class LinearMembersModule(LinearModule):
         return self.affine(features, self.mean_weight, bias)
 
 
-class MembersModule(HeadModule):
+class MembersModule(CombinedHead):
     """Any heads, evaluated one by one.
 
     Parameters
@@ -70,64 +68,8 @@ class MembersModule(HeadModule):
         self.members = nn.ModuleList(members)
 
     @property
-    def _first(self) -> HeadModule:
-        first = self.members[0]
-        assert isinstance(first, HeadModule)
-        return first
-
-    @property
-    def inner(self) -> nn.Module:
-        return self
-
-    @property
-    def centers(self) -> bool:  # type: ignore[override]  # as the members
-        """Whether features may be centred."""
-        return self._first.centers
-
-    @property
-    def units(self) -> InputUnits:
-        return self._first.units
-
-    @property
-    def penalty_scale(self) -> float:
-        return self._first.penalty_scale
-
-    @property
-    def input_weights(self) -> list[Tensor]:
-        return [weight for member in self.members for weight in cast(HeadModule, member).input_weights]
-
-    @property
-    def intercepts(self) -> list[Tensor]:
-        return [intercept for member in self.members for intercept in cast(HeadModule, member).intercepts]
-
-    def _each(self, method: str, *arguments: Any) -> None:
-        for member in self.members:
-            getattr(member, method)(*arguments)
-
-    def set_units(self, units: InputUnits) -> None:
-        self._each("set_units", units)
-
-    def set_prior(self, prior: Tensor) -> None:
-        self._each("set_prior", prior)
-
-    def fix(self, labels: Tensor, prior: Tensor) -> None:
-        self._each("fix", labels, prior)
-
-    def settle(self, labels: Tensor, prior: Tensor) -> None:
-        self._each("settle", labels, prior)
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        return {
-            f"members.{i}.{name}": array
-            for i, member in enumerate(self.members)
-            for name, array in cast(HeadModule, member).arrays().items()
-        }
-
-    def load_arrays(self, arrays: dict[str, NDArray[Any]]) -> None:
-        for i, member in enumerate(self.members):
-            prefix = f"members.{i}."
-            own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-            cast(HeadModule, member).load_arrays(own)
+    def parts(self) -> dict[str, HeadModule]:
+        return {f"members.{i}": cast(HeadModule, member) for i, member in enumerate(self.members)}
 
     def member_logits(self, features: Tensor) -> Tensor:
         """Logits (M, b, L) of the members."""
@@ -214,7 +156,7 @@ class Ensemble(Head):
     def parameter_groups(self, module: nn.Module) -> list[ParameterGroup]:
         if not isinstance(module, MembersModule):
             return super().parameter_groups(module)
-        groups = [self._head.parameter_groups(_inner(member)) for member in module.members]
+        groups = [self._head.parameter_groups(member.inner) for member in module.parts.values()]
         return [
             ParameterGroup([p for group in alike for p in group.parameters], *alike[0][1:]) for alike in zip(*groups)
         ]
@@ -223,12 +165,8 @@ class Ensemble(Head):
     def extra_penalty(self, module: nn.Module) -> Tensor | None:
         if not isinstance(module, MembersModule):
             return None
-        found = [self._head.extra_penalty(_inner(member)) for member in module.members]
+        found = [self._head.extra_penalty(member.inner) for member in module.parts.values()]
         return torch.stack(terms).sum() if (terms := [term for term in found if term is not None]) else None
-
-
-def _inner(member: nn.Module) -> nn.Module:
-    return cast(HeadModule, member).inner
 
 
 def members_of_linear(head: Any) -> int | None:

@@ -6,18 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, linear, normalize
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
 from skpartial._checks import check_choice, check_number, check_whole, wrong_value
-from skpartial.features._moments import InputUnits
 from skpartial.heads._base import Head, HeadContext, ParameterGroup
 from skpartial.heads._graph import companion_graph, user_graph
 from skpartial.heads._linear import Linear
-from skpartial.heads._module import HeadModule, build_head
+from skpartial.heads._module import CombinedHead, HeadModule, build_head
 
 __all__ = ["CategoryGNN"]
 
@@ -129,7 +127,7 @@ class CategoryNetwork(nn.Module):
         )
 
 
-class CategoryGNNModule(HeadModule):
+class CategoryGNNModule(CombinedHead):
     """Logits of another head, plus the correction of a graph neural network.
 
     Parameters
@@ -153,35 +151,8 @@ class CategoryGNNModule(HeadModule):
         self.register_buffer("constant", torch.zeros(n_labels))
 
     @property
-    def inner(self) -> nn.Module:
-        return self
-
-    @property
-    def centers(self) -> bool:  # type: ignore[override]  # as the base
-        """Whether features may be centred."""
-        return self.base.centers
-
-    @property
-    def units(self) -> InputUnits:
-        return self.base.units
-
-    @property
-    def input_weights(self) -> list[Tensor]:
-        return self.base.input_weights
-
-    @property
-    def intercepts(self) -> list[Tensor]:
-        return self.base.intercepts
-
-    @property
-    def penalty_scale(self) -> float:
-        return self.base.penalty_scale
-
-    def set_units(self, units: InputUnits) -> None:
-        self.base.set_units(units)
-
-    def set_prior(self, prior: Tensor) -> None:
-        self.base.set_prior(prior)
+    def parts(self) -> dict[str, HeadModule]:
+        return {"base": self.base}
 
     def fix(self, labels: Tensor, prior: Tensor) -> None:
         # At once, even if the base waits: these labels send messages to others.
@@ -192,17 +163,6 @@ class CategoryGNNModule(HeadModule):
     def settle(self, labels: Tensor, prior: Tensor) -> None:
         self.fix(labels, prior)
         self.base.settle(labels, prior)
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        found = {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.state_dict().items()}
-        return found | {f"base.{name}": array for name, array in self.base.arrays().items()}
-
-    def load_arrays(self, arrays: dict[str, NDArray[Any]]) -> None:
-        self.load_state_dict({name: torch.as_tensor(np.asarray(array)) for name, array in arrays.items()})
-        prefix = "base."
-        self.base.load_arrays(
-            {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-        )
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits of a batch."""

@@ -15,7 +15,7 @@ from skpartial._seeding import seeded
 from skpartial.features._moments import InputUnits
 from skpartial.heads._base import Head, HeadContext, check_signature
 
-__all__ = ["AffineInput", "HeadModule", "WrappedHead", "build_head", "rebuild_head"]
+__all__ = ["AffineInput", "CombinedHead", "HeadModule", "WrappedHead", "build_head", "rebuild_head"]
 
 
 class HeadModule(nn.Module):
@@ -138,6 +138,73 @@ class AffineInput(HeadModule):
         for weight in weights:
             shift = weight @ shift
         return shift.astype(weights[0].dtype)
+
+
+class CombinedHead(HeadModule):
+    """A head that is made of other heads of one kind, which see the features as it does."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> dict[str, HeadModule]:
+        """The other heads, by their names in this module."""
+
+    @property
+    def _first(self) -> HeadModule:
+        return next(iter(self.parts.values()))
+
+    @property
+    def inner(self) -> nn.Module:
+        return self
+
+    @property
+    def centers(self) -> bool:  # type: ignore[override]  # as the parts
+        """Whether features may be centred."""
+        return self._first.centers
+
+    @property
+    def units(self) -> InputUnits:
+        return self._first.units
+
+    @property
+    def penalty_scale(self) -> float:
+        return self._first.penalty_scale
+
+    @property
+    def input_weights(self) -> list[Tensor]:
+        return [weight for part in self.parts.values() for weight in part.input_weights]
+
+    @property
+    def intercepts(self) -> list[Tensor]:
+        return [intercept for part in self.parts.values() for intercept in part.intercepts]
+
+    def set_units(self, units: InputUnits) -> None:
+        for part in self.parts.values():
+            part.set_units(units)
+
+    def set_prior(self, prior: Tensor) -> None:
+        for part in self.parts.values():
+            part.set_prior(prior)
+
+    def fix(self, labels: Tensor, prior: Tensor) -> None:
+        for part in self.parts.values():
+            part.fix(labels, prior)
+
+    def settle(self, labels: Tensor, prior: Tensor) -> None:
+        for part in self.parts.values():
+            part.settle(labels, prior)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        found = {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.state_dict().items()}
+        for prefix, part in self.parts.items():
+            found |= {f"{prefix}.{name}": array for name, array in part.arrays().items()}
+        return found
+
+    def load_arrays(self, arrays: dict[str, NDArray[Any]]) -> None:
+        self.load_state_dict({name: torch.as_tensor(np.asarray(array)) for name, array in arrays.items()})
+        for prefix, part in self.parts.items():
+            start = f"{prefix}."
+            own = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+            part.load_arrays(own)
 
 
 class WrappedHead(HeadModule):
