@@ -1,9 +1,10 @@
-"""The value of alpha="auto"."""
+"""The strength of the penalty: the value of alpha="auto", and the choice among values by their scores."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,7 +17,7 @@ from skpartial.features._maps import MapFeatures
 from skpartial.features._moments import uneven_columns, unit_scale
 from skpartial.labels import LabelMatrix
 
-__all__ = ["resolve_alpha", "share_known", "warn_if_uneven"]
+__all__ = ["choose_alpha", "resolve_alpha", "scored_folds", "share_known", "warn_if_uneven"]
 
 # What "auto" stands for where a network learns its own features.
 _ALPHA_OF_NETWORKS = 1e-4
@@ -107,3 +108,49 @@ def share_known(labels: LabelMatrix, weights: NDArray[Any] | None) -> float:
     else:
         share = float(sp.csr_array(labels.values).astype(bool).multiply(weights).sum() / weights.sum())
     return share if share > 0 else 1.0
+
+
+def scored_folds(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The folds on which all candidates have a score."""
+    return np.asarray(np.isfinite(scores).all(axis=0))
+
+
+def choose_alpha(alphas: NDArray[np.float64], scores: NDArray[np.float64], auto: float) -> int | None:
+    r"""Choose, among the penalties that score about as well as the best, the one nearest to the value of "auto".
+
+    With means over K folds, b the best and :math:`d_{ak} = s_{bk} - s_{ak}`, about as well means
+
+    .. math:: \bar{d}_a \le \frac{1}{\sqrt{K}} \operatorname{sd}_k(d_{ak})
+
+    This is the one-standard-error rule of classification and regression trees, applied to paired differences: variation
+    common to all penalties cancels. If few entries are known the scores are noisy, and the choice stays near "auto".
+
+    Parameters
+    ----------
+    alphas : ndarray of shape (n_alphas,)
+        Penalties.
+    scores : ndarray of shape (n_alphas, n_folds)
+        Higher is better; folds with a NaN are left out.
+    auto : float
+        The value of "auto"; distances are logarithmic.
+
+    Returns
+    -------
+    int or None
+        Index of the penalty; None if there is no fold. Ties go to the better mean score.
+
+    References
+    ----------
+    L. Breiman, J. Friedman, R. Olshen, C. Stone, "Classification and Regression Trees", 1984, section 3.4.3.
+    """
+    scores = scores[:, scored_folds(scores)]
+    n_folds = scores.shape[1]
+    if not n_folds:
+        return None
+    means = scores.mean(axis=1)
+    behind = scores[np.argmax(means)] - scores
+    error = behind.std(axis=1, ddof=1) / np.sqrt(n_folds) if n_folds > 1 else np.zeros(len(alphas))
+    with np.errstate(divide="ignore"):
+        distance = np.abs(np.log10(alphas) - np.log10(auto)).round(6)
+    distance[behind.mean(axis=1) > error] = np.inf
+    return int(np.lexsort((-means, distance))[0])

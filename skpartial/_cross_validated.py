@@ -16,6 +16,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 from typing_extensions import override
 
+from skpartial._alpha import choose_alpha, scored_folds
 from skpartial._base import BasePartialLabelClassifier
 from skpartial._checks import check_number, check_whole, wrong_value
 from skpartial._chunks import read_chunks
@@ -194,7 +195,7 @@ class _AlphaByCrossValidation(BasePartialLabelClassifier):
                 why = f"scoring={self.scoring!r} returned no number; {why}"
             warn(f"{type(self).__name__} cannot score any fold, so alpha is the value of 'auto', {auto:.3g}: {why}.")
         self.alphas_, self.scores_ = numbers, scores
-        self.best_score_ = float("nan") if best is None else float(scores[best][_scored(scores)].mean())
+        self.best_score_ = float("nan") if best is None else float(scores[best][scored_folds(scores)].mean())
         self._best_alpha = auto if best is None else float(numbers[best])
 
     def _candidate(self) -> BasePartialLabelClassifier:
@@ -271,52 +272,6 @@ def _counted(split: Split, counted: NDArray[np.bool_] | None) -> Split:
     """The parts of a split without the rows that do not count; None stands for rows that all count."""
     train, test = split
     return split if counted is None else (train[counted[train]], test[counted[test]])
-
-
-def _scored(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The folds on which all candidates have a score."""
-    return np.asarray(np.isfinite(scores).all(axis=0))
-
-
-def choose_alpha(alphas: NDArray[np.float64], scores: NDArray[np.float64], auto: float) -> int | None:
-    r"""Choose, among the penalties that score about as well as the best, the one nearest to the value of "auto".
-
-    With means over K folds, b the best and :math:`d_{ak} = s_{bk} - s_{ak}`, about as well means
-
-    .. math:: \bar{d}_a \le \frac{1}{\sqrt{K}} \operatorname{sd}_k(d_{ak})
-
-    This is the one-standard-error rule of classification and regression trees, applied to paired differences: variation
-    common to all penalties cancels. If few entries are known the scores are noisy, and the choice stays near "auto".
-
-    Parameters
-    ----------
-    alphas : ndarray of shape (n_alphas,)
-        Penalties.
-    scores : ndarray of shape (n_alphas, n_folds)
-        Higher is better; folds with a NaN are left out.
-    auto : float
-        The value of "auto"; distances are logarithmic.
-
-    Returns
-    -------
-    int or None
-        Index of the penalty; None if there is no fold. Ties go to the better mean score.
-
-    References
-    ----------
-    L. Breiman, J. Friedman, R. Olshen, C. Stone, "Classification and Regression Trees", 1984, section 3.4.3.
-    """
-    scores = scores[:, _scored(scores)]
-    n_folds = scores.shape[1]
-    if not n_folds:
-        return None
-    means = scores.mean(axis=1)
-    behind = scores[np.argmax(means)] - scores
-    error = behind.std(axis=1, ddof=1) / np.sqrt(n_folds) if n_folds > 1 else np.zeros(len(alphas))
-    with np.errstate(divide="ignore"):
-        distance = np.abs(np.log10(alphas) - np.log10(auto)).round(6)
-    distance[behind.mean(axis=1) > error] = np.inf
-    return int(np.lexsort((-means, distance))[0])
 
 
 @fill(

@@ -15,17 +15,11 @@ from skpartial._inputs import EncodedTarget, check_label_prior
 from skpartial._weights import check_sample_weight
 from skpartial.features._moments import Spread, spread
 from skpartial.features._rows import take_rows
-from skpartial.labels import LabelMatrix
 
 # Beyond it float64 holds no fractions, so that whole numbers say nothing.
 _LARGEST_WHOLE = 1 << 53
 
-__all__ = ["Rows", "check_same_length"]
-
-
-def check_same_length(X: Any, labels: LabelMatrix, name: str, name_of_labels: str) -> None:
-    """Refuse labels whose number of rows differs from that of X."""
-    check_same_rows(X.shape[0], labels.n_rows, name, name_of_labels)
+__all__ = ["Rows"]
 
 
 def _are_whole(weights: NDArray[Any]) -> bool:
@@ -64,7 +58,7 @@ class Rows:
     @classmethod
     def check(cls, X: Any, target: EncodedTarget, sample_weight: Any, label_prior: Any = None) -> Rows:
         """Combine arguments that were validated separately, and check that their numbers of rows agree."""
-        check_same_length(X, target.labels, "X", "y")
+        check_same_rows(X.shape[0], target.labels.n_rows)
         weights, prior = check_sample_weight(sample_weight, X, target), check_label_prior(label_prior, target)
         return cls(X, target, weights, prior, None if weights is None or not _are_whole(weights) else 1.0)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from skpartial._processes import Processes
 
-__all__ = ["clip_norm", "is_shard", "local", "shard", "shards_like", "sum_gradients", "whole"]
+__all__ = ["clip_norm", "is_shard", "load_optimizer", "local", "shard", "shards_like", "sum_gradients", "whole"]
 
 
 def shard(body: nn.Module, device: torch.device) -> nn.Module:
@@ -81,14 +81,26 @@ def whole(value: Any) -> Any:
 
 def shards_like(tensors: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
     """Divide tensors as others of the same names and shapes are divided. All processes have to call this."""
+    return {name: _shard_like(tensor, like[name]) for name, tensor in tensors.items()}
+
+
+def _shard_like(value: Any, other: Any) -> Any:
+    """A whole tensor, divided as another of its shape; anything else as it is."""
+    if not is_shard(other) or is_shard(value) or getattr(value, "shape", None) != other.shape:
+        return value
     from torch.distributed.tensor import distribute_tensor
 
-    found = dict(tensors)
-    for name, tensor in tensors.items():
-        other = like[name]
-        if is_shard(other) and not is_shard(tensor) and getattr(tensor, "shape", None) == other.shape:
-            found[name] = distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements)
-    return found
+    return distribute_tensor(value.to(other.device), other.device_mesh, other.placements)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load the state of an optimiser with whole tensors. All processes have to call this."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state = {
+        i: {name: _shard_like(value, parameters[i]) for name, value in moments.items()}
+        for i, moments in saved["state"].items()
+    }
+    optimizer.load_state_dict(saved | {"state": state})
 
 
 def sum_gradients(parameters: Sequence[nn.Parameter], processes: Processes) -> None:

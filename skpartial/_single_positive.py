@@ -159,8 +159,7 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
         if isinstance(self.threshold, Threshold):
             self.threshold.check(plan.rows.target.labels.n_labels)
             return -self.threshold.find(*logits_of_strangers(plan, solution))
-        shift = -logit(self._resolve_threshold(plan, solution))
-        return shift if np.ndim(shift) else float(shift)
+        return _shift_of(self._resolve_threshold(plan, solution))
 
     @override
     def _shift_of_stream(
@@ -170,7 +169,7 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
         earlier = getattr(self, "_recorded", (0.0, 0.0) if first else None)
         kept = {} if earlier is None else {"_recorded": earlier}
         if not isinstance(self.threshold, str | Threshold):
-            return -float(logit(self.threshold)), kept
+            return _shift_of(self.threshold), kept
         if earlier is None:
             return super()._shift_of_stream(plan, solution, first=first)
         if isinstance(self.threshold, Threshold):
@@ -185,8 +184,7 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
         share = float(np.exp(-plan.rows.n_counted / _ROWS_OF_STREAM))
         found = recorded_mean(plan, plan.rows, solution.predictor)
         recorded = share * earlier[0] + found[0], share * earlier[1] + found[1]
-        shift = -logit(threshold_of(recorded, plan))
-        return shift if np.ndim(shift) else float(shift), {"_recorded": recorded}
+        return _shift_of(threshold_of(recorded, plan)), {"_recorded": recorded}
 
     def _resolve_threshold(self, plan: FitPlan, solution: Solution) -> float | NDArray[np.float64]:
         """The number that was given, or the estimate for "auto"."""
@@ -195,6 +193,12 @@ class SinglePositiveClassifier(BasePartialLabelClassifier):
         if _is_complete(plan.rows.target.labels) or plan.stages[-1].problem.loss.traits().recorded is None:
             return 0.5
         return recorded_threshold(plan, solution)
+
+
+def _shift_of(threshold: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
+    """What moves logits at a threshold to 0."""
+    shift = -logit(threshold)
+    return shift if np.ndim(shift) else float(shift)
 
 
 def _is_complete(labels: LabelMatrix) -> bool:

@@ -19,6 +19,7 @@ from skpartial._checks import (
     check_least,
     check_n_jobs,
     check_number,
+    check_same_rows,
     check_whole,
     listed,
     wrong_value,
@@ -27,7 +28,7 @@ from skpartial._devices import choose_device, parse_device
 from skpartial._fingerprint import fit_fingerprint
 from skpartial._inputs import EncodedTarget, check_features, encode_target
 from skpartial._processes import fitting_processes
-from skpartial._rows import Rows, check_same_length
+from skpartial._rows import Rows
 from skpartial._tensors import check_tensor
 from skpartial._warnings import warn
 from skpartial._weights import check_class_weight
@@ -423,7 +424,7 @@ def hold_out(
     classes = target.classes if target.binary else None
     labels = encode_target(estimator, y_val, name="y_val", classes=classes, matrix=not target.binary).labels
     held_X = check(X_val)
-    check_same_length(held_X, labels, "X_val", "y_val")
+    check_same_rows(held_X.shape[0], labels.n_rows, "X_val", "y_val")
     if labels.n_labels != target.labels.n_labels:
         raise ValueError(f"y_val has {labels.n_labels} labels, but y has {target.labels.n_labels}.")
     check_label_names(target.labels.names, labels.names, "y_val")

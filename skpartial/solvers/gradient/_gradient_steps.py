@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skpartial import _shards as shards
 from skpartial._seeding import Randomness
-from skpartial._shards import clip_norm, is_shard, local, shard, shards_like, sum_gradients, whole
 from skpartial._state import State
 from skpartial._warnings import warn
 from skpartial.features._base import Features
@@ -73,7 +73,7 @@ def _build(
         start = {name: torch.as_tensor(np.asarray(value)) for name, value in problem.start.items()}
         module.load_state_dict(start, strict=False)
     if plan.shard_parameters and problem.network is not None and problem.processes.size > 1:
-        module.body = shard(module.body, problem.device)  # type: ignore[arg-type]
+        module.body = shards.shard(module.body, problem.device)  # type: ignore[arg-type]
         module.channels_last = False  # type: ignore[assignment]
     return module.to(device=problem.device), head
 
@@ -132,7 +132,7 @@ class GradientSteps(Learner):
             # A copy, because PyTorch would change the tensors in place, which the estimator keeps if this fit fails.
             moments = copy.deepcopy(problem.optimizer_state["optimizer"]["state"])
             # Rates and penalties are those of now.
-            self._load_optimizer(self.optimizer.state_dict() | {"state": moments})
+            shards.load_optimizer(self.optimizer, self.optimizer.state_dict() | {"state": moments})
             self._convert_moments(problem.optimizer_state["units"][0])
         self._generator = torch.Generator().manual_seed(problem.seed)
         drawn = bootstrap_weights(problem.features.n_rows, problem.head.n_members, problem.seed)
@@ -190,7 +190,7 @@ class GradientSteps(Learner):
                 f"{self.plan.learning_rate:g}) or alpha (now {self.problem.alpha:g}), or look for extreme values in X."
             )
         # The loss of a batch is computed before its step, and the last step may have diverged.
-        finite = all(bool(local(parameter).isfinite().all()) for parameter in self.module.parameters())
+        finite = all(bool(shards.local(parameter).isfinite().all()) for parameter in self.module.parameters())
         if self.problem.processes.any(not finite):
             raise ValueError(
                 f"Parameters are no longer finite after epoch {epoch}: lower solver__learning_rate (now "
@@ -280,7 +280,7 @@ class GradientSteps(Learner):
                 self._double_pieces(len(rows))
                 assert drawn is not None
                 self._randomness.restore(drawn)
-        sum_gradients(list(self.module.parameters()), sharing)
+        shards.sum_gradients(list(self.module.parameters()), sharing)
         self._take_gradients("loss", step.state, known.rows, 1.0)
         self._penalize()
         self.move()
@@ -345,7 +345,7 @@ class GradientSteps(Learner):
     def move(self) -> None:
         """Move the parameters, and learned tensors that do not belong to rows, by their gradients."""
         if self.plan.clip_norm is not None:
-            clip_norm(list(self.module.parameters()), self.plan.clip_norm, self.problem.processes)
+            shards.clip_norm(list(self.module.parameters()), self.plan.clip_norm, self.problem.processes)
         self._move_by_gradients()
         with torch.no_grad():
             for name, key, project in self._projections:
@@ -429,7 +429,7 @@ class GradientSteps(Learner):
         self.optimizer.zero_grad()
         if self.problem.device.type == "cuda":
             torch.cuda.empty_cache()
-        if any(map(is_shard, self.module.parameters())):
+        if any(map(shards.is_shard, self.module.parameters())):
             raise ValueError(
                 f"Memory on {self.problem.device} ran out in a batch of {n_rows} rows, which a process that shares "
                 "parameters cannot repeat alone: raise solver__accumulate, or lower solver__batch_size."
@@ -450,8 +450,8 @@ class GradientSteps(Learner):
     def state_dict(self) -> dict[str, Any]:
         """Everything that a pass depends on."""
         return {
-            "module": whole(self.module.state_dict()),
-            "optimizer": whole(self.optimizer.state_dict()),
+            "module": shards.whole(self.module.state_dict()),
+            "optimizer": shards.whole(self.optimizer.state_dict()),
             "states": self.saved_states(),
             "rows": {f"{name} {key}": steps.state_dict() for (name, key), steps in self._row_steps.items()},
             "generator": self._generator.get_state(),
@@ -464,21 +464,12 @@ class GradientSteps(Learner):
         """Load the result of `state_dict`."""
         self.load(saved["module"])
         self.load_states(saved["states"])
-        self._load_optimizer(saved["optimizer"])
+        shards.load_optimizer(self.optimizer, saved["optimizer"])
         for (name, key), steps in self._row_steps.items():
             steps.load_state_dict(saved["rows"][f"{name} {key}"])
         self._generator.set_state(saved["generator"])
         self._randomness.restore(saved["random"])
         self._pieces, self._n_steps = saved["pieces"], saved["n_steps"]
-
-    def _load_optimizer(self, saved: dict[str, Any]) -> None:
-        """Load a state of the optimiser with whole tensors."""
-        state = dict(saved["state"])
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for i, parameter in enumerate(parameters):
-            if i in state and is_shard(parameter):
-                state[i] = shards_like(state[i], dict.fromkeys(state[i], parameter))
-        self.optimizer.load_state_dict(saved | {"state": state})
 
     def tensors(self) -> dict[str, Tensor]:
         """The parameters, without copying; of divided ones, the shards of this process."""
@@ -486,13 +477,14 @@ class GradientSteps(Learner):
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Restore parameters from the result of `tensors`, or from whole tensors."""
-        self.module.load_state_dict(shards_like(tensors, self.module.state_dict()))
+        self.module.load_state_dict(shards.shards_like(tensors, self.module.state_dict()))
 
     def parameters(self) -> dict[str, NDArray[Any]]:
         """Copies of parameters and buffers as arrays, for features in the units in which they were passed."""
         if self.module is self.head:
             return self.head.arrays()
-        return {name: whole(tensor.detach()).cpu().numpy().copy() for name, tensor in self.module.state_dict().items()}
+        tensors = self.module.state_dict().items()
+        return {name: shards.whole(tensor.detach()).cpu().numpy().copy() for name, tensor in tensors}
 
     def finish(self) -> None:
         """Give labels that cannot be fitted their prior, unless later rows may still know them."""
@@ -502,6 +494,6 @@ class GradientSteps(Learner):
     def optimizer_state(self) -> dict[str, Any]:
         """State from which a later pass over other rows continues."""
         return {
-            "optimizer": whole(self.optimizer.state_dict()),
+            "optimizer": shards.whole(self.optimizer.state_dict()),
             "units": tuple(self.head.units),
         }

@@ -95,26 +95,22 @@ def test_intercepts_move_as_fast_as_logits():
     assert (again.predict_proba(X).mean(0) > 0.75).all()
 
 
+def units_of(X):
+    dtype = torch.as_tensor(X).dtype
+    return centered_units(as_features(X, dtype=dtype, device=torch.device("cpu"), max_resident_bytes=None), None)
+
+
 def test_units():
     rng = np.random.default_rng(0)
     X = rng.normal([1, 2, 300], [1, 2, 3], size=(1000, 3))
 
-    def units(X):
-        held = as_features(X, dtype=torch.float64, device=torch.device("cpu"), max_resident_bytes=None)
-        return centered_units(held, None)
-
-    scale, center = units(X)
+    scale, center = units_of(X)
     assert_allclose(center, X.mean(0))
     assert np.square(scale * (X - X.mean(0))).mean() == pytest.approx(1)
     # Equal rows have no spread to be scaled by.
-    scale, center = units(np.tile(X[0], (10, 1)))
+    scale, center = units_of(np.tile(X[0], (10, 1)))
     assert center is None
     assert np.square(scale * X[0]).mean() == pytest.approx(1)
-
-
-def units_of(X):
-    dtype = torch.as_tensor(X).dtype
-    return centered_units(as_features(X, dtype=dtype, device=torch.device("cpu"), max_resident_bytes=None), None)
 
 
 def unit_normal(n_rows=400, seed=0):
