@@ -227,6 +227,8 @@ def load_chexpert(
     check_flag(None, "sparse", sparse)
     tables = _tables(as_path(path), subset)
     wanted = None if findings is None else check_names(findings, "findings")
+    if wanted == []:
+        raise ValueError("findings is empty: name at least one column, or pass None to take all columns of findings.")
     names: list[str] = []
     for table in tables.values():
         named = _findings(table, wanted)

@@ -128,6 +128,8 @@ def test_findings_beside_other_columns(folder):
         load_chexpert(folder, findings=["Oedema"])
     with pytest.raises(ValueError, match="findings must be a list of names, got the string 'Edema'"):
         load_chexpert(folder, findings="Edema")
+    with pytest.raises(ValueError, match="findings is empty: name at least one column"):
+        load_chexpert(folder, findings=[])
 
 
 def line(values, path="CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg"):
