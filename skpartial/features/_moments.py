@@ -120,12 +120,7 @@ def moments(features: Features, row_weight: Tensor | None) -> Moments:
     n, device = features.n_rows, features.device
     weight = torch.ones(n, dtype=torch.float64) if row_weight is None else row_weight.double()
     weight = weight.to(device)
-    counted = torch.nonzero(weight.cpu() > 0).squeeze(1)
-    if len(counted) > _SAMPLE_ROWS:
-        # Drawn, because every so-and-so-many-th row may be of another kind.
-        drawn = torch.randint(len(counted), (_SAMPLE_ROWS,), generator=torch.Generator().manual_seed(0))
-        counted = counted[drawn.sort().values]
-    sample = features.batch(counted)
+    sample = features.batch(_some_rows(n, weight, _SAMPLE_ROWS))
     dense = not sample.is_sparse
     sample = (sample if dense else sample.to_dense()).double()
     # Sums about the centre of a column avoid cancellation. Sparse rows are not centred, to stay sparse.
@@ -144,6 +139,16 @@ def moments(features: Features, row_weight: Tensor | None) -> Moments:
     if not bool(torch.isfinite(found.variance).all()) or not np.isfinite(limit):
         raise overflow_error(features.dtype)
     return found
+
+
+def _some_rows(n_rows: int, row_weight: Tensor | None, most: int) -> Tensor:
+    """Rows of positive weight: all of them, or a seeded sample of about as many as wanted."""
+    counted = torch.arange(n_rows) if row_weight is None else torch.nonzero(row_weight.cpu() > 0).squeeze(1)
+    if len(counted) <= most:
+        return counted
+    # Drawn, because every so-and-so-many-th row may be of another kind.
+    drawn = torch.randint(len(counted), (most,), generator=torch.Generator().manual_seed(0))
+    return counted[drawn.sort().values]
 
 
 def _moments_about(reference: Tensor, blocks: Iterator[tuple[slice, Tensor]], weight: Tensor, limit: float) -> Moments:
@@ -222,7 +227,7 @@ def spread(features: Features, row_weight: Tensor | None = None, n_rows: float |
 
 
 def uneven_columns(features: Features, row_weight: Tensor | None = None) -> tuple[float, float] | None:
-    """Whether the columns differ so much in spread that they must have different units.
+    """Whether the columns differ so much in spread that they seem to have different units.
 
     Parameters
     ----------
@@ -239,10 +244,8 @@ def uneven_columns(features: Features, row_weight: Tensor | None = None) -> tupl
     """
     if isinstance(features, MapFeatures) or features.n_features == 1:
         return None
-    n = features.n_rows
-    counted = torch.arange(n) if row_weight is None else torch.nonzero(row_weight.cpu() > 0).squeeze(1)
     most = min(_UNEVEN_ROWS, max(2, _UNEVEN_BYTES // max(1, features.row_bytes)))
-    sample = features.batch(counted[:: -(-len(counted) // most) if len(counted) else 1])
+    sample = features.batch(_some_rows(features.n_rows, row_weight, most))
     if sample.is_sparse or len(sample) < 2:
         return None
     deviations = sample.double().std(0).cpu()
